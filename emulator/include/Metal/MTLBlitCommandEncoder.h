@@ -1,0 +1,4 @@
+#pragma once
+
+#import <Metal/MTLCommandEncoder.h>
+#import <Metal/MTLComputePipeline.h>
