@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+/// Memory: storages (what tensors share) and the caching allocator behind every device.
+namespace candela {
+
+/// Plan is a device without memory or arithmetic: running a computation on it tells what the computation would allocate.
+enum class DeviceType : std::uint8_t { Cpu, Metal, Cuda, Plan };
+
+struct Device {
+  DeviceType type = DeviceType::Cpu;
+  int index = 0;
+
+  static constexpr Device cpu() { return {DeviceType::Cpu, 0}; }
+  static constexpr Device metal(int index = 0) { return {DeviceType::Metal, index}; }
+  static constexpr Device plan() { return {DeviceType::Plan, 0}; }
+  bool operator==(const Device&) const = default;
+};
+
+/// "cpu", "metal:0", "cuda:1", "plan".
+std::string to_string(Device device);
+/// Inverse of to_string; an index may be left out. Throws InvalidArgument.
+Device parse_device(std::string_view name);
+
+/// A range of device memory. `native` is the backend's handle (an MTLBuffer, say), null where `data` says it all.
+struct MemoryBlock {
+  void* data = nullptr;
+  void* native = nullptr;
+  std::size_t bytes = 0;
+};
+
+/// Memory that tensors share, given back when the last of them goes.
+class Storage {
+ public:
+  using Release = std::function<void(const MemoryBlock&)>;
+
+  Storage(Device device, MemoryBlock block, Release release)
+      : device_(device), block_(block), release_(std::move(release)) {}
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  ~Storage();
+
+  Device device() const { return device_; }
+  void* data() const { return block_.data; }
+  void* native() const { return block_.native; }
+  std::size_t bytes() const { return block_.bytes; }
+
+ private:
+  Device device_;
+  MemoryBlock block_;
+  Release release_;
+};
+
+using StoragePtr = std::shared_ptr<Storage>;
+
+/// All in bytes, but for the counts. Peaks are since the last reset_peaks().
+struct MemoryStats {
+  std::size_t allocated = 0;       ///< in live storages, as rounded by the allocator
+  std::size_t peak_allocated = 0;
+  std::size_t reserved = 0;        ///< taken from the device: live storages and cached blocks
+  std::size_t peak_reserved = 0;
+  std::uint64_t allocations = 0;   ///< storages handed out
+  std::uint64_t cache_hits = 0;    ///< of those, served without asking the device
+};
+
+class Allocator {
+ public:
+  Allocator() = default;
+  Allocator(const Allocator&) = delete;
+  Allocator& operator=(const Allocator&) = delete;
+  virtual ~Allocator() = default;
+
+  /// Uninitialised memory of at least `bytes`, aligned to 64 bytes. Throws DeviceError when there is none left.
+  virtual StoragePtr allocate(std::size_t bytes) = 0;
+  virtual MemoryStats stats() const = 0;
+  virtual void reset_peaks() = 0;
+  /// Gives cached blocks back to the device.
+  virtual void trim() = 0;
+};
+
+/// Where a caching allocator gets its blocks.
+class MemorySource {
+ public:
+  MemorySource() = default;
+  MemorySource(const MemorySource&) = delete;
+  MemorySource& operator=(const MemorySource&) = delete;
+  virtual ~MemorySource() = default;
+
+  /// A block of exactly `bytes`, or one with null `data` and null `native` when memory is short.
+  virtual MemoryBlock acquire(std::size_t bytes) = 0;
+  virtual void release(const MemoryBlock& block) = 0;
+};
+
+/// Keeps freed blocks by size class and hands them out again. Sizes are rounded up by at most an eighth. Thread-safe.
+/// Before it grows, it gives back as many cached bytes as it is about to take, so that the reserve follows the need
+/// when shapes change from step to step.
+class CachingAllocator final : public Allocator {
+ public:
+  CachingAllocator(Device device, std::unique_ptr<MemorySource> source);
+  ~CachingAllocator() override;
+
+  StoragePtr allocate(std::size_t bytes) override;
+  MemoryStats stats() const override;
+  void reset_peaks() override;
+  void trim() override;
+
+  /// The size class of a request: what `allocate(bytes)` will really take.
+  static std::size_t round_up(std::size_t bytes);
+
+ private:
+  struct State;  // shared with the storages: they may outlive the allocator
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace candela

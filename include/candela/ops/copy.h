@@ -1,0 +1,44 @@
+#pragma once
+
+#include <vector>
+
+#include <candela/core/tensor.h>
+
+/// Views, copies and conversions. Views share memory with x; all have gradients unless said otherwise.
+namespace candela {
+
+/// One size may be -1: inferred. A view where the strides allow it, a copy otherwise.
+Tensor reshape(const Tensor& x, const Shape& shape);
+Tensor transpose(const Tensor& x, int a, int b);
+/// Elements [start, end) of `dim`; a negative index counts from the end.
+Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end);
+Tensor broadcast_to(const Tensor& x, const Shape& shape);
+/// Adds a dimension of size 1 at `dim`.
+Tensor unsqueeze(const Tensor& x, int dim);
+
+/// x itself if it is contiguous, a row-major copy otherwise.
+Tensor contiguous(const Tensor& x);
+/// Always a fresh row-major copy.
+Tensor clone(const Tensor& x);
+/// Conversion between any dtypes; x itself if it has that dtype already. Gradient between floating dtypes.
+Tensor cast(const Tensor& x, DType dtype);
+/// A copy on another device; x itself if it is there. Gradient.
+Tensor to_device(const Tensor& x, Device device);
+/// Joins tensors of one dtype along `dim`.
+Tensor concat(const std::vector<Tensor>& parts, int dim);
+
+Tensor full(const Shape& shape, double value, DType dtype = DType::F32, Device device = Device::cpu());
+inline Tensor zeros(const Shape& shape, DType dtype = DType::F32, Device device = Device::cpu()) {
+  return full(shape, 0, dtype, device);
+}
+inline Tensor ones(const Shape& shape, DType dtype = DType::F32, Device device = Device::cpu()) {
+  return full(shape, 1, dtype, device);
+}
+/// 0, 1, ..., count - 1.
+Tensor arange(std::int64_t count, DType dtype = DType::I32, Device device = Device::cpu());
+
+/// target = x in place, converted to target's dtype; shapes equal. Throws Unsupported if autograd tracks target.
+void copy_(const Tensor& target, const Tensor& x);
+void fill_(const Tensor& target, double value);
+
+}  // namespace candela

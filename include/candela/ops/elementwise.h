@@ -1,0 +1,55 @@
+#pragma once
+
+#include <candela/core/tensor.h>
+
+/// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule. All have gradients (comparisons have none
+/// to give: they refuse nothing and cut the graph).
+namespace candela {
+
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor sub(const Tensor& a, const Tensor& b);
+Tensor mul(const Tensor& a, const Tensor& b);
+Tensor div(const Tensor& a, const Tensor& b);
+/// Gradient goes to the larger; to `a` where equal. NaN in either gives NaN.
+Tensor maximum(const Tensor& a, const Tensor& b);
+Tensor minimum(const Tensor& a, const Tensor& b);
+
+/// alpha x + beta.
+Tensor affine(const Tensor& x, double alpha, double beta);
+Tensor neg(const Tensor& x);
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor rsqrt(const Tensor& x);
+Tensor reciprocal(const Tensor& x);
+Tensor square(const Tensor& x);
+Tensor abs(const Tensor& x);
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);
+Tensor relu(const Tensor& x);
+/// x sigmoid(x) (Elfwing et al., 2018).
+Tensor silu(const Tensor& x);
+/// x Phi(x) with the exact error function (Hendrycks & Gimpel, 2016).
+Tensor gelu(const Tensor& x);
+/// The tanh approximation of GELU.
+Tensor gelu_tanh(const Tensor& x);
+/// silu(gate) up, fused (Shazeer, 2020). Shapes equal.
+Tensor swiglu(const Tensor& gate, const Tensor& up);
+
+/// 1 where true, 0 where not, in the dtype of the inputs; no gradient flows.
+Tensor equal(const Tensor& a, const Tensor& b);
+Tensor greater(const Tensor& a, const Tensor& b);
+Tensor greater_equal(const Tensor& a, const Tensor& b);
+
+inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
+inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
+inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
+inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+inline Tensor operator-(const Tensor& x) { return neg(x); }
+inline Tensor operator*(const Tensor& x, double factor) { return affine(x, factor, 0); }
+inline Tensor operator+(const Tensor& x, double term) { return affine(x, 1, term); }
+
+/// target += x, in place, outside autograd. Shapes equal; x is converted to target's dtype. Throws Unsupported if target is tracked by autograd.
+void add_(const Tensor& target, const Tensor& x);
+
+}  // namespace candela

@@ -1,0 +1,81 @@
+#include <map>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <candela/autograd/backward.h>
+#include <candela/core/error.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
+
+namespace candela {
+namespace {
+
+/// a + b where either may be undefined. Never writes into its operands: ops may hand one tensor to several inputs.
+Tensor accumulate(const Tensor& a, const Tensor& b) { return !a.defined() ? b : (!b.defined() ? a : add(a, b)); }
+
+void accumulate_leaf(const Tensor& leaf, const Tensor& grad) {
+  const Tensor converted = cast(grad, leaf.dtype());
+  if (!leaf.grad().defined()) {
+    leaf.set_grad(converted.is_contiguous() ? converted : clone(converted));
+  } else {
+    leaf.set_grad(add(leaf.grad(), converted));
+  }
+}
+
+using Pending = std::unordered_map<GradNode*, std::vector<Tensor>>;
+
+/// Runs one node's backward and hands the results to the nodes (or leaves) behind its inputs.
+void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
+          std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>>& ready) {
+  require(node.backward != nullptr, "backward: the graph of {} has been walked already; run the forward pass again", node.op);
+  const std::vector<Tensor> input_grads = node.backward(grads);
+  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs", node.op,
+                 input_grads.size(), node.inputs.size());
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const Tensor& input = node.inputs[i];
+    const Tensor& grad = input_grads[i];
+    if (!input.defined() || !grad.defined()) continue;
+    require<Error>(grad.shape() == input.shape(), "backward: {} gave a gradient of {} for input {} of {}", node.op,
+                   grad.shape(), i, input.shape());
+    const std::shared_ptr<GradNode>& source = input.grad_node();
+    if (!source) {
+      accumulate_leaf(input, grad);
+      continue;
+    }
+    std::vector<Tensor>& slots = pending[source.get()];
+    slots.resize(static_cast<std::size_t>(source->output_count));
+    Tensor& slot = slots[static_cast<std::size_t>(input.grad_output())];
+    slot = accumulate(slot, grad);
+    ready.emplace(source->sequence, source);
+  }
+  node.backward = nullptr;
+  node.inputs.clear();
+}
+
+}  // namespace
+
+void backward(const Tensor& loss, const Tensor& seed) {
+  require(loss.defined() && loss.requires_grad(), "backward: the loss does not depend on anything that requires a gradient");
+  const NoGrad guard;
+  Tensor start = seed.defined() ? seed : ones(loss.shape(), loss.dtype(), loss.device());
+  require(start.shape() == loss.shape(), "backward: seed must be {} to match the loss; got {}", loss.shape(), start.shape());
+  if (!loss.grad_node()) {
+    accumulate_leaf(loss, start);
+    return;
+  }
+  // Nodes run in falling order of execution: every consumer of a tensor comes before its producer.
+  std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>> ready;
+  Pending pending;
+  std::vector<Tensor>& slots = pending[loss.grad_node().get()];
+  slots.resize(static_cast<std::size_t>(loss.grad_node()->output_count));
+  slots[static_cast<std::size_t>(loss.grad_output())] = std::move(start);
+  ready.emplace(loss.grad_node()->sequence, loss.grad_node());
+  while (!ready.empty()) {
+    const std::shared_ptr<GradNode> node = ready.begin()->second;
+    ready.erase(ready.begin());
+    auto grads = pending.extract(node.get());
+    step(*node, std::move(grads.mapped()), pending, ready);
+  }
+}
+
+}  // namespace candela

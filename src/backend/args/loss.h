@@ -1,0 +1,29 @@
+#pragma once
+
+#include "backend/args/tensor_arg.h"
+
+namespace candela {
+
+/// loss f32 [N] = lse(logits[n]) - logits[n, targets[n]], 0 where targets[n] == ignore_index; lse f32 [N].
+/// logits [N, V]; targets i32 or i64 [N].
+struct CrossEntropyArgs {
+  TensorArg logits, targets, loss, lse;
+  std::int64_t ignore_index;
+};
+
+/// dlogits = (softmax(logits) - onehot(target)) dloss[n], 0 for ignored rows. dloss f32 [N].
+struct CrossEntropyGradArgs {
+  TensorArg logits, targets, lse, dloss, dlogits;
+  std::int64_t ignore_index;
+};
+
+/// Sum over rows of the cross entropy of logits = x weight^T, in chunks of rows: logits never exist as a whole.
+/// x [N, D], weight [V, D], targets [N]; loss f32 [1] the sum over rows that are not ignored.
+/// dx (x's dtype) and dweight (f32), optional: the gradients of the sum, computed on the way.
+struct LinearCrossEntropyArgs {
+  TensorArg x, weight, targets, loss, dx, dweight;
+  std::int64_t ignore_index;
+  std::int64_t chunk_rows;
+};
+
+}  // namespace candela

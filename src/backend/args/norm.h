@@ -1,0 +1,29 @@
+#pragma once
+
+#include "backend/args/tensor_arg.h"
+
+namespace candela {
+
+/// h = x + residual (if present, written to `sum`), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight.
+/// x, residual, sum, out [..., D]; weight [D]; rstd f32 [rows], optional.
+struct RmsNormArgs {
+  TensorArg x, residual, weight, out, sum, rstd;
+  double eps;
+};
+
+/// With g = dy weight, c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present); dweight f32 [D] = sum over rows of dy h rstd (optional).
+struct RmsNormGradArgs {
+  TensorArg x, weight, rstd, dy, dsum, dx, dweight;
+};
+
+/// out = (x - mean) rstd weight + bias. mean, rstd f32 [rows], optional; weight, bias [D], optional.
+struct LayerNormArgs {
+  TensorArg x, weight, bias, out, mean, rstd;
+  double eps;
+};
+
+struct LayerNormGradArgs {
+  TensorArg x, weight, mean, rstd, dy, dx, dweight, dbias;
+};
+
+}  // namespace candela

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "backend/args/tensor_arg.h"
+
+namespace candela {
+
+/// out[i] = low + (high - low) u_i, u_i from philox(seed) at position offset + i (row-major index).
+struct UniformArgs {
+  TensorArg out;
+  std::uint64_t seed, offset;
+  double low, high;
+};
+
+/// Normal by Box-Muller; element i takes the positions offset + 2 i and offset + 2 i + 1.
+struct NormalArgs {
+  TensorArg out;
+  std::uint64_t seed, offset;
+  double mean, stddev;
+};
+
+/// out[i] = x[i] / (1 - p) where u_i >= p, else 0. The gradient is the same op on dy with the same seed and offset.
+struct DropoutArgs {
+  TensorArg x, out;
+  std::uint64_t seed, offset;
+  double p;
+};
+
+}  // namespace candela

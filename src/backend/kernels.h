@@ -1,0 +1,132 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/args/attention.h"
+#include "backend/args/copy.h"
+#include "backend/args/elementwise.h"
+#include "backend/args/gather.h"
+#include "backend/args/lora.h"
+#include "backend/args/loss.h"
+#include "backend/args/matmul.h"
+#include "backend/args/norm.h"
+#include "backend/args/optimizer.h"
+#include "backend/args/random.h"
+#include "backend/args/reduce.h"
+#include "backend/args/rope.h"
+#include "backend/args/softmax.h"
+#include "backend/args/topk.h"
+#include "backend/backend.h"
+
+namespace candela {
+
+/// One implementation of one op. `supports` returns why it cannot take the arguments, or an empty string if it can.
+template <class Args>
+struct Kernel {
+  using Supports = std::string (*)(const Args&);
+  using Run = void (*)(const Args&, Stream&);
+
+  std::string_view name;
+  Supports supports;
+  Run run;
+  /// How often it ran: what `candela bench --why` and the tests look at.
+  std::shared_ptr<std::atomic<std::uint64_t>> runs = std::make_shared<std::atomic<std::uint64_t>>(0);
+};
+
+/// The implementations of one op on one device, the preferred one first.
+template <class Args>
+struct KernelList {
+  std::string_view op;
+  std::vector<Kernel<Args>> kernels;
+
+  void add(std::string_view name, typename Kernel<Args>::Supports supports, typename Kernel<Args>::Run run) {
+    kernels.push_back({name, supports, run});
+  }
+};
+
+/// The `supports` of an implementation that takes everything the op's checks let through.
+template <class Args>
+std::string supports_all(const Args&) {
+  return {};
+}
+
+/// All implementations of a device. Each family's file fills its own lists (`fill_<family>`).
+struct KernelTable {
+  KernelList<UnaryArgs> unary{"unary", {}};
+  KernelList<UnaryGradArgs> unary_grad{"unary_grad", {}};
+  KernelList<BinaryArgs> binary{"binary", {}};
+  KernelList<SwigluArgs> swiglu{"swiglu", {}};
+  KernelList<SwigluGradArgs> swiglu_grad{"swiglu_grad", {}};
+  KernelList<ReduceArgs> reduce{"reduce", {}};
+  KernelList<ArgmaxArgs> argmax{"argmax", {}};
+  KernelList<MatmulArgs> matmul{"matmul", {}};
+  KernelList<RmsNormArgs> rms_norm{"rms_norm", {}};
+  KernelList<RmsNormGradArgs> rms_norm_grad{"rms_norm_grad", {}};
+  KernelList<LayerNormArgs> layer_norm{"layer_norm", {}};
+  KernelList<LayerNormGradArgs> layer_norm_grad{"layer_norm_grad", {}};
+  KernelList<SoftmaxArgs> softmax{"softmax", {}};
+  KernelList<SoftmaxGradArgs> softmax_grad{"softmax_grad", {}};
+  KernelList<AttentionArgs> attention{"attention", {}};
+  KernelList<AttentionGradArgs> attention_grad{"attention_grad", {}};
+  KernelList<RopeArgs> rope{"rope", {}};
+  KernelList<EmbeddingArgs> embedding{"embedding", {}};
+  KernelList<EmbeddingGradArgs> embedding_grad{"embedding_grad", {}};
+  KernelList<GatherArgs> gather{"gather", {}};
+  KernelList<GatherGradArgs> gather_grad{"gather_grad", {}};
+  KernelList<CrossEntropyArgs> cross_entropy{"cross_entropy", {}};
+  KernelList<CrossEntropyGradArgs> cross_entropy_grad{"cross_entropy_grad", {}};
+  KernelList<LinearCrossEntropyArgs> linear_cross_entropy{"linear_cross_entropy", {}};
+  KernelList<AdamwArgs> adamw{"adamw", {}};
+  KernelList<UniformArgs> uniform{"uniform", {}};
+  KernelList<NormalArgs> normal{"normal", {}};
+  KernelList<DropoutArgs> dropout{"dropout", {}};
+  KernelList<CopyArgs> copy{"copy", {}};
+  KernelList<FillArgs> fill{"fill", {}};
+  KernelList<LoraLinearArgs> lora_linear{"lora_linear", {}};
+  KernelList<LoraLinearGradArgs> lora_linear_grad{"lora_linear_grad", {}};
+  KernelList<TopkArgs> topk{"topk", {}};
+
+  /// Calls `visit` with every list of this table and the same list of `other`.
+  template <class Other, class Visit>
+  void for_each_with(Other& other, Visit&& visit) {
+    visit(unary, other.unary);
+    visit(unary_grad, other.unary_grad);
+    visit(binary, other.binary);
+    visit(swiglu, other.swiglu);
+    visit(swiglu_grad, other.swiglu_grad);
+    visit(reduce, other.reduce);
+    visit(argmax, other.argmax);
+    visit(matmul, other.matmul);
+    visit(rms_norm, other.rms_norm);
+    visit(rms_norm_grad, other.rms_norm_grad);
+    visit(layer_norm, other.layer_norm);
+    visit(layer_norm_grad, other.layer_norm_grad);
+    visit(softmax, other.softmax);
+    visit(softmax_grad, other.softmax_grad);
+    visit(attention, other.attention);
+    visit(attention_grad, other.attention_grad);
+    visit(rope, other.rope);
+    visit(embedding, other.embedding);
+    visit(embedding_grad, other.embedding_grad);
+    visit(gather, other.gather);
+    visit(gather_grad, other.gather_grad);
+    visit(cross_entropy, other.cross_entropy);
+    visit(cross_entropy_grad, other.cross_entropy_grad);
+    visit(linear_cross_entropy, other.linear_cross_entropy);
+    visit(adamw, other.adamw);
+    visit(uniform, other.uniform);
+    visit(normal, other.normal);
+    visit(dropout, other.dropout);
+    visit(copy, other.copy);
+    visit(fill, other.fill);
+    visit(lora_linear, other.lora_linear);
+    visit(lora_linear_grad, other.lora_linear_grad);
+    visit(topk, other.topk);
+  }
+};
+
+}  // namespace candela

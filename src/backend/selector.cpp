@@ -1,0 +1,18 @@
+#include <cstdio>
+#include <mutex>
+#include <set>
+
+#include "backend/selector.h"
+
+namespace candela {
+
+void log_composed_once(std::string_view op, Device device, const std::string& reasons) {
+  static std::mutex mutex;
+  static std::set<std::string> logged;
+  const std::lock_guard lock(mutex);
+  if (!logged.insert(fmt::format("{}@{}", op, to_string(device))).second) return;
+  fmt::print(stderr, "candela: {} on {} runs as its composed reference ({})\n", op, to_string(device),
+             reasons.empty() ? "no implementation" : reasons);
+}
+
+}  // namespace candela

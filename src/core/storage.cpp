@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <vector>
+
+#include <candela/core/error.h>
+#include <candela/core/storage.h>
+
+namespace candela {
+
+std::string to_string(Device device) {
+  switch (device.type) {
+    case DeviceType::Cpu:
+      return "cpu";
+    case DeviceType::Metal:
+      return fmt::format("metal:{}", device.index);
+    case DeviceType::Cuda:
+      return fmt::format("cuda:{}", device.index);
+    case DeviceType::Plan:
+      return "plan";
+  }
+  throw InvalidArgument("device: unknown type");
+}
+
+Device parse_device(std::string_view name) {
+  const auto colon = name.find(':');
+  const std::string_view type = name.substr(0, colon);
+  int index = 0;
+  bool index_ok = true;
+  if (colon != std::string_view::npos) {
+    const std::string_view digits = name.substr(colon + 1);
+    const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+    index_ok = code == std::errc() && end == digits.data() + digits.size() && index >= 0;
+  }
+  if (index_ok && type == "cpu" && index == 0) return Device::cpu();
+  if (index_ok && type == "metal") return Device::metal(index);
+  if (index_ok && type == "cuda") return {DeviceType::Cuda, index};
+  throw InvalidArgument(fmt::format("device: expected cpu, metal[:N] or cuda[:N]; got \"{}\"", name));
+}
+
+Storage::~Storage() {
+  if (release_) release_(block_);
+}
+
+/// Free blocks by size, and the figures. Outlives the allocator while storages are alive.
+struct CachingAllocator::State {
+  Device device;
+  std::unique_ptr<MemorySource> source;
+  mutable std::mutex mutex;
+  std::map<std::size_t, std::vector<MemoryBlock>> free_blocks;
+  std::size_t cached = 0;
+  MemoryStats stats;
+  bool closed = false;
+
+  ~State() { release_cached(cached); }
+
+  /// Gives back the largest cached blocks first until `bytes` are returned or none is left.
+  void release_cached(std::size_t bytes) {
+    std::size_t released = 0;
+    while (released < bytes && !free_blocks.empty()) {
+      const auto largest = std::prev(free_blocks.end());
+      const MemoryBlock block = largest->second.back();
+      largest->second.pop_back();
+      if (largest->second.empty()) free_blocks.erase(largest);
+      source->release(block);
+      released += block.bytes;
+      cached -= block.bytes;
+      stats.reserved -= block.bytes;
+    }
+  }
+
+  MemoryBlock take(std::size_t bytes) {
+    const std::lock_guard lock(mutex);
+    ++stats.allocations;
+    MemoryBlock block;
+    const auto found = free_blocks.find(bytes);
+    if (found != free_blocks.end()) {
+      block = found->second.back();
+      found->second.pop_back();
+      if (found->second.empty()) free_blocks.erase(found);
+      cached -= bytes;
+      ++stats.cache_hits;
+    } else {
+      release_cached(std::min(bytes, cached));
+      block = source->acquire(bytes);
+      if (block.data == nullptr && block.native == nullptr) {
+        release_cached(cached);
+        block = source->acquire(bytes);
+      }
+      require<DeviceError>(block.data != nullptr || block.native != nullptr,
+                           "allocate: {} has no room for {} bytes ({} bytes are in use); use a smaller batch or a shorter "
+                           "maximum length",
+                           to_string(device), bytes, stats.allocated);
+      stats.reserved += bytes;
+      stats.peak_reserved = std::max(stats.peak_reserved, stats.reserved);
+    }
+    stats.allocated += bytes;
+    stats.peak_allocated = std::max(stats.peak_allocated, stats.allocated);
+    return block;
+  }
+
+  void give_back(const MemoryBlock& block) {
+    const std::lock_guard lock(mutex);
+    stats.allocated -= block.bytes;
+    if (closed) {
+      source->release(block);
+      stats.reserved -= block.bytes;
+      return;
+    }
+    free_blocks[block.bytes].push_back(block);
+    cached += block.bytes;
+  }
+};
+
+CachingAllocator::CachingAllocator(Device device, std::unique_ptr<MemorySource> source)
+    : state_(std::make_shared<State>()) {
+  state_->device = device;
+  state_->source = std::move(source);
+}
+
+CachingAllocator::~CachingAllocator() {
+  const std::lock_guard lock(state_->mutex);
+  state_->closed = true;
+  state_->release_cached(state_->cached);
+}
+
+std::size_t CachingAllocator::round_up(std::size_t bytes) {
+  constexpr std::size_t kMinimum = 256;
+  if (bytes <= kMinimum) return kMinimum;
+  // Eight classes per power of two.
+  const std::size_t step = std::max<std::size_t>(std::bit_floor(bytes - 1) / 8, 64);
+  return (bytes + step - 1) / step * step;
+}
+
+StoragePtr CachingAllocator::allocate(std::size_t bytes) {
+  require<DeviceError>(bytes <= std::size_t{1} << 46U, "allocate: {} bytes is beyond any device", bytes);
+  const MemoryBlock block = state_->take(round_up(bytes));
+  return std::make_shared<Storage>(state_->device, block,
+                                   [state = state_](const MemoryBlock& freed) { state->give_back(freed); });
+}
+
+MemoryStats CachingAllocator::stats() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->stats;
+}
+
+void CachingAllocator::reset_peaks() {
+  const std::lock_guard lock(state_->mutex);
+  state_->stats.peak_allocated = state_->stats.allocated;
+  state_->stats.peak_reserved = state_->stats.reserved;
+}
+
+void CachingAllocator::trim() {
+  const std::lock_guard lock(state_->mutex);
+  state_->release_cached(state_->cached);
+}
+
+}  // namespace candela

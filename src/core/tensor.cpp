@@ -1,0 +1,166 @@
+#include <cstring>
+
+#include <candela/core/grad.h>
+#include <candela/core/tensor.h>
+
+namespace candela {
+
+struct Tensor::Impl {
+  StoragePtr storage;
+  Layout layout;
+  DType dtype = DType::F32;
+  bool leaf_requires_grad = false;
+  std::shared_ptr<GradNode> node;
+  int output = 0;
+  Tensor grad;
+};
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  const auto count = static_cast<std::size_t>(candela::numel(shape));
+  auto impl = std::make_shared<Impl>();
+  impl->storage = device_interface(device).allocator().allocate(count * size_of(dtype));
+  impl->layout = Layout::contiguous(shape);
+  impl->dtype = dtype;
+  return Tensor(std::move(impl));
+}
+
+Tensor Tensor::from_bytes(std::span<const std::byte> bytes, const Shape& shape, DType dtype, Device device) {
+  Tensor result = empty(shape, dtype, device);
+  const auto expected = static_cast<std::size_t>(result.numel()) * size_of(dtype);
+  require(bytes.size() == expected, "tensor: {} {} needs {} bytes; got {}", to_string(dtype), shape, expected,
+          bytes.size());
+  DeviceInterface& on = device_interface(device);
+  if (device.type == DeviceType::Plan || bytes.empty()) return result;
+  require<Unsupported>(on.host_accessible(), "tensor: the memory of {} cannot be written by the host",
+                       candela::to_string(device));
+  if (device.type != DeviceType::Cpu) on.synchronize();  // the block may be a recycled one that queued work still reads
+  std::memcpy(result.storage()->data(), bytes.data(), bytes.size());
+  return result;
+}
+
+Tensor Tensor::from_storage(StoragePtr storage, const Layout& layout, DType dtype) {
+  require(storage != nullptr, "tensor: from_storage needs a storage");
+  require(layout.offset >= 0 && static_cast<std::size_t>(layout.extent()) * size_of(dtype) <= storage->bytes(),
+          "tensor: {} {} at element {} does not fit a storage of {} bytes", candela::to_string(dtype), layout.shape,
+          layout.offset, storage->bytes());
+  auto impl = std::make_shared<Impl>();
+  impl->storage = std::move(storage);
+  impl->layout = layout;
+  impl->dtype = dtype;
+  return Tensor(std::move(impl));
+}
+
+const Layout& Tensor::layout() const {
+  require(defined(), "tensor: is undefined");
+  return impl_->layout;
+}
+
+std::int64_t Tensor::size(int dim) const { return shape()[normalize_dim(dim, rank(), "size")]; }
+
+std::int64_t Tensor::numel() const { return candela::numel(shape()); }
+
+DType Tensor::dtype() const {
+  require(defined(), "tensor: is undefined");
+  return impl_->dtype;
+}
+
+Device Tensor::device() const { return storage()->device(); }
+
+const StoragePtr& Tensor::storage() const {
+  require(defined(), "tensor: is undefined");
+  return impl_->storage;
+}
+
+void* Tensor::host_data(DType expected) const {
+  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected), describe(*this));
+  DeviceInterface& on = device_interface(device());
+  require(on.host_accessible(), "tensor: the memory of {} cannot be read by the host", candela::to_string(device()));
+  on.synchronize();
+  return static_cast<std::byte*>(storage()->data()) + static_cast<std::size_t>(layout().offset) * size_of(expected);
+}
+
+void Tensor::read_bytes(DType expected, void* out) const {
+  const auto* from = static_cast<const std::byte*>(host_data(expected));
+  const std::size_t width = size_of(expected);
+  auto* to = static_cast<std::byte*>(out);
+  const std::int64_t count = numel();
+  if (count == 0) return;
+  if (is_contiguous()) {
+    std::memcpy(to, from, static_cast<std::size_t>(count) * width);
+    return;
+  }
+  Dims index = Dims::filled(rank(), 0);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t position = 0;
+    for (int d = 0; d < rank(); ++d) position += index[d] * strides()[d];
+    std::memcpy(to + static_cast<std::size_t>(i) * width, from + position * static_cast<std::int64_t>(width), width);
+    for (int d = rank() - 1; d >= 0 && ++index[d] == shape()[d]; --d) index[d] = 0;
+  }
+}
+
+double Tensor::item() const {
+  require(numel() == 1, "item: needs a tensor with one element; got {}", shape());
+  switch (dtype()) {
+    case DType::F32:
+      return *data<float>();
+    case DType::F64:
+      return *data<double>();
+    case DType::BF16:
+      return static_cast<float>(*data<BFloat16>());
+    case DType::F16:
+      return static_cast<float>(*data<Float16>());
+    case DType::I64:
+      return static_cast<double>(*data<std::int64_t>());
+    case DType::I32:
+      return *data<std::int32_t>();
+    case DType::U8:
+      return *data<std::uint8_t>();
+  }
+  throw InvalidArgument("item: unknown dtype");
+}
+
+Tensor Tensor::with_layout(const Layout& layout) const { return from_storage(storage(), layout, dtype()); }
+
+Tensor Tensor::detach() const { return with_layout(layout()); }
+
+bool Tensor::requires_grad() const { return defined() && (impl_->leaf_requires_grad || impl_->node != nullptr); }
+
+Tensor& Tensor::set_requires_grad(bool value) {
+  require(defined() && is_floating(dtype()), "requires_grad: only floating point tensors can have a gradient");
+  require(impl_->node == nullptr, "requires_grad: can only be set on a leaf, this is a result of {}",
+          impl_->node ? impl_->node->op : "");
+  impl_->leaf_requires_grad = value;
+  return *this;
+}
+
+const Tensor& Tensor::grad() const {
+  require(defined(), "grad: tensor is undefined");
+  return impl_->grad;
+}
+
+void Tensor::set_grad(Tensor grad) const {
+  require(defined(), "grad: tensor is undefined");
+  require(!grad.defined() || grad.shape() == shape(), "grad: must be {} as the tensor; got {}", shape(),
+          grad.defined() ? grad.shape() : Shape());
+  impl_->grad = std::move(grad);
+}
+
+const std::shared_ptr<GradNode>& Tensor::grad_node() const {
+  require(defined(), "grad_node: tensor is undefined");
+  return impl_->node;
+}
+
+int Tensor::grad_output() const { return impl_->output; }
+
+void Tensor::set_grad_node(std::shared_ptr<GradNode> node, int output) {
+  require(defined(), "grad_node: tensor is undefined");
+  impl_->node = std::move(node);
+  impl_->output = output;
+}
+
+std::string describe(const Tensor& tensor) {
+  if (!tensor.defined()) return "undefined";
+  return fmt::format("{} {} on {}", to_string(tensor.dtype()), tensor.shape(), to_string(tensor.device()));
+}
+
+}  // namespace candela

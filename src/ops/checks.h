@@ -1,0 +1,44 @@
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+#include <candela/core/tensor.h>
+
+/// The checks at the door: every op validates its arguments here, once, before any kernel sees them.
+namespace candela {
+
+/// All defined tensors lie on the device of the first; returns it.
+inline Device check_same_device(std::string_view op, std::initializer_list<Tensor> tensors) {
+  const Tensor* first = nullptr;
+  for (const Tensor& tensor : tensors) {
+    if (!tensor.defined()) continue;
+    if (first == nullptr) first = &tensor;
+    require(tensor.device() == first->device(), "{}: all tensors must be on one device; got {} and {}", op,
+            to_string(first->device()), to_string(tensor.device()));
+  }
+  require(first != nullptr, "{}: needs a tensor; got an undefined one", op);
+  return first->device();
+}
+
+inline void check_defined(std::string_view op, std::string_view name, const Tensor& tensor) {
+  require(tensor.defined(), "{}: {} must be a tensor; got an undefined one", op, name);
+}
+
+inline void check_floating(std::string_view op, std::string_view name, const Tensor& tensor) {
+  check_defined(op, name, tensor);
+  require(is_floating(tensor.dtype()), "{}: {} must be a floating point tensor; got {}", op, name, describe(tensor));
+}
+
+inline void check_index(std::string_view op, std::string_view name, const Tensor& tensor) {
+  check_defined(op, name, tensor);
+  require(tensor.dtype() == DType::I32 || tensor.dtype() == DType::I64, "{}: {} must be i32 or i64; got {}", op, name,
+          describe(tensor));
+}
+
+inline void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b) {
+  require(a.dtype() == b.dtype(), "{}: dtypes must match; got {} and {}; cast() one of them", op, to_string(a.dtype()),
+          to_string(b.dtype()));
+}
+
+}  // namespace candela

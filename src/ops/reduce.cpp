@@ -1,0 +1,114 @@
+#include <candela/ops/reduce.h>
+
+#include <candela/core/grad.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
+
+#include "backend/selector.h"
+#include "ops/checks.h"
+
+namespace candela {
+namespace {
+
+/// x's shape with 1 in the reduced dimensions (all of them if `dims` is empty).
+Shape kept_shape(const char* name, const Tensor& x, const std::vector<int>& dims) {
+  Shape shape = x.shape();
+  if (dims.empty()) return Dims::filled(x.rank(), 1);
+  for (const int dim : dims) shape[normalize_dim(dim, x.rank(), name)] = 1;
+  return shape;
+}
+
+Tensor squeeze(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  if (keep_dims) return x;
+  Shape shape;
+  for (int d = 0; d < x.rank(); ++d) {
+    bool reduced = dims.empty();
+    for (const int dim : dims) reduced = reduced || normalize_dim(dim, x.rank(), "reduce") == d;
+    if (!reduced) shape.push_back(x.size(d));
+  }
+  return reshape(x, shape);
+}
+
+Tensor run_reduce(const char* name, ReduceOp op, const Tensor& x, const Shape& kept) {
+  check_floating(name, "x", x);
+  Tensor out = Tensor::empty(kept, x.dtype(), x.device());
+  if (out.numel() > 0) run(&KernelTable::reduce, x.device(), ReduceArgs{op, x, out});
+  return out;
+}
+
+Tensor run_extreme(const char* name, ReduceOp op, const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  check_floating(name, "x", x);
+  const Shape kept = kept_shape(name, x, dims);
+  require(x.numel() > 0 || numel(kept) == 0, "{}: cannot reduce no elements; got {}", name, x.shape());
+  Tensor out = run_reduce(name, op, x, kept);
+  if (needs_grad({x})) {
+    record(name, {x}, {&out}, [x = x.detach(), y = out.detach(), kept](std::span<const Tensor> grads) -> std::vector<Tensor> {
+      const Tensor hits = equal(x, y);
+      return {mul(hits, div(grads[0], sum_to(hits, kept)))};
+    });
+  }
+  return squeeze(out, dims, keep_dims);
+}
+
+}  // namespace
+
+Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  check_floating("sum", "x", x);
+  return squeeze(sum_to(x, kept_shape("sum", x, dims)), dims, keep_dims);
+}
+
+Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  check_floating("mean", "x", x);
+  const Shape kept = kept_shape("mean", x, dims);
+  const double count = static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(numel(kept), 1));
+  return squeeze(affine(sum_to(x, kept), 1.0 / count, 0), dims, keep_dims);
+}
+
+Tensor sum_squares(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  check_floating("sum_squares", "x", x);
+  Tensor out = run_reduce("sum_squares", ReduceOp::SumSquares, x, kept_shape("sum_squares", x, dims));
+  if (needs_grad({x})) {
+    record("sum_squares", {x}, {&out}, [x = x.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+      return {affine(mul(x, grads[0]), 2, 0)};
+    });
+  }
+  return squeeze(out, dims, keep_dims);
+}
+
+Tensor max(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  return run_extreme("max", ReduceOp::Max, x, dims, keep_dims);
+}
+
+Tensor min(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+  return run_extreme("min", ReduceOp::Min, x, dims, keep_dims);
+}
+
+Tensor argmax(const Tensor& x, int dim, bool keep_dim) {
+  check_floating("argmax", "x", x);
+  refuse_grad("argmax", {x});
+  dim = normalize_dim(dim, x.rank(), "argmax");
+  Shape kept = x.shape();
+  kept[dim] = 1;
+  require(x.size(dim) > 0 || numel(kept) == 0, "argmax: cannot reduce no elements; got {}", x.shape());
+  Tensor out = Tensor::empty(kept, DType::I64, x.device());
+  if (out.numel() > 0) run(&KernelTable::argmax, x.device(), ArgmaxArgs{x, out, dim});
+  return squeeze(out, {dim}, keep_dim);
+}
+
+Tensor sum_to(const Tensor& x, const Shape& shape) {
+  check_floating("sum_to", "x", x);
+  if (x.shape() == shape) return x;
+  require(broadcast_shapes(x.shape(), shape, "sum_to") == x.shape(), "sum_to: {} does not broadcast to {}", shape,
+          x.shape());
+  Shape kept = Dims::filled(x.rank(), 1);
+  for (int d = 0; d < shape.rank(); ++d) kept[d + x.rank() - shape.rank()] = shape[d];
+  Tensor out = run_reduce("sum", ReduceOp::Sum, x, kept);
+  if (needs_grad({x})) {
+    record("sum", {x}, {&out}, [to = x.shape()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+      return {contiguous(broadcast_to(grads[0], to))};
+    });
+  }
+  return reshape(out, shape);
+}
+
+}  // namespace candela
