@@ -1,0 +1,109 @@
+#include <candela/ops/loss.h>
+
+#include <candela/core/grad.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
+#include <candela/ops/gather.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/reduce.h>
+#include <candela/ops/softmax.h>
+
+#include "backend/selector.h"
+#include "ops/checks.h"
+#include "ops/composed.h"
+
+namespace candela {
+namespace {
+
+void check_targets(const char* op, const Tensor& x, const Tensor& targets) {
+  check_index(op, "targets", targets);
+  require(x.rank() == 2 && targets.shape() == Shape{x.size(0)}, "{}: targets must be [N] to match [N, ...] {}; got {}", op,
+          x.shape(), targets.shape());
+}
+
+}  // namespace
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index) {
+  check_floating("cross_entropy", "logits", logits);
+  const Device device = check_same_device("cross_entropy", {logits, targets});
+  check_targets("cross_entropy", logits, targets);
+  Tensor loss = Tensor::empty({logits.size(0)}, DType::F32, device);
+  Tensor lse = Tensor::empty({logits.size(0)}, DType::F32, device);
+  std::string reasons;
+  if (logits.numel() > 0 &&
+      !try_run(&KernelTable::cross_entropy, device, CrossEntropyArgs{logits, targets, loss, lse, ignore_index}, &reasons)) {
+    log_composed_once("cross_entropy", device, reasons);
+    return composed::cross_entropy(logits, targets, ignore_index);
+  }
+  if (needs_grad({logits})) {
+    record("cross_entropy", {logits}, {&loss},
+           [logits = logits.detach(), targets, lse, ignore_index](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+             if (logits.numel() > 0) {
+               run(&KernelTable::cross_entropy_grad, logits.device(),
+                   CrossEntropyGradArgs{logits, targets, lse, grads[0], dlogits, ignore_index});
+             }
+             return {dlogits};
+           });
+  }
+  return loss;
+}
+
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, std::int64_t ignore_index) {
+  check_floating("linear_cross_entropy", "x", x);
+  check_floating("linear_cross_entropy", "weight", weight);
+  const Device device = check_same_device("linear_cross_entropy", {x, weight, targets});
+  check_same_dtype("linear_cross_entropy", x, weight);
+  check_targets("linear_cross_entropy", x, targets);
+  require(weight.rank() == 2 && weight.size(1) == x.size(1), "linear_cross_entropy: weight must be [V, {}] to match x {}; got {}",
+          x.size(1), x.shape(), weight.shape());
+  const bool need_x = needs_grad({x});
+  const bool need_weight = needs_grad({weight});
+  Tensor loss = zeros({1}, DType::F32, device);
+  Tensor dx = need_x ? Tensor::empty(x.shape(), x.dtype(), device) : Tensor();
+  Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, device) : Tensor();
+  std::string reasons;
+  if (x.numel() > 0 &&
+      !try_run(&KernelTable::linear_cross_entropy, device,
+               LinearCrossEntropyArgs{x, weight, targets, loss, dx, dweight, ignore_index, 0}, &reasons)) {
+    log_composed_once("linear_cross_entropy", device, reasons);
+    return composed::linear_cross_entropy(x, weight, targets, ignore_index);
+  }
+  if (need_x || need_weight) {
+    record("linear_cross_entropy", {x, weight}, {&loss},
+           [dx, dweight, dtype = x.dtype()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             // The gradients of the sum are there already: what is left is the chain rule's scalar.
+             const auto scaled = [&](const Tensor& grad) {
+               return grad.defined() ? cast(mul(grad, cast(grads[0], grad.dtype())), dtype) : Tensor();
+             };
+             return {scaled(dx), scaled(dweight)};
+           });
+  }
+  return loss;
+}
+
+namespace composed {
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index) {
+  // Ignored rows gather class 0 and are multiplied by 0. The keep mask is made on the host: this is the reference, not the fast way.
+  const std::vector<std::int64_t> values = cast(targets, DType::I64).to_vector<std::int64_t>();
+  std::vector<std::int64_t> index(values.size());
+  std::vector<double> keep(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    keep[i] = values[i] == ignore_index ? 0.0 : 1.0;
+    index[i] = values[i] == ignore_index ? 0 : values[i];
+  }
+  const std::int64_t rows = logits.size(0);
+  const Device device = logits.device();
+  const Tensor at = Tensor::from_values(index, {rows, 1}, device);
+  const Tensor mask = to_device(cast(Tensor::from_values(keep, {rows, 1}), logits.dtype()), device);
+  const Tensor loss = reshape(neg(mul(gather(composed::log_softmax(logits, 1), 1, at), mask)), {rows});
+  return logits.dtype() == DType::F64 ? loss : cast(loss, DType::F32);
+}
+
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, std::int64_t ignore_index) {
+  return sum(composed::cross_entropy(matmul(x, transpose(weight, 0, 1)), targets, ignore_index), {0}, true);
+}
+
+}  // namespace composed
+}  // namespace candela
