@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace candela {
+
+using TokenId = std::int32_t;
+
+/// The field `truncation` of a tokenizer.json. It is read, and applied by no call here: whoever batches texts
+/// decides.
+struct TokenizerTruncation {
+  std::int64_t max_length = 0;
+  std::int64_t stride = 0;
+  std::string strategy;
+  std::string direction;
+};
+
+/// The field `padding` of a tokenizer.json; as above.
+struct TokenizerPadding {
+  std::optional<std::int64_t> fixed_length;  ///< absent: to the longest of the batch
+  std::int64_t multiple_of = 0;              ///< 0: no rounding
+  TokenId pad_id = 0;
+  std::string pad_token;
+  std::string direction;
+};
+
+/// Turns text into token ids and back, exactly as the tokenizer.json it was loaded from says (byte-pair
+/// encoding). A copy is cheap and shares everything. All methods may be called from several threads.
+class Tokenizer {
+ public:
+  /// Loads a tokenizer.json, or the one in the folder `path`. IoError (file, field) if it is missing or
+  /// malformed, Unsupported (file, component) if it asks for a component that is not known.
+  static Tokenizer load(const std::filesystem::path& path);
+  /// As load, from the text of a tokenizer.json; `source` stands for the file in errors.
+  static Tokenizer parse(std::string_view json, const std::string& source);
+
+  /// The ids of `text`. Invalid UTF-8 is read as U+FFFD. Added tokens such as <|im_end|> are recognised
+  /// inside the text. With `add_special_tokens`, the post-processor puts its tokens (BOS, for one) around.
+  std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = true) const;
+
+  /// The text of `ids`: valid UTF-8, with U+FFFD for bytes that form no character. Ids without a token (a
+  /// model's vocabulary may be padded) are left out.
+  std::string decode(std::span<const TokenId> ids, bool skip_special_tokens = true) const;
+
+  /// Number of different tokens, added ones included.
+  std::size_t vocab_size() const;
+  /// The largest id of any token.
+  TokenId max_id() const;
+  std::optional<TokenId> token_to_id(std::string_view token) const;
+  /// The token as the vocabulary writes it (`Ġthe` for " the").
+  std::optional<std::string> id_to_token(TokenId id) const;
+  /// Whether `id` is an added token marked special.
+  bool is_special(TokenId id) const;
+
+  const std::optional<TokenizerTruncation>& truncation() const;
+  const std::optional<TokenizerPadding>& padding() const;
+
+ private:
+  class Impl;
+  explicit Tokenizer(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Decodes ids as they are generated and gives text only as whole characters: what one token leaves
+/// unfinished comes with the next. All that was given, joined, is what Tokenizer::decode gives for all ids.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens = true);
+
+  /// The text that `id` completes, possibly empty.
+  std::string add(TokenId id);
+  /// What is still held back (an unfinished character reads as U+FFFD), and a fresh start.
+  std::string finish();
+
+ private:
+  std::string next(bool all);
+
+  Tokenizer tokenizer_;
+  bool skip_special_tokens_;
+  std::vector<TokenId> ids_;  // the context of the window, then what has not been given
+  std::size_t given_ = 0;     // how many of ids_ are context
+  std::string context_text_;  // decode of the first given_ ids
+};
+
+}  // namespace candela

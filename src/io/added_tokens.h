@@ -1,0 +1,83 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "io/bpe.h"
+#include "io/json.h"
+#include "io/normalizer.h"
+#include "io/regex.h"
+
+namespace candela::io {
+
+struct AddedToken {
+  std::int32_t id = 0;
+  std::string content;
+  bool single_word = false;  ///< only where no word character touches it
+  bool lstrip = false;       ///< takes the white space before it
+  bool rstrip = false;       ///< takes the white space after it
+  bool normalized = false;   ///< looked for in normalized text
+  bool special = false;      ///< left out when decoding without special tokens
+};
+
+/// A stretch of text between added tokens, or (id >= 0) one added token.
+struct Segment {
+  Span span;
+  std::int32_t id = -1;
+};
+
+/// Finds the leftmost, and there the longest, of a set of strings.
+class TokenTrie {
+ public:
+  TokenTrie();
+  void add(std::string_view text, std::size_t index);
+  bool empty() const { return nodes_.size() == 1; }
+
+  struct Match {
+    Span span;
+    std::size_t index;
+  };
+  /// All matches from the left without overlap.
+  std::vector<Match> find_all(std::string_view text) const;
+
+ private:
+  struct Node {
+    std::map<unsigned char, std::size_t> next;
+    std::ptrdiff_t index = -1;
+  };
+  std::vector<Node> nodes_;
+  std::array<bool, 256> starts_{};
+};
+
+/// The field `added_tokens` of a tokenizer.json.
+class AddedTokens {
+ public:
+  /// `normalizer` may be null. IoError if an id contradicts the vocabulary.
+  AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer* normalizer);
+
+  /// Cuts raw text at the tokens that are matched before normalization, and normalized text at the others.
+  std::vector<Segment> split_raw(std::string_view text) const { return split(text, raw_); }
+  std::vector<Segment> split_normalized(std::string_view text) const { return split(text, normalized_); }
+
+  const AddedToken* find(std::string_view content) const;
+  const AddedToken* find(std::int64_t id) const;
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<Segment> split(std::string_view text, const TokenTrie& trie) const;
+
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, std::size_t> by_content_;
+  std::unordered_map<std::int64_t, std::size_t> by_id_;
+  TokenTrie raw_;
+  TokenTrie normalized_;
+  Regex word_start_;
+  Regex word_end_;
+};
+
+}  // namespace candela::io

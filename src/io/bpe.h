@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "io/json.h"
+
+namespace candela::io {
+
+/// A vocabulary: tokens and their ids, which need not be dense.
+class Vocabulary {
+ public:
+  /// IoError (with `source`) if an id is out of [0, kMaxId] or taken twice, or a token occurs twice.
+  Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& source);
+  Vocabulary(const Vocabulary&) = delete;
+  Vocabulary& operator=(const Vocabulary&) = delete;
+
+  std::optional<std::int32_t> find(std::string_view token) const;
+  /// The token of `id`; null if no token has it.
+  const std::string* token(std::int64_t id) const;
+  std::size_t size() const { return ids_.size(); }
+  std::int32_t max_id() const { return max_id_; }
+
+  static constexpr std::int64_t kMaxId = 1 << 26;
+
+ private:
+  std::vector<std::pair<std::string, std::int64_t>> entries_;
+  std::unordered_map<std::string_view, std::int32_t> ids_;  // views into entries_
+  std::vector<std::int32_t> entry_of_id_;                   // id -> index in entries_, or -1
+  std::int32_t max_id_ = -1;
+};
+
+/// What of the field `model` of a tokenizer.json is not its vocabulary or merges.
+struct BpeOptions {
+  std::string unk_token;
+  bool has_unk = false;
+  bool fuse_unk = false;
+  bool byte_fallback = false;
+  bool ignore_merges = false;
+  std::string prefix;  ///< continuing_subword_prefix
+  std::string suffix;  ///< end_of_word_suffix
+};
+BpeOptions read_bpe_options(const JsonObject& model);
+
+using Merge = std::pair<std::string, std::string>;
+
+/// Byte-pair encoding: starts from characters and joins the pair of lowest rank (leftmost first) until none
+/// is left.
+class Bpe {
+ public:
+  /// IoError (with `source`) if a merge names a token that the vocabulary lacks, or the unknown token is not
+  /// in it.
+  Bpe(std::vector<std::pair<std::string, std::int64_t>> vocabulary, const std::vector<Merge>& merges,
+      BpeOptions options, const std::string& source);
+
+  /// Appends the ids of one piece (valid UTF-8). A character that is not in the vocabulary becomes byte
+  /// tokens or the unknown token where the model has them, and vanishes where it has neither, as in Hugging
+  /// Face's tokenizers.
+  void encode(std::string_view piece, std::vector<std::int32_t>& ids) const;
+
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ private:
+  struct Symbol {
+    std::int32_t id;
+    std::int32_t previous;  // index, or -1
+    std::int32_t next;      // index, or -1
+  };
+  struct Rule {
+    std::uint64_t pair;  // left id << 32 | right id
+    std::int32_t rank;
+    std::int32_t joined;
+  };
+
+  const Rule* find_rule(std::int32_t left, std::int32_t right) const;
+  void add_rule(const Rule& rule);
+  std::vector<Symbol> symbols_of(std::string_view piece) const;
+  bool add_byte_tokens(std::string_view character, std::vector<Symbol>& symbols) const;
+
+  Vocabulary vocabulary_;
+  BpeOptions options_;
+  std::optional<std::int32_t> unk_;
+  std::vector<std::int32_t> byte_tokens_;  // 256 ids or -1; empty without byte_fallback
+  std::vector<Rule> rules_;                // open addressing, a power of two long, rank -1 where free
+};
+
+}  // namespace candela::io

@@ -1,0 +1,196 @@
+#include "io/decoder.h"
+
+#include <algorithm>
+
+#include "io/byte_level.h"
+#include "io/pattern.h"
+#include "io/pre_tokenizer.h"
+#include "io/utf8.h"
+
+namespace candela::io {
+namespace {
+
+using Tokens = std::vector<std::string>;
+
+class ByteLevel final : public Decoder {
+ public:
+  Tokens apply(Tokens tokens) const override {
+    std::string bytes;
+    for (const std::string& token : tokens) append_from_byte_level(bytes, token);
+    return {lossy_utf8(bytes)};
+  }
+};
+
+/// `<0x41>` is the byte 0x41. A run of such bytes that is not valid UTF-8 becomes one U+FFFD per byte.
+class ByteFallback final : public Decoder {
+ public:
+  Tokens apply(Tokens tokens) const override {
+    Tokens result;
+    std::string bytes;
+    const auto flush = [&] {
+      if (bytes.empty()) return;
+      if (is_valid_utf8(bytes)) {
+        result.push_back(bytes);
+      } else {
+        result.insert(result.end(), bytes.size(), "\xEF\xBF\xBD");
+      }
+      bytes.clear();
+    };
+    for (std::string& token : tokens) {
+      if (const int byte = byte_of(token); byte >= 0) {
+        bytes += static_cast<char>(byte);
+      } else {
+        flush();
+        result.push_back(std::move(token));
+      }
+    }
+    flush();
+    return result;
+  }
+
+ private:
+  static int byte_of(const std::string& token) {
+    if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+    int value = 0;
+    for (const char c : {token[3], token[4]}) {
+      const int digit = c >= '0' && c <= '9'   ? c - '0'
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                               : -1;
+      if (digit < 0) return -1;
+      value = value * 16 + digit;
+    }
+    return value;
+  }
+};
+
+class Fuse final : public Decoder {
+ public:
+  Tokens apply(Tokens tokens) const override {
+    std::string joined;
+    for (const std::string& token : tokens) joined += token;
+    return {std::move(joined)};
+  }
+};
+
+class Replace final : public Decoder {
+ public:
+  Replace(Pattern pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  Tokens apply(Tokens tokens) const override {
+    for (std::string& token : tokens) token = pattern_.replace(token, content_);
+    return tokens;
+  }
+
+ private:
+  Pattern pattern_;
+  std::string content_;
+};
+
+/// Takes up to `start` copies of `content` off the start of each token and up to `stop` off its end.
+class Strip final : public Decoder {
+ public:
+  Strip(std::string content, std::int64_t start, std::int64_t stop)
+      : content_(std::move(content)), start_(start), stop_(stop) {}
+
+  Tokens apply(Tokens tokens) const override {
+    for (std::string& token : tokens) {
+      std::string_view rest = token;
+      for (std::int64_t i = 0; i < start_ && rest.starts_with(content_); ++i)
+        rest.remove_prefix(content_.size());
+      for (std::int64_t i = 0; i < stop_ && rest.ends_with(content_); ++i)
+        rest.remove_suffix(content_.size());
+      token = std::string(rest);
+    }
+    return tokens;
+  }
+
+ private:
+  std::string content_;
+  std::int64_t start_;
+  std::int64_t stop_;
+};
+
+/// Writes each mark as a space; in the first token it vanishes where the scheme had put it.
+class Metaspace final : public Decoder {
+ public:
+  Metaspace(std::string mark, PrependScheme scheme)
+      : mark_(Pattern::literal(std::move(mark))), scheme_(scheme) {}
+
+  Tokens apply(Tokens tokens) const override {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = mark_.replace(tokens[i], i == 0 && scheme_ != PrependScheme::kNever ? "" : " ");
+    }
+    return tokens;
+  }
+
+ private:
+  Pattern mark_;
+  PrependScheme scheme_;
+};
+
+/// Writes the end-of-word suffix as a space, and as nothing in the last token.
+class BpeSuffix final : public Decoder {
+ public:
+  explicit BpeSuffix(std::string suffix) : suffix_(Pattern::literal(std::move(suffix))) {}
+
+  Tokens apply(Tokens tokens) const override {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = suffix_.replace(tokens[i], i + 1 == tokens.size() ? "" : " ");
+    }
+    return tokens;
+  }
+
+ private:
+  Pattern suffix_;
+};
+
+class Sequence final : public Decoder {
+ public:
+  explicit Sequence(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
+  Tokens apply(Tokens tokens) const override {
+    for (const auto& part : parts_) tokens = part->apply(std::move(tokens));
+    return tokens;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Decoder>> parts_;
+};
+
+std::string non_empty(const JsonObject& description, const char* key, std::string otherwise) {
+  std::string text = description.string(key, std::move(otherwise));
+  if (text.empty()) description.fail(key, "a non-empty string");
+  return text;
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> make_decoder(const JsonObject& description) {
+  const std::string type = description.string("type");
+  if (type == "ByteLevel") return std::make_unique<ByteLevel>();
+  if (type == "ByteFallback") return std::make_unique<ByteFallback>();
+  if (type == "Fuse") return std::make_unique<Fuse>();
+  if (type == "Replace") {
+    return std::make_unique<Replace>(make_pattern(description, "pattern"), description.string("content"));
+  }
+  if (type == "Strip") {
+    return std::make_unique<Strip>(non_empty(description, "content", ""), description.integer("start"),
+                                   description.integer("stop"));
+  }
+  if (type == "Metaspace") {
+    return std::make_unique<Metaspace>(non_empty(description, "replacement", "\xE2\x96\x81"),
+                                       read_prepend_scheme(description));
+  }
+  if (type == "BPEDecoder") return std::make_unique<BpeSuffix>(non_empty(description, "suffix", "</w>"));
+  if (type == "Sequence") {
+    std::vector<std::unique_ptr<Decoder>> parts;
+    for (const JsonObject& part : description.objects("decoders")) parts.push_back(make_decoder(part));
+    return std::make_unique<Sequence>(std::move(parts));
+  }
+  throw Unsupported(
+      fmt::format("{}: {} \"{}\" is not supported; known are ByteLevel, ByteFallback, Fuse, Replace, Strip, "
+                  "Metaspace, BPEDecoder and Sequence",
+                  description.source(), description.path_of("type"), type));
+}
+
+}  // namespace candela::io

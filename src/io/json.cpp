@@ -1,0 +1,285 @@
+#include "io/json.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <system_error>
+
+namespace candela::io {
+namespace {
+
+constexpr std::int64_t kMaxSize = (std::int64_t{1} << 31) - 1;
+
+/// Line and column (from 1) of the byte at `position`.
+std::pair<std::size_t, std::size_t> line_and_column(std::string_view text, std::size_t position) {
+  const std::string_view before = text.substr(0, std::min(position, text.size()));
+  const auto line = static_cast<std::size_t>(std::count(before.begin(), before.end(), '\n')) + 1;
+  const std::size_t start = before.rfind('\n');
+  const std::size_t column = start == std::string_view::npos ? before.size() : before.size() - start - 1;
+  return {line, std::max<std::size_t>(column, 1)};
+}
+
+/// nlohmann's text without its own prefix `[json.exception.parse_error.101] parse error at line 1, column 2:
+/// `.
+std::string plain_message(const char* what) {
+  std::string text = what;
+  const std::size_t colon = text.find(": ");
+  if (colon != std::string::npos) text = text.substr(colon + 2);
+  return text.size() > 200 ? text.substr(0, 200) + "..." : text;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  require<IoError>(std::filesystem::exists(status), "{}: no such file; check the path", path.string());
+  require<IoError>(std::filesystem::is_regular_file(status), "{}: must be a regular file", path.string());
+  std::ifstream file(path, std::ios::binary);
+  require<IoError>(file.good(), "{}: cannot be opened for reading; check its permissions", path.string());
+  file.seekg(0, std::ios::end);
+  const std::streamoff size = file.tellg();
+  require<IoError>(size >= 0, "{}: its size cannot be read", path.string());
+  require<IoError>(static_cast<std::uint64_t>(size) <= max_bytes, "{}: must be at most {} bytes; got {}",
+                   path.string(), max_bytes, size);
+  std::string content(static_cast<std::size_t>(size), '\0');
+  file.seekg(0);
+  file.read(content.data(), size);
+  require<IoError>(file.gcount() == size, "{}: expected {} bytes; got {}", path.string(), size,
+                   file.gcount());
+  return content;
+}
+
+std::string shown(const Json& value) {
+  if (value.is_structured() && value.size() > 16) {
+    return fmt::format("{} of {} entries", value.is_array() ? "an array" : "an object", value.size());
+  }
+  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+JsonBuilder::JsonBuilder(std::string_view text, std::string source, int max_depth)
+    : text_(text), source_(std::move(source)), max_depth_(max_depth) {}
+
+Json* JsonBuilder::place(Json&& value) {
+  if (open_.empty()) {
+    root_ = std::move(value);
+    return &root_;
+  }
+  Json& parent = *open_.back();
+  if (parent.is_array()) {
+    parent.push_back(std::move(value));
+    return &parent.back();
+  }
+  auto [entry, inserted] = parent.get_ref<Json::object_t&>().emplace(std::move(key_), std::move(value));
+  require<IoError>(inserted, "{}: key \"{}\" must occur once; it occurs again in the same object", source_,
+                   entry->first);
+  return &entry->second;
+}
+
+bool JsonBuilder::add(Json&& value) {
+  place(std::move(value));
+  return true;
+}
+
+bool JsonBuilder::open(Json&& value) {
+  require<IoError>(open_.size() < static_cast<std::size_t>(max_depth_),
+                   "{}: must nest at most {} levels deep; got more", source_, max_depth_);
+  open_.push_back(place(std::move(value)));
+  return true;
+}
+
+bool JsonBuilder::close() {
+  open_.pop_back();
+  return true;
+}
+
+bool JsonBuilder::number_float(number_float_t value, const string_t&) {
+  return add(Json(value));
+}
+
+bool JsonBuilder::binary(binary_t&) {
+  return false;
+}
+
+bool JsonBuilder::start_object(std::size_t) {
+  return open(Json::object());
+}
+
+bool JsonBuilder::start_array(std::size_t) {
+  return open(Json::array());
+}
+
+bool JsonBuilder::key(string_t& value) {
+  key_ = std::move(value);
+  return true;
+}
+
+bool JsonBuilder::parse_error(std::size_t position, const std::string&, const Json::exception& error) {
+  const auto [line, column] = line_and_column(text_, position);
+  throw IoError(fmt::format("{}: must be valid JSON; at line {}, column {}: {}", source_, line, column,
+                            plain_message(error.what())));
+}
+
+void parse_json_events(std::string_view text, const std::string& source, JsonEvents& handler,
+                       const JsonLimits& limits) {
+  require<IoError>(text.size() <= limits.max_bytes, "{}: must be at most {} bytes; got {}", source,
+                   limits.max_bytes, text.size());
+  const bool complete = Json::sax_parse(text.begin(), text.end(), &handler);
+  require<IoError>(complete, "{}: must be valid JSON", source);
+}
+
+Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
+  JsonBuilder builder(text, source, limits.max_depth);
+  parse_json_events(text, source, builder, limits);
+  return builder.take();
+}
+
+Json load_json(const std::filesystem::path& path, const JsonLimits& limits) {
+  return parse_json(read_file(path, limits.max_bytes), path.string(), limits);
+}
+
+JsonObject::JsonObject(const Json& value, std::string source, std::string path)
+    : value_(&value), source_(std::move(source)), path_(std::move(path)) {
+  if (value.is_object()) return;
+  throw IoError(path_.empty()
+                    ? fmt::format("{}: must be a JSON object; got {}", source_, shown(value))
+                    : fmt::format("{}: {} must be a JSON object; got {}", source_, path_, shown(value)));
+}
+
+std::string JsonObject::path_of(std::string_view key) const {
+  return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
+}
+
+const Json* JsonObject::find(const char* key) const {
+  const auto found = value_->find(key);
+  return found == value_->end() || found->is_null() ? nullptr : &*found;
+}
+
+void JsonObject::fail(const char* key, std::string_view expected) const {
+  const Json* value = find(key);
+  throw IoError(fmt::format("{}: {} must be {}; got {}", source_, path_of(key), expected,
+                            value ? shown(*value) : std::string("nothing (the field is missing)")));
+}
+
+const Json& JsonObject::at(const char* key) const {
+  const Json* value = find(key);
+  if (!value) fail(key, "present");
+  return *value;
+}
+
+std::int64_t JsonObject::integer(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_number_integer()) fail(key, "an integer");
+  if (value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) {
+    fail(key, "an integer below 2^63");
+  }
+  return value->get<std::int64_t>();
+}
+
+std::int64_t JsonObject::integer(const char* key, std::int64_t otherwise) const {
+  return has(key) ? integer(key) : otherwise;
+}
+
+std::int64_t JsonObject::positive(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_number_integer()) fail(key, "a positive integer");
+  const std::int64_t number = integer(key);
+  if (number < 1 || number > kMaxSize) fail(key, "a positive integer below 2^31");
+  return number;
+}
+
+std::int64_t JsonObject::positive(const char* key, std::int64_t otherwise) const {
+  return has(key) ? positive(key) : otherwise;
+}
+
+double JsonObject::number(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_number()) fail(key, "a number");
+  const double number = value->get<double>();
+  if (!std::isfinite(number)) fail(key, "a finite number");
+  return number;
+}
+
+double JsonObject::number(const char* key, double otherwise) const {
+  return has(key) ? number(key) : otherwise;
+}
+
+bool JsonObject::boolean(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_boolean()) fail(key, "true or false");
+  return value->get<bool>();
+}
+
+bool JsonObject::boolean(const char* key, bool otherwise) const {
+  return has(key) ? boolean(key) : otherwise;
+}
+
+std::string JsonObject::string(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_string()) fail(key, "a string");
+  return value->get<std::string>();
+}
+
+std::string JsonObject::string(const char* key, std::string otherwise) const {
+  return has(key) ? string(key) : std::move(otherwise);
+}
+
+std::vector<double> JsonObject::numbers(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_array()) fail(key, "an array of numbers");
+  std::vector<double> result;
+  result.reserve(value->size());
+  for (const Json& item : *value) {
+    if (!item.is_number() || !std::isfinite(item.get<double>())) fail(key, "an array of finite numbers");
+    result.push_back(item.get<double>());
+  }
+  return result;
+}
+
+std::vector<std::string> JsonObject::strings(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_array()) fail(key, "an array of strings");
+  std::vector<std::string> result;
+  result.reserve(value->size());
+  for (const Json& item : *value) {
+    if (!item.is_string()) fail(key, "an array of strings");
+    result.push_back(item.get<std::string>());
+  }
+  return result;
+}
+
+std::vector<std::int64_t> JsonObject::integers_or_one(const char* key) const {
+  const Json* value = find(key);
+  if (!value) return {};
+  if (value->is_number_integer()) return {integer(key)};
+  if (!value->is_array()) fail(key, "an integer or an array of integers");
+  std::vector<std::int64_t> result;
+  for (const Json& item : *value) {
+    if (!item.is_number_integer() || (item.is_number_unsigned() && item.get<std::uint64_t>() > kMaxSize)) {
+      fail(key, "an integer or an array of integers below 2^31");
+    }
+    result.push_back(item.get<std::int64_t>());
+  }
+  return result;
+}
+
+JsonObject JsonObject::object(const char* key) const {
+  const Json* value = find(key);
+  if (!value) fail(key, "a JSON object");
+  return JsonObject(*value, source_, path_of(key));
+}
+
+std::vector<JsonObject> JsonObject::objects(const char* key) const {
+  const Json* value = find(key);
+  if (!value || !value->is_array()) fail(key, "an array of objects");
+  std::vector<JsonObject> result;
+  result.reserve(value->size());
+  for (std::size_t i = 0; i < value->size(); ++i) {
+    result.emplace_back((*value)[i], source_, fmt::format("{}[{}]", path_of(key), i));
+  }
+  return result;
+}
+
+}  // namespace candela::io

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// Patterns as tokenizer.json writes them (Oniguruma's Ruby syntax), run by PCRE2 with its JIT.
+namespace candela::io {
+
+/// A half-open range of bytes.
+struct Span {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+
+  std::size_t size() const { return end - begin; }
+  bool operator==(const Span&) const = default;
+};
+
+/// Whose meaning of \w a pattern has. To both, it is Alphabetic, Mark, Decimal_Number and
+/// Connector_Punctuation; Oniguruma adds the superscript digits and fractions of Latin-1, Rust adds
+/// Join_Control.
+enum class PatternSyntax { kOniguruma, kRust };
+
+/// A compiled pattern. Matching is const and safe from several threads.
+class Regex {
+ public:
+  /// Unsupported if the pattern uses what PCRE2 would read differently, IoError if it does not compile; both
+  /// open with `where`.
+  Regex(std::string_view pattern, std::string where, PatternSyntax syntax = PatternSyntax::kOniguruma);
+
+  /// All matches in `text` (valid UTF-8) from the left. An empty match directly after another match is
+  /// skipped.
+  std::vector<Span> find_all(std::string_view text) const;
+
+  const std::string& where() const { return where_; }
+
+ private:
+  struct Code;
+  std::shared_ptr<const Code> code_;
+  std::string where_;
+};
+
+/// The pattern rewritten for PCRE2 so that its escapes mean what they mean in `syntax`: \s is White_Space, \d
+/// is Decimal_Number, \w as above, \b and \B its borders, \p{Script} the script without its extensions.
+std::string translate_pattern(std::string_view pattern, PatternSyntax syntax, const std::string& where);
+
+}  // namespace candela::io

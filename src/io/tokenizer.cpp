@@ -1,0 +1,285 @@
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+
+#include <candela/io/tokenizer.h>
+
+#include "io/added_tokens.h"
+#include "io/bpe.h"
+#include "io/byte_level.h"
+#include "io/decoder.h"
+#include "io/json.h"
+#include "io/normalizer.h"
+#include "io/post_processor.h"
+#include "io/pre_tokenizer.h"
+#include "io/tokenizer_file.h"
+#include "io/utf8.h"
+
+namespace candela {
+namespace {
+
+using io::JsonObject;
+
+/// The ids of pieces seen before. Real text repeats its words, so most look-ups end here.
+class WordCache {
+ public:
+  /// The ids of `word`; `compute` appends them where they are not known.
+  template <class Compute>
+  void append(std::string_view word, std::vector<TokenId>& out, Compute&& compute) {
+    if (word.size() > kMaxWordBytes) return compute(out);
+    const auto found = entries_.find(word);
+    if (found != entries_.end()) {
+      const auto begin = ids_.begin() + found->second.begin;
+      out.insert(out.end(), begin, begin + found->second.count);
+      return;
+    }
+    if (entries_.size() >= kMaxWords) {
+      entries_.clear();
+      ids_.clear();
+    }
+    const auto begin = static_cast<std::uint32_t>(ids_.size());
+    compute(ids_);
+    const auto count = static_cast<std::uint32_t>(ids_.size()) - begin;
+    entries_.emplace(word, Entry{begin, count});
+    out.insert(out.end(), ids_.begin() + begin, ids_.end());
+  }
+
+ private:
+  static constexpr std::size_t kMaxWordBytes = 256;
+  static constexpr std::size_t kMaxWords = 1 << 16;
+
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+  struct Entry {
+    std::uint32_t begin;
+    std::uint32_t count;
+  };
+  std::unordered_map<std::string, Entry, Hash, std::equal_to<>> entries_;
+  std::vector<TokenId> ids_;
+};
+
+/// One cache per concurrent call: taken at its start, given back at its end.
+class WordCaches {
+ public:
+  std::unique_ptr<WordCache> take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) return std::make_unique<WordCache>();
+    auto cache = std::move(free_.back());
+    free_.pop_back();
+    return cache;
+  }
+  void give_back(std::unique_ptr<WordCache> cache) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(cache));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<WordCache>> free_;
+};
+
+io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file) {
+  const JsonObject model = top.object("model");
+  const std::string type = model.string("type", file.has_merges ? "BPE" : "absent, without merges");
+  require<Unsupported>(type == "BPE", "{}: model.type must be BPE (byte-pair encoding); got {}", top.source(),
+                       type);
+  if (!file.has_vocabulary) model.fail("vocab", "an object of tokens and their ids");
+  if (!file.has_merges) model.fail("merges", "a list of merges");
+  return io::Bpe(std::move(file.vocabulary), file.merges, io::read_bpe_options(model), top.source());
+}
+
+std::optional<TokenizerTruncation> read_truncation(const JsonObject& top) {
+  if (!top.has("truncation")) return std::nullopt;
+  const JsonObject entry = top.object("truncation");
+  return TokenizerTruncation{entry.positive("max_length"), entry.integer("stride", 0),
+                             entry.string("strategy", "LongestFirst"), entry.string("direction", "Right")};
+}
+
+std::optional<TokenizerPadding> read_padding(const JsonObject& top) {
+  if (!top.has("padding")) return std::nullopt;
+  const JsonObject entry = top.object("padding");
+  TokenizerPadding padding;
+  const io::Json& strategy = entry.at("strategy");
+  if (strategy.is_object()) {
+    padding.fixed_length = entry.object("strategy").positive("Fixed");
+  } else if (strategy != "BatchLongest") {
+    entry.fail("strategy", "\"BatchLongest\" or {\"Fixed\": length}");
+  }
+  padding.multiple_of = entry.integer("pad_to_multiple_of", 0);
+  const std::int64_t id = entry.integer("pad_id", 0);
+  if (id < 0 || id > io::Vocabulary::kMaxId) entry.fail("pad_id", "a token id");
+  padding.pad_id = static_cast<TokenId>(id);
+  padding.pad_token = entry.string("pad_token", "");
+  padding.direction = entry.string("direction", "Right");
+  return padding;
+}
+
+}  // namespace
+
+class Tokenizer::Impl {
+ public:
+  Impl(io::TokenizerFile file, const std::string& source) : Impl(file, JsonObject(file.document, source)) {}
+
+  std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const;
+  std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const;
+
+  const std::string* token(TokenId id) const {
+    const io::AddedToken* added = added_.find(static_cast<std::int64_t>(id));
+    return added ? &added->content : model_.vocabulary().token(id);
+  }
+
+ private:
+  Impl(io::TokenizerFile& file, const JsonObject& top)
+      : normalizer_(top.has("normalizer") ? io::make_normalizer(top.object("normalizer")) : nullptr),
+        pre_tokenizer_(top.has("pre_tokenizer") ? io::PreTokenizer(top.object("pre_tokenizer"))
+                                                : io::PreTokenizer()),
+        model_(make_model(top, file)),
+        added_(top, model_.vocabulary(), normalizer_.get()),
+        post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
+                                                  : io::PostProcessor()),
+        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr),
+        truncation_(read_truncation(top)),
+        padding_(read_padding(top)) {}
+
+  void encode_plain(std::string_view text, bool at_start, WordCache& cache, std::vector<TokenId>& ids) const;
+
+  std::unique_ptr<io::Normalizer> normalizer_;
+  io::PreTokenizer pre_tokenizer_;
+  io::Bpe model_;
+  io::AddedTokens added_;
+  io::PostProcessor post_processor_;
+  std::unique_ptr<io::Decoder> decoder_;
+  std::optional<TokenizerTruncation> truncation_;
+  std::optional<TokenizerPadding> padding_;
+  mutable WordCaches caches_;
+
+  friend class Tokenizer;
+};
+
+void Tokenizer::Impl::encode_plain(std::string_view text, bool at_start, WordCache& cache,
+                                   std::vector<TokenId>& ids) const {
+  io::Pieces pieces;
+  pieces.pieces.push_back({text, at_start});
+  pre_tokenizer_.apply(pieces);
+  for (const io::Piece& piece : pieces.pieces) {
+    cache.append(piece.text, ids, [&](std::vector<TokenId>& out) {
+      if (pre_tokenizer_.byte_level()) {
+        model_.encode(io::to_byte_level(piece.text), out);
+      } else {
+        model_.encode(piece.text, out);
+      }
+    });
+  }
+}
+
+std::vector<TokenId> Tokenizer::Impl::encode(std::string_view text, bool add_special_tokens) const {
+  std::string mended;
+  if (!io::is_valid_utf8(text)) {
+    mended = io::lossy_utf8(text);
+    text = mended;
+  }
+  std::vector<TokenId> ids;
+  auto cache = caches_.take();
+  for (const io::Segment& raw : added_.split_raw(text)) {
+    if (raw.id >= 0) {
+      ids.push_back(raw.id);
+      continue;
+    }
+    std::string normalized;
+    std::string_view part = text.substr(raw.span.begin, raw.span.size());
+    if (normalizer_) {
+      normalized = normalizer_->apply(std::string(part));
+      part = normalized;
+    }
+    for (const io::Segment& segment : added_.split_normalized(part)) {
+      if (segment.id >= 0) {
+        ids.push_back(segment.id);
+      } else {
+        encode_plain(part.substr(segment.span.begin, segment.span.size()),
+                     raw.span.begin + segment.span.begin == 0, *cache, ids);
+      }
+    }
+  }
+  caches_.give_back(std::move(cache));
+  return add_special_tokens ? post_processor_.apply(std::move(ids)) : ids;
+}
+
+std::string Tokenizer::Impl::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
+  std::vector<std::string> tokens;
+  tokens.reserve(ids.size());
+  for (const TokenId id : ids) {
+    const io::AddedToken* added = added_.find(static_cast<std::int64_t>(id));
+    if (added && added->special && skip_special_tokens) continue;
+    if (const std::string* text = token(id)) tokens.push_back(*text);
+  }
+  std::string result;
+  if (decoder_) {
+    for (const std::string& part : decoder_->apply(std::move(tokens))) result += part;
+    return result;
+  }
+  for (const std::string& part : tokens) {
+    if (!result.empty()) result += ' ';
+    result += part;
+  }
+  return result;
+}
+
+Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto file = std::filesystem::is_directory(path, error) ? path / "tokenizer.json" : path;
+  return parse(io::read_file(file), file.string());
+}
+
+Tokenizer Tokenizer::parse(std::string_view json, const std::string& source) {
+  return Tokenizer(std::make_shared<const Impl>(io::parse_tokenizer_file(json, source), source));
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  return impl_->encode(text, add_special_tokens);
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
+  return impl_->decode(ids, skip_special_tokens);
+}
+
+std::size_t Tokenizer::vocab_size() const {
+  const io::Vocabulary& vocabulary = impl_->model_.vocabulary();
+  std::size_t extra = 0;
+  for (const io::AddedToken& token : impl_->added_.tokens()) extra += vocabulary.token(token.id) ? 0 : 1;
+  return vocabulary.size() + extra;
+}
+
+TokenId Tokenizer::max_id() const {
+  TokenId largest = impl_->model_.vocabulary().max_id();
+  for (const io::AddedToken& token : impl_->added_.tokens()) largest = std::max(largest, token.id);
+  return largest;
+}
+
+std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
+  if (const io::AddedToken* added = impl_->added_.find(token)) return added->id;
+  return impl_->model_.vocabulary().find(token);
+}
+
+std::optional<std::string> Tokenizer::id_to_token(TokenId id) const {
+  const std::string* token = impl_->token(id);
+  return token ? std::optional(*token) : std::nullopt;
+}
+
+bool Tokenizer::is_special(TokenId id) const {
+  const io::AddedToken* added = impl_->added_.find(static_cast<std::int64_t>(id));
+  return added && added->special;
+}
+
+const std::optional<TokenizerTruncation>& Tokenizer::truncation() const {
+  return impl_->truncation_;
+}
+
+const std::optional<TokenizerPadding>& Tokenizer::padding() const {
+  return impl_->padding_;
+}
+
+}  // namespace candela

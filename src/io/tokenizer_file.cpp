@@ -1,0 +1,145 @@
+#include "io/tokenizer_file.h"
+
+namespace candela::io {
+namespace {
+
+constexpr int kMaxDepth = 64;
+
+/// Builds the document and takes `model.vocab` and `model.merges` out of the stream of events.
+class Reader final : public JsonBuilder {
+ public:
+  Reader(std::string_view text, const std::string& source, TokenizerFile& file)
+      : JsonBuilder(text, source, kMaxDepth), file_(file) {}
+
+  bool null() override { return taking() ? refuse("null") : JsonBuilder::null(); }
+  bool boolean(bool value) override {
+    return taking() ? refuse("a truth value") : JsonBuilder::boolean(value);
+  }
+  bool number_float(number_float_t value, const string_t& text) override {
+    return taking() ? refuse(text) : JsonBuilder::number_float(value, text);
+  }
+  bool number_integer(number_integer_t value) override {
+    return taking() ? take_id(value) : JsonBuilder::number_integer(value);
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (!taking()) return JsonBuilder::number_unsigned(value);
+    if (value > static_cast<number_unsigned_t>(Vocabulary::kMaxId)) return refuse(std::to_string(value));
+    return take_id(static_cast<std::int64_t>(value));
+  }
+
+  bool string(string_t& value) override {
+    if (state_ == State::kNone) return JsonBuilder::string(value);
+    if (state_ == State::kMerges) return take_merge_text(value);
+    if (state_ == State::kPair && pair_size_ < 2) {
+      (pair_size_++ == 0 ? pair_.first : pair_.second) = std::move(value);
+      return true;
+    }
+    return refuse(fmt::format("{:?}", value));
+  }
+
+  bool start_object(std::size_t elements) override {
+    if (taking()) return refuse("an object");
+    if (!at_model_field("vocab")) return JsonBuilder::start_object(elements);
+    require<IoError>(!file_.has_vocabulary, "{}: model.vocab must occur once", source());
+    file_.has_vocabulary = true;
+    state_ = State::kVocabulary;
+    return true;
+  }
+
+  bool key(string_t& value) override {
+    if (state_ == State::kVocabulary) {
+      token_ = std::move(value);
+      return true;
+    }
+    if (depth() == 1) {
+      in_model_ = value == "model";
+      model_field_.clear();
+    } else if (depth() == 2) {
+      model_field_ = value;
+    }
+    return JsonBuilder::key(value);
+  }
+
+  bool end_object() override {
+    if (state_ == State::kNone) return JsonBuilder::end_object();
+    state_ = State::kNone;
+    return true;
+  }
+
+  bool start_array(std::size_t elements) override {
+    if (state_ == State::kMerges) {
+      state_ = State::kPair;
+      pair_size_ = 0;
+      return true;
+    }
+    if (taking()) return refuse("an array");
+    if (!at_model_field("merges")) return JsonBuilder::start_array(elements);
+    require<IoError>(!file_.has_merges, "{}: model.merges must occur once", source());
+    file_.has_merges = true;
+    state_ = State::kMerges;
+    return true;
+  }
+
+  bool end_array() override {
+    if (state_ == State::kPair) {
+      if (pair_size_ != 2) return refuse("an array of fewer than two strings");
+      file_.merges.push_back(std::move(pair_));
+      state_ = State::kMerges;
+      return true;
+    }
+    if (state_ == State::kNone) return JsonBuilder::end_array();
+    state_ = State::kNone;
+    return true;
+  }
+
+ private:
+  enum class State { kNone, kVocabulary, kMerges, kPair };
+
+  bool taking() const { return state_ != State::kNone; }
+
+  bool at_model_field(const char* name) const { return depth() == 2 && in_model_ && model_field_ == name; }
+
+  bool take_id(std::int64_t value) {
+    if (state_ != State::kVocabulary) return refuse(std::to_string(value));
+    file_.vocabulary.emplace_back(std::move(token_), value);
+    return true;
+  }
+
+  bool take_merge_text(const std::string& text) {
+    const std::size_t space = text.find(' ');
+    if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
+      return refuse(fmt::format("{:?}", text));
+    }
+    file_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+    return true;
+  }
+
+  bool refuse(const std::string& got) const {
+    if (state_ == State::kVocabulary) {
+      throw IoError(fmt::format("{}: model.vocab must map tokens to ids up to {}; got {} for {:?}", source(),
+                                Vocabulary::kMaxId, got, token_));
+    }
+    throw IoError(fmt::format("{}: model.merges[{}] must be \"left right\" or [left, right]; got {}",
+                              source(), file_.merges.size(), got));
+  }
+
+  TokenizerFile& file_;
+  State state_ = State::kNone;
+  bool in_model_ = false;
+  std::string model_field_;
+  std::string token_;
+  Merge pair_;
+  int pair_size_ = 0;
+};
+
+}  // namespace
+
+TokenizerFile parse_tokenizer_file(std::string_view text, const std::string& source) {
+  TokenizerFile file;
+  Reader reader(text, source, file);
+  parse_json_events(text, source, reader);
+  file.document = reader.take();
+  return file;
+}
+
+}  // namespace candela::io

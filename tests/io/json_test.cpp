@@ -1,0 +1,73 @@
+#include "io/json.h"
+
+#include <gtest/gtest.h>
+
+#include "io/files.h"
+
+namespace candela::io {
+namespace {
+
+using test::error_of;
+using test::expect_contains;
+
+TEST(Json, NamesTheFileLineAndColumnOfASyntaxError) {
+  const std::string error = error_of<IoError>([] { parse_json("{\"a\": 1,\n \"b\": }", "x.json"); });
+  expect_contains(error, "x.json: must be valid JSON; at line 2, column 7");
+}
+
+TEST(Json, RefusesWhatFollowsTheDocument) {
+  EXPECT_THROW(parse_json("{} {}", "x"), IoError);
+  EXPECT_THROW(parse_json("", "x"), IoError);
+  EXPECT_THROW(parse_json("{\"a\": \"\xFF\"}", "x"), IoError);
+}
+
+TEST(Json, RefusesDuplicateKeys) {
+  expect_contains(error_of<IoError>([] { parse_json(R"({"a": 1, "b": {"c": 1, "c": 2}})", "x"); }),
+                  "\"c\" must occur once");
+}
+
+TEST(Json, BoundsDepthAndSize) {
+  std::string deep(100000, '[');
+  expect_contains(error_of<IoError>([&] { parse_json(deep, "x"); }), "at most 64 levels deep");
+  EXPECT_NO_THROW(parse_json(std::string(64, '[') + std::string(64, ']'), "x"));
+  expect_contains(error_of<IoError>([] { parse_json("[1, 2]", "x", {.max_bytes = 3}); }), "at most 3 bytes");
+}
+
+TEST(Json, FieldErrorsNameFileFieldAndValue) {
+  const Json document = parse_json(
+      R"({"a": {"n": "four", "z": null, "neg": -1, "big": 18446744073709551615, "f": 1.5}})", "c.json");
+  const JsonObject object = JsonObject(document, "c.json").object("a");
+  EXPECT_EQ(error_of<IoError>([&] { object.positive("n"); }),
+            "c.json: a.n must be a positive integer; got \"four\"");
+  EXPECT_EQ(error_of<IoError>([&] { object.positive("neg"); }),
+            "c.json: a.neg must be a positive integer below 2^31; got -1");
+  EXPECT_EQ(error_of<IoError>([&] { object.integer("big"); }),
+            "c.json: a.big must be an integer below 2^63; got 18446744073709551615");
+  EXPECT_EQ(error_of<IoError>([&] { object.string("z"); }),
+            "c.json: a.z must be a string; got nothing (the field is missing)");
+  EXPECT_THROW(object.integer("f"), IoError);
+  EXPECT_THROW(object.boolean("f"), IoError);
+  EXPECT_THROW(object.object("f"), IoError);
+  EXPECT_THROW(object.strings("f"), IoError);
+  EXPECT_EQ(object.positive("z", 7), 7);
+  EXPECT_FALSE(object.has("z"));
+  EXPECT_DOUBLE_EQ(object.number("f"), 1.5);
+}
+
+TEST(Json, ReadsOneIntegerOrAList) {
+  const Json document = parse_json(R"({"one": 3, "many": [1, 2], "bad": [1, "x"]})", "c");
+  const JsonObject object(document, "c");
+  EXPECT_EQ(object.integers_or_one("one"), std::vector<std::int64_t>{3});
+  EXPECT_EQ(object.integers_or_one("many"), (std::vector<std::int64_t>{1, 2}));
+  EXPECT_TRUE(object.integers_or_one("none").empty());
+  EXPECT_THROW(object.integers_or_one("bad"), IoError);
+}
+
+TEST(Json, MissingFilesAndFoldersAreIoErrors) {
+  const test::TemporaryFolder folder;
+  expect_contains(error_of<IoError>([&] { load_json(folder / "absent.json"); }), "absent.json: no such file");
+  expect_contains(error_of<IoError>([&] { load_json(folder.path()); }), "must be a regular file");
+}
+
+}  // namespace
+}  // namespace candela::io

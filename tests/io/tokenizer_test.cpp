@@ -1,0 +1,294 @@
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include <candela/core/error.h>
+#include <candela/io/tokenizer.h>
+
+#include "io/files.h"
+#include "io/utf8.h"
+
+namespace candela {
+namespace {
+
+using nlohmann::json;
+using test::error_of;
+using test::expect_contains;
+
+Tokenizer from(const json& document) {
+  return Tokenizer::parse(document.dump(), "t.json");
+}
+
+std::string stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, bool skip) {
+  StreamDecoder decoder(tokenizer, skip);
+  std::string text;
+  for (const TokenId id : ids) {
+    const std::string part = decoder.add(id);
+    EXPECT_TRUE(io::is_valid_utf8(part));
+    text += part;
+  }
+  return text + decoder.finish();
+}
+
+/// A byte-level tokenizer with a handful of merges.
+json small() {
+  json vocab;
+  int id = 0;
+  for (const char* token : {"a", "b", "c", "Ġ", "ab", "abc", "Ġa", "bc", "é", "Ã", "©"}) vocab[token] = id++;
+  return {{"added_tokens", json::array()},
+          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+          {"decoder", {{"type", "ByteLevel"}}},
+          {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"b c", "a b", "ab c", "Ġ a"}}}}};
+}
+
+class TokenizerCases : public testing::Test {
+ protected:
+  static const json& cases() {
+    static const json document = json::parse(test::read_text(test::fixture("tokenizer_cases.json")));
+    return document;
+  }
+  static json document_of(const json& entry) {
+    json document = entry["base"] == "stories-7m"
+                        ? json::parse(test::read_text(test::bundled_model() / "tokenizer.json"))
+                        : cases()["bases"][entry["base"].get<std::string>()];
+    for (const auto& [key, value] : entry["patch"].items()) {
+      (key.starts_with("model_") ? document["model"][key.substr(6)] : document[key]) = value;
+    }
+    return document;
+  }
+};
+
+TEST_F(TokenizerCases, MatchHuggingFaceTokenizers) {
+  if (test::bundled_model().empty()) GTEST_SKIP() << "models/stories-7m is not here";
+  ASSERT_GT(cases()["cases"].size(), 60U);
+  for (const json& entry : cases()["cases"]) {
+    SCOPED_TRACE(entry["name"].get<std::string>());
+    const Tokenizer tokenizer = from(document_of(entry));
+    for (const json& sample : entry["samples"]) {
+      const auto expected = sample["ids"].get<std::vector<TokenId>>();
+      const auto ids = tokenizer.encode(sample["text"].get<std::string>());
+      EXPECT_EQ(ids, expected) << sample["text"];
+      EXPECT_EQ(tokenizer.decode(expected), sample["decoded"].get<std::string>());
+      EXPECT_EQ(tokenizer.decode(expected, false), sample["decoded_with_special"].get<std::string>());
+      EXPECT_EQ(stream(tokenizer, expected, true), sample["decoded"].get<std::string>());
+      EXPECT_EQ(stream(tokenizer, expected, false), sample["decoded_with_special"].get<std::string>());
+    }
+  }
+}
+
+/// The 46 texts of a pair of vector files, encoded and decoded back.
+void check_vectors(const std::filesystem::path& tokenizer_file, const std::string& name) {
+  const auto folder = test::find_shared("data/tokenizers/vectors");
+  const Tokenizer tokenizer = Tokenizer::load(tokenizer_file);
+  const std::string texts = test::read_text(folder / ("ggml-vocab-" + name + ".gguf.inp"));
+  std::istringstream lines(test::read_text(folder / ("ggml-vocab-" + name + ".gguf.out")));
+  const std::string separator = "\n__ggml_vocab_test__\n";
+  int count = 0;
+  std::size_t start = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const std::size_t end = std::min(texts.find(separator, start), texts.size());
+    const std::string text = texts.substr(start, end - start);
+    start = end + separator.size();
+    std::istringstream numbers(line);
+    const std::vector<TokenId> expected{std::istream_iterator<TokenId>(numbers),
+                                        std::istream_iterator<TokenId>()};
+    EXPECT_EQ(tokenizer.encode(text, false), expected) << text;
+    EXPECT_EQ(tokenizer.decode(expected), text);
+    EXPECT_EQ(stream(tokenizer, expected, true), text);
+  }
+  EXPECT_EQ(count, 46);
+}
+
+TEST(TokenizerVectors, Gpt2) {
+  const auto file = test::find_shared("data/tokenizers/gpt2/tokenizer.json");
+  if (file.empty()) GTEST_SKIP() << "shared/data is not here";
+  check_vectors(file, "gpt-2");
+}
+
+TEST(TokenizerVectors, Qwen2) {
+  const auto packed = test::find_shared("data/tokenizers/qwen3/tokenizer.json.xz");
+  if (packed.empty()) GTEST_SKIP() << "shared/data is not here";
+  const test::TemporaryFolder folder;
+  const std::string command =
+      "xz -dkc '" + packed.string() + "' > '" + (folder / "tokenizer.json").string() + "'";
+  if (std::system(command.c_str()) != 0) GTEST_SKIP() << "xz is not here to unpack " << packed;
+  check_vectors(folder.path(), "qwen2");
+}
+
+TEST(Tokenizer, MergesByRankThenFromTheLeft) {
+  const Tokenizer tokenizer = from(small());
+  EXPECT_EQ(tokenizer.encode("abc"), (std::vector<TokenId>{0, 7}));  // "b c" comes before "a b"
+  EXPECT_EQ(tokenizer.encode("ab a"), (std::vector<TokenId>{4, 6}));
+  json longer = small();
+  longer["model"]["merges"] = json::parse(R"([["a", "b"], ["ab", "c"]])");
+  EXPECT_EQ(from(longer).encode("abcab"), (std::vector<TokenId>{5, 4}));
+}
+
+TEST(Tokenizer, ALongWordWithoutBordersIsEncodedInReasonableTime) {
+  const Tokenizer tokenizer = from(small());
+  const auto ids = tokenizer.encode(std::string(300000, 'b') + "c");
+  EXPECT_EQ(ids.size(), 300000U);
+  EXPECT_EQ(ids.back(), 7);
+}
+
+TEST(Tokenizer, ModelWithoutTypeIsBpe) {
+  json document = small();
+  document["model"].erase("type");
+  EXPECT_EQ(from(document).encode("ab").size(), 1U);
+}
+
+TEST(Tokenizer, IgnoreMergesTakesAWholeWord) {
+  json document = small();
+  document["model"]["merges"] = json::array();
+  EXPECT_EQ(from(document).encode("abc").size(), 3U);
+  document["model"]["ignore_merges"] = true;
+  EXPECT_EQ(from(document).encode("abc"), std::vector<TokenId>{5});
+}
+
+TEST(Tokenizer, InvalidUtf8IsReadAsReplacement) {
+  const auto folder = test::bundled_model();
+  if (folder.empty()) GTEST_SKIP() << "models/stories-7m is not here";
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  EXPECT_EQ(tokenizer.encode("a\xF0\x9F\xFFz"), tokenizer.encode("a\xEF\xBF\xBD\xEF\xBF\xBDz"));
+}
+
+TEST(Tokenizer, VocabularyOfTheBundledModel) {
+  const auto folder = test::bundled_model();
+  if (folder.empty()) GTEST_SKIP() << "models/stories-7m is not here";
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  EXPECT_EQ(tokenizer.vocab_size(), 4096U);
+  EXPECT_EQ(tokenizer.max_id(), 4095);
+  EXPECT_EQ(tokenizer.token_to_id("<|im_end|>"), 2);
+  EXPECT_EQ(tokenizer.id_to_token(1), "<|im_start|>");
+  EXPECT_EQ(tokenizer.id_to_token(4096), std::nullopt);
+  EXPECT_EQ(tokenizer.id_to_token(-1), std::nullopt);
+  EXPECT_TRUE(tokenizer.is_special(2));
+  EXPECT_FALSE(tokenizer.is_special(100));
+  EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{-5, 99999, 1}, false), "<|im_start|>");
+}
+
+TEST(Tokenizer, StreamHoldsUnfinishedCharactersBack) {
+  const Tokenizer tokenizer = from(small());
+  StreamDecoder decoder(tokenizer);
+  EXPECT_EQ(decoder.add(9), "");  // 0xC3
+  EXPECT_EQ(decoder.add(10), "\xC3\xA9");
+  EXPECT_EQ(decoder.add(9), "");
+  EXPECT_EQ(decoder.finish(), "\xEF\xBF\xBD");
+  EXPECT_EQ(decoder.add(0), "a");
+  std::string endless;
+  for (int i = 0; i < 200; ++i) endless += decoder.add(9);
+  EXPECT_FALSE(endless.empty()) << "bytes that never form a character must not be held for ever";
+}
+
+TEST(Tokenizer, EncodesFromSeveralThreads) {
+  const Tokenizer tokenizer = from(small());
+  const auto expected = tokenizer.encode("abc abcab bcbc a");
+  std::vector<std::thread> threads;
+  std::vector<int> same(4, 0);
+  for (std::size_t t = 0; t < same.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) same[t] += tokenizer.encode("abc abcab bcbc a") == expected ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(same, std::vector<int>(4, 200));
+}
+
+TEST(Tokenizer, ReadsTruncationAndPadding) {
+  json document = small();
+  document["truncation"] = {
+      {"direction", "Right"}, {"max_length", 128}, {"strategy", "LongestFirst"}, {"stride", 0}};
+  document["padding"] = {
+      {"strategy", {{"Fixed", 128}}}, {"direction", "Left"}, {"pad_id", 3}, {"pad_token", "[PAD]"}};
+  const Tokenizer tokenizer = from(document);
+  EXPECT_EQ(tokenizer.truncation()->max_length, 128);
+  EXPECT_EQ(tokenizer.padding()->fixed_length, 128);
+  EXPECT_EQ(tokenizer.padding()->direction, "Left");
+  EXPECT_EQ(tokenizer.padding()->pad_id, 3);
+  EXPECT_FALSE(from(small()).padding().has_value());
+}
+
+TEST(TokenizerErrors, UnknownComponentsAreUnsupported) {
+  const std::vector<std::pair<std::string, json>> patches = {
+      {"normalizer", {{"type", "Precompiled"}}},
+      {"pre_tokenizer", {{"type", "UnicodeScripts"}}},
+      {"post_processor", {{"type", "Mystery"}}},
+      {"decoder", {{"type", "CTC"}}},
+  };
+  for (const auto& [field, value] : patches) {
+    json document = small();
+    document[field] = value;
+    const std::string error = error_of<Unsupported>([&] { from(document); });
+    expect_contains(
+        error, "t.json: " + field + ".type \"" + value["type"].get<std::string>() + "\" is not supported");
+  }
+  json nested = small();
+  nested["pre_tokenizer"] = {{"type", "Sequence"},
+                             {"pretokenizers", {{{"type", "WhitespaceSplit"}}, {{"type", "Nope"}}}}};
+  expect_contains(error_of<Unsupported>([&] { from(nested); }),
+                  "pre_tokenizer.pretokenizers[1].type \"Nope\"");
+}
+
+TEST(TokenizerErrors, OtherModelsAndRandomEncodingAreUnsupported) {
+  json document = small();
+  document["model"]["type"] = "Unigram";
+  expect_contains(error_of<Unsupported>([&] { from(document); }), "t.json: model.type must be BPE");
+  document = small();
+  document["model"]["dropout"] = 0.1;
+  expect_contains(error_of<Unsupported>([&] { from(document); }), "model.dropout");
+}
+
+TEST(TokenizerErrors, PatternsThatWouldMeanSomethingElse) {
+  for (const char* pattern : {"[a&&b]", "[a[b]]", "\\h", "(*ACCEPT)", "(?C1)", "\\Qa\\E"}) {
+    json document = small();
+    document["pre_tokenizer"] = {
+        {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}};
+    expect_contains(error_of<Unsupported>([&] { from(document); }), "t.json: pre_tokenizer.pattern.Regex");
+  }
+  json document = small();
+  document["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "must compile");
+}
+
+TEST(TokenizerErrors, APatternThatExplodesIsReportedNotRun) {
+  json document = small();
+  document["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", "(a|aa)+[xy]"}}}, {"behavior", "Isolated"}};
+  const Tokenizer tokenizer = from(document);
+  EXPECT_THROW(tokenizer.encode(std::string(80, 'a') + "b"), InvalidArgument);
+}
+
+TEST(TokenizerErrors, LyingFilesNameTheField) {
+  const auto broken = [](const char* pointer, const json& value) {
+    json document = small();
+    document[json::json_pointer(pointer)] = value;
+    return error_of<IoError>([&] { from(document); });
+  };
+  expect_contains(broken("/model/vocab/a", -1), "the id of \"a\" must be in [0");
+  expect_contains(broken("/model/vocab/a", 4000000000LL), "model.vocab must map tokens to ids");
+  expect_contains(broken("/model/vocab/a", "x"), "model.vocab must map tokens to ids");
+  expect_contains(broken("/model/vocab/a", 1), "the id 1 must belong to one token");
+  expect_contains(broken("/model/merges/0", "a"), "model.merges[0] must be");
+  expect_contains(broken("/model/merges/0", "a b c"), "model.merges[0] must be");
+  expect_contains(broken("/model/merges/0", json::array({"a"})), "model.merges[0] must be");
+  expect_contains(broken("/model/merges/0", "c b"), "\"cb\" is not there");
+  expect_contains(broken("/model/unk_token", "zz"), "model.unk_token must be in model.vocab");
+  expect_contains(broken("/model", json::array()), "model must be a JSON object");
+  expect_contains(broken("/added_tokens", {{{"id", 0}, {"content", "b"}}}), "added_tokens[0].id must be 1");
+  expect_contains(broken("/added_tokens", {{{"id", 0}, {"content", "new"}}}),
+                  "added_tokens[0].id must be free");
+  expect_contains(broken("/added_tokens", {{{"id", -3}, {"content", "new"}}}),
+                  "added_tokens[0].id must be an integer");
+  expect_contains(broken("/post_processor", {{"type", "TemplateProcessing"},
+                                             {"single", {{{"SpecialToken", {{"id", "x"}}}}}},
+                                             {"special_tokens", json::object()}}),
+                  "post_processor.single[0].SpecialToken must be one that special_tokens lists");
+}
+
+TEST(TokenizerErrors, MissingFile) {
+  const test::TemporaryFolder folder;
+  expect_contains(error_of<IoError>([&] { Tokenizer::load(folder.path()); }), "tokenizer.json: no such file");
+}
+
+}  // namespace
+}  // namespace candela
