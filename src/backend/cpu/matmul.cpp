@@ -3,6 +3,7 @@
 #include <candela/core/parallel.h>
 
 #include "backend/cpu/convert.h"
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
@@ -20,7 +21,7 @@ std::int64_t batch_offset(const TensorArg& x, std::int64_t index) {
   return offset;
 }
 
-/// Any strides and dtypes, one dot product at a time: the path for layouts no library takes, and for f64.
+/// Any strides and dtypes, one dot product at a time: the path for f64.
 void matmul_loops(const MatmulArgs& args, Stream&) {
   const int r = args.out.rank;
   const std::int64_t m = args.out.shape[r - 2];
@@ -55,8 +56,45 @@ void matmul_loops(const MatmulArgs& args, Stream&) {
   });
 }
 
+/// Multiply-adds below which one matrix of a batch is not worth several threads.
+constexpr std::int64_t kThreadedWork = std::int64_t{1} << 22U;
+
+Matrix matrix_of(const TensorArg& x, std::int64_t batch) {
+  return {static_cast<std::byte*>(x.data) + batch_offset(x, batch) * static_cast<std::int64_t>(size_of(x.dtype)), x.dtype,
+          x.strides[x.rank - 2], x.strides[x.rank - 1]};
+}
+
+std::string gemm_supports(const MatmulArgs& args) {
+  if (args.a.dtype == DType::F64) return "f64 goes through the loops";
+  return {};
+}
+
+/// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
+void matmul_gemm(const MatmulArgs& args, Stream&) {
+  const int r = args.out.rank;
+  const std::int64_t m = args.out.shape[r - 2];
+  const std::int64_t n = args.out.shape[r - 1];
+  const std::int64_t k = args.a.shape[r - 1];
+  if (m == 0 || n == 0) return;
+  const std::int64_t batches = args.out.numel() / (m * n);
+  const RowBias bias = {args.bias.data, args.bias.dtype, args.bias.present() ? args.bias.strides[0] : 1};
+  const auto run = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      gemm(m, n, k, matrix_of(args.a, i), matrix_of(args.b, i), matrix_of(args.out, i), args.alpha, args.beta, bias);
+    }
+  };
+  if (batches > 1 && m * n * k < kThreadedWork) {
+    parallel_for(batches, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(m * n * k, 1)), run);
+  } else {
+    run(0, batches);
+  }
+}
+
 }  // namespace
 
-void fill_matmul(KernelTable& table) { table.matmul.add("loops", supports_all, matmul_loops); }
+void fill_matmul(KernelTable& table) {
+  table.matmul.add("gemm", gemm_supports, matmul_gemm);
+  table.matmul.add("loops", supports_all, matmul_loops);
+}
 
 }  // namespace candela

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <candela/core/dtype.h>
+
+/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which picks the library or the own kernel.
+namespace candela {
+
+/// Element (i, j) lies `i * row_stride + j * col_stride` elements after `data`. f32, bf16 or f16.
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::F32;
+  std::int64_t row_stride = 0, col_stride = 1;
+
+  Matrix transposed() const { return {data, dtype, col_stride, row_stride}; }
+  Matrix at(std::int64_t i, std::int64_t j) const {
+    const auto bytes = (i * row_stride + j * col_stride) * static_cast<std::int64_t>(size_of(dtype));
+    return {static_cast<std::byte*>(data) + bytes, dtype, row_stride, col_stride};
+  }
+};
+
+/// What is added to every row of a product: absent if `data` is null.
+struct RowBias {
+  const void* data = nullptr;
+  DType dtype = DType::F32;
+  std::int64_t stride = 1;
+};
+
+/// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32. beta = 0 does not read c.
+/// Uses all threads; from inside a parallel_for it runs on the calling thread alone.
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
+          double beta = 0, const RowBias& bias = {});
+
+namespace gemm_detail {
+
+/// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
+void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
+            const RowBias& bias);
+
+/// f32 copy of `x` [rows, cols] in `to`, rows-major or columns-major as x itself lies best; returns it as a matrix.
+Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to);
+
+/// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k elements are `ld` apart. m <= kNarrowRows.
+inline constexpr std::int64_t kNarrowRows = 8;
+void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n, float* product);
+
+}  // namespace gemm_detail
+}  // namespace candela

@@ -1,0 +1,74 @@
+// Loads and stores of f32, bf16 and f16 as vectors of f32, once per target. No #pragma once: foreach_target.h includes it again for each target.
+#if defined(CANDELA_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CANDELA_SIMD_INL_H_
+#undef CANDELA_SIMD_INL_H_
+#else
+#define CANDELA_SIMD_INL_H_
+#endif
+
+#include <cstring>
+
+#include <hwy/highway.h>
+
+#include <candela/core/dtype.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace candela::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::ScalableTag<float>;
+using VF = hn::Vec<F32>;
+inline constexpr std::size_t kMaxLanes = hn::MaxLanes(F32());
+
+/// A full vector of elements as f32.
+HWY_INLINE VF load(F32 d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE VF load(F32 d, const BFloat16* p) {
+  const hn::Rebind<std::uint16_t, F32> d16;
+  const hn::RebindToUnsigned<F32> d32;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, &p->bits))));
+}
+HWY_INLINE VF load(F32 d, const Float16* p) {
+  const hn::Rebind<hwy::float16_t, F32> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+}
+
+HWY_INLINE void store(F32 d, VF v, float* p) { hn::StoreU(v, d, p); }
+/// Rounds to nearest, ties to even, as BFloat16(float) does; NaN stays NaN.
+HWY_INLINE void store([[maybe_unused]] F32 d, VF v, BFloat16* p) {
+  const hn::RebindToUnsigned<F32> d32;
+  const hn::RebindToSigned<F32> di32;
+  const hn::Rebind<std::uint16_t, F32> d16;
+  const auto bits = hn::BitCast(d32, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1U));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d32, 0x7fffU)));
+  const auto quiet = hn::Or(bits, hn::Set(d32, 0x400000U));
+  const auto result = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, hn::ShiftRight<16>(result))), d16, &p->bits);
+}
+HWY_INLINE void store([[maybe_unused]] F32 d, VF v, Float16* p) {
+  const hn::Rebind<hwy::float16_t, F32> d16;
+  hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(p));
+}
+
+/// The first `count` < Lanes(d) elements; the other lanes are zero.
+template <class T>
+HWY_INLINE VF load_n(F32 d, const T* p, std::size_t count) {
+  T buffer[kMaxLanes];
+  std::memset(static_cast<void*>(buffer), 0, sizeof(buffer));
+  std::memcpy(static_cast<void*>(buffer), p, count * sizeof(T));
+  return load(d, buffer);
+}
+template <class T>
+HWY_INLINE void store_n(F32 d, VF v, T* p, std::size_t count) {
+  T buffer[kMaxLanes];
+  store(d, v, buffer);
+  std::memcpy(static_cast<void*>(p), buffer, count * sizeof(T));
+}
+
+HWY_INLINE float sum_of(F32 d, VF v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+
+}  // namespace candela::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
