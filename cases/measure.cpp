@@ -1,0 +1,155 @@
+#include "cases/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+
+#include <candela/autograd/backward.h>
+#include <candela/core/grad.h>
+#include <candela/core/parallel.h>
+#include <candela/ops/copy.h>
+
+#include "cases/runs.h"
+
+namespace candela::cases {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count. The
+/// median of them.
+template <class F>
+std::pair<double, int> median_of(const MeasureOptions& options, F&& body) {
+  std::vector<double> times;
+  double total = 0;
+  for (int run = 0; run < options.min_runs || total < options.min_seconds; ++run) {
+    times.push_back(body(run));
+    total += times.back();
+    if (run >= 10 * options.min_runs) break;
+  }
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return {*middle, static_cast<int>(times.size())};
+}
+
+std::size_t input_bytes(const OpCase& op_case, DType dtype) {
+  std::size_t bytes = 0;
+  for (const Input& input : op_case.inputs) {
+    bytes += static_cast<std::size_t>(numel(input.shape)) * size_of(input.dtype.value_or(dtype));
+  }
+  return bytes;
+}
+
+template <class F>
+double seconds_of(Device device, F&& body) {
+  device_interface(device).synchronize();
+  const auto start = Clock::now();
+  body();
+  device_interface(device).synchronize();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Several sets of inputs, and as many of the latest results kept alive, so that neither is in a cache when
+/// its turn comes.
+struct Rotation {
+  std::vector<std::vector<Tensor>> inputs;
+  std::vector<std::vector<Tensor>> results;
+
+  Rotation(const OpCase& op_case, DType dtype, Device device, const MeasureOptions& options) {
+    const std::size_t bytes = std::max<std::size_t>(input_bytes(op_case, dtype), 1);
+    const std::size_t sets = std::clamp<std::size_t>((options.cold_bytes + bytes - 1) / bytes, 2, 64);
+    for (std::size_t set = 0; set < sets; ++set) {
+      std::vector<Tensor> made;
+      for (std::size_t i = 0; i < op_case.inputs.size(); ++i) {
+        made.push_back(build_large(op_case, i, dtype, device, set));
+      }
+      inputs.push_back(std::move(made));
+    }
+    results.resize(sets);
+  }
+};
+
+double forward_once(const OpCase& op_case, Rotation& rotation, std::size_t set, Device device) {
+  const NoGrad guard;
+  std::vector<Tensor>& result = rotation.results[set];
+  return seconds_of(device, [&] { result = op_case.fused(rotation.inputs[set]); });
+}
+
+double backward_once(const OpCase& op_case, Rotation& rotation, std::size_t set, const Tensor& seed,
+                     Device device) {
+  std::vector<Tensor> inputs;
+  for (std::size_t i = 0; i < op_case.inputs.size(); ++i) {
+    inputs.push_back(rotation.inputs[set][i].detach());
+    if (op_case.inputs[i].gradient) inputs.back().set_requires_grad(true);
+  }
+  const std::vector<Tensor> outputs = op_case.fused(inputs);
+  const double seconds = seconds_of(device, [&] { backward(outputs.back(), seed); });
+  std::vector<Tensor>& kept = rotation.results[set];
+  kept.clear();
+  for (const Tensor& input : inputs) kept.push_back(input.grad());
+  return seconds;
+}
+
+}  // namespace
+
+Measurement measure(const OpCase& op_case, DType dtype, Device device, bool backward,
+                    const MeasureOptions& options) {
+  Rotation rotation(op_case, dtype, device, options);
+  const std::size_t sets = rotation.inputs.size();
+  Tensor seed;
+  if (backward) {
+    const NoGrad guard;
+    const Tensor output = op_case.fused(rotation.inputs[0]).back();
+    OpCase seed_case{.op = full_name(op_case), .name = "seed", .inputs = {{.shape = output.shape()}}};
+    seed = build_large(seed_case, 0, output.dtype(), device, 0);
+  }
+  const auto once = [&](std::size_t run) {
+    return backward ? backward_once(op_case, rotation, run % sets, seed, device)
+                    : forward_once(op_case, rotation, run % sets, device);
+  };
+  for (std::size_t run = 0; run < sets; ++run) once(run);  // touches every block once
+  const RunCounts before = count_runs(device);
+  const auto [seconds, runs] =
+      median_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
+  const std::vector<std::string> ran =
+      ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
+  const Cost& cost = backward ? op_case.backward : op_case.forward;
+  const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
+  Measurement result;
+  result.seconds = seconds;
+  result.gflops = cost.flops / seconds * 1e-9;
+  result.gbytes = bytes / seconds * 1e-9;
+  result.runs = runs;
+  result.implementation = ran.empty() ? "composed" : ran.front();
+  return result;
+}
+
+double copy_bandwidth(Device device, const MeasureOptions& options) {
+  constexpr std::int64_t kBytes = std::int64_t{64} << 20U;
+  const std::size_t sets = std::max<std::size_t>(2, options.cold_bytes / static_cast<std::size_t>(kBytes));
+  std::vector<Tensor> from;
+  std::vector<Tensor> to;
+  for (std::size_t i = 0; i < sets; ++i) {
+    from.push_back(zeros({kBytes}, DType::U8, device));
+    to.push_back(zeros({kBytes}, DType::U8, device));
+  }
+  const auto copy_once = [&](int run) {
+    const Tensor& source = from[static_cast<std::size_t>(run) % sets];
+    const Tensor& target = to[static_cast<std::size_t>(run) % sets];
+    return seconds_of(device, [&] {
+      if (device.type != DeviceType::Cpu) {
+        copy_(target, source);
+        return;
+      }
+      const auto* in = source.data<std::uint8_t>();
+      auto* out = target.data<std::uint8_t>();
+      parallel_for(kBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
+        std::memcpy(out + begin, in + begin, static_cast<std::size_t>(end - begin));
+      });
+    });
+  };
+  return 2.0 * static_cast<double>(kBytes) / median_of(options, copy_once).first * 1e-9;
+}
+
+}  // namespace candela::cases

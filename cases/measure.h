@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+
+#include "cases/op_case.h"
+
+/// Honest timing of the bench cases: outputs are waited for, and inputs and outputs rotate over more memory
+/// than the caches hold.
+namespace candela::cases {
+
+struct MeasureOptions {
+  double min_seconds = 0.5;
+  int min_runs = 7;
+  std::size_t cold_bytes = std::size_t{512} << 20U;  ///< the sets of inputs together take at least this
+};
+
+struct Measurement {
+  double seconds = 0;  ///< median of one call
+  double gflops = 0;   ///< 1e9 operations per second; 0 where the case counts none
+  double gbytes = 0;   ///< 1e9 bytes read and written per second; 0 where the case counts none
+  int runs = 0;
+  std::string implementation;  ///< that ran, or "composed"
+};
+
+/// Times the forward call, or only the backward pass (through the last output) of a bench case.
+Measurement measure(const OpCase& op_case, DType dtype, Device device, bool backward,
+                    const MeasureOptions& options = {});
+
+/// 1e9 bytes per second, read plus written, of copying tensors that no cache holds: memcpy on all threads on
+/// the CPU, the copy op elsewhere.
+double copy_bandwidth(Device device, const MeasureOptions& options = {});
+
+}  // namespace candela::cases

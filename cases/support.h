@@ -1,0 +1,37 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// docs/support.md: which implementation serves which op, device and dtype, found by running the case lists.
+namespace candela::cases {
+
+struct SupportRow {
+  std::string family;
+  std::string op;
+  std::map<std::string, std::string> cells;  ///< by column
+};
+
+struct SupportTable {
+  std::vector<std::string> columns;  ///< "cpu forward", "cpu backward", ...
+  std::vector<SupportRow> rows;
+};
+
+/// Runs every case (but the large ones) on every device of this build.
+SupportTable find_support();
+
+std::string to_markdown(const SupportTable& table);
+/// Reads back what to_markdown wrote; throws IoError with the line otherwise.
+SupportTable parse_support(std::string_view markdown);
+
+/// `own` with the columns of `other` that `own` does not have: what another build (a GPU, the emulator)
+/// found.
+SupportTable merge_support(SupportTable own, const SupportTable& other);
+
+/// What of `own` is missing from or different in `committed`, one difference a line. Columns that `own` lacks
+/// are not looked at.
+std::string differences(const SupportTable& own, const SupportTable& committed);
+
+}  // namespace candela::cases
