@@ -108,7 +108,8 @@ struct Grid {
   static Grid of_threads(Size3 threads, Size3 threads_per_group);
 };
 
-struct Launch;  // internal
+struct Launch;        // internal: runtime/execution.h
+struct SharedLayout;  // internal
 
 /// A kernel as its pipeline state sees it. Lives as long as the program.
 struct Kernel {
@@ -119,10 +120,12 @@ struct Kernel {
   std::size_t max_threads = kMaxThreadsPerThreadgroup;   // [[max_total_threads_per_threadgroup(n)]]
 
   /// Bytes of `threadgroup` variables declared in the kernel (staticThreadgroupMemoryLength).
-  std::size_t static_threadgroup_bytes() const { return static_bytes(); }
+  std::size_t static_threadgroup_bytes() const;
 
-  std::size_t (*static_bytes)() = nullptr;  // set by generated code
-  void (*entry)(Launch&) = nullptr;         // set by generated code
+  // Set by the generated code.
+  const SharedLayout* shared = nullptr;
+  void (*apply_constants)(const FunctionConstants&) = nullptr;  // for the calling OS thread
+  void (*entry)(Launch&) = nullptr;
 };
 
 /// A translated file. `hash` is source_hash of the file's text, `flat_hash` that of the text with its quoted includes put in

@@ -1,0 +1,1 @@
+// Empty: the translated file includes metal/metal_stdlib.h of the stand-in instead.
