@@ -5,6 +5,8 @@
 
 #include <candela/core/dtype.h>
 
+#include "backend/args/tensor_arg.h"
+
 /// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which picks the library or the own kernel.
 namespace candela {
 
@@ -20,6 +22,9 @@ struct Matrix {
     return {static_cast<std::byte*>(data) + bytes, dtype, row_stride, col_stride};
   }
 };
+
+/// A two-dimensional tensor as a matrix.
+inline Matrix as_matrix(const TensorArg& x) { return {x.data, x.dtype, x.strides[0], x.strides[1]}; }
 
 /// What is added to every row of a product: absent if `data` is null.
 struct RowBias {

@@ -7,6 +7,7 @@
 #endif
 
 #include <cstring>
+#include <limits>
 
 #include <hwy/highway.h>
 
@@ -66,7 +67,48 @@ HWY_INLINE void store_n(F32 d, VF v, T* p, std::size_t count) {
   std::memcpy(static_cast<void*>(p), buffer, count * sizeof(T));
 }
 
+/// exp(x) for x <= 0 to 2 units in the last place: 2^n p(r) with n = round(x / ln 2), r = x - n ln 2. Results below the smallest normal number are 0; NaN stays.
+HWY_INLINE VF exp_nonpositive(F32 d, VF x) {
+  const hn::RebindToSigned<F32> di32;
+  const VF lowest = hn::Set(d, -87.33F);
+  const auto underflow = hn::Lt(x, lowest);
+  const VF safe = hn::IfThenElse(underflow, lowest, x);
+  const VF n = hn::Round(hn::Mul(safe, hn::Set(d, 1.44269504F)));
+  VF r = hn::NegMulAdd(n, hn::Set(d, 0.693359375F), safe);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4F), r);
+  VF p = hn::Set(d, 1.9875691500e-4F);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3F));
+  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3F));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2F));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1F));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1F));
+  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(d, 1.0F));
+  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di32, n), hn::Set(di32, 127)));
+  return hn::IfThenElse(underflow, hn::Zero(d), hn::Mul(p, hn::BitCast(d, exponent)));
+}
+
 HWY_INLINE float sum_of(F32 d, VF v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+HWY_INLINE float max_of(F32 d, VF v) { return hn::GetLane(hn::MaxOfLanes(d, v)); }
+
+/// The largest of `count` values, NaN aside; -inf if there is none.
+template <class T>
+HWY_INLINE float max_of_row(const T* x, std::int64_t count) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  VF top = lowest;
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const VF v = load(d, x + i);
+    top = hn::IfThenElse(hn::Gt(v, top), v, top);
+  }
+  if (i < count) {
+    const auto rest = static_cast<std::size_t>(count - i);
+    const VF v = hn::IfThenElse(hn::FirstN(d, rest), load_n(d, x + i, rest), lowest);
+    top = hn::IfThenElse(hn::Gt(v, top), v, top);
+  }
+  return max_of(d, top);
+}
 
 }  // namespace candela::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

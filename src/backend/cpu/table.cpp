@@ -7,6 +7,10 @@ void fill_cpu_table(KernelTable& table) {
   fill_elementwise(table);
   fill_reduce(table);
   fill_matmul(table);
+  fill_attention(table);
+  fill_lora(table);
+  fill_loss(table);
+  fill_rope(table);
 }
 
 }  // namespace candela

@@ -1,0 +1,315 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include <candela/core/error.h>
+#include <candela/core/parallel.h>
+
+#include "backend/cpu/convert.h"
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/scratch.h"
+#include "backend/cpu/simd_targets.h"
+#include "backend/cpu/table.h"
+#include "backend/dispatch.h"
+#include "backend/kernels.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/loss.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace candela::HWY_NAMESPACE {
+
+/// Sum of exp(x - top) over a row.
+template <class T>
+float sum_exp_row(const T* x, std::int64_t count, float top) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const VF shift = hn::Set(d, top);
+  VF total = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) total = hn::Add(total, exp_nonpositive(d, hn::Sub(load(d, x + i), shift)));
+  if (i < count) {
+    const auto rest = static_cast<std::size_t>(count - i);
+    const VF e = exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), shift));
+    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(d, rest), e));
+  }
+  return sum_of(d, total);
+}
+
+/// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one number.
+void row_statistics(const void* x, DType dtype, std::int64_t count, float& top, float& sum) {
+  dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
+    top = max_of_row(static_cast<const T*>(x), count);
+    sum = sum_exp_row(static_cast<const T*>(x), count, top);
+  });
+}
+
+/// out[i] = exp(x[i] - top) factor. `out` may be x itself.
+template <class T, class O>
+void scaled_exp(const T* x, O* out, std::int64_t count, float top, float factor) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const VF shift = hn::Set(d, top);
+  const VF scale = hn::Set(d, factor);
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    store(d, hn::Mul(scale, exp_nonpositive(d, hn::Sub(load(d, x + i), shift))), out + i);
+  }
+  if (i < count) {
+    const auto rest = static_cast<std::size_t>(count - i);
+    store_n(d, hn::Mul(scale, exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), shift))), out + i, rest);
+  }
+}
+
+/// One row of (softmax(x) - onehot(target)) factor.
+void softmax_gradient_row(const void* x, DType dtype, void* out, DType out_dtype, std::int64_t count, std::int64_t target, float top,
+                          float sum, float factor) {
+  dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
+    dispatch_floating(out_dtype, "cross_entropy", [&]<class O>() {
+      const float at_target = std::exp(convert<float>(static_cast<const T*>(x)[target]) - top) / sum;
+      scaled_exp(static_cast<const T*>(x), static_cast<O*>(out), count, top, factor / sum);
+      static_cast<O*>(out)[target] = convert<O>((at_target - 1) * factor);
+    });
+  });
+}
+
+}  // namespace candela::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace candela {
+namespace {
+
+HWY_EXPORT(row_statistics);
+HWY_EXPORT(softmax_gradient_row);
+
+constexpr std::int64_t kGrain = 1 << 14;
+
+/// Target of row `n`, or -1 if the row is ignored.
+std::int64_t target_of(const TensorArg& targets, std::int64_t n, std::int64_t classes, std::int64_t ignore_index) {
+  const std::int64_t target = targets.dtype == DType::I64 ? targets.as<std::int64_t>()[n * targets.strides[0]]
+                                                          : targets.as<std::int32_t>()[n * targets.strides[0]];
+  if (target == ignore_index) return -1;
+  require(target >= 0 && target < classes, "cross_entropy: targets must be in [0, {}) or {} (ignored); got {} in row {}", classes,
+          ignore_index, target, n);
+  return target;
+}
+
+/// Element (n, 0) of a matrix.
+void* row_of(const TensorArg& x, std::int64_t n) {
+  return static_cast<std::byte*>(x.data) + n * x.strides[0] * static_cast<std::int64_t>(size_of(x.dtype));
+}
+
+float element(const void* row, DType dtype, std::int64_t i) {
+  return dispatch_floating(dtype, "cross_entropy", [&]<class T>() { return convert<float>(static_cast<const T*>(row)[i]); });
+}
+
+bool unit_rows(const TensorArg& x) { return x.strides[1] == 1 || x.shape[1] <= 1; }
+
+std::int64_t rows_grain(std::int64_t classes) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(classes, 1)); }
+
+std::string cross_entropy_supports(const CrossEntropyArgs& args) {
+  if (args.logits.dtype == DType::F64) return "f64 is for the composed reference";
+  return {};
+}
+
+/// Rows without unit stride are copied to f32 first.
+struct LogitRows {
+  explicit LogitRows(const TensorArg& logits)
+      : packed_(unit_rows(logits) ? 0 : logits.shape[0] * logits.shape[1]), rows_(logits) {
+    if (unit_rows(logits)) return;
+    const Matrix to = {packed_.data(), DType::F32, logits.shape[1], 1};
+    const Matrix from = as_matrix(logits);
+    for (std::int64_t n = 0; n < logits.shape[0]; ++n) {
+      gemm_detail::pack_f32(from.at(n, 0), 1, logits.shape[1], static_cast<float*>(to.at(n, 0).data));
+    }
+    rows_.data = packed_.data();
+    rows_.dtype = DType::F32;
+    rows_.strides[0] = logits.shape[1];
+    rows_.strides[1] = 1;
+  }
+  const TensorArg& arg() const { return rows_; }
+
+ private:
+  Scratch<float> packed_;
+  TensorArg rows_;
+};
+
+void cross_entropy(const CrossEntropyArgs& args, Stream&) {
+  const std::int64_t classes = args.logits.shape[1];
+  const LogitRows rows(args.logits);
+  const TensorArg& logits = rows.arg();
+  parallel_for(logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
+      const void* row = row_of(logits, n);
+      float top = 0;
+      float sum = 0;
+      HWY_DYNAMIC_DISPATCH(row_statistics)(row, logits.dtype, classes, top, sum);
+      const float log_sum = std::log(sum);
+      args.lse.as<float>()[n * args.lse.strides[0]] = top + log_sum;
+      args.loss.as<float>()[n * args.loss.strides[0]] =
+          target < 0 ? 0 : (top - element(row, logits.dtype, target)) + log_sum;
+    }
+  });
+}
+
+std::string cross_entropy_grad_supports(const CrossEntropyGradArgs& args) {
+  if (args.logits.dtype == DType::F64) return "f64 is for the composed reference";
+  if (!unit_rows(args.dlogits)) return "needs dlogits with unit last stride";
+  return {};
+}
+
+/// Beyond this, lse in f32 is too coarse to give softmax(x) = exp(x - lse) to 1e-5, and the row's statistics are taken again.
+constexpr float kCoarseLse = 32;
+
+void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
+  const std::int64_t classes = args.logits.shape[1];
+  const LogitRows rows(args.logits);
+  const TensorArg& logits = rows.arg();
+  parallel_for(logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
+      void* out = row_of(args.dlogits, n);
+      if (target < 0) {
+        std::memset(out, 0, static_cast<std::size_t>(classes) * size_of(args.dlogits.dtype));
+        continue;
+      }
+      float top = args.lse.as<float>()[n * args.lse.strides[0]];
+      float sum = 1;
+      if (!(std::fabs(top) <= kCoarseLse)) HWY_DYNAMIC_DISPATCH(row_statistics)(row_of(logits, n), logits.dtype, classes, top, sum);
+      HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
+      (row_of(logits, n), logits.dtype, out, args.dlogits.dtype, classes, target, top, sum,
+       args.dloss.as<float>()[n * args.dloss.strides[0]]);
+    }
+  });
+}
+
+/// What one linear_cross_entropy call works with: chunks of those rows of x whose target counts.
+struct ChunkedLoss {
+  const LinearCrossEntropyArgs& args;
+  std::vector<std::int64_t> rows, targets;  // of the rows that are not ignored
+  std::int64_t classes, width, chunk;
+  Scratch<float> logits;
+  Scratch<std::byte> x, dx, dlogits16;
+  std::vector<float> losses;
+
+  explicit ChunkedLoss(const LinearCrossEntropyArgs& given)
+      : args(given), classes(given.weight.shape[0]), width(given.x.shape[1]) {
+    for (std::int64_t n = 0; n < args.x.shape[0]; ++n) {
+      const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
+      if (target < 0) continue;
+      rows.push_back(n);
+      targets.push_back(target);
+    }
+    const auto count = static_cast<std::int64_t>(rows.size());
+    chunk = std::min(std::max<std::int64_t>(count, 1), args.chunk_rows > 0 ? args.chunk_rows : chunk_rows(classes));
+    const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
+    const bool grad = args.dx.present() || args.dweight.present();
+    logits = Scratch<float>(chunk * classes);
+    x = Scratch<std::byte>(chunk * width * element);
+    if (args.dx.present()) dx = Scratch<std::byte>(chunk * width * element);
+    if (grad && narrow_gradient()) dlogits16 = Scratch<std::byte>(chunk * classes * element);
+    losses.resize(rows.size());
+  }
+
+  /// 16 MiB of logits, but at least 128 rows so that the weight is not read too often, and at most 1024.
+  static std::int64_t chunk_rows(std::int64_t classes) {
+    return std::clamp<std::int64_t>((std::int64_t{1} << 22U) / std::max<std::int64_t>(classes, 1), 128, 1024);
+  }
+  /// bf16 weights: the gradient of the logits is rounded to bf16 so that the products with it run in bf16 too. f16 would lose small probabilities.
+  bool narrow_gradient() const { return args.weight.dtype == DType::BF16; }
+  Matrix gradient() const {
+    return narrow_gradient() ? Matrix{dlogits16.data(), DType::BF16, classes, 1} : Matrix{logits.data(), DType::F32, classes, 1};
+  }
+};
+
+/// Copies the chunk's rows together (`gather`), or back to where they came from.
+void move_rows(const ChunkedLoss& work, std::int64_t first, std::int64_t count, const Matrix& packed, const TensorArg& strided,
+               bool gather) {
+  dispatch_floating(packed.dtype, "linear_cross_entropy", [&]<class T>() {
+    for (std::int64_t i = 0; i < count; ++i) {
+      T* row = strided.as<T>() + work.rows[static_cast<std::size_t>(first + i)] * strided.strides[0];
+      T* flat = static_cast<T*>(packed.data) + i * packed.row_stride;
+      for (std::int64_t j = 0; j < work.width; ++j) {
+        if (gather) {
+          flat[j] = row[j * strided.strides[1]];
+        } else {
+          row[j * strided.strides[1]] = flat[j];
+        }
+      }
+    }
+  });
+}
+
+void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, bool grad) {
+  const Matrix gradient = work.gradient();
+  parallel_for(count, rows_grain(work.classes), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(first + i);
+      float* row = work.logits.data() + i * work.classes;
+      float top = 0;
+      float sum = 0;
+      HWY_DYNAMIC_DISPATCH(row_statistics)(row, DType::F32, work.classes, top, sum);
+      work.losses[at] = (top - row[work.targets[at]]) + std::log(sum);
+      if (!grad) continue;
+      HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
+      (row, DType::F32, gradient.at(i, 0).data, gradient.dtype, work.classes, work.targets[at], top, sum, 1);
+    }
+  });
+}
+
+void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
+  ChunkedLoss work(args);
+  const bool grad = args.dx.present() || args.dweight.present();
+  const Matrix weight = as_matrix(args.weight);
+  const Matrix x = {work.x.data(), args.x.dtype, work.width, 1};
+  const Matrix dx = {work.dx.data(), args.x.dtype, work.width, 1};
+  const Matrix logits = {work.logits.data(), DType::F32, work.classes, 1};
+  if (args.dx.present()) {
+    dispatch_floating(args.dx.dtype, "linear_cross_entropy", [&]<class T>() {
+      std::fill_n(args.dx.as<T>(), args.dx.numel(), T(0.0F));
+    });
+  }
+  if (args.dweight.present()) std::fill_n(args.dweight.as<float>(), args.dweight.numel(), 0.0F);
+  const auto total = static_cast<std::int64_t>(work.rows.size());
+  for (std::int64_t first = 0; first < total; first += work.chunk) {
+    const std::int64_t count = std::min(work.chunk, total - first);
+    move_rows(work, first, count, x, args.x, true);
+    gemm(count, work.classes, work.width, x, weight.transposed(), logits);
+    chunk_losses(work, first, count, grad);
+    if (args.dx.present()) {
+      gemm(count, work.width, work.classes, work.gradient(), weight, dx);
+      move_rows(work, first, count, dx, args.dx, false);
+    }
+    if (args.dweight.present()) {
+      gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(args.dweight), 1, first == 0 ? 0 : 1);
+    }
+  }
+  double sum = 0;
+  for (const float loss : work.losses) sum += loss;
+  *args.loss.as<float>() = static_cast<float>(sum);
+}
+
+std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
+  if (args.x.dtype == DType::F64) return "f64 is for the composed reference";
+  if (args.dx.present() && !args.dx.contiguous()) return "needs a contiguous dx";
+  if (args.dweight.present() && !args.dweight.contiguous()) return "needs a contiguous dweight";
+  return {};
+}
+
+}  // namespace
+
+void fill_loss(KernelTable& table) {
+  table.cross_entropy.add("simd", cross_entropy_supports, cross_entropy);
+  table.cross_entropy_grad.add("simd", cross_entropy_grad_supports, cross_entropy_grad);
+  table.linear_cross_entropy.add("chunked", linear_cross_entropy_supports, linear_cross_entropy);
+}
+
+}  // namespace candela
+#endif
