@@ -185,9 +185,10 @@ std::int64_t JsonObject::integer(const char* key, std::int64_t otherwise) const 
 std::int64_t JsonObject::positive(const char* key) const {
   const Json* value = find(key);
   if (!value || !value->is_number_integer()) fail(key, "a positive integer");
-  const std::int64_t number = integer(key);
-  if (number < 1 || number > kMaxSize) fail(key, "a positive integer below 2^31");
-  return number;
+  const bool fits = value->is_number_unsigned() && value->get<std::uint64_t>() >= 1 &&
+                    value->get<std::uint64_t>() <= static_cast<std::uint64_t>(kMaxSize);
+  if (!fits) fail(key, "a positive integer below 2^31");
+  return value->get<std::int64_t>();
 }
 
 std::int64_t JsonObject::positive(const char* key, std::int64_t otherwise) const {

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace candela {
+
+/// A file that appears whole or not at all: it is written aside in the same folder, flushed to disk, and
+/// renamed onto `path` by commit(). Without commit(), or after any error, what was at `path` before is
+/// untouched and nothing is left behind.
+class AtomicFile {
+ public:
+  /// Creates missing parent folders. IoError if the folder cannot be written.
+  explicit AtomicFile(std::filesystem::path path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  /// Appends. IoError (a full disk, for one) names the file and the reason.
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Puts the file in place. No more writes after it.
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* action, int error);
+
+  std::filesystem::path path_;
+  std::filesystem::path aside_;
+  int descriptor_ = -1;
+};
+
+/// AtomicFile in one call.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace candela

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <candela/core/dtype.h>
+
+namespace candela {
+
+/// Rotary embedding as config.json describes it: `rope_parameters` (transformers 5), or `rope_theta` and
+/// `rope_scaling` (transformers 4). Fields that the type does not use keep their defaults.
+struct RopeParameters {
+  std::string type = "default";  ///< default, linear, dynamic, llama3, yarn
+  double theta = 10000;
+  std::int64_t rotary_dim = 0;                       ///< elements of a head that are rotated
+  std::int64_t max_positions = 0;                    ///< max_position_embeddings
+  double factor = 1;                                 ///< all types but default
+  std::int64_t original_max_positions = 0;           ///< original_max_position_embeddings; 0: not given
+  double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
+  double beta_fast = 32, beta_slow = 1;              ///< yarn
+  double attention_factor = 0, mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: not given
+  bool truncate = true;  ///< yarn: round the correction range to whole dimensions
+};
+
+/// What config.json says of a causal language model, with the defaults of its model_type filled in: llama,
+/// mistral, qwen2 and qwen3.
+struct ModelConfig {
+  std::string source;      ///< the file, for errors
+  std::string model_type;  ///< llama, mistral, qwen2, qwen3
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t num_layers = 0;    ///< num_hidden_layers
+  std::int64_t num_heads = 0;     ///< num_attention_heads
+  std::int64_t num_kv_heads = 0;  ///< num_key_value_heads; divides num_heads
+  std::int64_t head_dim = 0;      ///< even; hidden_size / num_heads where the file has none
+  std::int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6;
+  double initializer_range = 0.02;
+  std::string hidden_act = "silu";
+  bool tie_word_embeddings = false;
+  bool attention_bias = false;  ///< as written; qwen2 has its bias on q, k and v whatever it says
+  bool mlp_bias = false;
+  /// Whether any layer attends to the last `sliding_window` positions only, the token's own included. 0: no
+  /// window.
+  bool use_sliding_window = false;
+  std::int64_t sliding_window = 0;
+  std::int64_t max_window_layers = 0;  ///< layers below it attend to everything (qwen2, qwen3)
+  /// Per layer, "full_attention" or "sliding_attention": as written, or as the model type derives them from
+  /// the fields above.
+  std::vector<std::string> layer_types;
+  RopeParameters rope;
+  DType dtype = DType::F32;  ///< of the stored weights: `dtype` or `torch_dtype`; the tensors themselves have
+                             ///< the last word
+
+  std::optional<std::int64_t> bos_token_id;
+  std::optional<std::int64_t> pad_token_id;
+  /// Any of these ends a text. From generation_config.json where it has them, else from config.json.
+  std::vector<std::int64_t> eos_token_ids;
+  /// From generation_config.json, where given.
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<std::int64_t> top_k;
+  std::optional<bool> do_sample;
+  /// From tokenizer_config.json, where given: the texts of the tokens. `eos_token` ends a training row.
+  std::optional<std::string> bos_token, eos_token, pad_token;
+  std::optional<bool> add_bos_token;
+
+  /// Reads config.json in `folder`, and generation_config.json and tokenizer_config.json where they exist.
+  /// IoError with file and field if one is missing, of the wrong type or contradicts another; Unsupported for
+  /// a model_type, hidden_act or rope type that is not known, or a quantized checkpoint.
+  static ModelConfig load(const std::filesystem::path& folder);
+  /// As load, from the text of a config.json alone; `source` stands for the file in errors.
+  static ModelConfig parse(std::string_view json, const std::string& source);
+};
+
+/// The model types that ModelConfig reads.
+const std::vector<std::string>& known_model_types();
+
+}  // namespace candela

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <candela/io/tokenizer.h>
+
+namespace candela {
+
+/// One row of a data set as the model sees it.
+struct Sample {
+  std::vector<TokenId> ids;
+  std::vector<std::uint8_t> trained;  ///< per id: 1 where the loss counts the prediction of this token
+  std::size_t line = 0;               ///< in the file, from 1
+
+  std::size_t trained_tokens() const;
+};
+
+/// A message of a chat.
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+/// ChatML: `<|im_start|>role\ncontent<|im_end|>\n` for each message, then, if asked for, the opening of the
+/// assistant's turn.
+std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt);
+
+/// What the rows of a file look like, decided by the first row, in this order: `prompt` and `completion`;
+/// `messages`; `text`.
+enum class RowFormat { kCompletions, kChat, kText };
+std::string_view to_string(RowFormat format);
+
+struct DatasetOptions {
+  /// Longest sample in tokens; 0: no limit.
+  std::size_t max_length = 0;
+  /// A longer row: false: IoError with its line; true: its end is cut off and it is counted.
+  bool truncate = false;
+  /// Train on prompts and user turns as well. Text rows are always trained in full.
+  bool train_on_prompt = false;
+  /// Ends text and completion rows that do not end in it already.
+  std::optional<TokenId> eos;
+  /// Put in front of text and completion rows, and of chats.
+  std::optional<TokenId> bos;
+};
+
+struct DatasetStatistics {
+  std::size_t rows = 0;
+  std::size_t tokens = 0;
+  std::size_t trained_tokens = 0;
+  std::size_t truncated_rows = 0;
+  std::size_t shortest = 0;
+  std::size_t longest = 0;
+  /// Rows whose length is in [2^i, 2^(i+1)).
+  std::vector<std::size_t> length_histogram;
+
+  double trained_share() const {
+    return tokens ? static_cast<double>(trained_tokens) / static_cast<double>(tokens) : 0;
+  }
+};
+
+/// The samples of one JSONL file.
+///
+/// What is trained: of a text row, every token but the first (nothing predicts it); of a completion row, the
+/// completion and its EOS; of a chat, each assistant turn with its <|im_end|>. Trained and other spans are
+/// encoded on their own, because that is how a prompt and its continuation meet when generating.
+struct Dataset {
+  std::filesystem::path file;
+  RowFormat format = RowFormat::kText;
+  std::vector<Sample> samples;
+  DatasetStatistics statistics;
+
+  /// IoError with file and line for a row that is not JSON, lacks a field, is empty, or is too long; for a
+  /// file without rows; and when not one token would be trained.
+  static Dataset load(const std::filesystem::path& file, const Tokenizer& tokenizer,
+                      const DatasetOptions& options = {});
+  /// As load, from the text of a file; `source` stands for it in errors.
+  static Dataset parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
+                       const DatasetOptions& options = {});
+};
+
+/// The files of a data set.
+struct DatasetFiles {
+  std::filesystem::path train;
+  std::optional<std::filesystem::path> valid;
+  std::optional<std::filesystem::path> test;
+
+  /// `path`: a file (it is the training set), or a folder with train.jsonl and, optionally, valid.jsonl and
+  /// test.jsonl.
+  static DatasetFiles find(const std::filesystem::path& path);
+};
+
+}  // namespace candela

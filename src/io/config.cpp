@@ -1,0 +1,281 @@
+#include <algorithm>
+
+#include <candela/io/config.h>
+
+#include "io/json.h"
+
+namespace candela {
+namespace {
+
+using io::JsonObject;
+
+constexpr const char* kFull = "full_attention";
+constexpr const char* kSliding = "sliding_attention";
+
+bool one_of(std::string_view value, std::initializer_list<std::string_view> known) {
+  return std::find(known.begin(), known.end(), value) != known.end();
+}
+
+/// What transformers assumes where a field is absent.
+struct Defaults {
+  std::int64_t max_positions;
+  std::int64_t head_dim;  // 0: hidden_size / heads
+  std::int64_t sliding_window;
+  std::int64_t max_window_layers;
+  double theta;
+};
+
+Defaults defaults_of(const std::string& model_type) {
+  if (model_type == "mistral") return {131072, 0, 4096, 0, 10000};
+  if (model_type == "qwen2") return {32768, 0, 4096, 28, 10000};
+  if (model_type == "qwen3") return {32768, 128, 4096, 28, 10000};
+  return {2048, 0, 0, 0, 10000};
+}
+
+double positive_number(const JsonObject& object, const char* key, double otherwise) {
+  const double value = object.number(key, otherwise);
+  if (!(value > 0)) object.fail(key, "a number above 0");
+  return value;
+}
+
+void read_yarn(const JsonObject& object, RopeParameters& rope) {
+  rope.beta_fast = positive_number(object, "beta_fast", rope.beta_fast);
+  rope.beta_slow = positive_number(object, "beta_slow", rope.beta_slow);
+  if (rope.beta_fast < rope.beta_slow)
+    object.fail("beta_fast", fmt::format("at least beta_slow ({})", rope.beta_slow));
+  rope.attention_factor = object.number("attention_factor", 0);
+  if (rope.attention_factor < 0) object.fail("attention_factor", "a number above 0");
+  rope.mscale = object.number("mscale", 0);
+  rope.mscale_all_dim = object.number("mscale_all_dim", 0);
+  rope.truncate = object.boolean("truncate", true);
+}
+
+void read_llama3(const JsonObject& object, RopeParameters& rope) {
+  rope.low_freq_factor = positive_number(object, "low_freq_factor", 0);
+  rope.high_freq_factor = positive_number(object, "high_freq_factor", 0);
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    object.fail("high_freq_factor", fmt::format("above low_freq_factor ({})", rope.low_freq_factor));
+  }
+}
+
+/// The type and its parameters from `rope_parameters` or `rope_scaling`.
+void read_rope_type(const JsonObject& object, RopeParameters& rope) {
+  rope.type = object.has("rope_type") ? object.string("rope_type") : object.string("type", "default");
+  const char* key = object.has("rope_type") ? "rope_type" : "type";
+  require<Unsupported>(one_of(rope.type, {"default", "linear", "dynamic", "llama3", "yarn"}),
+                       "{}: {} must be default, linear, dynamic, llama3 or yarn; got {:?}", object.source(),
+                       object.path_of(key), rope.type);
+  rope.original_max_positions =
+      object.integer("original_max_position_embeddings", rope.original_max_positions);
+  if (rope.original_max_positions < 0) object.fail("original_max_position_embeddings", "a positive integer");
+  if (rope.type == "default") return;
+  rope.factor = object.number("factor");
+  if (rope.factor < 1) object.fail("factor", "a number of at least 1");
+  if (rope.type == "yarn") read_yarn(object, rope);
+  if (rope.type == "llama3") {
+    read_llama3(object, rope);
+    if (rope.original_max_positions == 0)
+      object.fail("original_max_position_embeddings", "a positive integer");
+  }
+}
+
+RopeParameters read_rope(const JsonObject& top, const ModelConfig& config, const Defaults& defaults) {
+  RopeParameters rope;
+  rope.max_positions = config.max_position_embeddings;
+  rope.theta = positive_number(top, "rope_theta", defaults.theta);
+  rope.original_max_positions = top.integer("original_max_position_embeddings", 0);
+  double share = top.number("partial_rotary_factor", 1);
+  if (top.has("rope_parameters")) {
+    const JsonObject parameters = top.object("rope_parameters");
+    // Models with several kinds of layers nest one set of parameters per kind.
+    require<Unsupported>(!parameters.has(kFull) && !parameters.has(kSliding),
+                         "{}: rope_parameters per layer type are not supported", top.source());
+    rope.theta = positive_number(parameters, "rope_theta", rope.theta);
+    share = parameters.number("partial_rotary_factor", share);
+    read_rope_type(parameters, rope);
+  } else if (top.has("rope_scaling")) {
+    read_rope_type(top.object("rope_scaling"), rope);
+  }
+  if (!(share > 0 && share <= 1)) top.fail("partial_rotary_factor", "a number above 0 and at most 1");
+  rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(config.head_dim) * share);
+  require<IoError>(rope.rotary_dim >= 2 && rope.rotary_dim % 2 == 0,
+                   "{}: head_dim times partial_rotary_factor must be an even number; got {}", top.source(),
+                   rope.rotary_dim);
+  return rope;
+}
+
+/// Mistral windows every layer; qwen2 and qwen3 only with use_sliding_window, from max_window_layers on;
+/// llama never.
+void read_windows(const JsonObject& top, const Defaults& defaults, ModelConfig& config) {
+  const auto layers = static_cast<std::size_t>(config.num_layers);
+  const bool mistral = config.model_type == "mistral";
+  const bool qwen = one_of(config.model_type, {"qwen2", "qwen3"});
+  // null means "no window"; an absent field takes the default.
+  const bool written = top.json().contains("sliding_window");
+  const std::int64_t window = top.has("sliding_window") ? top.positive("sliding_window")
+                              : written                 ? 0
+                                                        : defaults.sliding_window;
+  config.use_sliding_window = window > 0 && (mistral || (qwen && top.boolean("use_sliding_window", false)));
+  config.sliding_window = config.use_sliding_window ? window : 0;
+  if (qwen) {
+    config.max_window_layers = top.integer("max_window_layers", defaults.max_window_layers);
+    if (config.max_window_layers < 0) top.fail("max_window_layers", "an integer of at least 0");
+  }
+  if (top.has("layer_types") && (mistral || qwen)) {
+    config.layer_types = top.strings("layer_types");
+    if (config.layer_types.size() != layers) {
+      top.fail("layer_types", fmt::format("one entry per layer (num_hidden_layers is {})", layers));
+    }
+    for (const std::string& type : config.layer_types) {
+      require<Unsupported>(type == kFull || type == kSliding, "{}: layer_types must hold {} or {}; got {:?}",
+                           top.source(), kFull, kSliding, type);
+      require<IoError>(type == kFull || config.use_sliding_window,
+                       "{}: layer_types asks for {}, but no sliding_window is in use", top.source(),
+                       kSliding);
+    }
+    return;
+  }
+  for (std::size_t i = 0; i < layers; ++i) {
+    const bool sliding =
+        config.use_sliding_window && static_cast<std::int64_t>(i) >= config.max_window_layers;
+    config.layer_types.emplace_back(sliding ? kSliding : kFull);
+  }
+}
+
+void read_sizes(const JsonObject& top, const Defaults& defaults, ModelConfig& config) {
+  config.vocab_size = top.positive("vocab_size");
+  config.hidden_size = top.positive("hidden_size");
+  config.intermediate_size = top.positive("intermediate_size");
+  config.num_layers = top.positive("num_hidden_layers");
+  if (config.num_layers > 10000) top.fail("num_hidden_layers", "at most 10000");
+  config.num_heads = top.positive("num_attention_heads");
+  config.num_kv_heads = top.positive("num_key_value_heads", config.num_heads);
+  if (config.num_heads % config.num_kv_heads != 0) {
+    top.fail("num_key_value_heads", fmt::format("a divisor of num_attention_heads ({})", config.num_heads));
+  }
+  if (top.has("head_dim")) {
+    config.head_dim = top.positive("head_dim");
+  } else if (defaults.head_dim > 0) {
+    config.head_dim = defaults.head_dim;
+  } else {
+    if (config.hidden_size % config.num_heads != 0) {
+      top.fail("num_attention_heads",
+               fmt::format("a divisor of hidden_size ({}) where head_dim is absent", config.hidden_size));
+    }
+    config.head_dim = config.hidden_size / config.num_heads;
+  }
+  config.max_position_embeddings = top.positive("max_position_embeddings", defaults.max_positions);
+}
+
+DType read_dtype(const JsonObject& top) {
+  const char* key = top.has("dtype") ? "dtype" : "torch_dtype";
+  const std::string name = top.string(key, "float32");
+  if (name == "float32") return DType::F32;
+  if (name == "bfloat16") return DType::BF16;
+  if (name == "float16") return DType::F16;
+  throw Unsupported(
+      fmt::format("{}: {} must be float32, bfloat16 or float16; got {:?}", top.source(), key, name));
+}
+
+std::optional<std::int64_t> first_id(const JsonObject& top, const char* key) {
+  const auto ids = top.integers_or_one(key);
+  if (ids.empty()) return std::nullopt;
+  return ids.front();
+}
+
+std::vector<std::int64_t> checked_eos(const JsonObject& top, std::vector<std::int64_t> ids) {
+  for (const std::int64_t id : ids) {
+    if (id < 0 || id >= (std::int64_t{1} << 31)) top.fail("eos_token_id", "made of token ids");
+  }
+  return ids;
+}
+
+ModelConfig read_config(const JsonObject& top) {
+  ModelConfig config;
+  config.source = top.source();
+  config.model_type = top.string("model_type");
+  const auto& known = known_model_types();
+  require<Unsupported>(std::find(known.begin(), known.end(), config.model_type) != known.end(),
+                       "{}: model_type must be one of {}; got {:?}", top.source(), fmt::join(known, ", "),
+                       config.model_type);
+  for (const char* key : {"quantization_config", "quantization"}) {
+    require<Unsupported>(!top.has(key),
+                         "{}: {} is not supported; use the checkpoint in bfloat16, float16 or float32",
+                         top.source(), key);
+  }
+  const Defaults defaults = defaults_of(config.model_type);
+  read_sizes(top, defaults, config);
+  config.rms_norm_eps = positive_number(top, "rms_norm_eps", 1e-6);
+  config.initializer_range = positive_number(top, "initializer_range", 0.02);
+  config.hidden_act = top.string("hidden_act", "silu");
+  require<Unsupported>(config.hidden_act == "silu", "{}: hidden_act must be silu; got {:?}", top.source(),
+                       config.hidden_act);
+  config.tie_word_embeddings = top.boolean("tie_word_embeddings", false);
+  config.attention_bias = top.boolean("attention_bias", false);
+  config.mlp_bias = top.boolean("mlp_bias", false);
+  config.rope = read_rope(top, config, defaults);
+  read_windows(top, defaults, config);
+  config.dtype = read_dtype(top);
+  config.bos_token_id = first_id(top, "bos_token_id");
+  config.pad_token_id = first_id(top, "pad_token_id");
+  config.eos_token_ids = checked_eos(top, top.integers_or_one("eos_token_id"));
+  return config;
+}
+
+void read_generation(const JsonObject& top, ModelConfig& config) {
+  if (top.has("eos_token_id")) config.eos_token_ids = checked_eos(top, top.integers_or_one("eos_token_id"));
+  if (top.has("bos_token_id")) config.bos_token_id = first_id(top, "bos_token_id");
+  if (top.has("pad_token_id")) config.pad_token_id = first_id(top, "pad_token_id");
+  const auto number = [&](const char* key) {
+    return top.has(key) ? std::optional(top.number(key)) : std::nullopt;
+  };
+  config.temperature = number("temperature");
+  config.top_p = number("top_p");
+  config.min_p = number("min_p");
+  config.repetition_penalty = number("repetition_penalty");
+  if (top.has("top_k")) config.top_k = top.integer("top_k");
+  if (top.has("do_sample")) config.do_sample = top.boolean("do_sample");
+}
+
+/// A token in tokenizer_config.json: its text, or an object with the text as `content`.
+std::optional<std::string> token_text(const JsonObject& top, const char* key) {
+  const io::Json* value = top.find(key);
+  if (!value) return std::nullopt;
+  return value->is_object() ? top.object(key).string("content") : top.string(key);
+}
+
+void read_tokenizer_config(const JsonObject& top, ModelConfig& config) {
+  config.bos_token = token_text(top, "bos_token");
+  config.eos_token = token_text(top, "eos_token");
+  config.pad_token = token_text(top, "pad_token");
+  if (top.has("add_bos_token")) config.add_bos_token = top.boolean("add_bos_token");
+}
+
+}  // namespace
+
+const std::vector<std::string>& known_model_types() {
+  static const std::vector<std::string> types{"llama", "mistral", "qwen2", "qwen3"};
+  return types;
+}
+
+ModelConfig ModelConfig::parse(std::string_view json, const std::string& source) {
+  const io::Json document = io::parse_json(json, source);
+  return read_config(JsonObject(document, source));
+}
+
+ModelConfig ModelConfig::load(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / "config.json";
+  ModelConfig config = parse(io::read_file(file), file.string());
+  const auto read = [&](const char* name, void (*apply)(const JsonObject&, ModelConfig&)) {
+    const std::filesystem::path path = folder / name;
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) return;
+    const io::Json document = io::load_json(path);
+    apply(JsonObject(document, path.string()), config);
+  };
+  read("generation_config.json", read_generation);
+  read("tokenizer_config.json", read_tokenizer_config);
+  return config;
+}
+
+}  // namespace candela

@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <bit>
+
+#include <candela/io/dataset.h>
+
+#include "io/json.h"
+
+namespace candela {
+namespace {
+
+using io::JsonObject;
+
+/// A stretch of a row that is encoded on its own.
+struct TextSpan {
+  std::string text;
+  bool trained = false;
+};
+
+/// A row as text, before encoding.
+struct Row {
+  std::vector<TextSpan> spans;
+  bool ends_with_eos = false;  // EOS is appended (and trained) unless the ids end in it
+};
+
+constexpr std::size_t kMaxRowBytes = std::size_t{64} << 20;
+
+std::string opening(const std::string& role) {
+  return "<|im_start|>" + role + "\n";
+}
+constexpr const char* kTurnEnd = "<|im_end|>";
+
+/// The text of `key`, which must be there and hold more than nothing.
+std::string text_of(const JsonObject& row, const char* key) {
+  std::string text = row.string(key);
+  if (text.empty()) row.fail(key, "a non-empty string");
+  return text;
+}
+
+RowFormat detect(const JsonObject& row) {
+  if (row.has("prompt") && row.has("completion")) return RowFormat::kCompletions;
+  if (row.has("messages")) return RowFormat::kChat;
+  if (row.has("text")) return RowFormat::kText;
+  std::string keys;
+  for (const auto& [key, value] : row.json().items()) {
+    if (!keys.empty()) keys += ", ";
+    keys += key;
+  }
+  throw IoError(
+      fmt::format("{}: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got {}",
+                  row.source(), keys.empty() ? "no field" : keys));
+}
+
+std::vector<ChatMessage> read_messages(const JsonObject& row) {
+  std::vector<ChatMessage> messages;
+  for (const JsonObject& entry : row.objects("messages")) {
+    messages.push_back({text_of(entry, "role"), entry.string("content")});
+  }
+  if (messages.empty()) row.fail("messages", "a list of at least one message");
+  const bool answered = std::any_of(messages.begin(), messages.end(),
+                                    [](const ChatMessage& m) { return m.role == "assistant"; });
+  if (!answered) row.fail("messages", "a chat with a message of the role assistant");
+  return messages;
+}
+
+/// An assistant's turn is trained from the first token after its opening through its end token; the rest is
+/// context.
+Row chat_row(const std::vector<ChatMessage>& messages) {
+  Row row;
+  std::string context;
+  for (const ChatMessage& message : messages) {
+    context += opening(message.role);
+    if (message.role == "assistant") {
+      row.spans.push_back({std::move(context), false});
+      row.spans.push_back({message.content + kTurnEnd, true});
+      context = std::string(1, '\n');
+    } else {
+      context += fmt::format("{}{}\n", message.content, kTurnEnd);
+    }
+  }
+  if (!context.empty()) row.spans.push_back({std::move(context), false});
+  return row;
+}
+
+Row read_row(const JsonObject& json, RowFormat format) {
+  switch (format) {
+    case RowFormat::kCompletions:
+      return {{{text_of(json, "prompt"), false}, {text_of(json, "completion"), true}}, true};
+    case RowFormat::kChat:
+      return chat_row(read_messages(json));
+    case RowFormat::kText:
+      break;
+  }
+  return {{{text_of(json, "text"), true}}, true};
+}
+
+Sample encode_row(const Row& row, const Tokenizer& tokenizer, const DatasetOptions& options) {
+  Sample sample;
+  const auto add = [&](TokenId id, bool trained) {
+    sample.ids.push_back(id);
+    sample.trained.push_back(trained ? 1 : 0);
+  };
+  if (options.bos) add(*options.bos, false);
+  for (const TextSpan& span : row.spans) {
+    for (const TokenId id : tokenizer.encode(span.text, false))
+      add(id, span.trained || options.train_on_prompt);
+  }
+  const bool doubled = options.bos && sample.ids.size() > 1 && sample.ids[1] == *options.bos;
+  if (doubled) {  // the text brings its own
+    sample.ids.erase(sample.ids.begin());
+    sample.trained.erase(sample.trained.begin());
+  }
+  if (row.ends_with_eos && options.eos && (sample.ids.empty() || sample.ids.back() != *options.eos))
+    add(*options.eos, true);
+  if (!sample.trained.empty())
+    sample.trained.front() = 0;  // nothing comes before the first token to predict it from
+  return sample;
+}
+
+void count(DatasetStatistics& statistics, const Sample& sample) {
+  const std::size_t length = sample.ids.size();
+  statistics.shortest = statistics.rows == 0 ? length : std::min(statistics.shortest, length);
+  statistics.longest = std::max(statistics.longest, length);
+  ++statistics.rows;
+  statistics.tokens += length;
+  statistics.trained_tokens += sample.trained_tokens();
+  const auto bucket = static_cast<std::size_t>(std::bit_width(length) - 1);
+  if (statistics.length_histogram.size() <= bucket) statistics.length_histogram.resize(bucket + 1);
+  ++statistics.length_histogram[bucket];
+}
+
+/// Cuts or refuses what is above the limit.
+void limit_length(Sample& sample, const std::string& where, const DatasetOptions& options,
+                  DatasetStatistics& statistics) {
+  require<IoError>(sample.ids.size() >= 2,
+                   "{}: must give at least 2 tokens (one to predict from, one to predict); got {}", where,
+                   sample.ids.size());
+  if (options.max_length == 0 || sample.ids.size() <= options.max_length) return;
+  require<IoError>(options.truncate,
+                   "{}: must have at most {} tokens; got {}: raise the length limit, allow truncation, or "
+                   "shorten the row",
+                   where, options.max_length, sample.ids.size());
+  sample.ids.resize(options.max_length);
+  sample.trained.resize(options.max_length);
+  ++statistics.truncated_rows;
+}
+
+bool blank(std::string_view line) {
+  return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+}  // namespace
+
+std::size_t Sample::trained_tokens() const {
+  return static_cast<std::size_t>(std::count(trained.begin(), trained.end(), std::uint8_t{1}));
+}
+
+std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt) {
+  std::string text;
+  for (const ChatMessage& message : messages)
+    text += fmt::format("{}{}{}\n", opening(message.role), message.content, kTurnEnd);
+  if (add_generation_prompt) text += opening("assistant");
+  return text;
+}
+
+std::string_view to_string(RowFormat format) {
+  switch (format) {
+    case RowFormat::kCompletions:
+      return "prompt/completion";
+    case RowFormat::kChat:
+      return "messages";
+    case RowFormat::kText:
+      break;
+  }
+  return "text";
+}
+
+Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
+                       const DatasetOptions& options) {
+  require(options.max_length != 1, "dataset: max_length must be at least 2, or 0 for no limit; got 1");
+  Dataset result;
+  result.file = source;
+  std::optional<RowFormat> format;
+  std::size_t line_number = 0;
+  for (std::size_t start = 0; start < jsonl.size();) {
+    const std::size_t end = std::min(jsonl.find('\n', start), jsonl.size());
+    const std::string_view line = jsonl.substr(start, end - start);
+    start = end + 1;
+    ++line_number;
+    const std::string where = fmt::format("{}:{}", source, line_number);
+    if (blank(line)) {
+      // Empty lines at the very end are how some editors close a file; elsewhere a row is missing.
+      if (start >= jsonl.size() || blank(jsonl.substr(start))) break;
+      throw IoError(fmt::format("{}: must hold a JSON object; got an empty line", where));
+    }
+    const io::Json document = io::parse_json(line, where, {.max_bytes = kMaxRowBytes});
+    const JsonObject row(document, where);
+    if (!format) format = detect(row);
+    Sample sample = encode_row(read_row(row, *format), tokenizer, options);
+    sample.line = line_number;
+    limit_length(sample, where, options, result.statistics);
+    count(result.statistics, sample);
+    result.samples.push_back(std::move(sample));
+  }
+  require<IoError>(format.has_value(), "{}: must hold at least one row; the file is empty", source);
+  result.format = *format;
+  require<IoError>(result.statistics.trained_tokens > 0,
+                   "{}: must have tokens to train on; of {} tokens in {} rows none is (are the completions "
+                   "cut off by the length "
+                   "limit?)",
+                   source, result.statistics.tokens, result.statistics.rows);
+  return result;
+}
+
+Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,
+                      const DatasetOptions& options) {
+  return parse(io::read_file(file, std::size_t{1} << 36), file.string(), tokenizer, options);
+}
+
+DatasetFiles DatasetFiles::find(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) {
+    require<IoError>(std::filesystem::exists(path, error),
+                     "{}: no such file or folder; expected a .jsonl file or a folder with train.jsonl",
+                     path.string());
+    return {path, std::nullopt, std::nullopt};
+  }
+  const auto optional_file = [&](const char* name) {
+    const auto file = path / name;
+    return std::filesystem::exists(file, error) ? std::optional(file) : std::nullopt;
+  };
+  const auto train = optional_file("train.jsonl");
+  require<IoError>(train.has_value(), "{}: must hold train.jsonl; it is not there", path.string());
+  return {*train, optional_file("valid.jsonl"), optional_file("test.jsonl")};
+}
+
+}  // namespace candela

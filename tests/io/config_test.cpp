@@ -1,0 +1,238 @@
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <candela/core/error.h>
+#include <candela/io/config.h>
+
+#include "io/files.h"
+
+namespace candela {
+namespace {
+
+using nlohmann::json;
+using test::error_of;
+using test::expect_contains;
+
+json llama() {
+  return {{"model_type", "llama"},    {"vocab_size", 384},
+          {"hidden_size", 64},        {"intermediate_size", 160},
+          {"num_hidden_layers", 3},   {"num_attention_heads", 4},
+          {"num_key_value_heads", 2}, {"max_position_embeddings", 512},
+          {"rms_norm_eps", 1e-5},     {"eos_token_id", 2},
+          {"torch_dtype", "bfloat16"}};
+}
+
+json qwen(const char* type) {
+  json document = llama();
+  document["model_type"] = type;
+  return document;
+}
+
+ModelConfig parse(const json& document) {
+  return ModelConfig::parse(document.dump(), "c/config.json");
+}
+
+TEST(Config, ReadsWhatTransformers4Writes) {
+  json document = llama();
+  document["rope_theta"] = 500000.0;
+  document["rope_scaling"] = {{"rope_type", "llama3"},
+                              {"factor", 8.0},
+                              {"low_freq_factor", 1.0},
+                              {"high_freq_factor", 4.0},
+                              {"original_max_position_embeddings", 8192}};
+  const ModelConfig config = parse(document);
+  EXPECT_EQ(config.model_type, "llama");
+  EXPECT_EQ(config.num_layers, 3);
+  EXPECT_EQ(config.num_heads, 4);
+  EXPECT_EQ(config.num_kv_heads, 2);
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.dtype, DType::BF16);
+  EXPECT_EQ(config.eos_token_ids, std::vector<std::int64_t>{2});
+  EXPECT_EQ(config.rope.type, "llama3");
+  EXPECT_DOUBLE_EQ(config.rope.theta, 500000);
+  EXPECT_DOUBLE_EQ(config.rope.factor, 8);
+  EXPECT_DOUBLE_EQ(config.rope.high_freq_factor, 4);
+  EXPECT_EQ(config.rope.original_max_positions, 8192);
+  EXPECT_EQ(config.rope.rotary_dim, 16);
+  EXPECT_EQ(config.rope.max_positions, 512);
+  EXPECT_FALSE(config.tie_word_embeddings);
+}
+
+TEST(Config, ReadsWhatTransformers5Writes) {
+  json document = llama();
+  document.erase("torch_dtype");
+  document["dtype"] = "float16";
+  document["head_dim"] = 32;
+  document["eos_token_id"] = {5, 6};
+  document["rope_theta"] = nullptr;
+  document["rope_parameters"] = {{"rope_theta", 1e6}, {"rope_type", "yarn"},
+                                 {"factor", 4.0},     {"beta_fast", 24.0},
+                                 {"beta_slow", 2.0},  {"attention_factor", 1.1},
+                                 {"mscale", 0.7},     {"mscale_all_dim", 0.8},
+                                 {"truncate", false}, {"original_max_position_embeddings", 128}};
+  const ModelConfig config = parse(document);
+  EXPECT_EQ(config.dtype, DType::F16);
+  EXPECT_EQ(config.head_dim, 32);
+  EXPECT_EQ(config.eos_token_ids, (std::vector<std::int64_t>{5, 6}));
+  EXPECT_EQ(config.rope.type, "yarn");
+  EXPECT_DOUBLE_EQ(config.rope.theta, 1e6);
+  EXPECT_DOUBLE_EQ(config.rope.beta_fast, 24);
+  EXPECT_DOUBLE_EQ(config.rope.beta_slow, 2);
+  EXPECT_DOUBLE_EQ(config.rope.attention_factor, 1.1);
+  EXPECT_DOUBLE_EQ(config.rope.mscale, 0.7);
+  EXPECT_DOUBLE_EQ(config.rope.mscale_all_dim, 0.8);
+  EXPECT_FALSE(config.rope.truncate);
+}
+
+TEST(Config, OlderNameOfTheRopeType) {
+  json document = llama();
+  document["rope_scaling"] = {{"type", "linear"}, {"factor", 2}};
+  EXPECT_EQ(parse(document).rope.type, "linear");
+  document["rope_scaling"] = nullptr;
+  EXPECT_EQ(parse(document).rope.type, "default");
+}
+
+TEST(Config, DefaultsOfAbsentFields) {
+  json document = llama();
+  document.erase("num_key_value_heads");
+  document.erase("torch_dtype");
+  const ModelConfig config = parse(document);
+  EXPECT_EQ(config.num_kv_heads, 4);
+  EXPECT_EQ(config.dtype, DType::F32);
+  EXPECT_DOUBLE_EQ(config.rope.theta, 10000);
+  EXPECT_EQ(parse(qwen("qwen3")).head_dim, 128);
+  EXPECT_EQ(parse(qwen("qwen2")).head_dim, 16);
+}
+
+TEST(Config, SlidingWindowsByModelType) {
+  const std::vector<std::string> full(3, "full_attention");
+  const std::vector<std::string> sliding(3, "sliding_attention");
+  json document = llama();
+  document["sliding_window"] = 16;
+  EXPECT_EQ(parse(document).layer_types, full) << "llama has none";
+  document["model_type"] = "mistral";
+  EXPECT_EQ(parse(document).layer_types, sliding);
+  EXPECT_EQ(parse(document).sliding_window, 16);
+  document["sliding_window"] = nullptr;
+  EXPECT_EQ(parse(document).layer_types, full);
+  EXPECT_EQ(parse(document).sliding_window, 0);
+  document = qwen("qwen2");
+  document["sliding_window"] = 16;
+  document["max_window_layers"] = 1;
+  EXPECT_EQ(parse(document).layer_types, full) << "use_sliding_window is off";
+  document["use_sliding_window"] = true;
+  EXPECT_EQ(parse(document).layer_types,
+            (std::vector<std::string>{"full_attention", "sliding_attention", "sliding_attention"}));
+  document["layer_types"] = {"sliding_attention", "full_attention", "full_attention"};
+  EXPECT_EQ(parse(document).layer_types.front(), "sliding_attention");
+}
+
+TEST(Config, GenerationAndTokenizerConfigsAdd) {
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "config.json", llama().dump());
+  test::write_text(
+      folder / "generation_config.json",
+      R"({"eos_token_id": [7, 8], "temperature": 0.6, "top_k": 20, "top_p": 0.9, "do_sample": true})");
+  test::write_text(folder / "tokenizer_config.json",
+                   R"({"eos_token": {"content": "</s>"}, "bos_token": "<s>", "pad_token": null})");
+  const ModelConfig config = ModelConfig::load(folder.path());
+  EXPECT_EQ(config.eos_token_ids, (std::vector<std::int64_t>{7, 8}));
+  EXPECT_EQ(config.top_k, 20);
+  EXPECT_EQ(config.do_sample, true);
+  EXPECT_DOUBLE_EQ(*config.temperature, 0.6);
+  EXPECT_EQ(config.eos_token, "</s>");
+  EXPECT_EQ(config.bos_token, "<s>");
+  EXPECT_FALSE(config.pad_token.has_value());
+}
+
+TEST(Config, BundledModel) {
+  const auto model = test::bundled_model();
+  if (model.empty()) GTEST_SKIP() << "models/stories-7m is not here";
+  const ModelConfig config = ModelConfig::load(model);
+  EXPECT_EQ(config.model_type, "llama");
+  EXPECT_EQ(config.num_layers, 8);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.dtype, DType::BF16);
+  EXPECT_EQ(config.eos_token, "<|endoftext|>");
+  EXPECT_EQ(config.pad_token_id, 3);
+}
+
+TEST(ConfigErrors, EveryNeededFieldIsNamedWhenMissingOrWrong) {
+  for (const char* field :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
+    json document = llama();
+    document.erase(field);
+    expect_contains(error_of<IoError>([&] { parse(document); }),
+                    std::string("c/config.json: ") + field +
+                        " must be a positive integer; got nothing (the field is missing)");
+    for (const json& wrong : {json("a"), json(0), json(-4), json(1.5), json(1ULL << 63), json::array()}) {
+      document[field] = wrong;
+      expect_contains(error_of<IoError>([&] { parse(document); }),
+                      std::string("c/config.json: ") + field + " must be a positive integer");
+    }
+  }
+  json document = llama();
+  document.erase("model_type");
+  expect_contains(error_of<IoError>([&] { parse(document); }), "model_type must be a string");
+}
+
+TEST(ConfigErrors, WhatIsNotKnownIsUnsupported) {
+  const auto unsupported = [](const char* field, const json& value) {
+    json document = llama();
+    document[field] = value;
+    return error_of<Unsupported>([&] { parse(document); });
+  };
+  expect_contains(unsupported("model_type", "gpt5"),
+                  "model_type must be one of llama, mistral, qwen2, qwen3; got \"gpt5\"");
+  expect_contains(unsupported("hidden_act", "gelu"), "hidden_act must be silu");
+  expect_contains(unsupported("torch_dtype", "float8"), "torch_dtype must be float32, bfloat16 or float16");
+  expect_contains(unsupported("quantization_config", {{"bits", 4}}), "quantization_config is not supported");
+  expect_contains(unsupported("rope_scaling", {{"rope_type", "longrope"}}),
+                  "rope_scaling.rope_type must be default, linear");
+  json document = qwen("qwen3");
+  document["layer_types"] = {"full_attention", "full_attention", "linear_attention"};
+  expect_contains(error_of<Unsupported>([&] { parse(document); }), "linear_attention");
+}
+
+TEST(ConfigErrors, FieldsThatContradictEachOther) {
+  const auto wrong = [](const char* pointer, const json& value) {
+    json document = llama();
+    document[json::json_pointer(pointer)] = value;
+    return error_of<IoError>([&] { parse(document); });
+  };
+  expect_contains(wrong("/num_key_value_heads", 3),
+                  "num_key_value_heads must be a divisor of num_attention_heads (4)");
+  expect_contains(wrong("/num_attention_heads", 6),
+                  "num_attention_heads must be a divisor of hidden_size (64)");
+  expect_contains(wrong("/head_dim", 7), "must be an even number");
+  expect_contains(wrong("/tie_word_embeddings", "yes"),
+                  "tie_word_embeddings must be true or false; got \"yes\"");
+  expect_contains(wrong("/rms_norm_eps", 0), "rms_norm_eps must be a number above 0");
+  expect_contains(wrong("/rope_theta", -1), "rope_theta must be a number above 0");
+  expect_contains(wrong("/eos_token_id", "x"), "eos_token_id must be an integer or an array of integers");
+  expect_contains(wrong("/eos_token_id", -1), "eos_token_id must be made of token ids");
+  expect_contains(wrong("/rope_scaling", {{"rope_type", "yarn"}}), "rope_scaling.factor must be a number");
+  expect_contains(wrong("/rope_scaling", {{"rope_type", "linear"}, {"factor", 0.5}}),
+                  "rope_scaling.factor must be a number of at least 1");
+  expect_contains(wrong("/rope_scaling", {{"rope_type", "llama3"}, {"factor", 2}}),
+                  "rope_scaling.low_freq_factor");
+  expect_contains(
+      wrong("/rope_scaling",
+            {{"rope_type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}),
+      "high_freq_factor must be above low_freq_factor");
+  expect_contains(wrong("/rope_scaling", "linear"), "rope_scaling must be a JSON object");
+  json document = qwen("qwen2");
+  document["layer_types"] = {"full_attention"};
+  expect_contains(error_of<IoError>([&] { parse(document); }), "layer_types must be one entry per layer");
+  document["layer_types"] = {"full_attention", "full_attention", "sliding_attention"};
+  expect_contains(error_of<IoError>([&] { parse(document); }), "no sliding_window is in use");
+}
+
+TEST(ConfigErrors, MissingFile) {
+  const test::TemporaryFolder folder;
+  expect_contains(error_of<IoError>([&] { ModelConfig::load(folder.path()); }), "config.json: no such file");
+}
+
+}  // namespace
+}  // namespace candela

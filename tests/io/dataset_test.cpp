@@ -1,0 +1,212 @@
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include <candela/core/error.h>
+#include <candela/io/dataset.h>
+
+#include "io/files.h"
+
+namespace candela {
+namespace {
+
+using nlohmann::json;
+using test::error_of;
+using test::expect_contains;
+
+constexpr TokenId kEos = 0;
+constexpr TokenId kEnd = 2;
+
+/// One token per byte of printable ASCII, the special tokens of ChatML, and the pair "hi".
+const Tokenizer& tokenizer() {
+  static const Tokenizer instance = [] {
+    json vocab = {
+        {"<|endoftext|>", 0}, {"<|im_start|>", 1}, {"<|im_end|>", 2}, {"Ġ", 3}, {"Ċ", 4}, {"hi", 5}};
+    for (int c = 0x21; c < 0x7F; ++c) vocab[std::string(1, static_cast<char>(c))] = c;
+    json added = json::array();
+    for (const char* token : {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}) {
+      added.push_back({{"id", vocab[token]}, {"content", token}, {"special", true}, {"normalized", false}});
+    }
+    const json document = {{"added_tokens", added},
+                           {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+                           {"decoder", {{"type", "ByteLevel"}}},
+                           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"h i"}}}}};
+    return Tokenizer::parse(document.dump(), "t.json");
+  }();
+  return instance;
+}
+
+DatasetOptions with_eos() {
+  DatasetOptions options;
+  options.eos = kEos;
+  return options;
+}
+
+Dataset parse(const std::string& rows, const DatasetOptions& options = with_eos()) {
+  return Dataset::parse(rows, "d.jsonl", tokenizer(), options);
+}
+
+/// The text of the trained tokens, each run in brackets.
+std::string trained_text(const Sample& sample) {
+  std::string text;
+  bool open = false;
+  for (std::size_t i = 0; i < sample.ids.size(); ++i) {
+    if (sample.trained[i] && !open) text += '[';
+    if (!sample.trained[i] && open) text += ']';
+    open = sample.trained[i] != 0;
+    if (open) text += tokenizer().decode(std::vector<TokenId>{sample.ids[i]}, false);
+  }
+  return open ? text + ']' : text;
+}
+
+TEST(Dataset, TextIsTrainedInFullAndEndsInEos) {
+  const Dataset data = parse("{\"text\": \"abc\"}\n{\"text\": \"de<|endoftext|>\"}\n");
+  ASSERT_EQ(data.samples.size(), 2U);
+  EXPECT_EQ(data.format, RowFormat::kText);
+  EXPECT_EQ(data.samples[0].ids, (std::vector<TokenId>{'a', 'b', 'c', kEos}));
+  EXPECT_EQ(data.samples[0].trained, (std::vector<std::uint8_t>{0, 1, 1, 1}));
+  EXPECT_EQ(data.samples[1].ids, (std::vector<TokenId>{'d', 'e', kEos})) << "EOS is not doubled";
+  EXPECT_EQ(data.samples[1].line, 2U);
+}
+
+TEST(Dataset, WithoutEosNothingIsAppended) {
+  EXPECT_EQ(parse("{\"text\": \"abc\"}", {}).samples[0].ids.size(), 3U);
+}
+
+TEST(Dataset, CompletionsTrainOnTheCompletionOnly) {
+  const Dataset data = parse(R"({"prompt": "Q: h", "completion": "i", "text": "ignored"})");
+  EXPECT_EQ(data.format, RowFormat::kCompletions);
+  EXPECT_EQ(trained_text(data.samples[0]), "[i<|endoftext|>]");
+  EXPECT_EQ(data.samples[0].ids.size(), 6U)
+      << "prompt and completion are encoded on their own: no token reaches over the border";
+  DatasetOptions all = with_eos();
+  all.train_on_prompt = true;
+  EXPECT_EQ(parse(R"({"prompt": "ab", "completion": "c"})", all).statistics.trained_tokens, 3U);
+}
+
+TEST(Dataset, ChatsTrainEveryAssistantTurnWithItsEnd) {
+  const Dataset data =
+      parse(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u1"},)"
+            R"( {"role": "assistant", "content": "a1"}, {"role": "user", "content": "u2"},)"
+            R"( {"role": "assistant", "content": "a2"}]})");
+  EXPECT_EQ(data.format, RowFormat::kChat);
+  const Sample& sample = data.samples[0];
+  EXPECT_EQ(trained_text(sample), "[a1<|im_end|>][a2<|im_end|>]");
+  const std::vector<ChatMessage> messages = {
+      {"system", "s"}, {"user", "u1"}, {"assistant", "a1"}, {"user", "u2"}, {"assistant", "a2"}};
+  EXPECT_EQ(tokenizer().decode(sample.ids, false), render_chatml(messages, false));
+  EXPECT_EQ(sample.ids, tokenizer().encode(render_chatml(messages, false)));
+  EXPECT_EQ(std::count(sample.ids.begin(), sample.ids.end(), kEnd), 5);
+}
+
+TEST(Dataset, ChatMlIsWrittenAsTheTemplateOfTheBundledModelDoes) {
+  EXPECT_EQ(render_chatml({{"user", "Hi"}}, true), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(render_chatml({{"user", "Hi"}, {"assistant", "Yo"}}, false),
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n");
+}
+
+TEST(Dataset, BosGoesFirstUnlessTheTextBringsIt) {
+  DatasetOptions options = with_eos();
+  options.bos = 1;
+  EXPECT_EQ(parse("{\"text\": \"ab\"}", options).samples[0].ids, (std::vector<TokenId>{1, 'a', 'b', kEos}));
+  EXPECT_EQ(parse("{\"text\": \"<|im_start|>ab\"}", options).samples[0].ids,
+            (std::vector<TokenId>{1, 'a', 'b', kEos}));
+  EXPECT_EQ(parse("{\"text\": \"ab\"}", options).samples[0].trained, (std::vector<std::uint8_t>{0, 1, 1, 1}));
+}
+
+TEST(Dataset, StatisticsCountRowsTokensAndLengths) {
+  const Dataset data = parse("{\"text\": \"abc\"}\n{\"text\": \"abcdefg\"}\n{\"text\": \"a\"}\n");
+  const DatasetStatistics& s = data.statistics;
+  EXPECT_EQ(s.rows, 3U);
+  EXPECT_EQ(s.tokens, 4U + 8U + 2U);
+  EXPECT_EQ(s.trained_tokens, s.tokens - 3);
+  EXPECT_EQ(s.shortest, 2U);
+  EXPECT_EQ(s.longest, 8U);
+  EXPECT_EQ(s.length_histogram, (std::vector<std::size_t>{0, 1, 1, 1}));
+  EXPECT_DOUBLE_EQ(s.trained_share(), 11.0 / 14.0);
+}
+
+TEST(Dataset, LongRowsAreAnErrorOrCutAndCounted) {
+  DatasetOptions options = with_eos();
+  options.max_length = 4;
+  const std::string rows = "{\"text\": \"abc\"}\n{\"text\": \"abcdef\"}\n";
+  expect_contains(error_of<IoError>([&] { parse(rows, options); }),
+                  "d.jsonl:2: must have at most 4 tokens; got 7");
+  options.truncate = true;
+  const Dataset data = parse(rows, options);
+  EXPECT_EQ(data.statistics.truncated_rows, 1U);
+  EXPECT_EQ(data.samples[1].ids, (std::vector<TokenId>{'a', 'b', 'c', 'd'}));
+  EXPECT_EQ(data.samples[1].trained.size(), 4U);
+}
+
+TEST(Dataset, NothingToTrainOnIsAnError) {
+  DatasetOptions options = with_eos();
+  options.max_length = 4;
+  options.truncate = true;
+  expect_contains(error_of<IoError>([&] { parse(R"({"prompt": "abcdefgh", "completion": "x"})", options); }),
+                  "d.jsonl: must have tokens to train on; of 4 tokens in 1 rows none is");
+}
+
+TEST(DatasetErrors, NameFileLineAndField) {
+  const std::string good = "{\"text\": \"abc\"}\n";
+  const auto error = [](const std::string& rows) { return error_of<IoError>([&] { parse(rows); }); };
+  expect_contains(error(good + "nonsense\n"), "d.jsonl:2: must be valid JSON");
+  expect_contains(error(good + "[1]\n"), "d.jsonl:2: must be a JSON object; got [1]");
+  expect_contains(error(good + "{\"txet\": \"abc\"}\n"),
+                  "d.jsonl:2: text must be a string; got nothing (the field is missing)");
+  expect_contains(error(good + "{\"text\": 5}\n"), "d.jsonl:2: text must be a string; got 5");
+  expect_contains(error(good + "{\"text\": \"\"}\n"), "d.jsonl:2: text must be a non-empty string");
+  expect_contains(error(good + "\n" + good), "d.jsonl:2: must hold a JSON object; got an empty line");
+  expect_contains(error(good + "{\"text\": \"\xFF\"}\n"), "d.jsonl:2: must be valid JSON");
+  expect_contains(
+      error("{\"a\": 1, \"b\": 2}\n"),
+      "d.jsonl:1: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got a, b");
+  expect_contains(error("{}\n"), "got no field");
+  expect_contains(error(""), "d.jsonl: must hold at least one row");
+  expect_contains(error("\n\n"), "d.jsonl: must hold at least one row");
+}
+
+TEST(DatasetErrors, CompletionsAndChats) {
+  const auto error = [](const std::string& rows) { return error_of<IoError>([&] { parse(rows); }); };
+  expect_contains(error("{\"prompt\": \"a\", \"completion\": \"\"}"),
+                  "d.jsonl:1: completion must be a non-empty string");
+  expect_contains(error("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}"),
+                  "d.jsonl:2: completion must be a string");
+  expect_contains(error(R"({"messages": []})"), "d.jsonl:1: messages must be a list of at least one message");
+  expect_contains(error(R"({"messages": "hi"})"), "d.jsonl:1: messages must be an array of objects");
+  expect_contains(error(R"({"messages": [{"role": "user"}]})"),
+                  "d.jsonl:1: messages[0].content must be a string");
+  expect_contains(error(R"({"messages": [{"content": "x"}]})"),
+                  "d.jsonl:1: messages[0].role must be a string");
+  expect_contains(error(R"({"messages": [{"role": "user", "content": "x"}]})"),
+                  "a message of the role assistant");
+}
+
+TEST(DatasetErrors, TrailingEmptyLinesAreFine) {
+  EXPECT_EQ(parse("{\"text\": \"abc\"}\r\n\n  \n").samples.size(), 1U);
+}
+
+TEST(DatasetFiles, FolderOrFile) {
+  const test::TemporaryFolder folder;
+  expect_contains(error_of<IoError>([&] { DatasetFiles::find(folder.path()); }), "must hold train.jsonl");
+  expect_contains(error_of<IoError>([&] { DatasetFiles::find(folder / "none"); }), "no such file or folder");
+  test::write_text(folder / "train.jsonl", "{\"text\": \"abc\"}\n");
+  test::write_text(folder / "valid.jsonl", "{\"text\": \"abc\"}\n");
+  const DatasetFiles files = DatasetFiles::find(folder.path());
+  EXPECT_TRUE(files.valid.has_value());
+  EXPECT_FALSE(files.test.has_value());
+  EXPECT_EQ(DatasetFiles::find(files.train).train, files.train);
+  EXPECT_EQ(Dataset::load(files.train, tokenizer(), with_eos()).samples.size(), 1U);
+}
+
+TEST(Dataset, WikiSqlLoads) {
+  const auto folder = test::find_shared("data/wikisql-lora");
+  if (folder.empty() || test::bundled_model().empty()) GTEST_SKIP() << "shared/data is not here";
+  const Tokenizer stories = Tokenizer::load(test::bundled_model());
+  const Dataset data = Dataset::load(DatasetFiles::find(folder).train, stories, with_eos());
+  EXPECT_EQ(data.samples.size(), 1000U);
+  for (const Sample& sample : data.samples) EXPECT_EQ(sample.ids.back(), kEos);
+}
+
+}  // namespace
+}  // namespace candela
