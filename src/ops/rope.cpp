@@ -115,7 +115,10 @@ RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length) 
 }
 
 RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device) {
-  const RopeFrequencies frequencies = rope_frequencies(config, length);
+  RopeFrequencies frequencies = rope_frequencies(config, length);
+  if (config.frequency_dtype == DType::BF16) {
+    for (double& frequency : frequencies.inverse) frequency = static_cast<float>(BFloat16(static_cast<float>(frequency)));
+  }
   const auto half = static_cast<std::int64_t>(frequencies.inverse.size());
   std::vector<float> cosines;
   std::vector<float> sines;

@@ -19,6 +19,7 @@ struct RopeConfig {
   double beta_fast = 32, beta_slow = 1;                    ///< yarn
   double attention_factor = 0, mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: derived
   bool truncate = true;                                    ///< yarn: round the correction range
+  DType frequency_dtype = DType::F32;                      ///< the frequencies are rounded to it before the table is made
 };
 
 /// Angular frequencies [rotary_dim / 2] for sequences of `length` tokens (only `dynamic` depends on it), and the factor on cos and sin.

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include <candela/models/model.h>
+#include <candela/ops/attention.h>
+#include <candela/ops/rope.h>
+
+#include "models/parameters.h"
+
+/// What decoder-only transformers share: embedding, a stack of blocks on a residual stream, final norm, output layer.
+namespace candela {
+
+/// What every block of one forward pass is given.
+struct Step {
+  RopeTable rope;
+  Tensor positions;            ///< i32 [T] or [B, T]
+  AttentionOptions attention;  ///< but for the window, which is each layer's own
+  KvCache* cache = nullptr;
+  Generator* dropout = nullptr;
+};
+
+/// The residual stream of a pre-norm transformer. Updates are added where the next norm reads the stream, so that both are one fused op.
+class ResidualStream {
+ public:
+  explicit ResidualStream(Tensor x) : x_(std::move(x)) {}
+
+  /// The RMS norm of the stream.
+  Tensor normed(const Tensor& weight, double eps);
+  /// To be called once between two norms.
+  void add(Tensor update) { update_ = std::move(update); }
+  /// The stream as it stands, [B, T, D].
+  Tensor value() const;
+
+ private:
+  Tensor x_;
+  Tensor update_;  // not yet added
+};
+
+class Block {
+ public:
+  Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  virtual ~Block() = default;
+
+  virtual void forward(ResidualStream& stream, const Step& step) const = 0;
+};
+
+/// silu(x gate^T) (x up^T) down^T (Shazeer, 2020).
+class GatedMlp {
+ public:
+  GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config, bool bias = false);
+  Tensor forward(const Tensor& x, const Step& step) const;
+
+ private:
+  const Linear& gate_;
+  const Linear& up_;
+  const Linear& down_;
+};
+
+/// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and attends: [B, T, H D].
+/// window: as in AttentionOptions.
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer, std::int64_t window);
+
+/// How many positions back the tokens of a layer see, as AttentionOptions::window: 0 for all.
+std::int64_t layer_window(const ModelConfig& config, int layer);
+
+/// The last dimension of x split into heads: [B, T, H D] -> [B, T, H, D].
+Tensor split_heads(const Tensor& x, std::int64_t head_dim);
+
+class Decoder : public Model {
+ public:
+  const ModelConfig& config() const override { return config_; }
+  DType dtype() const override { return embedding_.dtype(); }
+  Device device() const override { return embedding_.device(); }
+  Tensor forward_hidden(const Tensor& ids, const ForwardOptions& options) override;
+  Tensor logits(const Tensor& hidden, Generator* dropout) const override;
+  Tensor loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const override;
+  std::vector<NamedTensor> named_parameters() const override;
+  std::deque<Linear>& linears() override { return parameters_.linears(); }
+  const std::deque<Linear>& linears() const override { return parameters_.linears(); }
+  const Linear& head() const override { return *head_; }
+  bool tied() const override { return head_->weight.same_as(embedding_); }
+
+ protected:
+  /// The embedding; the derived class then adds its blocks, and calls finish().
+  Decoder(ModelConfig config, WeightSource& source);
+  /// The final norm and the output layer; checks that every weight was found.
+  void finish();
+
+  ModelConfig config_;
+  Parameters parameters_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+
+ private:
+  Step prepare(const Tensor& ids, const ForwardOptions& options);
+  const RopeTable& rope(std::int64_t length);
+
+  RopeConfig rope_config_;
+  const Tensor& embedding_;  // [V, D]
+  const Tensor* final_norm_ = nullptr;
+  const Linear* head_ = nullptr;
+  RopeTable rope_;
+  std::int64_t rope_length_ = 0;
+};
+
+}  // namespace candela

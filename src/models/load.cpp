@@ -1,0 +1,87 @@
+#include <algorithm>
+#include <set>
+
+#include <fmt/ranges.h>
+
+#include <candela/core/error.h>
+#include <candela/core/grad.h>
+#include <candela/io/safetensors.h>
+#include <candela/ops/copy.h>
+
+#include "models/registry.h"
+
+namespace candela {
+namespace {
+
+/// The weights of a Hugging Face folder.
+class CheckpointWeights final : public WeightSource {
+ public:
+  CheckpointWeights(const std::filesystem::path& folder, const ModelConfig& config, const LoadOptions& options)
+      : folder_(folder.string()),
+        reader_(SafetensorsReader::open(folder)),
+        dtype_(options.dtype.value_or(stored_dtype(config))),
+        options_(options) {
+    require(dtype_ == DType::F32 || dtype_ == DType::BF16 || dtype_ == DType::F16,
+            "load_model: dtype must be f32, bf16 or f16; got {}", to_string(dtype_));
+    left_over_.insert(reader_.names().begin(), reader_.names().end());
+    // Older exports keep the rotary frequencies, which follow from the config; a tied output layer may be stored a second time.
+    std::erase_if(left_over_, [&](const std::string& name) {
+      return name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
+    });
+  }
+
+  DType dtype() const override { return dtype_; }
+  Device device() const override { return options_.device; }
+  bool bf16_rope_frequencies() const override { return options_.bf16_rope_frequencies; }
+
+  Tensor take(const std::string& name, const Shape& shape) override {
+    left_over_.erase(name);
+    if (!reader_.contains(name)) {
+      problems_.push_back("missing: " + name);
+    } else if (const std::vector<std::int64_t>& found = reader_.entry(name).shape;
+               !std::equal(found.begin(), found.end(), shape.begin(), shape.end())) {
+      problems_.push_back(fmt::format("{}: expected {}, found [{}]", name, shape, fmt::join(found, ", ")));
+    } else {
+      const Tensor stored = reader_.tensor(name, options_.device);
+      require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_, name,
+                       to_string(stored.dtype()));
+      return cast(stored, dtype_);
+    }
+    // Stands in until finish() throws, so that all problems are found in one go.
+    return Tensor::empty(Shape::filled(shape.rank(), 0), dtype_, options_.device);
+  }
+
+  void finish() override {
+    for (const std::string& name : left_over_) problems_.push_back("unexpected: " + name);
+    require<IoError>(problems_.empty(), "{}: the weights do not fit config.json:\n  {}", folder_, fmt::join(problems_, "\n  "));
+  }
+
+ private:
+  /// The dtype of the embedding, which every model has; config.json may say something else.
+  DType stored_dtype(const ModelConfig& config) const {
+    const std::string name = "model.embed_tokens.weight";
+    if (!reader_.contains(name)) return config.dtype;
+    const std::string& stored = reader_.entry(name).dtype;
+    if (stored == "BF16") return DType::BF16;
+    if (stored == "F16") return DType::F16;
+    return DType::F32;
+  }
+
+  std::string folder_;
+  SafetensorsReader reader_;
+  DType dtype_;
+  LoadOptions options_;
+  std::set<std::string> left_over_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const std::filesystem::path& folder, const LoadOptions& options) {
+  const NoGrad guard;
+  const ModelConfig config = ModelConfig::load(folder);
+  CheckpointWeights source(folder, config, options);
+  return build_model(config, source);
+}
+
+}  // namespace candela

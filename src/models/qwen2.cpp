@@ -1,0 +1,74 @@
+#include "models/architectures.h"
+#include "models/decoder.h"
+
+/// Qwen2 and Qwen2.5 (Yang et al., 2024): Llama with biases on q, k and v; some layers may have a sliding window.
+namespace candela {
+namespace {
+
+class Qwen2Attention {
+ public:
+  Qwen2Attention(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
+      : layer_(layer),
+        head_dim_(config.head_dim),
+        window_(layer_window(config, layer)),
+        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size, true)),
+        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size, true)),
+        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size, true)),
+        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_)) {}
+
+  Tensor forward(const Tensor& x, const Step& step) const {
+    const std::vector<Tensor> qkv = apply_linear(x, {&q_, &k_, &v_}, step.dropout);
+    const Tensor mixed = attend(split_heads(qkv[0], head_dim_), split_heads(qkv[1], head_dim_),
+                                split_heads(qkv[2], head_dim_), step, layer_, window_);
+    return apply_linear(mixed, o_, step.dropout);
+  }
+
+ private:
+  int layer_;
+  std::int64_t head_dim_;
+  std::int64_t window_;  // 0: none
+  const Linear& q_;
+  const Linear& k_;
+  const Linear& v_;
+  const Linear& o_;
+};
+
+class Qwen2Block final : public Block {
+ public:
+  Qwen2Block(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
+      : eps_(config.rms_norm_eps),
+        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
+        attention_(parameters, path + ".self_attn", config, layer),
+        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
+        mlp_(parameters, path + ".mlp", config) {}
+
+  void forward(ResidualStream& stream, const Step& step) const override {
+    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
+    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
+  }
+
+ private:
+  double eps_;
+  const Tensor& input_norm_;
+  Qwen2Attention attention_;
+  const Tensor& post_norm_;
+  GatedMlp mlp_;
+};
+
+class Qwen2 final : public Decoder {
+ public:
+  Qwen2(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
+    for (int layer = 0; layer < config_.num_layers; ++layer) {
+      blocks_.push_back(std::make_unique<Qwen2Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+    }
+    finish();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Model> make_qwen2(const ModelConfig& config, WeightSource& source) {
+  return std::make_unique<Qwen2>(config, source);
+}
+
+}  // namespace candela

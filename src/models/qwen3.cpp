@@ -1,0 +1,83 @@
+#include <candela/ops/norm.h>
+
+#include "models/architectures.h"
+#include "models/decoder.h"
+
+/// Qwen3 (Yang et al., 2025): Llama with an RMS norm on every head of q and k before the rotation; some layers may have a sliding window.
+namespace candela {
+namespace {
+
+class Qwen3Attention {
+ public:
+  Qwen3Attention(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
+      : layer_(layer),
+        head_dim_(config.head_dim),
+        window_(layer_window(config, layer)),
+        eps_(config.rms_norm_eps),
+        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size, config.attention_bias)),
+        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
+        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
+        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_, config.attention_bias)),
+        q_norm_(parameters.tensor(path + ".q_norm.weight", {head_dim_})),
+        k_norm_(parameters.tensor(path + ".k_norm.weight", {head_dim_})) {}
+
+  Tensor forward(const Tensor& x, const Step& step) const {
+    const std::vector<Tensor> qkv = apply_linear(x, {&q_, &k_, &v_}, step.dropout);
+    const Tensor q = rms_norm(split_heads(qkv[0], head_dim_), q_norm_, eps_);
+    const Tensor k = rms_norm(split_heads(qkv[1], head_dim_), k_norm_, eps_);
+    const Tensor mixed = attend(q, k, split_heads(qkv[2], head_dim_), step, layer_, window_);
+    return apply_linear(mixed, o_, step.dropout);
+  }
+
+ private:
+  int layer_;
+  std::int64_t head_dim_;
+  std::int64_t window_;  // 0: none
+  double eps_;
+  const Linear& q_;
+  const Linear& k_;
+  const Linear& v_;
+  const Linear& o_;
+  const Tensor& q_norm_;
+  const Tensor& k_norm_;
+};
+
+class Qwen3Block final : public Block {
+ public:
+  Qwen3Block(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
+      : eps_(config.rms_norm_eps),
+        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
+        attention_(parameters, path + ".self_attn", config, layer),
+        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
+        mlp_(parameters, path + ".mlp", config) {}
+
+  void forward(ResidualStream& stream, const Step& step) const override {
+    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
+    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
+  }
+
+ private:
+  double eps_;
+  const Tensor& input_norm_;
+  Qwen3Attention attention_;
+  const Tensor& post_norm_;
+  GatedMlp mlp_;
+};
+
+class Qwen3 final : public Decoder {
+ public:
+  Qwen3(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
+    for (int layer = 0; layer < config_.num_layers; ++layer) {
+      blocks_.push_back(std::make_unique<Qwen3Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+    }
+    finish();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Model> make_qwen3(const ModelConfig& config, WeightSource& source) {
+  return std::make_unique<Qwen3>(config, source);
+}
+
+}  // namespace candela
