@@ -1,0 +1,156 @@
+#include <array>
+#include <cmath>
+
+#include <candela/core/error.h>
+
+#include "io/json.h"
+#include "lora/adapter_file.h"
+
+namespace candela {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+/// Fields that describe a run, a file or a training-time choice and do not change what the adapter computes.
+constexpr std::array kIrrelevant = {
+    "auto_mapping",  "base_model_name_or_path", "ensure_weight_tying", "inference_mode", "megatron_core", "peft_version",
+    "revision",      "runtime_config",          "task_type",           "qalora_group_size",
+};
+
+/// Fields that parse_adapter_config reads.
+constexpr std::array kRead = {
+    "alpha_pattern", "bias",      "exclude_modules", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha",
+    "lora_dropout",  "peft_type", "r",               "rank_pattern",      "target_modules", "use_rslora",
+};
+
+template <std::size_t N>
+bool contains(const std::array<const char*, N>& names, const std::string& name) {
+  for (const char* known : names) {
+    if (name == known) return true;
+  }
+  return false;
+}
+
+/// Whether a field stands at a value that switches it off.
+bool is_off(const io::Json& value) {
+  return value.is_null() || value == false || (value.is_structured() && value.empty()) || value == "none" || value == "";
+}
+
+/// What changes the result and is not supported must not be passed over: the adapter would run, and run wrong.
+void refuse_unsupported(const io::JsonObject& object) {
+  for (const auto& [name, value] : object.json().items()) {
+    if (contains(kIrrelevant, name) || contains(kRead, name)) continue;
+    require<Unsupported>(is_off(value), "{}: {} = {} is not supported; save the adapter without it", object.source(), name,
+                         io::shown(value));
+  }
+  const std::string bias = object.string("bias", "none");
+  require<Unsupported>(bias == "none", "{}: bias = \"{}\" is not supported; only \"none\" is", object.source(), bias);
+  // Some initialisations move part of the base weights into the adapter; without that change of the base the result is wrong.
+  if (const io::Json* init = object.find("init_lora_weights"); init != nullptr && init->is_string()) {
+    const bool leaves_base = *init == "gaussian" || *init == "orthogonal" || *init == "eva";
+    require<Unsupported>(leaves_base, "{}: init_lora_weights = {} changes the base weights, which is not supported",
+                         object.source(), io::shown(*init));
+  }
+  if (const io::Json* pattern = object.find("layers_pattern"); pattern != nullptr && !is_off(*pattern)) {
+    const bool usual = *pattern == "layers" || (pattern->is_array() && pattern->size() == 1 && pattern->front() == "layers");
+    require<Unsupported>(usual, "{}: layers_pattern = {} is not supported; only \"layers\" is", object.source(),
+                         io::shown(*pattern));
+  }
+}
+
+ModuleFilter parse_filter(const io::JsonObject& object, const char* key) {
+  const io::Json* value = object.find(key);
+  if (value == nullptr) return {};
+  if (value->is_string()) return {{}, object.string(key)};
+  return {object.strings(key), ""};
+}
+
+/// The fields of an object of patterns, in the order of the file: the first that matches a module counts.
+template <class Value, class Convert>
+std::vector<std::pair<std::string, Value>> parse_patterns(const OrderedJson& root, const io::JsonObject& object, const char* key,
+                                                          const Convert& convert) {
+  std::vector<std::pair<std::string, Value>> result;
+  if (!object.has(key)) return result;
+  const io::JsonObject values = object.object(key);
+  for (const auto& [pattern, value] : root.at(key).items()) {
+    static_cast<void>(value);
+    result.emplace_back(pattern, convert(values, pattern.c_str()));
+  }
+  return result;
+}
+
+OrderedJson format_filter(const ModuleFilter& filter, const std::string& source) {
+  require<Unsupported>(filter.names.empty() || filter.pattern.empty(),
+                       "{}: peft has no form for both names and a pattern; use one of them", source);
+  if (!filter.pattern.empty()) return filter.pattern;
+  return filter.names.empty() ? OrderedJson(nullptr) : OrderedJson(filter.names);
+}
+
+/// Whole numbers without a fraction, as peft writes them.
+OrderedJson format_number(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+  return whole ? OrderedJson(static_cast<std::int64_t>(value)) : OrderedJson(value);
+}
+
+}  // namespace
+
+LoraConfig parse_adapter_config(const std::string& text, const std::string& source) {
+  const io::Json checked = io::parse_json(text, source);  // bounded, and with named errors
+  const io::JsonObject object(checked, source);
+  const OrderedJson ordered = OrderedJson::parse(text);
+  const std::string type = object.string("peft_type");
+  require<Unsupported>(type == "LORA", "{}: peft_type must be LORA; got {}", source, type);
+  refuse_unsupported(object);
+  LoraConfig config;
+  config.rank = object.positive("r", 8);
+  config.alpha = object.number("lora_alpha", 8);
+  config.dropout = object.number("lora_dropout", 0);
+  config.use_rslora = object.boolean("use_rslora", false);
+  config.targets = parse_filter(object, "target_modules");
+  // peft's default for the architectures that Candela knows.
+  if (config.targets.empty()) config.targets = {{"q_proj", "v_proj"}, ""};
+  config.excluded = parse_filter(object, "exclude_modules");
+  config.layers = object.integers_or_one("layers_to_transform");
+  config.rank_pattern = parse_patterns<std::int64_t>(ordered, object, "rank_pattern",
+                                                     [](const io::JsonObject& o, const char* key) { return o.positive(key); });
+  config.alpha_pattern = parse_patterns<double>(ordered, object, "alpha_pattern",
+                                                [](const io::JsonObject& o, const char* key) { return o.number(key); });
+  try {
+    check_lora_config(config);
+  } catch (const InvalidArgument& error) {
+    throw IoError(source + ": " + error.what());
+  }
+  return config;
+}
+
+std::string format_adapter_config(const LoraConfig& config, const std::string& base_model) {
+  OrderedJson rank_pattern = OrderedJson::object();
+  for (const auto& [pattern, rank] : config.rank_pattern) rank_pattern[pattern] = rank;
+  OrderedJson alpha_pattern = OrderedJson::object();
+  for (const auto& [pattern, alpha] : config.alpha_pattern) alpha_pattern[pattern] = format_number(alpha);
+  const OrderedJson root = {
+      {"peft_type", "LORA"},
+      {"task_type", "CAUSAL_LM"},
+      {"base_model_name_or_path", base_model.empty() ? OrderedJson(nullptr) : OrderedJson(base_model)},
+      {"inference_mode", true},
+      {"r", config.rank},
+      {"lora_alpha", format_number(config.alpha)},
+      {"lora_dropout", config.dropout},
+      {"use_rslora", config.use_rslora},
+      {"target_modules", format_filter(config.targets, "target_modules")},
+      {"exclude_modules", format_filter(config.excluded, "exclude_modules")},
+      {"layers_to_transform", config.layers.empty() ? OrderedJson(nullptr) : OrderedJson(config.layers)},
+      {"layers_pattern", nullptr},
+      {"rank_pattern", rank_pattern},
+      {"alpha_pattern", alpha_pattern},
+      {"bias", "none"},
+      {"fan_in_fan_out", false},
+      {"init_lora_weights", true},
+      {"modules_to_save", nullptr},
+      {"use_dora", false},
+  };
+  // An unpaired surrogate or stray byte in a path becomes U+FFFD: the file stays valid JSON.
+  return root.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+}
+
+}  // namespace candela

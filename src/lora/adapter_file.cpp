@@ -1,0 +1,163 @@
+#include "lora/adapter_file.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include <fmt/ranges.h>
+
+#include <candela/core/error.h>
+#include <candela/core/grad.h>
+#include <candela/io/atomic_file.h>
+#include <candela/io/safetensors.h>
+#include <candela/ops/copy.h>
+
+#include "io/json.h"
+
+namespace candela {
+namespace {
+
+constexpr std::string_view kPrefix = "base_model.model.";
+constexpr const char* kConfigName = "adapter_config.json";
+constexpr const char* kWeightsName = "adapter_model.safetensors";
+
+/// The two keys of one layer's adapter in the file; empty where there is none.
+struct Keys {
+  std::string a, b;
+};
+
+/// "base_model.model.PATH.lora_A.weight" -> PATH and A or B.
+struct ParsedKey {
+  std::string path;
+  bool is_a;
+};
+
+std::optional<ParsedKey> parse_key(const std::string& key) {
+  std::string_view rest = key;
+  if (rest.starts_with(kPrefix)) rest.remove_prefix(kPrefix.size());
+  for (const std::string_view end : {".lora_A.weight", ".lora_B.weight"}) {
+    if (rest.ends_with(end)) return ParsedKey{std::string(rest.substr(0, rest.size() - end.size())), end[6] == 'A'};
+  }
+  return std::nullopt;
+}
+
+/// Collects what does not fit, so that all of it is reported at once.
+class AdapterReader {
+ public:
+  AdapterReader(const std::filesystem::path& folder, Model& model)
+      : model_(model), file_((folder / kWeightsName).string()), reader_(SafetensorsReader::open(folder / kWeightsName)) {}
+
+  void read(AdapterFile& result) {
+    assign_keys(result.notes);
+    for (Linear& layer : model_.linears()) {
+      const auto found = keys_.find(&layer);
+      const Keys keys = found == keys_.end() ? Keys{} : found->second;
+      if (result.config.selects(layer.path, &layer == &model_.head())) {
+        take(layer, keys, result);
+      } else {
+        for (const std::string& key : {keys.a, keys.b}) {
+          if (!key.empty()) problems_.push_back("unexpected: " + key + " (target_modules leaves this layer out)");
+        }
+      }
+    }
+    require<IoError>(problems_.empty(), "{}: the adapter does not fit the model and {}:\n  {}", file_, kConfigName,
+                     fmt::join(problems_, "\n  "));
+  }
+
+ private:
+  /// Finds the layer of every key. Some exporters leave out a part of the prefix; a layer whose path ends in the key's
+  /// is taken if it is the only one.
+  void assign_keys(std::vector<std::string>& notes) {
+    std::size_t shortened = 0;
+    std::string example;
+    for (const std::string& name : reader_.names()) {
+      const std::optional<ParsedKey> key = parse_key(name);
+      Linear* layer = key ? find_layer(key->path) : nullptr;
+      if (layer == nullptr) {
+        problems_.push_back("unexpected: " + name);
+        continue;
+      }
+      if (name != adapter_key(layer->path, key->is_a ? "lora_A" : "lora_B")) {
+        ++shortened;
+        example = name;
+      }
+      std::string& slot = key->is_a ? keys_[layer].a : keys_[layer].b;
+      if (!slot.empty()) problems_.push_back("unexpected: " + name + " (means the same as " + slot + ")");
+      slot = name;
+    }
+    if (shortened > 0) {
+      notes.push_back(fmt::format("{}: {} keys lack a part of the usual prefix {}, such as {}; matched by their ends", file_,
+                                  shortened, kPrefix, example));
+    }
+  }
+
+  Linear* find_layer(const std::string& path) {
+    Linear* match = nullptr;
+    for (Linear& layer : model_.linears()) {
+      if (layer.path == path) return &layer;
+      if (!layer.path.ends_with("." + path)) continue;
+      if (match != nullptr) return nullptr;
+      match = &layer;
+    }
+    return match;
+  }
+
+  void take(Linear& layer, const Keys& keys, AdapterFile& result) {
+    const std::int64_t rank = result.config.rank_of(layer.path);
+    const Tensor a = take_one(keys.a, adapter_key(layer.path, "lora_A"), {rank, layer.inputs()});
+    const Tensor b = take_one(keys.b, adapter_key(layer.path, "lora_B"), {layer.outputs(), rank});
+    if (a.defined() && b.defined()) result.entries.push_back({&layer, a, b});
+  }
+
+  Tensor take_one(const std::string& key, const std::string& expected, const Shape& shape) {
+    if (key.empty()) {
+      problems_.push_back("missing: " + expected);
+      return {};
+    }
+    const std::vector<std::int64_t>& found = reader_.entry(key).shape;
+    if (!std::equal(found.begin(), found.end(), shape.begin(), shape.end())) {
+      problems_.push_back(fmt::format("{}: expected {}, found [{}]", key, shape, fmt::join(found, ", ")));
+      return {};
+    }
+    const Tensor stored = reader_.tensor(key, model_.device());
+    require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", file_, key,
+                     to_string(stored.dtype()));
+    // A copy of its own: training writes into it.
+    return stored.dtype() == DType::F32 ? clone(stored) : cast(stored, DType::F32);
+  }
+
+  Model& model_;
+  std::string file_;
+  SafetensorsReader reader_;
+  std::map<const Linear*, Keys> keys_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+std::string adapter_key(const std::string& path, const std::string& part) {
+  return std::string(kPrefix) + path + "." + part + ".weight";
+}
+
+AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
+  const NoGrad guard;
+  const std::filesystem::path config_file = folder / kConfigName;
+  AdapterFile result;
+  result.config = parse_adapter_config(io::read_file(config_file, std::size_t{1} << 26), config_file.string());
+  AdapterReader(folder, model).read(result);
+  require<IoError>(!result.entries.empty(), "{}: target_modules matches no linear layer of this {} model", config_file.string(),
+                   model.config().model_type);
+  return result;
+}
+
+void write_adapter(const std::filesystem::path& folder, const LoraConfig& config, const std::vector<NamedTensor>& parameters,
+                   const std::string& base_model) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  tensors.reserve(parameters.size());
+  for (const NamedTensor& parameter : parameters) tensors.emplace_back(parameter.name, parameter.tensor.detach());
+  const std::string text = format_adapter_config(config, base_model);
+  write_safetensors(folder / kWeightsName, tensors);
+  write_file_atomically(folder / kConfigName, text);
+}
+
+}  // namespace candela

@@ -1,0 +1,161 @@
+#include <candela/lora/lora.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <fmt/ranges.h>
+
+#include <candela/core/error.h>
+#include <candela/core/grad.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/random.h>
+
+#include "lora/adapter_file.h"
+
+namespace candela {
+namespace {
+
+/// The last parts of the paths of all linear layers: what a person may write as targets.
+std::set<std::string> short_names(const Model& model) {
+  std::set<std::string> names;
+  for (const Linear& layer : model.linears()) names.insert(layer.path.substr(layer.path.rfind('.') + 1));
+  return names;
+}
+
+/// A name that picks no layer is a slip of the pen: say so before training goes on without it.
+void check_targets(const Model& model, const LoraConfig& config) {
+  for (const std::string& name : config.targets.names) {
+    LoraConfig one;
+    one.targets = {{name}, ""};
+    const bool found = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
+      return one.selects(layer.path, &layer == &model.head());
+    });
+    require<Unsupported>(found || !name.ends_with("embed_tokens"),
+                         "lora: adapters on the embedding ({}) are not supported; leave it out of target_modules", name);
+    require(found, "lora: target {} matches no linear layer; the model has {}", name, fmt::join(short_names(model), ", "));
+  }
+  const bool any = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
+    return config.selects(layer.path, &layer == &model.head());
+  });
+  require(any, "lora: target_modules, exclude_modules and layers_to_transform leave no linear layer; the model has {}",
+          fmt::join(short_names(model), ", "));
+}
+
+void check_free(const Model& model) {
+  for (const Linear& layer : model.linears()) {
+    require(!layer.adapter.a.defined(), "lora: the model has adapters already (on {}); detach them first", layer.path);
+  }
+}
+
+}  // namespace
+
+Lora::Lora(Model& model, LoraConfig config) : model_(&model), config_(std::move(config)) {}
+
+void Lora::place(Linear& layer, Tensor a, Tensor b, bool trainable) const {
+  layer.adapter = LoraAdapter();
+  layer.adapter.a = std::move(a);
+  layer.adapter.b = std::move(b);
+  layer.adapter.scale = config_.scale_of(layer.path);
+  layer.adapter.dropout = config_.dropout;
+  layer.adapter.a.set_requires_grad(trainable);
+  layer.adapter.b.set_requires_grad(trainable);
+}
+
+Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
+  check_lora_config(config);
+  check_free(model);
+  check_targets(model, config);
+  Lora lora(model, config);
+  Generator generator(seed);
+  for (Linear& layer : model.linears()) {
+    if (!config.selects(layer.path, &layer == &model.head())) continue;
+    const std::int64_t rank = config.rank_of(layer.path);
+    // Kaiming's uniform with a = sqrt(5), as peft draws it, comes down to this bound.
+    const double bound = 1 / std::sqrt(static_cast<double>(layer.inputs()));
+    const Tensor a = uniform({rank, layer.inputs()}, generator, -bound, bound, DType::F32, model.device());
+    lora.place(layer, a, zeros({layer.outputs(), rank}, DType::F32, model.device()), true);
+  }
+  return lora;
+}
+
+Lora Lora::load(Model& model, const std::filesystem::path& folder, bool trainable) {
+  check_free(model);
+  AdapterFile file = read_adapter(folder, model);
+  Lora lora(model, std::move(file.config));
+  lora.notes_ = std::move(file.notes);
+  for (AdapterFile::Entry& entry : file.entries) {
+    lora.place(*entry.layer, std::move(entry.a), std::move(entry.b), trainable);
+  }
+  return lora;
+}
+
+std::vector<Linear*> Lora::adapted() const {
+  std::vector<Linear*> layers;
+  for (Linear& layer : model_->linears()) {
+    if (layer.adapter.a.defined()) layers.push_back(&layer);
+  }
+  return layers;
+}
+
+std::vector<NamedTensor> Lora::parameters() const {
+  std::vector<NamedTensor> result;
+  for (const Linear* layer : adapted()) {
+    result.push_back({adapter_key(layer->path, "lora_A"), layer->adapter.a});
+    result.push_back({adapter_key(layer->path, "lora_B"), layer->adapter.b});
+  }
+  return result;
+}
+
+std::int64_t Lora::parameter_count() const {
+  std::int64_t count = 0;
+  for (const NamedTensor& parameter : parameters()) count += parameter.tensor.numel();
+  return count;
+}
+
+void Lora::set_enabled(bool enabled) {
+  require(!merged_, "lora: the adapters are merged into the weights; unmerge them to switch them on or off");
+  for (Linear* layer : adapted()) layer->adapter.enabled = enabled;
+  enabled_ = enabled;
+}
+
+void Lora::merge(bool keep_originals) {
+  require(!merged_, "lora: the adapters are merged already");
+  require(enabled_, "lora: the adapters are disabled; enable them to merge them");
+  const NoGrad guard;
+  for (Linear* layer : adapted()) {
+    LoraAdapter& adapter = layer->adapter;
+    const Tensor delta = matmul(cast(adapter.b.detach(), DType::F32), cast(adapter.a.detach(), DType::F32));
+    const Tensor merged = add(cast(layer->weight, DType::F32), affine(delta, adapter.scale, 0));
+    if (keep_originals) adapter.original = layer->weight;
+    layer->weight = cast(merged, layer->weight.dtype());
+    adapter.merged = true;
+  }
+  merged_ = true;
+}
+
+void Lora::unmerge() {
+  require(merged_, "lora: the adapters are not merged");
+  for (const Linear* layer : adapted()) {
+    require(layer->adapter.original.defined(), "lora: the original weight of {} was not kept; load the model again", layer->path);
+  }
+  for (Linear* layer : adapted()) {
+    layer->weight = std::move(layer->adapter.original);
+    layer->adapter.original = Tensor();
+    layer->adapter.merged = false;
+  }
+  merged_ = false;
+}
+
+void Lora::save(const std::filesystem::path& folder, const std::string& base_model) const {
+  write_adapter(folder, config_, parameters(), base_model);
+}
+
+void Lora::detach() {
+  if (merged_) unmerge();
+  for (Linear* layer : adapted()) layer->adapter = LoraAdapter();
+}
+
+}  // namespace candela
