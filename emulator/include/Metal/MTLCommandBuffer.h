@@ -39,10 +39,10 @@ typedef NS_ENUM(NSInteger, MTLCommandEncoderErrorState) {
   MTLCommandEncoderErrorStateFaulted = 4,
 };
 
+NS_ASSUME_NONNULL_BEGIN
+
 MTL_EXTERN NSErrorDomain const MTLCommandBufferErrorDomain;
 MTL_EXTERN NSErrorUserInfoKey const MTLCommandBufferEncoderInfoErrorKey;
-
-NS_ASSUME_NONNULL_BEGIN
 
 typedef void (^MTLCommandBufferHandler)(id<MTLCommandBuffer>);
 

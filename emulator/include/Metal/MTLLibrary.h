@@ -47,9 +47,9 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
   MTLLibraryErrorFileNotFound = 6,
 };
 
-MTL_EXTERN NSErrorDomain const MTLLibraryErrorDomain;
-
 NS_ASSUME_NONNULL_BEGIN
+
+MTL_EXTERN NSErrorDomain const MTLLibraryErrorDomain;
 
 @interface MTLCompileOptions : EmulatorObject <NSCopying>
 @property(nullable, readwrite, copy, nonatomic) NSDictionary* preprocessorMacros;

@@ -352,8 +352,9 @@ std::string Launch::deadlock() const {
   return "the threads of the group wait for each other";
 }
 
-void Launch::fault(const std::string& what) {
+void Launch::fault(std::string what) {
   fault_ = std::string(kernel_->name) + ": " + what;
+  std::string().swap(what);  // this fiber is abandoned here, and what it owns would never be freed
   if (current_ != kNone) {
     fault_ += "; thread " + position_of(current_) + " of threadgroup " + text(group_.position);
   }

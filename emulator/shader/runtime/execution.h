@@ -116,7 +116,7 @@ struct Launch {
   /// The region that holds this address; nullptr if none does.
   const Region* find_region(const void* address) const;
 
-  [[noreturn]] void fault(const std::string& what);
+  [[noreturn]] void fault(std::string what);
   [[noreturn]] void fault_access(const Region* region, std::uintptr_t address, std::size_t bytes);
   [[noreturn]] void fault_alignment(const Region* region, std::uintptr_t address, std::size_t alignment, const char* verb);
 
