@@ -38,6 +38,10 @@ function(candela_translate_metal target)
   # No fused multiply-add that the source does not ask for; memory that a thread never wrote reads as a pattern.
   target_compile_options(${objects} PRIVATE -O2 -ffp-contract=off -fno-fast-math -fno-math-errno -fno-trapping-math
     -ftrivial-auto-var-init=pattern -w ${EMULATOR_ARCH})
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND NOT CANDELA_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    target_compile_options(${objects} PRIVATE
+      -fsanitize=array-bounds -fsanitize-minimal-runtime -fno-sanitize-recover=array-bounds)
+  endif()
   get_target_property(type ${target} TYPE)
   if(type STREQUAL "STATIC_LIBRARY" OR type STREQUAL "INTERFACE_LIBRARY")
     # As objects and not through an archive, from which the linker would take only what is named somewhere.

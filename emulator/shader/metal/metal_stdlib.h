@@ -6,6 +6,7 @@
 
 #include "atomic.h"
 #include "math.h"
+#include "matrix.h"
 #include "pointer.h"
 #include "scalar.h"
 #include "simdgroup.h"

@@ -60,6 +60,9 @@ class Pointer<S, const T> {
   template <class U>
     requires(!std::same_as<U, T> && std::same_as<T, Void>)
   Pointer(const Pointer<S, const U>& other) : address_(other.address()), region_(other.region()) {}
+  template <class U>
+    requires(!std::same_as<U, T> && std::is_object_v<U>)
+  explicit Pointer(const U* object) : Pointer(Pointer<S, const U>(object)) {}
   explicit operator std::uintptr_t() const { return address_; }
   explicit operator bool() const { return address_ != 0; }
 
@@ -149,6 +152,10 @@ class Pointer : public Pointer<S, const T> {
   template <class U>
     requires(!std::same_as<U, T> && std::same_as<T, Void>)
   Pointer(const Pointer<S, U>& other) : Base(other) {}
+
+  template <class U>
+    requires(!std::same_as<U, T> && !std::is_const_v<U> && std::is_object_v<U>)
+  explicit Pointer(U* object) : Pointer(Pointer<S, const U>(object)) {}
 
   T& operator*() const { return *this->checked(this->address_); }
   T* operator->() const { return this->checked(this->address_); }

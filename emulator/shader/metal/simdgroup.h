@@ -184,10 +184,13 @@ inline FillSource fill_up(uint lane, uint delta, uint modulo) {
 }
 template <class T, class F>
 T shuffle_and_fill(const char* operation, const Site& site, T data, T filling, ushort delta, ushort modulo, F source) {
-  const Meeting<T> values(operation, site, data, delta);
-  const Meeting<T> fills(operation, site, filling, modulo);
-  const FillSource from = source(values.lane(), delta, modulo);
-  return from.filling ? fills.get_active(operation, from.lane) : values.get_active(operation, from.lane);
+  struct Both {
+    T data, filling;
+  };
+  const Meeting<Both> meeting(operation, site, {data, filling}, std::uint64_t{modulo} << 16 | delta);
+  const FillSource from = source(meeting.lane(), delta, modulo);
+  const Both both = meeting.get_active(operation, from.lane);
+  return from.filling ? both.filling : both.data;
 }
 
 }  // namespace detail

@@ -55,6 +55,25 @@ std::string region_text(const Region& region) {
 
 }  // namespace
 
+// One frame from a meeting to the switch keeps the stacks that are hot small.
+[[gnu::always_inline]] inline void Launch::go_to(Fiber& fiber) {
+  Fiber& from = *current_fiber_;
+  current_fiber_ = &fiber;
+  Fiber::switch_to(from, fiber);
+}
+
+[[gnu::always_inline]] inline void Launch::block() {
+  if (ready_head_ != ready_tail_) {
+    current_ = ready_[ready_head_++ % kMaxThreadsPerThreadgroup];
+    go_to(*threads_[current_].fiber);
+  } else if (fresh_ < thread_count_) {
+    current_ = kNone;
+    go_to(idle_fiber());
+  } else {
+    fault(deadlock());
+  }
+}
+
 std::size_t SharedLayout::add(const char* name, std::size_t bytes_needed) {
   if (count == kMaxShared) throw std::length_error("a kernel may have at most 64 threadgroup variables");
   variables[count] = {bytes, bytes_needed, name};
@@ -149,7 +168,12 @@ void Launch::begin_group(std::uint64_t number) {
     simdgroups_[n].alive = lanes == kSimdWidth ? ~std::uint32_t{0} : (std::uint32_t{1} << lanes) - 1;
     simdgroups_[n].waiting = 0;
   }
-  for (std::uint32_t i = 0; i < thread_count_; ++i) threads_[i] = {};
+  first_sequence_ += std::uint64_t{1} << 32;
+  for (std::uint32_t i = 0; i < thread_count_; ++i) {
+    threads_[i] = {};
+    threads_[i].operands = threads_[i].products = first_sequence_;
+    threads_[i].meet();
+  }
   if (threadgroup_bytes_ > 0) std::memset(threadgroup_memory(), static_cast<int>(kPoison), threadgroup_bytes_);
   arrange();
 }
@@ -187,12 +211,6 @@ Fiber& Launch::idle_fiber() {
   return fiber;
 }
 
-void Launch::go_to(Fiber& fiber) {
-  Fiber& from = *current_fiber_;
-  current_fiber_ = &fiber;
-  Fiber::switch_to(from, fiber);
-}
-
 bool Launch::next_thread(ThreadIds& ids) {
   if (current_ != kNone) finish(current_);
   if (fresh_ == thread_count_) {
@@ -220,7 +238,7 @@ void Launch::finish(std::uint32_t thread) {
   SimdGroup& group = simdgroups_[number];
   group.alive &= ~(std::uint32_t{1} << thread % kSimdWidth);
   if (group.waiting != 0 && group.waiting == group.alive) release_lanes(number, kNone);
-  if (returned_ == thread_count_ && threads_[thread].trace != 0) check_traces();
+  if (returned_ == thread_count_) check_traces();
   current_ = kNone;
 }
 
@@ -231,18 +249,6 @@ void Launch::retire() {
     go_to(*threads_[current_].fiber);
   } else if (returned_ == thread_count_) {
     go_to(main_);
-  } else {
-    fault(deadlock());
-  }
-}
-
-void Launch::block() {
-  if (ready_head_ != ready_tail_) {
-    current_ = ready_[ready_head_++ % kMaxThreadsPerThreadgroup];
-    go_to(*threads_[current_].fiber);
-  } else if (fresh_ < thread_count_) {
-    current_ = kNone;
-    go_to(idle_fiber());
   } else {
     fault(deadlock());
   }
@@ -260,6 +266,7 @@ void Launch::meet_threadgroup(const Site& site) {
     fault("threadgroup_barrier at " + text(site) + " was reached but thread " + position_of(last_returned_) +
           " has returned; every thread of the group must reach a barrier");
   }
+  threads_[current_].meet();
   if (++at_barrier_ < thread_count_) {
     block();
     return;
@@ -286,6 +293,7 @@ bool Launch::meet_simdgroup(const char* operation, const Site& site, std::uint64
           std::to_string(argument) + " after " + std::to_string(group.argument));
   }
   if (group.trace != threads_[current_].trace) fault_trace(current_ / kSimdWidth);
+  threads_[current_].meet();
   group.waiting |= std::uint32_t{1} << lane();
   if (group.waiting == group.alive) {
     release_lanes(current_ / kSimdWidth, current_);
@@ -301,23 +309,54 @@ void Launch::release_lanes(std::uint32_t number, std::uint32_t except) {
   std::uint32_t mask = group.waiting;
   group.waiting = 0;
   if (except != kNone) mask &= ~(std::uint32_t{1} << (except - first));
+  // To the front, so that a simdgroup goes on while its stacks are still in the cache.
   if (job_->options.order == Order::kReverse) {
-    for (; mask != 0; mask &= ~(std::uint32_t{1} << (31 - std::countl_zero(mask)))) push_ready(first + 31 - std::countl_zero(mask));
+    for (; mask != 0; mask &= mask - 1) push_ready_front(first + static_cast<std::uint32_t>(std::countr_zero(mask)));
   } else {
-    for (; mask != 0; mask &= mask - 1) push_ready(first + std::countr_zero(mask));
+    while (mask != 0) {
+      const std::uint32_t last = 31 - static_cast<std::uint32_t>(std::countl_zero(mask));
+      push_ready_front(first + last);
+      mask &= ~(std::uint32_t{1} << last);
+    }
   }
 }
 
 void Launch::check_traces() {
   for (std::uint32_t thread = 0; thread < thread_count_; ++thread) {
     const std::uint32_t first = thread / kSimdWidth * kSimdWidth;
-    if (threads_[thread].trace != threads_[first].trace) fault_trace(thread / kSimdWidth);
+    const Thread &a = threads_[thread], &b = threads_[first];
+    if (a.trace != b.trace || a.operands != b.operands || a.products != b.products) fault_trace(thread / kSimdWidth);
   }
 }
 
 void Launch::fault_trace(std::uint32_t simdgroup) {
-  fault("simdgroup_load or simdgroup_store was not called by all lanes of simdgroup " + std::to_string(simdgroup) +
-        " with the same address, stride and place in the source");
+  fault("an operation on simdgroup matrices was not called by all lanes of simdgroup " + std::to_string(simdgroup) +
+        " with the same address and stride at the same place in the source");
+}
+
+SharedMatrix& Launch::take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature, const Site& site, bool& made) {
+  made = matrix.sequence == sequence;
+  if (made && matrix.signature != signature) {
+    fault("an operation on simdgroup matrices at " + text(site) + " was called by lane " + std::to_string(lane()) +
+          " with another address or stride, or at another place in the source, than by a lane before it");
+  }
+  matrix.sequence = sequence;
+  matrix.signature = signature;
+  return matrix;
+}
+
+SharedMatrix& Launch::next_operand(std::uint64_t signature, const Site& site, bool& made) {
+  Thread& thread = threads_[current_];
+  const std::uint64_t sequence = ++thread.operands;
+  if (sequence - thread.met_operands > kOperandLag) meet_simdgroup("an operation on simdgroup matrices", site, 0);
+  return take(simdgroup().operands[sequence % kOperandRing], sequence, signature, site, made);
+}
+
+SharedMatrix& Launch::next_product(std::uint64_t signature, const Site& site, bool& made) {
+  Thread& thread = threads_[current_];
+  const std::uint64_t sequence = ++thread.products;
+  if (sequence - thread.met_products > kProductLag) meet_simdgroup("an operation on simdgroup matrices", site, 0);
+  return take(simdgroup().products[sequence % kProductRing], sequence, signature, site, made);
 }
 
 const Region* Launch::find_region(const void* address) const {

@@ -63,10 +63,23 @@ struct SharedLayout {
 /// operation does not overwrite what a slower lane has still to read.
 struct SimdExchange {
   alignas(64) std::array<std::array<std::byte, kSlotBytes>, kSimdWidth> slots;
-  alignas(64) std::array<float, 64> a, b, product;  // 8 x 8 operands of a matrix product and its result, row-major
   std::uint32_t active = 0;                // mask of the lanes that took part
   bool reduced = false;                    // the slots already hold the result of a collective operation
 };
+
+/// An 8 x 8 matrix that all lanes know, row-major. The lane that first comes to operation `sequence` makes it; the others
+/// find it there. `signature` is what the operation was called with, which must be the same in all lanes.
+struct SharedMatrix {
+  std::uint64_t sequence = 0;
+  std::uint64_t signature = 0;
+  alignas(64) std::array<float, 64> values;
+};
+
+// Matrix operations do not wait for the other lanes, which may therefore lag behind. A matrix stays valid for as many further
+// ones as is said here, and then a lane waits, so that the fastest never overwrites what the slowest may use:
+// lag + life + 8 < ring.
+inline constexpr std::uint64_t kOperandRing = 256, kOperandLag = 120, kOperandLife = 120;
+inline constexpr std::uint64_t kProductRing = 32, kProductLag = 16;
 
 struct SimdGroup {
   std::uint32_t alive = 0;    // mask of lanes that have not returned
@@ -76,6 +89,8 @@ struct SimdGroup {
   std::uint64_t argument = 0;
   std::uint64_t trace = 0;
   std::array<SimdExchange, 2> exchange;
+  std::array<SharedMatrix, kOperandRing> operands;
+  std::array<SharedMatrix, kProductRing> products;
 };
 
 /// A launch as all OS threads see it; implemented in grid.cpp.
@@ -102,12 +117,21 @@ struct Launch {
 
   // --- for the stand-in for metal_stdlib
   std::uint32_t lane() const { return current_ % kSimdWidth; }
+  bool simdgroup_is_full() const { return current_ / kSimdWidth * kSimdWidth + kSimdWidth <= thread_count_; }
   SimdGroup& simdgroup() { return simdgroups_[current_ / kSimdWidth]; }
   /// The set of slots that the next SIMD operation of the running lane uses; alternates.
   SimdExchange& next_exchange() { return simdgroup().exchange[threads_[current_].simd_count++ & 1]; }
   /// Waits for the other lanes. True for the lane that came last. `argument` must be the same in all lanes.
   bool meet_simdgroup(const char* operation, const Site& site, std::uint64_t argument);
   void meet_threadgroup(const Site& site);
+  /// The next operand or product of the running lane's simdgroup; `made` says whether a faster lane has made it already.
+  SharedMatrix& next_operand(std::uint64_t signature, const Site& site, bool& made);
+  SharedMatrix& next_product(std::uint64_t signature, const Site& site, bool& made);
+  /// An operand that was made before; nullptr if it is too old to be there still.
+  const SharedMatrix* operand(std::uint64_t sequence) {
+    const std::uint64_t age = threads_[current_].operands - sequence;
+    return sequence == 0 || age > kOperandLife ? nullptr : &simdgroup().operands[sequence % kOperandRing];
+  }
   /// Notes an operation that needs no waiting but must be called by all lanes with the same arguments.
   void note_collective(std::uint64_t value) {
     std::uint64_t& trace = threads_[current_].trace;
@@ -125,6 +149,12 @@ struct Launch {
     Fiber* fiber = nullptr;
     std::uint32_t simd_count = 0;
     std::uint64_t trace = 0;
+    std::uint64_t operands = 0, products = 0;          // matrices made so far
+    std::uint64_t met_operands = 0, met_products = 0;  // and when this lane last met the others
+    void meet() {
+      met_operands = operands;
+      met_products = products;
+    }
   };
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
 
@@ -139,7 +169,9 @@ struct Launch {
   void retire();
   void go_to(Fiber& fiber);
   void push_ready(std::uint32_t thread) { ready_[ready_tail_++ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread); }
+  void push_ready_front(std::uint32_t thread) { ready_[--ready_head_ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread); }
   Fiber& idle_fiber();
+  SharedMatrix& take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature, const Site& site, bool& made);
   void check_traces();
   [[noreturn]] void fault_trace(std::uint32_t simdgroup);
   std::byte* threadgroup_memory();
@@ -155,6 +187,7 @@ struct Launch {
   std::unique_ptr<std::byte[]> threadgroup_storage_;
 
   GroupIds group_;
+  std::uint64_t first_sequence_ = 0;  // no matrix of an earlier group has a greater one
   std::uint32_t thread_count_ = 0, fresh_ = 0, returned_ = 0, last_returned_ = 0;
   std::array<std::uint16_t, kMaxThreadsPerThreadgroup> order_;
   std::array<std::uint16_t, kMaxThreadsPerThreadgroup> ready_;

@@ -2,62 +2,14 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
 #include <new>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define EMULATOR_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define EMULATOR_ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define EMULATOR_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EMULATOR_TSAN 1
-#endif
-#endif
-
-#if defined(EMULATOR_ASAN)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#if defined(EMULATOR_TSAN)
-#include <sanitizer/tsan_interface.h>
-#endif
-
-extern "C" void emulator_switch_stacks(void** save, void* load);
-
+#if defined(__aarch64__)
 // The frame that is popped must match Fiber::prepare below.
-#if defined(__x86_64__)
-asm(R"(
-.text
-.p2align 4
-.globl emulator_switch_stacks
-.type emulator_switch_stacks,@function
-emulator_switch_stacks:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size emulator_switch_stacks,.-emulator_switch_stacks
-)");
-#elif defined(__aarch64__)
 asm(R"(
 .text
 .p2align 4
@@ -92,19 +44,21 @@ emulator_switch_stacks:
   ret
 .size emulator_switch_stacks,.-emulator_switch_stacks
 )");
-#else
+#elif !defined(__x86_64__)
 #error "the fibers of the Metal stand-in know x86-64 and arm64"
 #endif
 
 namespace emulator {
 namespace {
 
-constexpr std::size_t kGuardBytes = 64 * 1024;
 #if defined(EMULATOR_ASAN) || defined(EMULATOR_TSAN)
 constexpr std::size_t kStackBytes = 512 * 1024;
 #else
 constexpr std::size_t kStackBytes = 192 * 1024;
 #endif
+
+/// Makes an odd number of pages of guard and stack: stacks a power of two apart would share a few sets of the TLB.
+std::size_t guard_bytes() { return 17 * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
 
 }  // namespace
 
@@ -124,15 +78,15 @@ Fiber::Fiber() {
 }
 
 Fiber::Fiber(Main main, std::size_t number) : main_(main), number_(number) {
-  void* mapping = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+  void* mapping = mmap(nullptr, guard_bytes() + kStackBytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) throw std::bad_alloc();
   mapping_ = static_cast<std::byte*>(mapping);
-  if (mprotect(mapping_, kGuardBytes, PROT_NONE) != 0) {
-    munmap(mapping_, kGuardBytes + kStackBytes);
+  if (mprotect(mapping_, guard_bytes(), PROT_NONE) != 0) {
+    munmap(mapping_, guard_bytes() + kStackBytes);
     throw std::bad_alloc();
   }
-  stack_bottom_ = mapping_ + kGuardBytes;
+  stack_bottom_ = mapping_ + guard_bytes();
   stack_bytes_ = kStackBytes;
 #if defined(EMULATOR_TSAN)
   tsan_fiber_ = __tsan_create_fiber(0);
@@ -148,7 +102,7 @@ Fiber::~Fiber() {
 #if defined(EMULATOR_ASAN)
   __asan_unpoison_memory_region(stack_bottom_, stack_bytes_);
 #endif
-  munmap(mapping_, kGuardBytes + kStackBytes);
+  munmap(mapping_, guard_bytes() + kStackBytes);
 }
 
 void Fiber::reset() {
@@ -169,37 +123,15 @@ void Fiber::prepare() {
   auto top = reinterpret_cast<std::uintptr_t>(stack_bottom_) + stack_bytes_ - shift;
   top &= ~std::uintptr_t{63};
 #if defined(__x86_64__)
-  // r15 r14 r13 r12 rbx rbp, the address to "return" to, and a zero where main's own return address would be.
-  constexpr std::size_t kWords = 8;
-  std::uintptr_t frame[kWords] = {};
-  frame[6] = reinterpret_cast<std::uintptr_t>(main_);
+  // The address to jump to, and a zero where main's own return address would be.
+  std::uintptr_t frame[2] = {reinterpret_cast<std::uintptr_t>(main_), 0};
 #else
-  constexpr std::size_t kWords = 20;
-  std::uintptr_t frame[kWords] = {};
+  std::uintptr_t frame[20] = {};
   frame[11] = reinterpret_cast<std::uintptr_t>(main_);  // x30
 #endif
-  // After `ret` the stack pointer is 8 below a multiple of 16, as after a call (x86-64), or a multiple of 16 (arm64).
+  // After the jump the stack pointer is 8 below a multiple of 16, as after a call (x86-64), or a multiple of 16 (arm64).
   stack_pointer_ = reinterpret_cast<void*>(top - sizeof(frame));
   std::memcpy(stack_pointer_, frame, sizeof(frame));
-}
-
-void Fiber::switch_to(Fiber& from, Fiber& to) {
-#if defined(EMULATOR_ASAN)
-  __sanitizer_start_switch_fiber(&from.fake_stack_, to.stack_bottom_, to.stack_bytes_);
-#endif
-#if defined(EMULATOR_TSAN)
-  __tsan_switch_to_fiber(to.tsan_fiber_, 0);
-#endif
-  emulator_switch_stacks(&from.stack_pointer_, to.stack_pointer_);
-#if defined(EMULATOR_ASAN)
-  __sanitizer_finish_switch_fiber(from.fake_stack_, nullptr, nullptr);
-#endif
-}
-
-void Fiber::entered() {
-#if defined(EMULATOR_ASAN)
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
-#endif
 }
 
 }  // namespace emulator

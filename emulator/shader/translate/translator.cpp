@@ -125,6 +125,13 @@ std::string quoted(std::string_view text) {
 
 std::string unquoted(std::string_view text) { return text.size() < 2 ? "" : std::string(text.substr(1, text.size() - 2)); }
 
+/// The string that neighbouring literals make.
+std::string joined(const Tokens& tokens, Range range) {
+  std::string out;
+  for (std::size_t i = range.begin; i < range.end; ++i) out += unquoted(tokens[i].text);
+  return out;
+}
+
 std::string Translator::run() {
   const std::size_t end = tokens_.size() - 1;
   survey(0, end);
@@ -393,7 +400,7 @@ void Translator::emit_kernel(const Head& head, Range range) {
   const std::string parameters = rewriter_.rewrite(head.template_parameters);
   out_ += tokens_[range.begin].space;
   for (const std::size_t attribute : attributes) {
-    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) kernel.host_name = unquoted(tokens_[name->begin].text);
+    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) kernel.host_name = joined(tokens_, *name);
     const auto limit = attribute_argument(tokens_, attribute, "max_total_threads_per_threadgroup");
     if (!limit) continue;
     kernel.has_max_threads = true;
@@ -419,7 +426,7 @@ void Translator::emit_instantiation(const Head& head, Range range) {
   Instantiation instantiation;
   instantiation.tokens = range;
   for (const std::size_t attribute : head.attributes) {
-    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) instantiation.host_name = unquoted(tokens_[name->begin].text);
+    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) instantiation.host_name = joined(tokens_, *name);
   }
   if (instantiation.host_name.empty()) throw SourceError(tokens_[range.begin], "an explicit instantiation of a kernel needs [[host_name(\"...\")]]");
   // The name is what stands before the parameters or the end; template arguments follow it.
