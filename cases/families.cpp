@@ -12,12 +12,17 @@ namespace {
 constexpr std::array kFamilies = {
     Family{"elementwise", elementwise_cases},
     Family{"reduce", reduce_cases},
+    Family{"matmul", matmul_cases},
     Family{"norm", norm_cases},
     Family{"softmax", softmax_cases},
+    Family{"attention", attention_cases},
+    Family{"rope", rope_cases},
     Family{"gather", gather_cases},
+    Family{"loss", loss_cases},
     Family{"optimizer", optimizer_cases},
     Family{"random", random_cases},
     Family{"copy", copy_cases},
+    Family{"lora", lora_cases},
     Family{"topk", topk_cases},
 };
 

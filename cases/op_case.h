@@ -80,13 +80,18 @@ struct OpCase {
 };
 
 /// The lists, one function per family in the file of that name.
+std::vector<OpCase> attention_cases();
 std::vector<OpCase> copy_cases();
 std::vector<OpCase> elementwise_cases();
 std::vector<OpCase> gather_cases();
+std::vector<OpCase> lora_cases();
+std::vector<OpCase> loss_cases();
+std::vector<OpCase> matmul_cases();
 std::vector<OpCase> norm_cases();
 std::vector<OpCase> optimizer_cases();
 std::vector<OpCase> random_cases();
 std::vector<OpCase> reduce_cases();
+std::vector<OpCase> rope_cases();
 std::vector<OpCase> softmax_cases();
 std::vector<OpCase> topk_cases();
 

@@ -109,7 +109,16 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
   args.da = da;
   args.dx = dx;
   args.dlora_x = dlora_x;
-  if (call.x.numel() > 0) run(&KernelTable::lora_linear_grad, device, args);
+  if (call.x.numel() > 0) {
+    run(&KernelTable::lora_linear_grad, device, args);
+  } else {
+    for (const Tensor& grad : {da, dx, dlora_x}) {
+      if (grad.defined()) fill_(grad, 0);
+    }
+    for (const Tensor& grad : dbs) {
+      if (grad.defined()) fill_(grad, 0);
+    }
+  }
   std::vector<Tensor> result = {need_x ? reshape(dx, call.x_shape) : Tensor(),
                                 dlora_x.defined() ? reshape(dlora_x, call.x_shape) : Tensor()};
   for (std::size_t i = 0; i < call.layers.size(); ++i) {

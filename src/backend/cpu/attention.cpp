@@ -63,8 +63,6 @@ struct BlockRanges {
     const Range cut{std::clamp<std::int64_t>(rows[i].begin - key, 0, count), std::clamp<std::int64_t>(rows[i].end - key, 0, count)};
     return cut.begin < cut.end ? cut : Range{count, count};
   }
-  /// First key block that touches the hull: blocks lie on a fixed grid, so that forward and backward see equal products.
-  std::int64_t first_block() const { return hull.begin / kKeyBlock * kKeyBlock; }
 };
 
 /// One thread's buffers.
@@ -92,7 +90,7 @@ void forward_block(const AttentionArgs& args, const Geometry& g, ForwardWork& wo
   float tops[kQueryBlock];
   float totals[kQueryBlock] = {};
   std::fill_n(tops, kQueryBlock, -std::numeric_limits<float>::infinity());
-  for (std::int64_t key = ranges.first_block(); key < ranges.hull.end; key += kKeyBlock) {
+  for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
     const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
     const Matrix scores = {work.scores, DType::F32, width, 1};
     gemm(count, width, g.size, q, rows_f32(keys, key, width, g.size, work.k).transposed(), scores, args.scale);
@@ -168,6 +166,8 @@ void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWo
   const Matrix dout = rows_f32(head_of(args.dout, b, h), first, count, g.size, work.dout);
   const Matrix dq = {work.dq, DType::F32, g.size, 1};
   std::fill_n(work.dq, count * g.size, 0.0F);
+  // sum_j P_ij dP_ij equals dout_i . out_i, but out was rounded to its dtype: where one block holds all keys, the sum itself is taken.
+  const bool whole = ranges.hull.end - ranges.hull.begin <= kKeyBlock;
   float deltas[kQueryBlock];
   float lses[kQueryBlock];
   for (std::int64_t i = 0; i < count; ++i) {
@@ -175,7 +175,7 @@ void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWo
                                       forward.out.dtype, g.size);
     lses[i] = forward.lse.as<float>()[b * forward.lse.strides[0] + h * forward.lse.strides[1] + (first + i) * forward.lse.strides[2]];
   }
-  for (std::int64_t key = ranges.first_block(); key < ranges.hull.end; key += kKeyBlock) {
+  for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
     const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
     const Matrix k = rows_f32(head_of(forward.k, b, h / g.group), key, width, g.size, work.k);
     const Matrix v = rows_f32(head_of(forward.v, b, h / g.group), key, width, g.size, work.v);
@@ -185,7 +185,7 @@ void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWo
     gemm(count, width, g.size, dout, v.transposed(), slopes);
     for (std::int64_t i = 0; i < count; ++i) {
       attention_detail::score_gradient_row(work.scores + i * width, work.slopes + i * width, width, ranges.within(i, key, width),
-                                           lses[i], deltas[i], static_cast<float>(forward.scale));
+                                           lses[i], whole ? nullptr : deltas + i, static_cast<float>(forward.scale));
     }
     gemm(count, g.size, width, slopes, k, dq, 1, 1);
     gemm(width, g.size, count, slopes.transposed(), q, {work.dk + key * g.size, DType::F32, g.size, 1}, 1, 1);

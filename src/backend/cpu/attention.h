@@ -55,8 +55,9 @@ void finish_row(const float* sums, float total, void* out, DType dtype, std::int
 /// Sum of a[i] b[i].
 float dot(const void* a, const void* b, DType dtype, std::int64_t size);
 
-/// scores -> weights exp(score - lse), gradients -> weight (gradient - delta) scale; zero outside `seen`.
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, float delta, float scale);
+/// scores -> weights exp(score - lse), gradients -> weight (gradient - delta) scale; zero outside `seen`. Without a `delta` the row holds all keys of its query
+/// and the sum of weight times gradient is taken from it.
+void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, const float* delta, float scale);
 
 /// One query per sequence: keys and values are read once, in their own dtype, for all `group` query heads that share them.
 void decode(const AttentionArgs& args, std::int64_t b, std::int64_t key_head);

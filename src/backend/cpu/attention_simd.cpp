@@ -104,32 +104,48 @@ float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
                            [&]<class T>() { return dot_row(static_cast<const T*>(a), static_cast<const T*>(b), size); });
 }
 
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, float delta, float scale) {
+/// x[i] = exp(x[i] - shift); returns the sum of x[i] g[i].
+HWY_INLINE float weigh_row(float* x, const float* g, std::int64_t count, float shift) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const Range empty{count, count};
-  const Range kept = seen.begin < seen.end ? seen : empty;
-  for (float* row : {scores, gradients}) {
-    std::fill(row, row + kept.begin, 0.0F);
-    std::fill(row + kept.end, row + count, 0.0F);
-  }
-  const VF shift = hn::Set(d, lse == -std::numeric_limits<float>::infinity() ? 0.0F : lse);
-  const VF mean = hn::Set(d, delta);
-  const VF factor = hn::Set(d, scale);
-  for (std::int64_t i = kept.begin; i < kept.end; i += lanes) {
-    const bool whole = i + lanes <= kept.end;
-    const auto rest = static_cast<std::size_t>(kept.end - i);
-    const VF s = whole ? hn::LoadU(d, scores + i) : load_n(d, scores + i, rest);
-    const VF g = whole ? hn::LoadU(d, gradients + i) : load_n(d, gradients + i, rest);
-    const VF weight = exp_nonpositive(d, hn::Sub(s, shift));
-    const VF slope = hn::Mul(hn::Mul(weight, hn::Sub(g, mean)), factor);
+  const VF top = hn::Set(d, shift);
+  VF total = hn::Zero(d);
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    const bool whole = i + lanes <= count;
+    const auto rest = static_cast<std::size_t>(count - i);
+    const VF weight = exp_nonpositive(d, hn::Sub(whole ? hn::LoadU(d, x + i) : load_n(d, x + i, rest), top));
+    total = hn::MulAdd(whole ? weight : hn::IfThenElseZero(hn::FirstN(d, rest), weight),
+                       whole ? hn::LoadU(d, g + i) : load_n(d, g + i, rest), total);
     if (whole) {
-      hn::StoreU(weight, d, scores + i);
-      hn::StoreU(slope, d, gradients + i);
+      hn::StoreU(weight, d, x + i);
     } else {
-      store_n(d, weight, scores + i, rest);
-      store_n(d, slope, gradients + i, rest);
+      store_n(d, weight, x + i, rest);
     }
+  }
+  return sum_of(d, total);
+}
+
+void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, const float* delta, float scale) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (float* row : {scores, gradients}) {
+    std::fill(row, row + seen.begin, 0.0F);
+    std::fill(row + seen.end, row + count, 0.0F);
+  }
+  if (seen.begin >= seen.end) return;
+  const float shift = lse == -std::numeric_limits<float>::infinity() ? 0.0F : lse;
+  const float sum = weigh_row(scores + seen.begin, gradients + seen.begin, seen.end - seen.begin, shift);
+  const VF mean = hn::Set(d, delta == nullptr ? sum : *delta);
+  const VF factor = hn::Set(d, scale);
+  std::int64_t i = seen.begin;
+  for (; i + lanes <= seen.end; i += lanes) {
+    const VF slope = hn::Mul(hn::LoadU(d, scores + i), hn::Sub(hn::LoadU(d, gradients + i), mean));
+    hn::StoreU(hn::Mul(slope, factor), d, gradients + i);
+  }
+  if (i < seen.end) {
+    const auto rest = static_cast<std::size_t>(seen.end - i);
+    const VF slope = hn::Mul(load_n(d, scores + i, rest), hn::Sub(load_n(d, gradients + i, rest), mean));
+    store_n(d, hn::Mul(slope, factor), gradients + i, rest);
   }
 }
 
@@ -231,7 +247,7 @@ float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
   return HWY_DYNAMIC_DISPATCH(dot)(a, b, dtype, size);
 }
 
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, float delta, float scale) {
+void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, const float* delta, float scale) {
   HWY_DYNAMIC_DISPATCH(score_gradient_row)(scores, gradients, count, seen, lse, delta, scale);
 }
 

@@ -1,0 +1,116 @@
+#include <cmath>
+
+#include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
+#include <candela/ops/lora.h>
+
+#include "cases/variants.h"
+#include "ops/composed.h"
+
+namespace candela::cases {
+namespace {
+
+struct Branch {
+  std::int64_t outputs;
+  std::int64_t rank = 0;  ///< 0: no adapter
+  bool bias = false;
+};
+
+struct Group {
+  std::string name;
+  Input x;
+  std::vector<Branch> branches;
+  bool separate = false;                 ///< the adapters see an input of their own
+  std::optional<DType> adapter_dtype = {};
+};
+
+/// Inputs in order: x, lora_x if separate, then of each branch weight, bias, a, b as it has them.
+OpCase lora_case(const Group& group) {
+  OpCase made{.op = "lora_linear", .name = group.name, .inputs = {group.x}};
+  const std::int64_t width = group.x.shape.back();
+  const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
+  if (group.separate) made.inputs.push_back(group.x);
+  for (const Branch& branch : group.branches) {
+    made.inputs.push_back({.shape = {branch.outputs, width}, .gradient = false, .scale = spread});
+    if (branch.bias) made.inputs.push_back({.shape = {branch.outputs}, .gradient = false});
+    if (branch.rank == 0) continue;
+    made.inputs.push_back({.shape = {branch.rank, width}, .dtype = group.adapter_dtype, .scale = spread});
+    made.inputs.push_back({.shape = {branch.outputs, branch.rank}, .dtype = group.adapter_dtype});
+  }
+  const auto layers_of = [branches = group.branches, separate = group.separate](std::span<const Tensor> in) {
+    std::vector<LoraLinear> layers;
+    std::size_t at = separate ? 2 : 1;
+    for (const Branch& branch : branches) {
+      LoraLinear layer;
+      layer.weight = in[at++];
+      if (branch.bias) layer.bias = in[at++];
+      if (branch.rank > 0) {
+        layer.a = in[at++];
+        layer.b = in[at++];
+      }
+      layer.scale = 0.5 + static_cast<double>(layers.size());
+      layers.push_back(layer);
+    }
+    return layers;
+  };
+  made.fused = [layers_of, separate = group.separate](std::span<const Tensor> in) {
+    return lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  };
+  made.composed = [layers_of, separate = group.separate](std::span<const Tensor> in) {
+    return composed::lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  };
+  made.kernel = "lora_linear";
+  made.kernel_grad = "lora_linear_grad";
+  return made;
+}
+
+}  // namespace
+
+std::vector<OpCase> lora_cases() {
+  std::vector<OpCase> list;
+  const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
+  const std::vector<Branch> three = {{.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
+  add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});
+  add({"one_row", {.shape = {1, 64}}, three});
+  add({"rank_3", {.shape = {2, 9, 33}}, three});
+  add({"separate_input", {.shape = {12, 33}}, three, true});
+  add({"f32_adapters", {.shape = {12, 33}}, three, false, DType::F32});
+  add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32});
+  add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7, .bias = true}}});
+  add({"odd", {.shape = {67, 65}}, {{.outputs = 127, .rank = 7}, {.outputs = 3, .rank = 1}}});
+  add({"wide", {.shape = {2, 5003}}, {{.outputs = 6, .rank = 2}}});
+  add({"sliced", {.shape = {12, 33}, .arrange = Arrange::Sliced}, three});
+  add({"transposed", {.shape = {12, 33}, .arrange = Arrange::Transposed}, three});
+  add({"strided", {.shape = {12, 33}, .arrange = Arrange::Strided}, three});
+  add({"large", {.shape = {6, 33}, .fill = Fill::Large}, three, false, DType::F32});
+  add({"tiny", {.shape = {6, 33}, .fill = Fill::Tiny}, three, false, DType::F32});
+  add({"nan", {.shape = {6, 33}, .fill = Fill::WithNan}, three});
+  add({"infinity", {.shape = {6, 33}, .fill = Fill::WithInfinity}, three});
+  struct Bench {
+    const char* name;
+    std::int64_t width;
+    std::vector<Branch> branches;
+  };
+  constexpr std::int64_t kRows = 2048;
+  for (const Bench& bench : {Bench{"bench_qkv", 256, {{.outputs = 256, .rank = 16}, {.outputs = 128, .rank = 16}, {.outputs = 128, .rank = 16}}},
+                             Bench{"bench_gate_up", 256, {{.outputs = 768, .rank = 16}, {.outputs = 768, .rank = 16}}},
+                             Bench{"bench_down", 768, {{.outputs = 256, .rank = 16}}}}) {
+    add({bench.name, {.shape = {kRows, bench.width}}, bench.branches, false, DType::F32});
+    OpCase& made = list.back();
+    made.bench = true;
+    double base = 0;
+    double adapter = 0;
+    double elements = static_cast<double>(kRows * bench.width);
+    for (const Branch& branch : bench.branches) {
+      base += static_cast<double>(branch.outputs * bench.width);
+      adapter += static_cast<double>(branch.rank * (branch.outputs + bench.width));
+      elements += static_cast<double>(branch.outputs * (kRows + bench.width));
+    }
+    made.forward = {.flops = 2.0 * kRows * (base + adapter), .elements = elements};
+    made.backward = {.flops = 2.0 * kRows * (base + 2 * adapter), .elements = elements};
+  }
+  return list;
+}
+
+}  // namespace candela::cases

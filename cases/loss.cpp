@@ -1,0 +1,120 @@
+#include <cmath>
+
+#include <candela/ops/loss.h>
+
+#include "cases/variants.h"
+#include "ops/composed.h"
+
+namespace candela::cases {
+namespace {
+
+/// Class 0 stands for "ignored" in these cases, so that random targets hold ignored rows.
+constexpr std::int64_t kIgnored = 0;
+
+OpCase cross_entropy_case(const std::string& name, const Input& logits, DType index, std::int64_t ignored) {
+  OpCase made{.op = "cross_entropy", .name = name, .inputs = {logits}};
+  made.inputs.push_back({.shape = {logits.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = index});
+  made.inputs.back().high = static_cast<double>(logits.shape[1]);
+  made.fused = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> { return {cross_entropy(in[0], in[1], ignored)}; };
+  made.composed = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {composed::cross_entropy(in[0], in[1], ignored)};
+  };
+  made.kernel = "cross_entropy";
+  made.kernel_grad = "cross_entropy_grad";
+  return made;
+}
+
+std::vector<OpCase> cross_entropy_cases() {
+  std::vector<OpCase> list;
+  const auto add = [&](const std::string& name, const Input& logits, DType index = DType::I64,
+                       std::int64_t ignored = kIgnoreIndex) { list.push_back(cross_entropy_case(name, logits, index, ignored)); };
+  add("one_element", {.shape = {1, 1}});
+  add("empty", {.shape = {0, 5}});
+  for (const std::int64_t width : {3, 7, 17, 33, 65, 127, 130}) add("width_" + std::to_string(width), {.shape = {5, width}}, DType::I32);
+  add("wide_row", {.shape = {2, 100003}});
+  add("ignored_rows", {.shape = {40, 5}}, DType::I64, kIgnored);
+  add("spread", {.shape = {9, 129}, .scale = 40});
+  add("large", {.shape = {6, 33}, .fill = Fill::Large});
+  add("tiny", {.shape = {6, 33}, .fill = Fill::Tiny});
+  add("nan", {.shape = {6, 65}, .fill = Fill::WithNan});
+  add("infinity", {.shape = {6, 65}, .fill = Fill::WithInfinity});
+  add("masked_rows", {.shape = {7, 33}, .fill = Fill::MaskedRows});
+  add("ties", {.shape = {5, 33}, .fill = Fill::Ties});
+  add("transposed", {.shape = {17, 9}, .arrange = Arrange::Transposed});
+  add("sliced", {.shape = {5, 35}, .arrange = Arrange::Sliced});
+  add("strided", {.shape = {5, 35}, .arrange = Arrange::Strided});
+  add("broadcast", {.shape = {5, 33}, .arrange = Arrange::Broadcast});
+  struct Bench {
+    const char* name;
+    Shape shape;
+  };
+  for (const Bench& bench : {Bench{"bench_2048x32000", {2048, 32000}}, Bench{"bench_8192x4096", {8192, 4096}}}) {
+    const auto elements = static_cast<double>(numel(bench.shape));
+    add(bench.name, {.shape = bench.shape});
+    list.back().bench = true;
+    list.back().forward = {.flops = 3 * elements, .elements = elements};
+    list.back().backward = {.flops = 3 * elements, .elements = 2 * elements};
+  }
+  return list;
+}
+
+struct Head {
+  std::string name;
+  Input x;
+  std::int64_t classes;
+  DType index = DType::I64;
+  std::int64_t ignored = kIgnoreIndex;
+  Arrange weight = Arrange::Contiguous;
+};
+
+OpCase linear_cross_entropy_case(const Head& head) {
+  OpCase made{.op = "linear_cross_entropy", .name = head.name, .inputs = {head.x}};
+  const std::int64_t width = head.x.shape[1];
+  const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
+  made.inputs.push_back({.shape = {head.classes, width}, .arrange = head.weight, .scale = spread});
+  made.inputs.push_back({.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
+  made.inputs.back().high = static_cast<double>(head.classes);
+  made.fused = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {linear_cross_entropy(in[0], in[1], in[2], ignored)};
+  };
+  made.composed = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {composed::linear_cross_entropy(in[0], in[1], in[2], ignored)};
+  };
+  made.kernel = "linear_cross_entropy";
+  made.kernel_grad = "linear_cross_entropy";
+  return made;
+}
+
+std::vector<OpCase> linear_cross_entropy_cases() {
+  std::vector<OpCase> list;
+  const auto add = [&](const Head& head) { list.push_back(linear_cross_entropy_case(head)); };
+  add({"one_element", {.shape = {1, 1}}, 1});
+  add({"empty", {.shape = {0, 5}}, 7});
+  add({"odd", {.shape = {67, 33}}, 129, DType::I32});
+  add({"ignored_rows", {.shape = {40, 33}}, 5, DType::I64, kIgnored});
+  add({"all_ignored", {.shape = {6, 33}}, 1, DType::I64, kIgnored});
+  // More rows than the largest chunk, and more classes than let a chunk be that large.
+  add({"many_rows", {.shape = {1100, 8}}, 17, DType::I64, kIgnored});
+  add({"many_classes", {.shape = {150, 4}}, 33000});
+  add({"sliced", {.shape = {12, 33}, .arrange = Arrange::Sliced}, 17});
+  add({"transposed", {.shape = {12, 33}, .arrange = Arrange::Transposed}, 17, DType::I64, kIgnoreIndex, Arrange::Transposed});
+  add({"large", {.shape = {6, 33}, .fill = Fill::Large}, 17});
+  add({"tiny", {.shape = {6, 33}, .fill = Fill::Tiny}, 17});
+  add({"nan", {.shape = {6, 33}, .fill = Fill::WithNan}, 17});
+  add({"infinity", {.shape = {6, 33}, .fill = Fill::WithInfinity}, 17});
+  add({"bench_2048x512x4096", {.shape = {2048, 512}}, 4096});
+  const double flops = 2.0 * 2048 * 512 * 4096;
+  list.back().bench = true;
+  list.back().forward = {.flops = flops, .elements = 2048.0 * 512 + 4096.0 * 512};
+  return list;
+}
+
+}  // namespace
+
+std::vector<OpCase> loss_cases() {
+  std::vector<OpCase> list = cross_entropy_cases();
+  append(list, linear_cross_entropy_cases());
+  return list;
+}
+
+}  // namespace candela::cases
