@@ -17,7 +17,8 @@ MTLStorageMode storage_of(MTLResourceOptions options) {
 
 void check_options(const char* method, MTLResourceOptions options) {
   const NSUInteger storage = storage_of(options);
-  check(storage <= MTLStorageModePrivate, method, "Buffer Validation: storage mode must be shared, managed or private");
+  check(storage <= MTLStorageModePrivate, method,
+        "Buffer Validation: storage mode must be shared, managed or private");
   check((options & 0xf) <= MTLCPUCacheModeWriteCombined, method, "Buffer Validation: unknown cpuCacheMode");
   check((options >> MTLResourceHazardTrackingModeShift) <= MTLHazardTrackingModeTracked, method,
         "Buffer Validation: unknown hazardTrackingMode");
@@ -25,7 +26,8 @@ void check_options(const char* method, MTLResourceOptions options) {
 
 }  // namespace
 
-BufferState::BufferState(std::byte* bytes, NSUInteger count, MTLResourceOptions resource_options, Owner memory_owner)
+BufferState::BufferState(std::byte* bytes, NSUInteger count, MTLResourceOptions resource_options,
+                         Owner memory_owner)
     : ObjectState("MTLBuffer"), data(bytes), length(count), options(resource_options), owner(memory_owner) {
   State::get().count(&Counters::buffers);
 }
@@ -49,13 +51,14 @@ BufferState::~BufferState() {
   }
 }
 
-id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOptions options, const void* copy_from) {
+id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOptions options,
+                          const void* copy_from) {
   check_options(method, options);
   check(length > 0, method, "Buffer Validation: Cannot create buffer of zero length.");
   const Limits limits = State::get().limits();
   if (length > limits.max_buffer)
-    refuse(method, text("Buffer Validation: %s length 0x%lx must not exceed 0x%lx (maxBufferLength).", method, length,
-                        static_cast<unsigned long>(limits.max_buffer)));
+    refuse(method, text("Buffer Validation: %s length 0x%lx must not exceed 0x%lx (maxBufferLength).", method,
+                        length, static_cast<unsigned long>(limits.max_buffer)));
   if (!State::get().allocate(length)) return nil;
   std::byte* memory = allocate_pages(length);
   if (!memory) {
@@ -67,7 +70,8 @@ id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOpti
   } else {
     std::memset(memory, limits.fill_byte, length);
   }
-  return [[EmulatorBuffer alloc] initWithState:new BufferState(memory, length, options, BufferState::Owner::kSelf)];
+  return [[EmulatorBuffer alloc]
+      initWithState:new BufferState(memory, length, options, BufferState::Owner::kSelf)];
 }
 
 HeapState::HeapState(MTLHeapDescriptor* descriptor, std::byte* bytes)
@@ -76,8 +80,9 @@ HeapState::HeapState(MTLHeapDescriptor* descriptor, std::byte* bytes)
       storage(descriptor.storageMode),
       cache(descriptor.cpuCacheMode),
       // Apple: the default of a heap is untracked, unlike that of the device.
-      tracking(descriptor.hazardTrackingMode == MTLHazardTrackingModeTracked ? MTLHazardTrackingModeTracked
-                                                                             : MTLHazardTrackingModeUntracked),
+      tracking(descriptor.hazardTrackingMode == MTLHazardTrackingModeTracked
+                   ? MTLHazardTrackingModeTracked
+                   : MTLHazardTrackingModeUntracked),
       type(descriptor.type),
       memory(bytes) {}
 
@@ -177,7 +182,8 @@ using emulator::state_of;
   return static_cast<MTLStorageMode>((self.resourceOptions >> MTLResourceStorageModeShift) & 0xf);
 }
 - (MTLHazardTrackingMode)hazardTrackingMode {
-  const auto mode = static_cast<MTLHazardTrackingMode>(self.resourceOptions >> MTLResourceHazardTrackingModeShift);
+  const auto mode =
+      static_cast<MTLHazardTrackingMode>(self.resourceOptions >> MTLResourceHazardTrackingModeShift);
   if (mode != MTLHazardTrackingModeDefault) return mode;
   return self.heap ? [self.heap hazardTrackingMode] : MTLHazardTrackingModeTracked;
 }
@@ -189,12 +195,14 @@ using emulator::state_of;
 }
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
   check(state == MTLPurgeableStateKeepCurrent || state == MTLPurgeableStateNonVolatile,
-        "-[MTLBuffer setPurgeableState:]", "the stand-in keeps every buffer: only KeepCurrent and NonVolatile");
+        "-[MTLBuffer setPurgeableState:]",
+        "the stand-in keeps every buffer: only KeepCurrent and NonVolatile");
   return MTLPurgeableStateNonVolatile;
 }
 - (void)makeAliasable {
   BufferState& state = state_of<BufferState>(self);
-  check(state.owner == BufferState::Owner::kHeap, "-[MTLBuffer makeAliasable]", "the buffer is not from a heap");
+  check(state.owner == BufferState::Owner::kHeap, "-[MTLBuffer makeAliasable]",
+        "the buffer is not from a heap");
   if (state.aliasable) return;
   state.aliasable = true;
   state_of<HeapState>(state.heap.get()).give_back(state.heap_offset, state.length);
@@ -246,8 +254,8 @@ using emulator::state_of;
   return state_of<HeapState>(self).largest_gap(alignment);
 }
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
-  check(state == MTLPurgeableStateKeepCurrent || state == MTLPurgeableStateNonVolatile, "-[MTLHeap setPurgeableState:]",
-        "the stand-in keeps every heap: only KeepCurrent and NonVolatile");
+  check(state == MTLPurgeableStateKeepCurrent || state == MTLPurgeableStateNonVolatile,
+        "-[MTLHeap setPurgeableState:]", "the stand-in keeps every heap: only KeepCurrent and NonVolatile");
   return MTLPurgeableStateNonVolatile;
 }
 
@@ -255,7 +263,8 @@ using emulator::state_of;
   check(length > 0, method, "Buffer Validation: Cannot create buffer of zero length.");
   check(((options >> MTLResourceStorageModeShift) & 0xf) == self.storageMode, method,
         "the storage mode of the options must be that of the heap");
-  check((options & 0xf) == self.cpuCacheMode, method, "the cpuCacheMode of the options must be that of the heap");
+  check((options & 0xf) == self.cpuCacheMode, method,
+        "the cpuCacheMode of the options must be that of the heap");
 }
 
 - (id<MTLBuffer>)bufferAt:(NSUInteger)offset length:(NSUInteger)length options:(MTLResourceOptions)options {
@@ -280,13 +289,16 @@ using emulator::state_of;
   return [self bufferAt:*offset length:length options:options];
 }
 
-- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options offset:(NSUInteger)offset {
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length
+                             options:(MTLResourceOptions)options
+                              offset:(NSUInteger)offset {
   const char* method = "-[MTLHeap newBufferWithLength:options:offset:]";
   [self checkLength:length options:options method:method];
   HeapState& heap = state_of<HeapState>(self);
   check(heap.type == MTLHeapTypePlacement, method, "heap type must be MTLHeapTypePlacement");
   check(offset % emulator::kHeapAlignment == 0, method, "offset must be a multiple of the alignment");
-  check(length <= heap.size && offset <= heap.size - length, method, "offset plus length must lie within the heap");
+  check(length <= heap.size && offset <= heap.size - length, method,
+        "offset plus length must lie within the heap");
   heap.take_at(offset, length);
   return [self bufferAt:offset length:length options:options];
 }

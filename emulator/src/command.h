@@ -9,14 +9,16 @@
 
 namespace emulator {
 
-/// One encoded command. `keep` is what it uses; for command buffers with unretained references these are not owned.
+/// One encoded command. `keep` is what it uses; for command buffers with unretained references these are not
+/// owned.
 struct Command {
   std::string name;
   std::function<void()> run;
   std::vector<Ref> keep;
 };
 
-/// What one encoder wrote. Commands of one segment may run in any order if the encoder is concurrent; a barrier starts another.
+/// What one encoder wrote. Commands of one segment may run in any order if the encoder is concurrent; a
+/// barrier starts another.
 struct EncoderRecord {
   std::string label;
   bool concurrent = false;
@@ -30,7 +32,8 @@ struct EncoderRecord {
   }
 };
 
-/// A command broke a rule while it ran. Becomes the command buffer's error and, with a kind, a recorded fault.
+/// A command broke a rule while it ran. Becomes the command buffer's error and, with a kind, a recorded
+/// fault.
 struct ExecutionError {
   int code = MTLCommandBufferErrorInternal;
   std::string kind;
@@ -44,7 +47,8 @@ class QueueCore final : public Idleness, public std::enable_shared_from_this<Que
   /// Ends the worker; waits for it unless this is its own thread.
   void stop();
 
-  /// Waits while `limit` command buffers are uncompleted; throws if none of them was committed, as then none ever ends.
+  /// Waits while `limit` command buffers are uncompleted; throws if none of them was committed, as then none
+  /// ever ends.
   void take_place();
   void give_back_place(bool committed);
   /// The place in the queue's order; the entry owns a reference.
@@ -64,16 +68,17 @@ class QueueCore final : public Idleness, public std::enable_shared_from_this<Que
   std::mutex mutex_;
   std::condition_variable work_, place_, idle_;
   std::deque<Entry> order_;
-  NSUInteger outstanding_ = 0;         // created and not completed
+  NSUInteger outstanding_ = 0;  // created and not completed
   NSUInteger committed_outstanding_ = 0;
-  NSUInteger pending_ = 0;             // committed and not yet released by the worker
+  NSUInteger pending_ = 0;  // committed and not yet released by the worker
   bool stopping_ = false;
   std::thread thread_;
   std::atomic<std::thread::id> worker_id_{};
 };
 
 struct QueueState final : ObjectState {
-  explicit QueueState(NSUInteger limit) : ObjectState("MTLCommandQueue"), core(std::make_shared<QueueCore>(limit)) {
+  explicit QueueState(NSUInteger limit)
+      : ObjectState("MTLCommandQueue"), core(std::make_shared<QueueCore>(limit)) {
     State::get().add_queue(core);
     State::get().count(&Counters::queues);
   }

@@ -44,8 +44,9 @@ void run_command(const Command& command) {
   for (const Ref& used : command.keep)
     if (is_freed(used.get()))
       throw ExecutionError{MTLCommandBufferErrorInvalidResource, "unretained",
-                           command.name + ": uses an object that was freed before the command buffer with unretained "
-                                          "references completed"};
+                           command.name +
+                               ": uses an object that was freed before the command buffer with unretained "
+                               "references completed"};
   try {
     command.run();
   } catch (const ShaderFault& fault) {
@@ -75,7 +76,8 @@ void run_command(const Command& command) {
 
 namespace emulator {
 
-CommandBufferState::CommandBufferState(id queue_object, bool retain_references, MTLCommandBufferErrorOption options)
+CommandBufferState::CommandBufferState(id queue_object, bool retain_references,
+                                       MTLCommandBufferErrorOption options)
     : ObjectState("MTLCommandBuffer"),
       queue(queue_object),
       core(state_of<QueueState>(queue_object).core),
@@ -104,7 +106,8 @@ void CommandBufferState::check_encodable(const char* method) const {
   check(open_encoder_ == nullptr, method, "A command encoder is already encoding to this command buffer");
 }
 
-std::shared_ptr<EncoderRecord> CommandBufferState::open(const char* method, const void* encoder, bool concurrent) {
+std::shared_ptr<EncoderRecord> CommandBufferState::open(const char* method, const void* encoder,
+                                                        bool concurrent) {
   check_encodable(method);
   open_encoder_ = encoder;
   auto record = std::make_shared<EncoderRecord>();
@@ -122,7 +125,8 @@ void CommandBufferState::run_records(ExecutionError* failure) {
     if (failure->code != MTLCommandBufferErrorNone) break;
     try {
       for (auto& segment : record->segments) {
-        // A concurrent encoder orders nothing between barriers; the last first shows a barrier that is missing.
+        // A concurrent encoder orders nothing between barriers; the last first shows a barrier that is
+        // missing.
         if (record->concurrent) std::reverse(segment.begin(), segment.end());
         for (const Command& command : segment) run_command(command);
       }
@@ -162,7 +166,8 @@ void CommandBufferState::call(std::vector<MTLCommandBufferHandler>* handlers, Em
     try {
       handler(self);
     } catch (const std::exception& thrown) {
-      State::get().fault("handler", std::string("an exception left a command buffer's handler: ") + thrown.what());
+      State::get().fault("handler",
+                         std::string("an exception left a command buffer's handler: ") + thrown.what());
     } catch (...) {
       State::get().fault("handler", "an exception left a command buffer's handler");
     }
@@ -197,8 +202,8 @@ void CommandBufferState::execute(EmulatorCommandBuffer* self) {
   records.clear();  // gives up the buffers and pipelines
   State::get().count(&Counters::completions);
   if (failed) State::get().count(&Counters::errors);
-  core->give_back_place(true);
   set_status(failed ? MTLCommandBufferStatusError : MTLCommandBufferStatusCompleted);
+  core->give_back_place(true);  // after the status, which a thread waiting for the place may look at
   call(&completed_handlers, self);
   {
     std::lock_guard lock(mutex);
@@ -268,15 +273,18 @@ using emulator::state_of;
 - (void)enqueue {
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer enqueue]";
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "enqueue a command buffer that was already committed");
-  check(state.status() == MTLCommandBufferStatusNotEnqueued, method, "enqueue an already enqueued command buffer");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "enqueue a command buffer that was already committed");
+  check(state.status() == MTLCommandBufferStatusNotEnqueued, method,
+        "enqueue an already enqueued command buffer");
   state.core->enqueue(self);
   state.set_status(MTLCommandBufferStatusEnqueued);
 }
 - (void)commit {
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer commit]";
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "commit an already committed command buffer");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "commit an already committed command buffer");
   check(!state.has_open_encoder(), method, "commit command buffer with uncommitted encoder");
   if (state.status() == MTLCommandBufferStatusNotEnqueued) state.core->enqueue(self);
   state.injected_error = State::get().next_command_buffer_error();
@@ -288,20 +296,23 @@ using emulator::state_of;
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer addScheduledHandler:]";
   check(block != nil, method, "handler must not be nil");
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "Scheduled handler provided after commit call");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "Scheduled handler provided after commit call");
   state.scheduled_handlers.push_back(Block_copy(block));
 }
 - (void)addCompletedHandler:(MTLCommandBufferHandler)block {
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer addCompletedHandler:]";
   check(block != nil, method, "handler must not be nil");
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "Completed handler provided after commit call");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "Completed handler provided after commit call");
   state.completed_handlers.push_back(Block_copy(block));
 }
 - (void)waitUntilScheduled {
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer waitUntilScheduled]";
-  check(state.status() >= MTLCommandBufferStatusCommitted, method, "waiting for a command buffer that was not committed");
+  check(state.status() >= MTLCommandBufferStatusCommitted, method,
+        "waiting for a command buffer that was not committed");
   State::get().count(&Counters::waits);
   if (state.status() >= MTLCommandBufferStatusScheduled) return;
   check(!state.core->is_worker(), method, "a handler waits for a later command buffer of its own queue");
@@ -312,7 +323,8 @@ using emulator::state_of;
 - (void)waitUntilCompleted {
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer waitUntilCompleted]";
-  check(state.status() >= MTLCommandBufferStatusCommitted, method, "waiting for a command buffer that was not committed");
+  check(state.status() >= MTLCommandBufferStatusCommitted, method,
+        "waiting for a command buffer that was not committed");
   State::get().count(&Counters::waits);
   if (state.core->is_worker()) {
     check(state.status() >= MTLCommandBufferStatusCompleted, method,
@@ -350,7 +362,8 @@ using emulator::state_of;
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer encodeWaitForEvent:value:]";
   check(event != nil, method, "event must not be nil");
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "_status < MTLCommandBufferStatusCommitted");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "_status < MTLCommandBufferStatusCommitted");
   check(!state.has_open_encoder(), method, "encodeWaitForEvent:value: with uncommitted encoder");
   auto* target = &state_of<emulator::EventState>(event);
   [self addEventCommand:event
@@ -367,7 +380,8 @@ using emulator::state_of;
   CommandBufferState& state = state_of<CommandBufferState>(self);
   const char* method = "-[MTLCommandBuffer encodeSignalEvent:value:]";
   check(event != nil, method, "event must not be nil");
-  check(state.status() < MTLCommandBufferStatusCommitted, method, "_status < MTLCommandBufferStatusCommitted");
+  check(state.status() < MTLCommandBufferStatusCommitted, method,
+        "_status < MTLCommandBufferStatusCommitted");
   check(!state.has_open_encoder(), method, "encodeSignalEvent:value: with uncommitted encoder");
   auto* target = &state_of<emulator::EventState>(event);
   [self addEventCommand:event name:"encodeSignalEvent" run:[target, value] { target->signal(value); }];

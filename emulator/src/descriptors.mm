@@ -8,8 +8,13 @@ namespace {
 struct CompileOptionsState final : ObjectState {
   CompileOptionsState() : ObjectState("MTLCompileOptions") {}
   CompileOptionsState(const CompileOptionsState& other)
-      : ObjectState(other), macros(other.macros.get()), math_mode(other.math_mode), functions(other.functions),
-        version(other.version), level(other.level), invariance(other.invariance) {}
+      : ObjectState(other),
+        macros(other.macros.get()),
+        math_mode(other.math_mode),
+        functions(other.functions),
+        version(other.version),
+        level(other.level),
+        invariance(other.invariance) {}
   Ref macros;
   MTLMathMode math_mode = MTLMathModeFast;
   MTLMathFloatingPointFunctions functions = MTLMathFloatingPointFunctionsFast;
@@ -36,7 +41,10 @@ struct CommandBufferDescriptorState final : ObjectState {
 struct PipelineDescriptorState final : ObjectState {
   PipelineDescriptorState() : ObjectState("MTLComputePipelineDescriptor") {}
   PipelineDescriptorState(const PipelineDescriptorState& other)
-      : ObjectState(other), function(other.function.get()), multiple(other.multiple), threads(other.threads) {}
+      : ObjectState(other),
+        function(other.function.get()),
+        multiple(other.multiple),
+        threads(other.threads) {}
   Ref function;
   BOOL multiple = NO;
   NSUInteger threads = 0;
@@ -58,7 +66,8 @@ using emulator::state_of;
 }
 - (id)copyWithZone:(NSZone*)zone {
   (void)zone;
-  return [[MTLCompileOptions alloc] initWithState:new CompileOptionsState(state_of<CompileOptionsState>(self))];
+  return
+      [[MTLCompileOptions alloc] initWithState:new CompileOptionsState(state_of<CompileOptionsState>(self))];
 }
 - (NSDictionary*)preprocessorMacros {
   return state_of<CompileOptionsState>(self).macros.get();
@@ -114,7 +123,8 @@ using emulator::state_of;
 }
 - (id)copyWithZone:(NSZone*)zone {
   (void)zone;
-  return [[MTLHeapDescriptor alloc] initWithState:new HeapDescriptorState(state_of<HeapDescriptorState>(self))];
+  return
+      [[MTLHeapDescriptor alloc] initWithState:new HeapDescriptorState(state_of<HeapDescriptorState>(self))];
 }
 - (NSUInteger)size {
   return state_of<HeapDescriptorState>(self).size;
@@ -141,7 +151,8 @@ using emulator::state_of;
   state_of<HeapDescriptorState>(self).tracking = mode;
 }
 - (MTLResourceOptions)resourceOptions {
-  return static_cast<MTLResourceOptions>((self.storageMode << MTLResourceStorageModeShift) | self.cpuCacheMode |
+  return static_cast<MTLResourceOptions>((self.storageMode << MTLResourceStorageModeShift) |
+                                         self.cpuCacheMode |
                                          (self.hazardTrackingMode << MTLResourceHazardTrackingModeShift));
 }
 - (void)setResourceOptions:(MTLResourceOptions)options {

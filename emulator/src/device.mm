@@ -6,7 +6,9 @@ namespace emulator {
 namespace {
 
 struct DeviceState final : ObjectState {
-  DeviceState() : ObjectState("device") { State::get().died("device"); }  // never freed, so not counted as live
+  DeviceState() : ObjectState("device") {
+    State::get().died("device");
+  }  // never freed, so not counted as live
   std::atomic<std::int64_t> outside_references{0};
 };
 
@@ -97,14 +99,17 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
   return [EmulatorQueue newWithLimit:emulator::kMaxCommandBuffers];
 }
 - (id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)count {
-  check(count > 0, "-[MTLDevice newCommandQueueWithMaxCommandBufferCount:]", "maxCommandBufferCount must be > 0");
+  check(count > 0, "-[MTLDevice newCommandQueueWithMaxCommandBufferCount:]",
+        "maxCommandBufferCount must be > 0");
   return [EmulatorQueue newWithLimit:count];
 }
 
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options {
   return emulator::make_buffer("-[MTLDevice newBufferWithLength:options:]", length, options, nullptr);
 }
-- (id<MTLBuffer>)newBufferWithBytes:(const void*)pointer length:(NSUInteger)length options:(MTLResourceOptions)options {
+- (id<MTLBuffer>)newBufferWithBytes:(const void*)pointer
+                             length:(NSUInteger)length
+                            options:(MTLResourceOptions)options {
   const char* method = "-[MTLDevice newBufferWithBytes:length:options:]";
   check(pointer != nullptr, method, "Buffer Validation: pointer must not be NULL.");
   check(((options >> MTLResourceStorageModeShift) & 0xf) != MTLStorageModePrivate, method,
@@ -116,11 +121,14 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
                                   options:(MTLResourceOptions)options
                               deallocator:(void (^)(void*, NSUInteger))deallocator {
   const char* method = "-[MTLDevice newBufferWithBytesNoCopy:length:options:deallocator:]";
-  check(pointer != nullptr && length > 0, method, "Buffer Validation: pointer must not be NULL and length not 0.");
+  check(pointer != nullptr && length > 0, method,
+        "Buffer Validation: pointer must not be NULL and length not 0.");
   if (reinterpret_cast<uintptr_t>(pointer) % emulator::kPageBytes != 0)
-    refuse(method, text("newBufferWithBytesNoCopy:pointer %p is not %zu byte aligned.", pointer, emulator::kPageBytes));
+    refuse(method, text("newBufferWithBytesNoCopy:pointer %p is not %zu byte aligned.", pointer,
+                        emulator::kPageBytes));
   if (length % emulator::kPageBytes != 0)
-    refuse(method, text("newBufferWithBytesNoCopy:length 0x%lx is not %zu byte aligned.", length, emulator::kPageBytes));
+    refuse(method, text("newBufferWithBytesNoCopy:length 0x%lx is not %zu byte aligned.", length,
+                        emulator::kPageBytes));
   check(((options >> MTLResourceStorageModeShift) & 0xf) <= MTLStorageModeManaged, method,
         "Buffer Validation: storage mode must be shared or managed");
   if (length > self.maxBufferLength)
@@ -142,8 +150,8 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
   const char* method = "-[MTLDevice newHeapWithDescriptor:]";
   check(descriptor != nil, method, "descriptor must not be nil");
   check(descriptor.size > 0, method, "Heap Descriptor Validation: size must be > 0");
-  check(descriptor.storageMode == MTLStorageModeShared || descriptor.storageMode == MTLStorageModePrivate, method,
-        "Heap Descriptor Validation: storageMode must be shared or private");
+  check(descriptor.storageMode == MTLStorageModeShared || descriptor.storageMode == MTLStorageModePrivate,
+        method, "Heap Descriptor Validation: storageMode must be shared or private");
   check(descriptor.type == MTLHeapTypeAutomatic || descriptor.type == MTLHeapTypePlacement, method,
         "Heap Descriptor Validation: sparse heaps hold no buffers");
   if (!State::get().allocate(descriptor.size)) return nil;
@@ -152,7 +160,8 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
     State::get().free(descriptor.size);
     return nil;
   }
-  return [[EmulatorHeap alloc] initWithState:new emulator::HeapState(descriptor, static_cast<std::byte*>(memory))];
+  return [[EmulatorHeap alloc]
+      initWithState:new emulator::HeapState(descriptor, static_cast<std::byte*>(memory))];
 }
 
 - (id<MTLFence>)newFence {
@@ -170,9 +179,10 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
 }
 - (id<MTLLibrary>)newLibraryWithData:(dispatch_data_t)data error:(NSError**)error {
   check(data != nil, "-[MTLDevice newLibraryWithData:error:]", "data must not be nil.");
-  emulator::set_error(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
-                      text("the stand-in for Metal cannot load a compiled library (%zu bytes): pass the source text",
-                           dispatch_data_get_size(data)));
+  emulator::set_error(
+      error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
+      text("the stand-in for Metal cannot load a compiled library (%zu bytes): pass the source text",
+           dispatch_data_get_size(data)));
   return nil;
 }
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL*)url error:(NSError**)error {
@@ -181,22 +191,29 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
                       "the stand-in for Metal cannot load a compiled library: pass the source text");
   return nil;
 }
-- (id<MTLLibrary>)newLibraryWithSource:(NSString*)source options:(MTLCompileOptions*)options error:(NSError**)error {
+- (id<MTLLibrary>)newLibraryWithSource:(NSString*)source
+                               options:(MTLCompileOptions*)options
+                                 error:(NSError**)error {
   return emulator::make_library(source, options, error);
 }
-- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)function error:(NSError**)error {
-  check(function != nil, "-[MTLDevice newComputePipelineStateWithFunction:error:]", "computeFunction must not be nil.");
+- (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)function
+                                                             error:(NSError**)error {
+  check(function != nil, "-[MTLDevice newComputePipelineStateWithFunction:error:]",
+        "computeFunction must not be nil.");
   return emulator::make_pipeline(function, 0, nil, error);
 }
 - (id<MTLComputePipelineState>)newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor*)descriptor
                                                              options:(MTLPipelineOption)options
-                                                          reflection:(MTLComputePipelineReflection**)reflection
+                                                          reflection:
+                                                              (MTLComputePipelineReflection**)reflection
                                                                error:(NSError**)error {
   const char* method = "-[MTLDevice newComputePipelineStateWithDescriptor:options:reflection:error:]";
   check(descriptor != nil && descriptor.computeFunction != nil, method, "computeFunction must not be nil.");
-  check(options == MTLPipelineOptionNone && reflection == nullptr, method, "the stand-in gives no reflection");
+  check(options == MTLPipelineOptionNone && reflection == nullptr, method,
+        "the stand-in gives no reflection");
   const NSUInteger threads = descriptor.maxTotalThreadsPerThreadgroup;
-  check(threads <= emulator::kMaxThreadsPerThreadgroup, method, "maxTotalThreadsPerThreadgroup must be <= 1024");
+  check(threads <= emulator::kMaxThreadsPerThreadgroup, method,
+        "maxTotalThreadsPerThreadgroup must be <= 1024");
   return emulator::make_pipeline(descriptor.computeFunction, threads, descriptor.label, error);
 }
 

@@ -44,6 +44,8 @@ dispatch_data_t dispatch_data_create(const void* buffer, size_t size, dispatch_q
   return [[EmulatorDispatchData alloc] initWithState:state];
 }
 
-size_t dispatch_data_get_size(dispatch_data_t data) { return emulator::state_of<emulator::DataState>(data).size; }
+size_t dispatch_data_get_size(dispatch_data_t data) {
+  return emulator::state_of<emulator::DataState>(data).size;
+}
 void dispatch_release(id object) { [object release]; }
 void dispatch_retain(id object) { [object retain]; }

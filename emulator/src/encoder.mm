@@ -11,10 +11,14 @@ struct EncoderState : ObjectState {
   EncoderState(const char* name, id buffer, const char* method, bool concurrent)
       : ObjectState(name), command_buffer(buffer), record(target().open(method, this, concurrent)) {}
   ~EncoderState() override {
-    if (!ended) State::get().fault("encoder-not-ended", std::string(class_name) + ": Command encoder released without endEncoding");
+    if (!ended)
+      State::get().fault("encoder-not-ended",
+                         std::string(class_name) + ": Command encoder released without endEncoding");
   }
   CommandBufferState& target() const { return state_of<CommandBufferState>(command_buffer.get()); }
-  void check_open(const char* method) const { check(!ended, method, "encoder has already ended: endEncoding was called"); }
+  void check_open(const char* method) const {
+    check(!ended, method, "encoder has already ended: endEncoding was called");
+  }
 
   const Ref command_buffer;
   const std::shared_ptr<EncoderRecord> record;
@@ -55,7 +59,8 @@ struct Dispatch {
   void run() const { launch(pipeline->kernel, bindings, threadgroup_lengths, pipeline->constants, grid); }
 };
 
-/// True if the parameter exists in this specialisation: it has no condition, or its function constant is true.
+/// True if the parameter exists in this specialisation: it has no condition, or its function constant is
+/// true.
 bool is_enabled(const Argument& argument, const PipelineState& pipeline) {
   if (argument.condition.empty()) return true;
   for (const FunctionConstant& constant : pipeline.kernel.function_constants) {
@@ -67,7 +72,8 @@ bool is_enabled(const Argument& argument, const PipelineState& pipeline) {
 }
 
 std::string size_text(const char* name, MTLSize size) {
-  return text("(%s.width(%lu) * %s.height(%lu) * %s.depth(%lu))", name, size.width, name, size.height, name, size.depth);
+  return text("(%s.width(%lu) * %s.height(%lu) * %s.depth(%lu))", name, size.width, name, size.height, name,
+              size.depth);
 }
 
 /// The number of elements, or nothing if it does not fit 32 bits a side.
@@ -79,22 +85,26 @@ bool fits(MTLSize size) {
 void check_threads(const char* method, MTLSize threads, const PipelineState& pipeline) {
   check(threads.width > 0 && threads.height > 0 && threads.depth > 0, method,
         "threadsPerThreadgroup must be > 0 in every dimension.");
-  const bool small = threads.width <= kMaxThreadsPerThreadgroup && threads.height <= kMaxThreadsPerThreadgroup &&
+  const bool small = threads.width <= kMaxThreadsPerThreadgroup &&
+                     threads.height <= kMaxThreadsPerThreadgroup &&
                      threads.depth <= kMaxThreadsPerThreadgroup;
   const NSUInteger total = threads.width * threads.height * threads.depth;
   if (!small || total > kMaxThreadsPerThreadgroup)
     refuse(method, size_text("threadsPerThreadgroup", threads) +
-                       text("(%lu) must be <= %zu. (device threadgroup size limit)", total, kMaxThreadsPerThreadgroup));
+                       text("(%lu) must be <= %zu. (device threadgroup size limit)", total,
+                            kMaxThreadsPerThreadgroup));
   if (total > pipeline.max_threads)
-    refuse(method, size_text("threadsPerThreadgroup", threads) +
-                       text("(%lu) must be <= %lu. (kernel threadgroup size limit)", total, pipeline.max_threads));
+    refuse(method,
+           size_text("threadsPerThreadgroup", threads) +
+               text("(%lu) must be <= %lu. (kernel threadgroup size limit)", total, pipeline.max_threads));
 }
 
-Binding checked_binding(const char* method, const Kernel& kernel, const Argument& argument, const Slot& slot) {
+Binding checked_binding(const char* method, const Kernel& kernel, const Argument& argument,
+                        const Slot& slot) {
   const std::string function(kernel.name), name(argument.name);
   if (!slot.bound())
-    refuse(method, text("Compute Function(%s): missing buffer binding at index %u for %s[0].", function.c_str(),
-                        argument.index, name.c_str()));
+    refuse(method, text("Compute Function(%s): missing buffer binding at index %u for %s[0].",
+                        function.c_str(), argument.index, name.c_str()));
   Binding binding;
   binding.bound = true;
   if (slot.bytes) {
@@ -107,13 +117,20 @@ Binding checked_binding(const char* method, const Kernel& kernel, const Argument
     binding.bytes = buffer.length - slot.offset;
     binding.label = buffer.label();
     if (argument.alignment > 0 && slot.offset % argument.alignment != 0)
-      refuse(method, text("Compute Function(%s): the offset %lu into the buffer bound at index %u must be a multiple of "
-                          "%zu for %s[0].", function.c_str(), slot.offset, argument.index, argument.alignment, name.c_str()));
+      refuse(
+          method,
+          text("Compute Function(%s): the offset %lu into the buffer bound at index %u must be a multiple of "
+               "%zu for %s[0].",
+               function.c_str(), slot.offset, argument.index, argument.alignment, name.c_str()));
   }
   if (argument.is_reference && binding.bytes < argument.element_bytes)
-    refuse(method, text("Compute Function(%s): argument %s[0] from buffer(%u) with offset(%lu) and length(%zu) has space "
-                        "for %zu bytes, but argument has a length(%zu).", function.c_str(), name.c_str(), argument.index,
-                        slot.offset, binding.bytes + slot.offset, binding.bytes, argument.element_bytes));
+    refuse(
+        method,
+        text(
+            "Compute Function(%s): argument %s[0] from buffer(%u) with offset(%lu) and length(%zu) has space "
+            "for %zu bytes, but argument has a length(%zu).",
+            function.c_str(), name.c_str(), argument.index, slot.offset, binding.bytes + slot.offset,
+            binding.bytes, argument.element_bytes));
   return binding;
 }
 
@@ -137,7 +154,8 @@ void encode_dispatch(const char* method, ComputeState& encoder, const Grid& grid
       if (length == 0)
         refuse(method, text("Compute Function(%s): missing threadgroup memory length at index %u for %s[0].",
                             command.name.c_str(), argument.index, std::string(argument.name).c_str()));
-      dispatch->threadgroup_lengths.resize(std::max<std::size_t>(dispatch->threadgroup_lengths.size(), argument.index + 1));
+      dispatch->threadgroup_lengths.resize(
+          std::max<std::size_t>(dispatch->threadgroup_lengths.size(), argument.index + 1));
       dispatch->threadgroup_lengths[argument.index] = length;
       threadgroup_bytes += length;
       continue;
@@ -152,8 +170,10 @@ void encode_dispatch(const char* method, ComputeState& encoder, const Grid& grid
     }
   }
   if (threadgroup_bytes > kMaxThreadgroupMemory)
-    refuse(method, text("Compute Function(%s): Threadgroup memory size (%zu) exceeds the maximum threadgroup memory "
-                        "allowed (%zu)", command.name.c_str(), threadgroup_bytes, kMaxThreadgroupMemory));
+    refuse(method,
+           text("Compute Function(%s): Threadgroup memory size (%zu) exceeds the maximum threadgroup memory "
+                "allowed (%zu)",
+                command.name.c_str(), threadgroup_bytes, kMaxThreadgroupMemory));
   command.run = [dispatch] { dispatch->run(); };
   encoder.record->add(std::move(command));
   State::get().count(&Counters::dispatches);
@@ -166,8 +186,8 @@ Size3 size3(MTLSize size) {
 
 void check_grid(const char* method, const char* what, MTLSize size) {
   if (size.width == 0 || size.height == 0 || size.depth == 0 || !fits(size))
-    refuse(method, text("%s must be > 0 and fit 32 bits in every dimension; got (%lu, %lu, %lu).", what, size.width,
-                        size.height, size.depth));
+    refuse(method, text("%s must be > 0 and fit 32 bits in every dimension; got (%lu, %lu, %lu).", what,
+                        size.width, size.height, size.depth));
 }
 
 void end(EncoderState& encoder, id self) {
@@ -200,7 +220,8 @@ ComputeState& open_compute(id self, const char* method) {
 }
 
 void check_index(const char* method, NSUInteger index) {
-  if (index >= emulator::kMaxBuffers) refuse(method, text("index(%lu) must be < %zu.", index, emulator::kMaxBuffers));
+  if (index >= emulator::kMaxBuffers)
+    refuse(method, text("index(%lu) must be < %zu.", index, emulator::kMaxBuffers));
 }
 
 void insert_signpost(id self, NSString* string) {
@@ -227,7 +248,8 @@ void pop_group(id self) {
 @dynamic label;
 
 + (instancetype)encoderFor:(EmulatorCommandBuffer*)commandBuffer type:(MTLDispatchType)type {
-  state_of<emulator::CommandBufferState>(commandBuffer).check_encodable("-[MTLCommandBuffer computeCommandEncoder]");
+  state_of<emulator::CommandBufferState>(commandBuffer)
+      .check_encodable("-[MTLCommandBuffer computeCommandEncoder]");
   return [[[self alloc] initWithState:new ComputeState(commandBuffer, type)] autorelease];
 }
 - (id<MTLDevice>)device {
@@ -253,7 +275,8 @@ void pop_group(id self) {
   const char* method = "-[MTLComputeCommandEncoder setComputePipelineState:]";
   ComputeState& state = open_compute(self, method);
   check(pipeline != nil, method, "computePipelineState must not be nil.");
-  check([pipeline isKindOfClass:[EmulatorPipeline class]], method, "computePipelineState is of another device.");
+  check([pipeline isKindOfClass:[EmulatorPipeline class]], method,
+        "computePipelineState is of another device.");
   state.pipeline = emulator::Ref(pipeline);
 }
 - (void)setBytes:(const void*)bytes length:(NSUInteger)length atIndex:(NSUInteger)index {
@@ -262,7 +285,8 @@ void pop_group(id self) {
   check_index(method, index);
   check(bytes != nullptr, method, "bytes must not be NULL.");
   check(length > 0, method, "length(0) must be > 0.");
-  if (length > emulator::kMaxSetBytes) refuse(method, text("length(%lu) must be <= %lu.", length, emulator::kMaxSetBytes));
+  if (length > emulator::kMaxSetBytes)
+    refuse(method, text("length(%lu) must be <= %lu.", length, emulator::kMaxSetBytes));
   Slot slot;
   slot.bytes = std::make_shared<std::vector<std::byte>>(length);
   std::memcpy(slot.bytes->data(), bytes, length);
@@ -294,9 +318,12 @@ void pop_group(id self) {
   if (offset >= length) refuse(method, text("offset(%lu) must be < [buffer length](%lu).", offset, length));
   slot.offset = offset;
 }
-- (void)setBuffers:(const id<MTLBuffer>[])buffers offsets:(const NSUInteger[])offsets withRange:(NSRange)range {
+- (void)setBuffers:(const id<MTLBuffer>[])buffers
+           offsets:(const NSUInteger[])offsets
+         withRange:(NSRange)range {
   check(range.location < emulator::kMaxBuffers && range.length <= emulator::kMaxBuffers - range.location,
-        "-[MTLComputeCommandEncoder setBuffers:offsets:withRange:]", "the range must end at or before index 31.");
+        "-[MTLComputeCommandEncoder setBuffers:offsets:withRange:]",
+        "the range must end at or before index 31.");
   for (NSUInteger i = 0; i < range.length; ++i)
     [self setBuffer:buffers[i] offset:offsets[i] atIndex:range.location + i];
 }
@@ -313,8 +340,9 @@ void pop_group(id self) {
   const char* method = "-[MTLComputeCommandEncoder dispatchThreadgroups:threadsPerThreadgroup:]";
   ComputeState& state = open_compute(self, method);
   emulator::check_grid(method, "threadgroupsPerGrid", groups);
-  emulator::encode_dispatch(method, state,
-                            emulator::Grid::of_threadgroups(emulator::size3(groups), emulator::size3(threads)), threads);
+  emulator::encode_dispatch(
+      method, state, emulator::Grid::of_threadgroups(emulator::size3(groups), emulator::size3(threads)),
+      threads);
 }
 - (void)dispatchThreads:(MTLSize)grid threadsPerThreadgroup:(MTLSize)threads {
   const char* method = "-[MTLComputeCommandEncoder dispatchThreads:threadsPerThreadgroup:]";
@@ -322,8 +350,8 @@ void pop_group(id self) {
   emulator::check_grid(method, "threadsPerGrid", grid);
   check(threads.width > 0 && threads.height > 0 && threads.depth > 0, method,
         "threadsPerThreadgroup must be > 0 in every dimension.");
-  emulator::encode_dispatch(method, state,
-                            emulator::Grid::of_threads(emulator::size3(grid), emulator::size3(threads)), threads);
+  emulator::encode_dispatch(
+      method, state, emulator::Grid::of_threads(emulator::size3(grid), emulator::size3(threads)), threads);
 }
 - (void)updateFence:(id<MTLFence>)fence {
   const char* method = "-[MTLComputeCommandEncoder updateFence:]";
@@ -367,7 +395,8 @@ void pop_group(id self) {
   const char* method = "-[MTLCommandBuffer blitCommandEncoder]";
   state_of<emulator::CommandBufferState>(commandBuffer).check_encodable(method);
   emulator::State::get().count(&emulator::Counters::blit_encoders);
-  return [[[self alloc] initWithState:new EncoderState("MTLBlitCommandEncoder", commandBuffer, method, false)] autorelease];
+  return [[[self alloc] initWithState:new EncoderState("MTLBlitCommandEncoder", commandBuffer, method, false)]
+      autorelease];
 }
 - (id<MTLDevice>)device {
   return emulator::device();
@@ -389,7 +418,8 @@ void pop_group(id self) {
   const char* method = "-[MTLBlitCommandEncoder synchronizeResource:]";
   encoder_of(self).check_open(method);
   check(resource != nil, method, "resource must not be nil.");
-  check([resource storageMode] == MTLStorageModeManaged, method, "storageMode must be MTLStorageModeManaged.");
+  check([resource storageMode] == MTLStorageModeManaged, method,
+        "storageMode must be MTLStorageModeManaged.");
 }
 - (void)fillBuffer:(id<MTLBuffer>)buffer range:(NSRange)range value:(uint8_t)value {
   const char* method = "-[MTLBlitCommandEncoder fillBuffer:range:value:]";
@@ -397,13 +427,15 @@ void pop_group(id self) {
   state.check_open(method);
   check(buffer != nil, method, "buffer must not be nil.");
   check(range.length > 0, method, "range.length must be > 0.");
-  check(range.location % 4 == 0 && range.length % 4 == 0, method, "range.location and range.length must be multiples of 4.");
+  check(range.location % 4 == 0 && range.length % 4 == 0, method,
+        "range.location and range.length must be multiples of 4.");
   const NSUInteger length = [buffer length];
   if (range.location > length || range.length > length - range.location)
     refuse(method, text("(range.location + range.length)(%lu) must be <= [buffer length](%lu).",
                         range.location + range.length, length));
   std::byte* bytes = emulator::buffer_state(buffer).data + range.location;
-  emulator::Command command{"fillBuffer", [bytes, range, value] { std::memset(bytes, value, range.length); }, {}};
+  emulator::Command command{
+      "fillBuffer", [bytes, range, value] { std::memset(bytes, value, range.length); }, {}};
   command.keep.emplace_back(buffer, state.target().retained);
   state.record->add(std::move(command));
 }
@@ -412,7 +444,8 @@ void pop_group(id self) {
               toBuffer:(id<MTLBuffer>)destination
      destinationOffset:(NSUInteger)destinationOffset
                   size:(NSUInteger)size {
-  const char* method = "-[MTLBlitCommandEncoder copyFromBuffer:sourceOffset:toBuffer:destinationOffset:size:]";
+  const char* method =
+      "-[MTLBlitCommandEncoder copyFromBuffer:sourceOffset:toBuffer:destinationOffset:size:]";
   EncoderState& state = encoder_of(self);
   state.check_open(method);
   check(source != nil && destination != nil, method, "sourceBuffer and destinationBuffer must not be nil.");
@@ -421,7 +454,8 @@ void pop_group(id self) {
         "sourceOffset, destinationOffset and size must be multiples of 4 in macOS.");
   const NSUInteger from = [source length], to = [destination length];
   if (sourceOffset > from || size > from - sourceOffset)
-    refuse(method, text("(sourceOffset(%lu) + size(%lu)) must be <= [sourceBuffer length](%lu).", sourceOffset, size, from));
+    refuse(method, text("(sourceOffset(%lu) + size(%lu)) must be <= [sourceBuffer length](%lu).",
+                        sourceOffset, size, from));
   if (destinationOffset > to || size > to - destinationOffset)
     refuse(method, text("(destinationOffset(%lu) + size(%lu)) must be <= [destinationBuffer length](%lu).",
                         destinationOffset, size, to));

@@ -36,7 +36,8 @@ using emulator::state_of;
 }
 - (void)setSignaledValue:(uint64_t)value {
   EventState& event = state_of<EventState>(self);
-  emulator::check(event.shared, "-[MTLEvent setSignaledValue:]", "only a shared event has a value for the host");
+  emulator::check(event.shared, "-[MTLEvent setSignaledValue:]",
+                  "only a shared event has a value for the host");
   event.signal(value);
 }
 - (BOOL)waitUntilSignaledValue:(uint64_t)value timeoutMS:(uint64_t)milliseconds {

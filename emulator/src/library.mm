@@ -7,43 +7,70 @@ namespace {
 
 std::optional<ScalarType> scalar_type(MTLDataType type) {
   switch (type) {
-    case MTLDataTypeBool: return ScalarType::kBool;
-    case MTLDataTypeChar: return ScalarType::kChar;
-    case MTLDataTypeUChar: return ScalarType::kUchar;
-    case MTLDataTypeShort: return ScalarType::kShort;
-    case MTLDataTypeUShort: return ScalarType::kUshort;
-    case MTLDataTypeInt: return ScalarType::kInt;
-    case MTLDataTypeUInt: return ScalarType::kUint;
-    case MTLDataTypeLong: return ScalarType::kLong;
-    case MTLDataTypeULong: return ScalarType::kUlong;
-    case MTLDataTypeHalf: return ScalarType::kHalf;
-    case MTLDataTypeBFloat: return ScalarType::kBfloat;
-    case MTLDataTypeFloat: return ScalarType::kFloat;
-    default: return std::nullopt;
+    case MTLDataTypeBool:
+      return ScalarType::kBool;
+    case MTLDataTypeChar:
+      return ScalarType::kChar;
+    case MTLDataTypeUChar:
+      return ScalarType::kUchar;
+    case MTLDataTypeShort:
+      return ScalarType::kShort;
+    case MTLDataTypeUShort:
+      return ScalarType::kUshort;
+    case MTLDataTypeInt:
+      return ScalarType::kInt;
+    case MTLDataTypeUInt:
+      return ScalarType::kUint;
+    case MTLDataTypeLong:
+      return ScalarType::kLong;
+    case MTLDataTypeULong:
+      return ScalarType::kUlong;
+    case MTLDataTypeHalf:
+      return ScalarType::kHalf;
+    case MTLDataTypeBFloat:
+      return ScalarType::kBfloat;
+    case MTLDataTypeFloat:
+      return ScalarType::kFloat;
+    default:
+      return std::nullopt;
   }
 }
 
 MTLDataType data_type(ScalarType type) {
   switch (type) {
-    case ScalarType::kBool: return MTLDataTypeBool;
-    case ScalarType::kChar: return MTLDataTypeChar;
-    case ScalarType::kUchar: return MTLDataTypeUChar;
-    case ScalarType::kShort: return MTLDataTypeShort;
-    case ScalarType::kUshort: return MTLDataTypeUShort;
-    case ScalarType::kInt: return MTLDataTypeInt;
-    case ScalarType::kUint: return MTLDataTypeUInt;
-    case ScalarType::kLong: return MTLDataTypeLong;
-    case ScalarType::kUlong: return MTLDataTypeULong;
-    case ScalarType::kHalf: return MTLDataTypeHalf;
-    case ScalarType::kBfloat: return MTLDataTypeBFloat;
-    case ScalarType::kFloat: return MTLDataTypeFloat;
+    case ScalarType::kBool:
+      return MTLDataTypeBool;
+    case ScalarType::kChar:
+      return MTLDataTypeChar;
+    case ScalarType::kUchar:
+      return MTLDataTypeUChar;
+    case ScalarType::kShort:
+      return MTLDataTypeShort;
+    case ScalarType::kUshort:
+      return MTLDataTypeUShort;
+    case ScalarType::kInt:
+      return MTLDataTypeInt;
+    case ScalarType::kUint:
+      return MTLDataTypeUInt;
+    case ScalarType::kLong:
+      return MTLDataTypeLong;
+    case ScalarType::kUlong:
+      return MTLDataTypeULong;
+    case ScalarType::kHalf:
+      return MTLDataTypeHalf;
+    case ScalarType::kBfloat:
+      return MTLDataTypeBFloat;
+    case ScalarType::kFloat:
+      return MTLDataTypeFloat;
   }
   return MTLDataTypeNone;
 }
 
 ScalarType checked_type(const char* method, MTLDataType type) {
   const auto scalar = scalar_type(type);
-  if (!scalar) refuse(method, text("type %lu is not one that the stand-in takes for a function constant", static_cast<unsigned long>(type)));
+  if (!scalar)
+    refuse(method, text("type %lu is not one that the stand-in takes for a function constant",
+                        static_cast<unsigned long>(type)));
   return *scalar;
 }
 
@@ -112,7 +139,8 @@ NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
                                                          emulator::checked_type(method, type), value);
 }
 - (void)setConstantValues:(const void*)values type:(MTLDataType)type withRange:(NSRange)range {
-  const auto scalar = emulator::checked_type("-[MTLFunctionConstantValues setConstantValues:type:withRange:]", type);
+  const auto scalar =
+      emulator::checked_type("-[MTLFunctionConstantValues setConstantValues:type:withRange:]", type);
   const auto* bytes = static_cast<const char*>(values);
   for (NSUInteger i = 0; i < range.length; ++i)
     [self setConstantValue:bytes + i * emulator::size_of(scalar) type:type atIndex:range.location + i];
@@ -120,8 +148,8 @@ NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
 - (void)setConstantValue:(const void*)value type:(MTLDataType)type withName:(NSString*)name {
   const char* method = "-[MTLFunctionConstantValues setConstantValue:type:withName:]";
   check(value != nullptr && name != nil, method, "value must not be NULL and name not nil");
-  state_of<FunctionConstantValuesState>(self).values.set(emulator::to_string(name), emulator::checked_type(method, type),
-                                                         value);
+  state_of<FunctionConstantValuesState>(self).values.set(emulator::to_string(name),
+                                                         emulator::checked_type(method, type), value);
 }
 - (void)reset {
   state_of<FunctionConstantValuesState>(self).values.reset();
@@ -185,7 +213,8 @@ NSErrorDomain const MTLLibraryErrorDomain = @"MTLLibraryErrorDomain";
 }
 - (id<MTLFunction>)newFunctionWithName:(NSString*)name {
   check(name != nil, "-[MTLLibrary newFunctionWithName:]", "functionName must not be nil.");
-  const emulator::Kernel* kernel = emulator::find_in(state_of<LibraryState>(self).source, emulator::to_string(name));
+  const emulator::Kernel* kernel =
+      emulator::find_in(state_of<LibraryState>(self).source, emulator::to_string(name));
   return kernel ? [[EmulatorFunction alloc] initWithState:new FunctionState(*kernel, {})] : nil;
 }
 - (id<MTLFunction>)newFunctionWithName:(NSString*)name
@@ -225,7 +254,8 @@ id<MTLLibrary> make_library(NSString* source, MTLCompileOptions* options, NSErro
   const ShaderSource* found = find_source(code);
   if (!found) {
     set_error(error, MTLLibraryErrorDomain, MTLLibraryErrorCompileFailure,
-              text("the stand-in for Metal has no translation of this source (%zu bytes, hash %016lx): it runs only the "
+              text("the stand-in for Metal has no translation of this source (%zu bytes, hash %016lx): it "
+                   "runs only the "
                    ".metal files translated at build time, and the text must be theirs",
                    code.size(), static_cast<unsigned long>(source_hash(code))));
     return nil;
@@ -234,7 +264,8 @@ id<MTLLibrary> make_library(NSString* source, MTLCompileOptions* options, NSErro
   return [[EmulatorLibrary alloc] initWithState:new LibraryState(*found)];
 }
 
-id<MTLComputePipelineState> make_pipeline(id<MTLFunction> function, NSUInteger threads, NSString* label, NSError** error) {
+id<MTLComputePipelineState> make_pipeline(id<MTLFunction> function, NSUInteger threads, NSString* label,
+                                          NSError** error) {
   const FunctionState& state = state_of<FunctionState>(function);
   NSString* domain = @"CompilerError";
   if (State::get().next_pipeline_fails()) {
@@ -252,7 +283,8 @@ id<MTLComputePipelineState> make_pipeline(id<MTLFunction> function, NSUInteger t
                    state.kernel.static_threadgroup_bytes(), kMaxThreadgroupMemory));
     return nil;
   }
-  NSUInteger limit = std::min<NSUInteger>(state.kernel.max_threads, State::get().limits().max_threads_per_pipeline);
+  NSUInteger limit =
+      std::min<NSUInteger>(state.kernel.max_threads, State::get().limits().max_threads_per_pipeline);
   if (threads > 0) limit = std::min(limit, threads);
   State::get().count(&Counters::pipelines);
   EmulatorPipeline* pipeline = [[EmulatorPipeline alloc] initWithState:new PipelineState(state, limit)];

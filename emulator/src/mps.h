@@ -25,9 +25,11 @@ struct VectorDescriptorState final : ObjectState {
 struct MatrixState final : ObjectState {
   MatrixState(const char* name, id<MTLBuffer> data, NSUInteger at, const MatrixDescriptorState& layout);
   MatrixView view(NSUInteger batch, MTLOrigin origin) const;
-  /// The first and one past the last byte that an area of rows by columns touches, from the start of the buffer.
-  bool overlaps(const MatrixState& other, NSUInteger rows, NSUInteger columns, MTLOrigin origin, NSUInteger other_rows,
-                NSUInteger other_columns, MTLOrigin other_origin, NSUInteger batch_start, NSUInteger batches) const;
+  /// The first and one past the last byte that an area of rows by columns touches, from the start of the
+  /// buffer.
+  bool overlaps(const MatrixState& other, NSUInteger rows, NSUInteger columns, MTLOrigin origin,
+                NSUInteger other_rows, NSUInteger other_columns, MTLOrigin other_origin,
+                NSUInteger batch_start, NSUInteger batches) const;
 
   const Ref buffer;
   const NSUInteger offset, rows, columns, matrices, row_bytes, matrix_bytes;
@@ -54,8 +56,13 @@ struct KernelState : ObjectState {
 struct AreaState : KernelState {
   using KernelState::KernelState;
   AreaState(const AreaState& other)
-      : KernelState(other), primary(other.primary), secondary(other.secondary), result(other.result),
-        batch_start(other.batch_start), batch_size(other.batch_size), source_rows(other.source_rows),
+      : KernelState(other),
+        primary(other.primary),
+        secondary(other.secondary),
+        result(other.result),
+        batch_start(other.batch_start),
+        batch_size(other.batch_size),
+        source_rows(other.source_rows),
         source_columns(other.source_columns) {}
   KernelState* clone() const override { return new AreaState(*this); }
 
@@ -91,11 +98,12 @@ class Encoding {
 };
 
 /// The number of matrices of a batch to process.
-NSUInteger batches_of(const char* method, const AreaState& kernel, const std::vector<const MatrixState*>& matrices);
+NSUInteger batches_of(const char* method, const AreaState& kernel,
+                      const std::vector<const MatrixState*>& matrices);
 
 /// Refuses unless an area of rows by columns from `origin` fits the matrix. `what` names it in the text.
-void check_area(const char* method, const char* what, const MatrixState& matrix, MTLOrigin origin, NSUInteger rows,
-                NSUInteger columns);
+void check_area(const char* method, const char* what, const MatrixState& matrix, MTLOrigin origin,
+                NSUInteger rows, NSUInteger columns);
 
 /// The state of a matrix or vector argument; refuses nil.
 const MatrixState& matrix_of(const char* method, const char* what, id matrix);

@@ -9,34 +9,38 @@ Encoding::Encoding(const char* method, KernelState& kernel) : kernel_(kernel) {
     refuse(method, "two threads encode with one kernel object; its properties are not safe for that");
 }
 
-NSUInteger batches_of(const char* method, const AreaState& kernel, const std::vector<const MatrixState*>& matrices) {
+NSUInteger batches_of(const char* method, const AreaState& kernel,
+                      const std::vector<const MatrixState*>& matrices) {
   NSUInteger least = NSUIntegerMax;
   for (const MatrixState* matrix : matrices) least = std::min(least, matrix->matrices);
   if (kernel.batch_size == NSUIntegerMax) {
     for (const MatrixState* matrix : matrices)
       if (matrix->matrices != least)
-        refuse(method, text("the arguments hold %lu and %lu matrices: they must be as many, or batchSize must be set.",
-                            least, matrix->matrices));
+        refuse(
+            method,
+            text("the arguments hold %lu and %lu matrices: they must be as many, or batchSize must be set.",
+                 least, matrix->matrices));
     if (kernel.batch_start >= least)
-      refuse(method, text("batchStart (%lu) must be < the number of matrices (%lu).", kernel.batch_start, least));
+      refuse(method,
+             text("batchStart (%lu) must be < the number of matrices (%lu).", kernel.batch_start, least));
     return least - kernel.batch_start;
   }
   check(kernel.batch_size > 0, method, "batchSize must be > 0.");
   if (kernel.batch_start > least || kernel.batch_size > least - kernel.batch_start)
-    refuse(method, text("batchStart (%lu) + batchSize (%lu) must be <= the number of matrices (%lu).", kernel.batch_start,
-                        kernel.batch_size, least));
+    refuse(method, text("batchStart (%lu) + batchSize (%lu) must be <= the number of matrices (%lu).",
+                        kernel.batch_start, kernel.batch_size, least));
   return kernel.batch_size;
 }
 
-void check_area(const char* method, const char* what, const MatrixState& matrix, MTLOrigin origin, NSUInteger rows,
-                NSUInteger columns) {
+void check_area(const char* method, const char* what, const MatrixState& matrix, MTLOrigin origin,
+                NSUInteger rows, NSUInteger columns) {
   if (origin.z != 0) refuse(method, text("the origin of the %s has z (%lu); it must be 0.", what, origin.z));
   if (origin.x > matrix.rows || rows > matrix.rows - origin.x)
-    refuse(method, text("Number of requested rows in %s exceeds %s size. (%lu from row %lu of %lu)", what, what, rows,
-                        origin.x, matrix.rows));
+    refuse(method, text("Number of requested rows in %s exceeds %s size. (%lu from row %lu of %lu)", what,
+                        what, rows, origin.x, matrix.rows));
   if (origin.y > matrix.columns || columns > matrix.columns - origin.y)
-    refuse(method, text("Number of requested columns in %s exceeds %s size. (%lu from column %lu of %lu)", what, what,
-                        columns, origin.y, matrix.columns));
+    refuse(method, text("Number of requested columns in %s exceeds %s size. (%lu from column %lu of %lu)",
+                        what, what, columns, origin.y, matrix.columns));
 }
 
 void check_device(const char* method, id<MTLDevice> device) {
@@ -54,7 +58,9 @@ BOOL MPSSupportsMTLDevice(id<MTLDevice> device) {
   return device != nil && [static_cast<id>(device) isKindOfClass:[EmulatorDevice class]];
 }
 
-size_t MPSSizeofMPSDataType(MPSDataType type) { return emulator::element_bytes("MPSSizeofMPSDataType", type); }
+size_t MPSSizeofMPSDataType(MPSDataType type) {
+  return emulator::element_bytes("MPSSizeofMPSDataType", type);
+}
 
 @implementation MPSKernel
 @dynamic label;
@@ -65,9 +71,9 @@ size_t MPSSizeofMPSDataType(MPSDataType type) { return emulator::element_bytes("
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device {
   return [super initWithState:emulator::guarded(self, [&]() -> emulator::ObjectState* {
-    emulator::check_device("[MPSKernel initWithDevice:]", device);
-    return new KernelState("MPSKernel");
-  })];
+                  emulator::check_device("[MPSKernel initWithDevice:]", device);
+                  return new KernelState("MPSKernel");
+                })];
 }
 - (id)copyWithZone:(NSZone*)zone {
   return [self copyWithZone:zone device:nil];
@@ -95,9 +101,9 @@ size_t MPSSizeofMPSDataType(MPSDataType type) { return emulator::element_bytes("
 
 - (instancetype)initWithDevice:(id<MTLDevice>)device {
   return [super initWithState:emulator::guarded(self, [&]() -> emulator::ObjectState* {
-    emulator::check_device("[MPSMatrixUnaryKernel initWithDevice:]", device);
-    return new AreaState(class_getName([self class]));
-  })];
+                  emulator::check_device("[MPSMatrixUnaryKernel initWithDevice:]", device);
+                  return new AreaState(class_getName([self class]));
+                })];
 }
 - (MTLOrigin)sourceMatrixOrigin {
   return state_of<AreaState>(self).primary;
@@ -130,9 +136,9 @@ size_t MPSSizeofMPSDataType(MPSDataType type) { return emulator::element_bytes("
 
 - (instancetype)initWithDevice:(id<MTLDevice>)device {
   return [super initWithState:emulator::guarded(self, [&]() -> emulator::ObjectState* {
-    emulator::check_device("[MPSMatrixBinaryKernel initWithDevice:]", device);
-    return new AreaState(class_getName([self class]));
-  })];
+                  emulator::check_device("[MPSMatrixBinaryKernel initWithDevice:]", device);
+                  return new AreaState(class_getName([self class]));
+                })];
 }
 - (MTLOrigin)primarySourceMatrixOrigin {
   return state_of<AreaState>(self).primary;

@@ -28,7 +28,9 @@ T load_as(const std::byte* from) {
 /// Converts `count` elements to f32.
 void read_row(Element type, const std::byte* from, std::size_t count, float* to) {
   switch (type) {
-    case Element::kFloat32: std::memcpy(to, from, count * 4); break;
+    case Element::kFloat32:
+      std::memcpy(to, from, count * 4);
+      break;
     case Element::kFloat16:
       for (std::size_t i = 0; i < count; ++i) to[i] = float_of_half(load_as<std::uint16_t>(from + 2 * i));
       break;
@@ -39,7 +41,8 @@ void read_row(Element type, const std::byte* from, std::size_t count, float* to)
       for (std::size_t i = 0; i < count; ++i) to[i] = load_as<std::int16_t>(from + 2 * i);
       break;
     case Element::kUint32:
-      for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<float>(load_as<std::uint32_t>(from + 4 * i));
+      for (std::size_t i = 0; i < count; ++i)
+        to[i] = static_cast<float>(load_as<std::uint32_t>(from + 4 * i));
       break;
   }
 }
@@ -56,8 +59,8 @@ void write_row(Element type, const float* from, std::size_t count, std::byte* to
 }
 
 /// A tile's sums: `a` holds kRows values per step of k, `b` kColumns; `sums` has rows of `stride` floats.
-__attribute__((always_inline)) inline void tile(const float* a, const float* b, std::size_t depth, float* sums,
-                                                std::size_t stride) {
+__attribute__((always_inline)) inline void tile(const float* a, const float* b, std::size_t depth,
+                                                float* sums, std::size_t stride) {
   Vector total[kRows][2] = {};
   for (std::size_t step = 0; step < depth; ++step) {
     Vector left, right;
@@ -71,7 +74,8 @@ __attribute__((always_inline)) inline void tile(const float* a, const float* b, 
   }
   for (std::size_t row = 0; row < kRows; ++row) {
     float* out = sums + row * stride;
-    for (std::size_t column = 0; column < kColumns; ++column) out[column] += total[row][column / 8][column % 8];
+    for (std::size_t column = 0; column < kColumns; ++column)
+      out[column] += total[row][column / 8][column % 8];
   }
 }
 
@@ -86,16 +90,21 @@ __attribute__((target("avx2"))) void tile_avx2(const float* a, const float* b, s
                                                std::size_t stride) {
   tile(a, b, depth, sums, stride);
 }
-Tile best_tile() { return __builtin_cpu_supports("avx2") ? tile_avx2 : tile_baseline; }
+Tile best_tile() {
+  return __builtin_cpu_supports("avx2") ? tile_avx2 : tile_baseline;
+}
 #else
-Tile best_tile() { return tile_baseline; }
+Tile best_tile() {
+  return tile_baseline;
+}
 #endif
 
 /// op(M) as f32, [rows, columns], without padding.
 std::vector<float> to_dense(const MatrixView& matrix, bool transpose, std::size_t rows, std::size_t columns) {
   std::vector<float> dense(rows * columns);
   if (!transpose) {
-    for (std::size_t r = 0; r < rows; ++r) read_row(matrix.type, matrix.row(r), columns, dense.data() + r * columns);
+    for (std::size_t r = 0; r < rows; ++r)
+      read_row(matrix.type, matrix.row(r), columns, dense.data() + r * columns);
     return dense;
   }
   std::vector<float> line(rows);
@@ -106,7 +115,8 @@ std::vector<float> to_dense(const MatrixView& matrix, bool transpose, std::size_
   return dense;
 }
 
-/// Panels of kColumns columns, each with all of k: what `tile` reads in order. The last panel is padded with zeros.
+/// Panels of kColumns columns, each with all of k: what `tile` reads in order. The last panel is padded with
+/// zeros.
 std::vector<float> pack_right(const std::vector<float>& dense, std::size_t k, std::size_t n) {
   const std::size_t panels = (n + kColumns - 1) / kColumns;
   std::vector<float> packed(panels * k * kColumns, 0.0F);
@@ -119,8 +129,8 @@ std::vector<float> pack_right(const std::vector<float>& dense, std::size_t k, st
 }
 
 /// Groups of kRows rows of the block [first, first + rows) by [start, start + depth) of k.
-void pack_left(const std::vector<float>& dense, std::size_t k, std::size_t first, std::size_t rows, std::size_t start,
-               std::size_t depth, std::vector<float>* packed) {
+void pack_left(const std::vector<float>& dense, std::size_t k, std::size_t first, std::size_t rows,
+               std::size_t start, std::size_t depth, std::vector<float>* packed) {
   const std::size_t groups = (rows + kRows - 1) / kRows;
   packed->assign(groups * depth * kRows, 0.0F);
   for (std::size_t r = 0; r < rows; ++r) {
@@ -146,7 +156,8 @@ std::uint16_t half_of_float(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+  if (magnitude > 0x7f800000u)
+    return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
   if (magnitude < 0x38800000u) {  // below the smallest normal number: an integer count of 2^-24
     const float scaled = std::bit_cast<float>(magnitude) * 0x1p24F;
@@ -188,7 +199,8 @@ void gemm(const GemmShape& shape, const MatrixView& a, const MatrixView& b, cons
   }
 }
 
-void softmax(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& x, const MatrixView& y) {
+void softmax(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& x,
+             const MatrixView& y) {
   std::vector<float> line(columns), exponentials(columns);
   for (std::size_t r = 0; r < rows; ++r) {
     read_row(x.type, x.row(r), columns, line.data());
@@ -202,8 +214,8 @@ void softmax(std::size_t rows, std::size_t columns, bool logarithm, const Matrix
   }
 }
 
-void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy, const MatrixView& y,
-                      const MatrixView& dx) {
+void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy,
+                      const MatrixView& y, const MatrixView& dx) {
   std::vector<float> gradient(columns), output(columns);
   for (std::size_t r = 0; r < rows; ++r) {
     read_row(dy.type, dy.row(r), columns, gradient.data());
@@ -216,8 +228,8 @@ void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, con
   }
 }
 
-void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset, const MatrixView& x,
-           const MatrixView& indices, const MatrixView& values) {
+void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset,
+           const MatrixView& x, const MatrixView& indices, const MatrixView& values) {
   std::vector<float> line(columns), best(k);
   std::vector<std::uint32_t> order(columns), chosen(k);
   for (std::size_t r = 0; r < rows; ++r) {

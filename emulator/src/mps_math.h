@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-/// The arithmetic of the stand-in's MPS kernels: plain C++ over strided row-major matrices. Everything is computed in f32 and
-/// rounded once on the way out.
+/// The arithmetic of the stand-in's MPS kernels: plain C++ over strided row-major matrices. Everything is
+/// computed in f32 and rounded once on the way out.
 namespace emulator {
 
 enum class Element : std::uint8_t { kFloat32, kFloat16, kInt8, kInt16, kUint32 };
@@ -35,11 +35,12 @@ void gemm(const GemmShape& shape, const MatrixView& a, const MatrixView& b, cons
 void softmax(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& x, const MatrixView& y);
 
 /// dX = Y * (dY - sum(dY * Y)), or dY - exp(Y) * sum(dY) where Y is the log-softmax.
-void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy, const MatrixView& y,
-                      const MatrixView& dx);
+void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy,
+                      const MatrixView& y, const MatrixView& dx);
 
-/// The k largest of each row, largest first; of equals the lower column first; not-a-number counts as largest.
-void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset, const MatrixView& x,
-           const MatrixView& indices, const MatrixView& values);
+/// The k largest of each row, largest first; of equals the lower column first; not-a-number counts as
+/// largest.
+void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset,
+           const MatrixView& x, const MatrixView& indices, const MatrixView& values);
 
 }  // namespace emulator

@@ -8,9 +8,11 @@ namespace {
 constexpr NSUInteger kRowAlignment = 16;  // of the recommended strides
 constexpr NSUInteger kTooLarge = NSUInteger{1} << 48;
 
-/// Bytes from the first to one past the last element: (matrices-1)*matrixBytes + (rows-1)*rowBytes + columns*size.
+/// Bytes from the first to one past the last element: (matrices-1)*matrixBytes + (rows-1)*rowBytes +
+/// columns*size.
 NSUInteger extent(const MatrixDescriptorState& layout, NSUInteger size) {
-  return (layout.matrices - 1) * layout.matrix_bytes + (layout.rows - 1) * layout.row_bytes + layout.columns * size;
+  return (layout.matrices - 1) * layout.matrix_bytes + (layout.rows - 1) * layout.row_bytes +
+         layout.columns * size;
 }
 
 }  // namespace
@@ -19,28 +21,38 @@ NSUInteger element_bytes(const char* method, MPSDataType type) {
   switch (static_cast<std::uint32_t>(type)) {
     case MPSDataTypeFloat32:
     case MPSDataTypeInt32:
-    case MPSDataTypeUInt32: return 4;
+    case MPSDataTypeUInt32:
+      return 4;
     case MPSDataTypeFloat16:
     case MPSDataTypeBFloat16:
     case MPSDataTypeInt16:
-    case MPSDataTypeUInt16: return 2;
+    case MPSDataTypeUInt16:
+      return 2;
     case MPSDataTypeInt8:
     case MPSDataTypeUInt8:
     case MPSDataTypeBool:
-    case MPSDataTypeUnorm8: return 1;
+    case MPSDataTypeUnorm8:
+      return 1;
     case MPSDataTypeInt64:
-    case MPSDataTypeUInt64: return 8;
-    default: refuse(method, text("dataType 0x%x is not valid for a matrix.", static_cast<unsigned>(type)));
+    case MPSDataTypeUInt64:
+      return 8;
+    default:
+      refuse(method, text("dataType 0x%x is not valid for a matrix.", static_cast<unsigned>(type)));
   }
 }
 
 Element element_of(MPSDataType type) {
   switch (static_cast<std::uint32_t>(type)) {
-    case MPSDataTypeFloat16: return Element::kFloat16;
-    case MPSDataTypeInt8: return Element::kInt8;
-    case MPSDataTypeInt16: return Element::kInt16;
-    case MPSDataTypeUInt32: return Element::kUint32;
-    default: return Element::kFloat32;
+    case MPSDataTypeFloat16:
+      return Element::kFloat16;
+    case MPSDataTypeInt8:
+      return Element::kInt8;
+    case MPSDataTypeInt16:
+      return Element::kInt16;
+    case MPSDataTypeUInt32:
+      return Element::kUint32;
+    default:
+      return Element::kFloat32;
   }
 }
 
@@ -49,17 +61,20 @@ bool is_float(MPSDataType type) { return type == MPSDataTypeFloat32 || type == M
 void MatrixDescriptorState::check_layout(const char* method) const {
   const NSUInteger size = element_bytes(method, type);
   check(rows > 0 && columns > 0 && matrices > 0, method, "rows, columns and matrices must be > 0.");
-  check(rows < kTooLarge && columns < kTooLarge && matrices < kTooLarge && row_bytes < kTooLarge && matrix_bytes < kTooLarge,
+  check(rows < kTooLarge && columns < kTooLarge && matrices < kTooLarge && row_bytes < kTooLarge &&
+            matrix_bytes < kTooLarge,
         method, "rows, columns, matrices and strides must be below 2^48.");
   if (row_bytes % size != 0)
     refuse(method, text("rowBytes (%lu) must be a multiple of the element size (%lu).", row_bytes, size));
   if (row_bytes < columns * size)
-    refuse(method, text("rowBytes (%lu) must be at least columns (%lu) times the element size (%lu).", row_bytes, columns, size));
+    refuse(method, text("rowBytes (%lu) must be at least columns (%lu) times the element size (%lu).",
+                        row_bytes, columns, size));
   if (matrices == 1 && matrix_bytes == 0) return;
   if (matrix_bytes % row_bytes != 0)
     refuse(method, text("matrixBytes (%lu) must be a multiple of rowBytes (%lu).", matrix_bytes, row_bytes));
   if (matrix_bytes / row_bytes < rows)
-    refuse(method, text("matrixBytes (%lu) must be at least rows (%lu) times rowBytes (%lu).", matrix_bytes, rows, row_bytes));
+    refuse(method, text("matrixBytes (%lu) must be at least rows (%lu) times rowBytes (%lu).", matrix_bytes,
+                        rows, row_bytes));
 }
 
 void VectorDescriptorState::check_layout(const char* method) const {
@@ -68,9 +83,11 @@ void VectorDescriptorState::check_layout(const char* method) const {
   check(length < kTooLarge && vectors < kTooLarge && vector_bytes < kTooLarge, method,
         "length, vectors and vectorBytes must be below 2^48.");
   if (vector_bytes % size != 0)
-    refuse(method, text("vectorBytes (%lu) must be a multiple of the element size (%lu).", vector_bytes, size));
+    refuse(method,
+           text("vectorBytes (%lu) must be a multiple of the element size (%lu).", vector_bytes, size));
   if (vector_bytes < length * size)
-    refuse(method, text("vectorBytes (%lu) must be at least length (%lu) times the element size (%lu).", vector_bytes, length, size));
+    refuse(method, text("vectorBytes (%lu) must be at least length (%lu) times the element size (%lu).",
+                        vector_bytes, length, size));
 }
 
 namespace {
@@ -79,7 +96,8 @@ const BufferState& checked_buffer(const char* name, id<MTLBuffer> buffer, NSUInt
                                   const MatrixDescriptorState& layout) {
   const std::string method = text("[%s initWithBuffer:offset:descriptor:]", name);
   check(buffer != nil, method.c_str(), "buffer may not be nil.");
-  check([static_cast<id>(buffer) isKindOfClass:[EmulatorBuffer class]], method.c_str(), "buffer is of another device.");
+  check([static_cast<id>(buffer) isKindOfClass:[EmulatorBuffer class]], method.c_str(),
+        "buffer is of another device.");
   const BufferState& state = buffer_state(buffer);
   const NSUInteger size = element_bytes(method.c_str(), layout.type);
   if (offset % size != 0)
@@ -89,14 +107,15 @@ const BufferState& checked_buffer(const char* name, id<MTLBuffer> buffer, NSUInt
                                    layout.columns * size;
   if (offset > state.length || needed > state.length - offset)
     refuse(method.c_str(),
-           text("buffer is too small: its length is %lu, the descriptor needs %llu bytes from offset %lu.", state.length,
-                static_cast<unsigned long long>(needed), offset));
+           text("buffer is too small: its length is %lu, the descriptor needs %llu bytes from offset %lu.",
+                state.length, static_cast<unsigned long long>(needed), offset));
   return state;
 }
 
 }  // namespace
 
-MatrixState::MatrixState(const char* name, id<MTLBuffer> data, NSUInteger at, const MatrixDescriptorState& layout)
+MatrixState::MatrixState(const char* name, id<MTLBuffer> data, NSUInteger at,
+                         const MatrixDescriptorState& layout)
     : ObjectState((checked_buffer(name, data, at, layout), name)),
       buffer(data),
       offset(at),
@@ -111,18 +130,21 @@ MatrixState::MatrixState(const char* name, id<MTLBuffer> data, NSUInteger at, co
 
 MatrixView MatrixState::view(NSUInteger batch, MTLOrigin origin) const {
   const NSUInteger size = element_bytes("MPSMatrix", type);
-  return {buffer_state(buffer.get()).data + offset + batch * matrix_bytes + origin.x * row_bytes + origin.y * size, row_bytes,
-          element_of(type)};
+  return {buffer_state(buffer.get()).data + offset + batch * matrix_bytes + origin.x * row_bytes +
+              origin.y * size,
+          row_bytes, element_of(type)};
 }
 
-bool MatrixState::overlaps(const MatrixState& other, NSUInteger area_rows, NSUInteger area_columns, MTLOrigin origin,
-                           NSUInteger other_rows, NSUInteger other_columns, MTLOrigin other_origin,
-                           NSUInteger batch_start, NSUInteger batches) const {
+bool MatrixState::overlaps(const MatrixState& other, NSUInteger area_rows, NSUInteger area_columns,
+                           MTLOrigin origin, NSUInteger other_rows, NSUInteger other_columns,
+                           MTLOrigin other_origin, NSUInteger batch_start, NSUInteger batches) const {
   const NSUInteger bytes = area_columns * element_bytes("MPSMatrix", type);
   const NSUInteger other_bytes = other_columns * element_bytes("MPSMatrix", other.type);
   const std::byte* end = view(batch_start + batches - 1, origin).row(area_rows - 1) + bytes;
-  const std::byte* other_end = other.view(batch_start + batches - 1, other_origin).row(other_rows - 1) + other_bytes;
-  if (end <= other.view(batch_start, other_origin).data || other_end <= view(batch_start, origin).data) return false;
+  const std::byte* other_end =
+      other.view(batch_start + batches - 1, other_origin).row(other_rows - 1) + other_bytes;
+  if (end <= other.view(batch_start, other_origin).data || other_end <= view(batch_start, origin).data)
+    return false;
   // The spans cross, so compare row by row: both lists ascend, as rows do not overlap within one matrix.
   NSUInteger i = 0, j = 0;
   while (i < area_rows * batches && j < other_rows * batches) {
@@ -169,7 +191,8 @@ using emulator::VectorDescriptorState;
   state->row_bytes = rowBytes;
   state->matrix_bytes = matrixBytes;
   state->type = dataType;
-  state->check_layout("+[MPSMatrixDescriptor matrixDescriptorWithRows:columns:matrices:rowBytes:matrixBytes:dataType:]");
+  state->check_layout(
+      "+[MPSMatrixDescriptor matrixDescriptorWithRows:columns:matrices:rowBytes:matrixBytes:dataType:]");
   return [[[self alloc] initWithState:state.release()] autorelease];
 }
 + (instancetype)matrixDescriptorWithRows:(NSUInteger)rows
@@ -179,7 +202,11 @@ using emulator::VectorDescriptorState;
   check(rows < emulator::kTooLarge && rowBytes < emulator::kTooLarge / (rows + 1),
         "+[MPSMatrixDescriptor matrixDescriptorWithRows:columns:rowBytes:dataType:]",
         "rows times rowBytes must be below 2^48.");
-  return [self matrixDescriptorWithRows:rows columns:columns matrices:1 rowBytes:rowBytes matrixBytes:rows * rowBytes
+  return [self matrixDescriptorWithRows:rows
+                                columns:columns
+                               matrices:1
+                               rowBytes:rowBytes
+                            matrixBytes:rows * rowBytes
                                dataType:dataType];
 }
 + (instancetype)matrixDescriptorWithDimensions:(NSUInteger)rows
@@ -250,8 +277,10 @@ using emulator::VectorDescriptorState;
 + (instancetype)vectorDescriptorWithLength:(NSUInteger)length dataType:(MPSDataType)dataType {
   const char* method = "+[MPSVectorDescriptor vectorDescriptorWithLength:dataType:]";
   check(length < emulator::kTooLarge, method, "length must be below 2^48.");
-  return [self vectorDescriptorWithLength:length vectors:1
-                              vectorBytes:length * emulator::element_bytes(method, dataType) dataType:dataType];
+  return [self vectorDescriptorWithLength:length
+                                  vectors:1
+                              vectorBytes:length * emulator::element_bytes(method, dataType)
+                                 dataType:dataType];
 }
 + (size_t)vectorBytesForLength:(NSUInteger)length dataType:(MPSDataType)dataType {
   return [MPSMatrixDescriptor rowBytesForColumns:length dataType:dataType];
@@ -287,31 +316,34 @@ using emulator::VectorDescriptorState;
   emulator::discard(self);
   emulator::refuse("-[MPSMatrix init]", "use initWithBuffer:descriptor:");
 }
-- (instancetype)initWithBuffer:(id<MTLBuffer>)buffer offset:(NSUInteger)offset descriptor:(MPSMatrixDescriptor*)descriptor {
+- (instancetype)initWithBuffer:(id<MTLBuffer>)buffer
+                        offset:(NSUInteger)offset
+                    descriptor:(MPSMatrixDescriptor*)descriptor {
   return [super initWithState:guarded(self, [&]() -> ObjectState* {
-    const char* method = "[MPSMatrix initWithBuffer:offset:descriptor:]";
-    check(descriptor != nil, method, "descriptor may not be nil.");
-    const auto& layout = state_of<MatrixDescriptorState>(descriptor);
-    layout.check_layout(method);  // its properties may have changed since it was made
-    return new MatrixState("MPSMatrix", buffer, offset, layout);
-  })];
+                  const char* method = "[MPSMatrix initWithBuffer:offset:descriptor:]";
+                  check(descriptor != nil, method, "descriptor may not be nil.");
+                  const auto& layout = state_of<MatrixDescriptorState>(descriptor);
+                  layout.check_layout(method);  // its properties may have changed since it was made
+                  return new MatrixState("MPSMatrix", buffer, offset, layout);
+                })];
 }
 - (instancetype)initWithBuffer:(id<MTLBuffer>)buffer descriptor:(MPSMatrixDescriptor*)descriptor {
   return [self initWithBuffer:buffer offset:0 descriptor:descriptor];
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device descriptor:(MPSMatrixDescriptor*)descriptor {
-  return [super initWithState:guarded(self, [&]() -> ObjectState* {
-    const char* method = "[MPSMatrix initWithDevice:descriptor:]";
-    check(device != nil && descriptor != nil, method, "device and descriptor may not be nil.");
-    const auto& layout = state_of<MatrixDescriptorState>(descriptor);
-    layout.check_layout(method);
-    const NSUInteger bytes = emulator::extent(layout, emulator::element_bytes(method, layout.type));
-    id<MTLBuffer> buffer = emulator::make_buffer(method, bytes, MTLResourceStorageModePrivate, nullptr);
-    check(buffer != nil, method, "the buffer could not be allocated.");
-    const emulator::Ref owner(buffer);
-    [buffer release];
-    return new MatrixState("MPSMatrix", buffer, 0, layout);
-  })];
+  return [super
+      initWithState:guarded(self, [&]() -> ObjectState* {
+        const char* method = "[MPSMatrix initWithDevice:descriptor:]";
+        check(device != nil && descriptor != nil, method, "device and descriptor may not be nil.");
+        const auto& layout = state_of<MatrixDescriptorState>(descriptor);
+        layout.check_layout(method);
+        const NSUInteger bytes = emulator::extent(layout, emulator::element_bytes(method, layout.type));
+        id<MTLBuffer> buffer = emulator::make_buffer(method, bytes, MTLResourceStorageModePrivate, nullptr);
+        check(buffer != nil, method, "the buffer could not be allocated.");
+        const emulator::Ref owner(buffer);
+        [buffer release];
+        return new MatrixState("MPSMatrix", buffer, 0, layout);
+      })];
 }
 - (id<MTLDevice>)device {
   return emulator::device();
@@ -357,20 +389,22 @@ using emulator::VectorDescriptorState;
   emulator::discard(self);
   emulator::refuse("-[MPSVector init]", "use initWithBuffer:descriptor:");
 }
-- (instancetype)initWithBuffer:(id<MTLBuffer>)buffer offset:(NSUInteger)offset descriptor:(MPSVectorDescriptor*)descriptor {
+- (instancetype)initWithBuffer:(id<MTLBuffer>)buffer
+                        offset:(NSUInteger)offset
+                    descriptor:(MPSVectorDescriptor*)descriptor {
   return [super initWithState:guarded(self, [&]() -> ObjectState* {
-    const char* method = "[MPSVector initWithBuffer:offset:descriptor:]";
-    check(descriptor != nil, method, "descriptor may not be nil.");
-    const auto& vector = state_of<VectorDescriptorState>(descriptor);
-    vector.check_layout(method);
-    MatrixDescriptorState layout;
-    layout.rows = 1;
-    layout.columns = vector.length;
-    layout.matrices = vector.vectors;
-    layout.row_bytes = layout.matrix_bytes = vector.vector_bytes;
-    layout.type = vector.type;
-    return new MatrixState("MPSVector", buffer, offset, layout);
-  })];
+                  const char* method = "[MPSVector initWithBuffer:offset:descriptor:]";
+                  check(descriptor != nil, method, "descriptor may not be nil.");
+                  const auto& vector = state_of<VectorDescriptorState>(descriptor);
+                  vector.check_layout(method);
+                  MatrixDescriptorState layout;
+                  layout.rows = 1;
+                  layout.columns = vector.length;
+                  layout.matrices = vector.vectors;
+                  layout.row_bytes = layout.matrix_bytes = vector.vector_bytes;
+                  layout.type = vector.type;
+                  return new MatrixState("MPSVector", buffer, offset, layout);
+                })];
 }
 - (instancetype)initWithBuffer:(id<MTLBuffer>)buffer descriptor:(MPSVectorDescriptor*)descriptor {
   return [self initWithBuffer:buffer offset:0 descriptor:descriptor];
@@ -381,7 +415,8 @@ using emulator::VectorDescriptorState;
   try {
     check(device != nil && descriptor != nil, method, "device and descriptor may not be nil.");
     state_of<VectorDescriptorState>(descriptor).check_layout(method);
-    buffer = emulator::make_buffer(method, descriptor.vectors * descriptor.vectorBytes, MTLResourceStorageModePrivate, nullptr);
+    buffer = emulator::make_buffer(method, descriptor.vectors * descriptor.vectorBytes,
+                                   MTLResourceStorageModePrivate, nullptr);
     check(buffer != nil, method, "the buffer could not be allocated.");
   } catch (...) {
     emulator::discard(self);

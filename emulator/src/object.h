@@ -12,7 +12,8 @@
 
 namespace emulator {
 
-/// The C++ side of an object: everything but the reference count. Deleted before the Objective-C shell goes to quarantine.
+/// The C++ side of an object: everything but the reference count. Deleted before the Objective-C shell goes
+/// to quarantine.
 struct ObjectState {
   explicit ObjectState(const char* apple_name) : class_name(apple_name) { State::get().born(apple_name); }
   virtual ~ObjectState() { State::get().died(class_name); }

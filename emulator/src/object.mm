@@ -4,7 +4,8 @@
 
 namespace {
 
-// Freed shells wait here, so that a message to one is noticed. The oldest is really freed when there are more than this.
+// Freed shells wait here, so that a message to one is noticed. The oldest is really freed when there are more
+// than this.
 constexpr std::size_t kQuarantine = 8192;
 
 }  // namespace
@@ -61,7 +62,8 @@ NSString* to_ns(const std::string& text) {
 
 void set_error(NSError** error, NSString* domain, NSInteger code, const std::string& description) {
   if (!error) return;
-  NSDictionary* information = [NSDictionary dictionaryWithObject:to_ns(description) forKey:NSLocalizedDescriptionKey];
+  NSDictionary* information = [NSDictionary dictionaryWithObject:to_ns(description)
+                                                          forKey:NSLocalizedDescriptionKey];
   *error = [NSError errorWithDomain:domain code:code userInfo:information];
 }
 
@@ -130,8 +132,9 @@ using emulator::State;
 }
 
 - (instancetype)autorelease {
-  State::get().fault("over-release", emulator::text("-[%s autorelease]: message sent to deallocated instance %p",
-                                                    emulator::name_of_freed(self), static_cast<void*>(self)));
+  State::get().fault("over-release",
+                     emulator::text("-[%s autorelease]: message sent to deallocated instance %p",
+                                    emulator::name_of_freed(self), static_cast<void*>(self)));
   return self;
 }
 

@@ -59,7 +59,8 @@ struct BufferState final : ObjectState {
 };
 
 struct EventState final : ObjectState {
-  explicit EventState(bool is_shared) : ObjectState(is_shared ? "MTLSharedEvent" : "MTLEvent"), shared(is_shared) {}
+  explicit EventState(bool is_shared)
+      : ObjectState(is_shared ? "MTLSharedEvent" : "MTLEvent"), shared(is_shared) {}
   const bool shared;
   std::mutex mutex;
   std::condition_variable changed;
@@ -75,14 +76,18 @@ struct LibraryState final : ObjectState {
 };
 
 struct FunctionState final : ObjectState {
-  FunctionState(const Kernel& from, FunctionConstants with) : ObjectState("MTLFunction"), kernel(from), constants(std::move(with)) {}
+  FunctionState(const Kernel& from, FunctionConstants with)
+      : ObjectState("MTLFunction"), kernel(from), constants(std::move(with)) {}
   const Kernel& kernel;
   const FunctionConstants constants;
 };
 
 struct PipelineState final : ObjectState {
   PipelineState(const FunctionState& function, NSUInteger threads)
-      : ObjectState("MTLComputePipelineState"), kernel(function.kernel), constants(function.constants), max_threads(threads) {}
+      : ObjectState("MTLComputePipelineState"),
+        kernel(function.kernel),
+        constants(function.constants),
+        max_threads(threads) {}
   const Kernel& kernel;
   const FunctionConstants constants;
   const NSUInteger max_threads;
@@ -142,14 +147,16 @@ namespace emulator {
 
 inline BufferState& buffer_state(id<MTLBuffer> buffer) { return state_of<BufferState>(buffer); }
 
-/// A new buffer from the device or nil, with the checks and the accounting of -newBufferWithLength:options:. `copy_from` may be null.
-id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOptions options, const void* copy_from)
-    NS_RETURNS_RETAINED;
+/// A new buffer from the device or nil, with the checks and the accounting of -newBufferWithLength:options:.
+/// `copy_from` may be null.
+id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOptions options,
+                          const void* copy_from) NS_RETURNS_RETAINED;
 
-id<MTLLibrary> make_library(NSString* source, MTLCompileOptions* options, NSError** error) NS_RETURNS_RETAINED;
+id<MTLLibrary> make_library(NSString* source, MTLCompileOptions* options,
+                            NSError** error) NS_RETURNS_RETAINED;
 
 /// `threads` caps maxTotalThreadsPerThreadgroup; 0 leaves it to the kernel.
-id<MTLComputePipelineState> make_pipeline(id<MTLFunction> function, NSUInteger threads, NSString* label, NSError** error)
-    NS_RETURNS_RETAINED;
+id<MTLComputePipelineState> make_pipeline(id<MTLFunction> function, NSUInteger threads, NSString* label,
+                                          NSError** error) NS_RETURNS_RETAINED;
 
 }  // namespace emulator

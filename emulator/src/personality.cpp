@@ -1,17 +1,17 @@
-// Exceptions in Objective-C++ frames. For the GCC runtime, clang gives every function of a .mm file the personality routine of
-// libobjc, which knows nothing of C++ handlers: a C++ exception would pass a matching `catch` and end the process, and an
-// Objective-C one would take a std::type_info for a class name. This definition takes its place for the program it is linked
-// into (it is hidden, so GNUstep keeps libobjc's own). C++ exceptions go to libstdc++'s routine; Objective-C ones are matched
-// here against class names and `catch (...)`. A C++ exception cannot pass a frame that has @catch clauses (libstdc++'s routine
-// would take a class name for a type_info): that ends the process with a message.
-
-#include <objc/runtime.h>
-#include <unwind.h>
+// Exceptions in Objective-C++ frames. For the GCC runtime, clang gives every function of a .mm file the
+// personality routine of libobjc, which knows nothing of C++ handlers: a C++ exception would pass a matching
+// `catch` and end the process, and an Objective-C one would take a std::type_info for a class name. This
+// definition takes its place for the program it is linked into (it is hidden, so GNUstep keeps libobjc's
+// own). C++ exceptions go to libstdc++'s routine; Objective-C ones are matched here against class names and
+// `catch (...)`. A C++ exception cannot pass a frame that has @catch clauses (libstdc++'s routine would take
+// a class name for a type_info): that ends the process with a message.
 
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <objc/runtime.h>
 #include <typeinfo>
+#include <unwind.h>
 
 namespace {
 
@@ -48,27 +48,51 @@ class Reader {
     const std::uint8_t* start = position_;
     std::uintptr_t value = 0;
     switch (encoding & 0x0f) {
-      case 0x00: value = fixed<std::uintptr_t>(); break;
-      case 0x01: value = uleb(); break;
-      case 0x02: value = fixed<std::uint16_t>(); break;
-      case 0x03: value = fixed<std::uint32_t>(); break;
-      case 0x04: value = fixed<std::uint64_t>(); break;
-      case 0x09: value = static_cast<std::uintptr_t>(sleb()); break;
-      case 0x0a: value = static_cast<std::uintptr_t>(std::intptr_t{fixed<std::int16_t>()}); break;
-      case 0x0b: value = static_cast<std::uintptr_t>(std::intptr_t{fixed<std::int32_t>()}); break;
-      default: value = fixed<std::uint64_t>(); break;
+      case 0x00:
+        value = fixed<std::uintptr_t>();
+        break;
+      case 0x01:
+        value = uleb();
+        break;
+      case 0x02:
+        value = fixed<std::uint16_t>();
+        break;
+      case 0x03:
+        value = fixed<std::uint32_t>();
+        break;
+      case 0x04:
+        value = fixed<std::uint64_t>();
+        break;
+      case 0x09:
+        value = static_cast<std::uintptr_t>(sleb());
+        break;
+      case 0x0a:
+        value = static_cast<std::uintptr_t>(std::intptr_t{fixed<std::int16_t>()});
+        break;
+      case 0x0b:
+        value = static_cast<std::uintptr_t>(std::intptr_t{fixed<std::int32_t>()});
+        break;
+      default:
+        value = fixed<std::uint64_t>();
+        break;
     }
     if (value == 0) return 0;
-    if ((encoding & 0x70) == 0x10) value += reinterpret_cast<std::uintptr_t>(start);  // relative to its own place
+    if ((encoding & 0x70) == 0x10)
+      value += reinterpret_cast<std::uintptr_t>(start);  // relative to its own place
     if (encoding & 0x80) std::memcpy(&value, reinterpret_cast<const void*>(value), sizeof value);
     return value;
   }
 
   static unsigned size_of(std::uint8_t encoding) {
     switch (encoding & 0x0f) {
-      case 0x02: case 0x0a: return 2;
-      case 0x03: case 0x0b: return 4;
-      default: return 8;
+      case 0x02:
+      case 0x0a:
+        return 2;
+      case 0x03:
+      case 0x0b:
+        return 4;
+      default:
+        return 8;
     }
   }
 
@@ -87,19 +111,21 @@ class Reader {
 struct Handlers {
   std::uintptr_t landing_pad = 0;
   bool cleanup = false;
-  bool class_names = false;      // some handler is an @catch
-  std::int64_t match = 0;        // filter value of the first handler that takes the object given; 0 if there is none
-  bool match_by_name = false;    // it is an @catch, and not `catch (...)`
+  bool class_names = false;  // some handler is an @catch
+  std::int64_t match =
+      0;  // filter value of the first handler that takes the object given; 0 if there is none
+  bool match_by_name = false;  // it is an @catch, and not `catch (...)`
 };
 
-/// A type_info begins with the address of one of libstdc++'s few type_info tables; a class name begins with its letters.
+/// A type_info begins with the address of one of libstdc++'s few type_info tables; a class name begins with
+/// its letters.
 __attribute__((no_sanitize("address"))) bool is_type_info(std::uintptr_t entry) {
   struct Base {};
   struct Derived : Base {};
   struct Second {};
   struct Many : Base, Second {};
   enum Enumeration {};
-  const std::type_info* known[] = {&typeid(int),  &typeid(int*),        &typeid(Base),  &typeid(Derived),
+  const std::type_info* known[] = {&typeid(int),  &typeid(int*),        &typeid(Base),   &typeid(Derived),
                                    &typeid(Many), &typeid(Enumeration), &typeid(int[1]), &typeid(int())};
   std::uintptr_t first;
   std::memcpy(&first, reinterpret_cast<const void*>(entry), sizeof first);
@@ -162,7 +188,8 @@ Handlers handlers_of(_Unwind_Context* context, id object) {
         const std::uintptr_t entry = type.encoded(type_encoding);
         const bool by_name = entry != 0 && !is_type_info(entry);
         result.class_names |= by_name;
-        const bool takes = entry == 0 || (by_name && object && is_kind_of(object, reinterpret_cast<const char*>(entry)));
+        const bool takes =
+            entry == 0 || (by_name && object && is_kind_of(object, reinterpret_cast<const char*>(entry)));
         if (takes && result.match == 0) {
           result.match = filter;
           result.match_by_name = by_name;
@@ -175,7 +202,8 @@ Handlers handlers_of(_Unwind_Context* context, id object) {
   return result;
 }
 
-constexpr _Unwind_Exception_Class kCppClass = 0x474e5543432b2b00;   // "GNUCC++\0"; a dependent exception ends in 1
+constexpr _Unwind_Exception_Class kCppClass =
+    0x474e5543432b2b00;  // "GNUCC++\0"; a dependent exception ends in 1
 constexpr _Unwind_Exception_Class kObjcClass = 0x474e55434f424a43;  // "GNUCOBJC"
 
 /// What libobjc throws: the object follows the unwinder's header.
@@ -198,19 +226,24 @@ __attribute__((visibility("hidden"))) _Unwind_Reason_Code __gnu_objc_personality
   const id object = is_objc ? reinterpret_cast<ObjcException*>(exception)->object : nullptr;
   const Handlers handlers = handlers_of(context, object);
   if ((exception_class | 1) == (kCppClass | 1)) {
-    if (!handlers.class_names) return __gxx_personality_v0(version, action, exception_class, exception, context);
-    std::fputs("emulator: a C++ exception meets a function with @catch clauses, which this runtime cannot pass\n", stderr);
+    if (!handlers.class_names)
+      return __gxx_personality_v0(version, action, exception_class, exception, context);
+    std::fputs(
+        "emulator: a C++ exception meets a function with @catch clauses, which this runtime cannot pass\n",
+        stderr);
     return action & _UA_SEARCH_PHASE ? _URC_FATAL_PHASE1_ERROR : _URC_FATAL_PHASE2_ERROR;
   }
   if (action & _UA_SEARCH_PHASE) return handlers.match ? _URC_HANDLER_FOUND : _URC_CONTINUE_UNWIND;
   const bool handler_frame = action & _UA_HANDLER_FRAME;
   if (!handler_frame && !handlers.cleanup) return _URC_CONTINUE_UNWIND;
-  // A C++ handler begins with __cxa_begin_catch, which takes the header; an @catch takes the object, and the header dies here.
+  // A C++ handler begins with __cxa_begin_catch, which takes the header; an @catch takes the object, and the
+  // header dies here.
   const bool give_object = handler_frame && handlers.match_by_name;
   const void* given = give_object ? static_cast<const void*>(object) : static_cast<const void*>(exception);
   if (give_object) _Unwind_DeleteException(exception);
   _Unwind_SetGR(context, __builtin_eh_return_data_regno(0), reinterpret_cast<_Unwind_Word>(given));
-  _Unwind_SetGR(context, __builtin_eh_return_data_regno(1), handler_frame ? static_cast<_Unwind_Word>(handlers.match) : 0);
+  _Unwind_SetGR(context, __builtin_eh_return_data_regno(1),
+                handler_frame ? static_cast<_Unwind_Word>(handlers.match) : 0);
   _Unwind_SetIP(context, handlers.landing_pad);
   return _URC_INSTALL_CONTEXT;
 }

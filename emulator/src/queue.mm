@@ -25,9 +25,10 @@ void QueueCore::take_place() {
   std::unique_lock lock(mutex_);
   if (outstanding_ >= limit_) {
     if (committed_outstanding_ == 0)
-      refuse("-[MTLCommandQueue commandBuffer]",
-             text("%lu command buffers are uncompleted and none of them is committed: this call never returns",
-                  outstanding_));
+      refuse(
+          "-[MTLCommandQueue commandBuffer]",
+          text("%lu command buffers are uncompleted and none of them is committed: this call never returns",
+               outstanding_));
     if (is_worker())
       refuse("-[MTLCommandQueue commandBuffer]", "a completed handler waits for a place in its own queue");
     State::get().count(&Counters::blocked_on_full_queue);
@@ -124,7 +125,8 @@ using emulator::state_of;
   return [self makeBuffer:false options:MTLCommandBufferErrorOptionNone];
 }
 - (id<MTLCommandBuffer>)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor {
-  emulator::check(descriptor != nil, "-[MTLCommandQueue commandBufferWithDescriptor:]", "descriptor must not be nil");
+  emulator::check(descriptor != nil, "-[MTLCommandQueue commandBufferWithDescriptor:]",
+                  "descriptor must not be nil");
   return [self makeBuffer:descriptor.retainedReferences options:descriptor.errorOptions];
 }
 

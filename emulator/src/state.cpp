@@ -5,10 +5,19 @@
 #include <cstdarg>
 #include <cstdio>
 
-// Read by the leak sanitizer where it is linked: what GNUstep and the Objective-C runtime keep for the life of the process is not
-// ours. Leaked objects of the stand-in are found by the live-object counts instead.
+// Read by the leak sanitizer where it is linked: what GNUstep and the Objective-C runtime keep for the life
+// of the process is not ours. Leaked objects of the stand-in are found by the live-object counts instead.
 extern "C" const char* __lsan_default_suppressions();
-const char* __lsan_default_suppressions() { return "leak:libobjc\nleak:libgnustep-base\n"; }
+const char* __lsan_default_suppressions() {
+  return "leak:libobjc\nleak:libgnustep-base\n";
+}
+
+// Likewise for the thread sanitizer: both libraries lock around +initialize, in either order, on the thread
+// that comes first.
+extern "C" const char* __tsan_default_suppressions();
+const char* __tsan_default_suppressions() {
+  return "deadlock:libobjc\ndeadlock:libgnustep-base\n";
+}
 
 namespace emulator {
 namespace {
@@ -150,8 +159,12 @@ void State::reset() {
   command_buffers_ = allocations_ = pipelines_ = {};
 }
 
-bool on_worker_thread() { return worker_thread; }
-void mark_worker_thread() { worker_thread = true; }
+bool on_worker_thread() {
+  return worker_thread;
+}
+void mark_worker_thread() {
+  worker_thread = true;
+}
 
 std::string text(const char* format, ...) {
   char buffer[1024];
@@ -162,14 +175,18 @@ std::string text(const char* format, ...) {
   return buffer;
 }
 
-void refuse(const char* method, const std::string& assertion) { throw ValidationError(method, assertion); }
+void refuse(const char* method, const std::string& assertion) {
+  throw ValidationError(method, assertion);
+}
 
 ValidationError::ValidationError(std::string method, std::string assertion)
     : std::logic_error(method + ": failed assertion `" + assertion + "'"),
       method_(std::move(method)),
       assertion_(std::move(assertion)) {}
 
-Counters counters() { return State::get().counters(); }
+Counters counters() {
+  return State::get().counters();
+}
 
 std::map<std::string, std::int64_t> live_objects() {
   State::get().settle(5);
@@ -184,15 +201,25 @@ std::int64_t live_objects(std::string_view class_name) {
   return found == live.end() ? 0 : found->second;
 }
 
-std::size_t allocated_bytes() { return State::get().allocated(); }
-std::vector<Fault> faults() { return State::get().faults(false); }
-std::vector<Fault> take_faults() { return State::get().faults(true); }
+std::size_t allocated_bytes() {
+  return State::get().allocated();
+}
+std::vector<Fault> faults() {
+  return State::get().faults(false);
+}
+std::vector<Fault> take_faults() {
+  return State::get().faults(true);
+}
 
 void fail_command_buffers(int code, std::uint64_t after, std::uint64_t times) {
   State::get().inject_command_buffers({after, times, code});
 }
-void fail_allocations(std::uint64_t after, std::uint64_t times) { State::get().inject_allocations({after, times, 0}); }
-void fail_pipelines(std::uint64_t after, std::uint64_t times) { State::get().inject_pipelines({after, times, 0}); }
+void fail_allocations(std::uint64_t after, std::uint64_t times) {
+  State::get().inject_allocations({after, times, 0});
+}
+void fail_pipelines(std::uint64_t after, std::uint64_t times) {
+  State::get().inject_pipelines({after, times, 0});
+}
 
 void set_completion_delay(double milliseconds) {
   State::get().set_limits([=](Limits& limits) { limits.completion_delay_ms = milliseconds; });
@@ -210,7 +237,11 @@ void set_fill_byte(std::uint8_t value) {
   State::get().set_limits([=](Limits& limits) { limits.fill_byte = value; });
 }
 
-bool settle(double seconds) { return State::get().settle(seconds); }
-void reset() { State::get().reset(); }
+bool settle(double seconds) {
+  return State::get().settle(seconds);
+}
+void reset() {
+  State::get().reset();
+}
 
 }  // namespace emulator

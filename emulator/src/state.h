@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <emulator/control.h>
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,11 +10,10 @@
 #include <string>
 #include <vector>
 
-#include <emulator/control.h>
-
 namespace emulator {
 
-/// What a queue tells the rest of the stand-in, so that `settle` can wait without touching Objective-C objects.
+/// What a queue tells the rest of the stand-in, so that `settle` can wait without touching Objective-C
+/// objects.
 struct Idleness {
   virtual ~Idleness() = default;
   /// Waits until nothing committed is left; false if `seconds` passed first.
@@ -61,7 +61,8 @@ class State {
   void fault(std::string kind, std::string text);
   std::vector<Fault> faults(bool forget);
 
-  /// Adds to the allocated bytes; false (and nothing added) past the working-set limit or on an injected failure.
+  /// Adds to the allocated bytes; false (and nothing added) past the working-set limit or on an injected
+  /// failure.
   bool allocate(std::uint64_t bytes);
   void free(std::uint64_t bytes);
   std::uint64_t allocated();

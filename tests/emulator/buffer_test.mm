@@ -25,8 +25,8 @@ TEST_F(Buffer, DeviceTellsItsLimits) {
   EXPECT_TRUE([device hasUnifiedMemory]);
   EXPECT_EQ([device maxThreadgroupMemoryLength], 32768U);
   EXPECT_EQ([device maxThreadsPerThreadgroup].width, 1024U);
-  EXPECT_EQ([device maxBufferLength], NSUInteger{8} << 30);
-  EXPECT_EQ([device recommendedMaxWorkingSetSize], uint64_t{12} << 30);
+  EXPECT_EQ([device maxBufferLength], NSUInteger { 8 } << 30);
+  EXPECT_EQ([device recommendedMaxWorkingSetSize], uint64_t { 12 } << 30);
   EXPECT_TRUE([device supportsFamily:MTLGPUFamilyApple7]);
   EXPECT_TRUE([device supportsFamily:MTLGPUFamilyMetal3]);
   EXPECT_FALSE([device supportsFamily:MTLGPUFamilyApple9]);
@@ -67,9 +67,8 @@ TEST_F(Buffer, RefusesWrongRequests) {
   expect_refusal("maxBufferLength", [&] { buffer((NSUInteger{8} << 30) + 1); });
   expect_refusal("storage mode", [&] { buffer(64, MTLResourceStorageModeMemoryless); });
   const void* nothing = nullptr;
-  expect_refusal("pointer must not be NULL", [&] {
-    [device newBufferWithBytes:nothing length:64 options:MTLResourceStorageModeShared];
-  });
+  expect_refusal("pointer must not be NULL",
+                 [&] { [device newBufferWithBytes:nothing length:64 options:MTLResourceStorageModeShared]; });
   id<MTLBuffer> shared = buffer(64);
   expect_refusal("MTLStorageModeManaged", [&] { [shared didModifyRange:NSMakeRange(0, 4)]; });
   id<MTLBuffer> managed = buffer(64, MTLResourceStorageModeManaged);
@@ -106,19 +105,25 @@ TEST_F(Buffer, RefusesUnalignedPages) {
   auto memory = pages(2 * kPage);
   auto* bytes = static_cast<char*>(memory.get());
   const auto wrap = [&](void* pointer, NSUInteger length) {
-    [device newBufferWithBytesNoCopy:pointer length:length options:MTLResourceStorageModeShared deallocator:nil];
+    [device newBufferWithBytesNoCopy:pointer
+                              length:length
+                             options:MTLResourceStorageModeShared
+                         deallocator:nil];
   };
   expect_refusal("is not 16384 byte aligned", [&] { wrap(bytes + 4096, kPage); });
   expect_refusal("length 0x1000 is not 16384 byte aligned", [&] { wrap(bytes, 4096); });
   expect_refusal("pointer must not be NULL", [&] { wrap(nullptr, kPage); });
   expect_refusal("shared or managed", [&] {
-    [device newBufferWithBytesNoCopy:bytes length:kPage options:MTLResourceStorageModePrivate deallocator:nil];
+    [device newBufferWithBytesNoCopy:bytes
+                              length:kPage
+                             options:MTLResourceStorageModePrivate
+                         deallocator:nil];
   });
 }
 
 TEST_F(Buffer, WorkingSetLimitGivesNil) {
   emulator::set_working_set_limit(1 << 20);
-  EXPECT_EQ([device recommendedMaxWorkingSetSize], uint64_t{1} << 20);
+  EXPECT_EQ([device recommendedMaxWorkingSetSize], uint64_t { 1 } << 20);
   id<MTLBuffer> large = [device newBufferWithLength:1000000 options:MTLResourceStorageModeShared];
   ASSERT_NE(large, nil);
   EXPECT_EQ(buffer(100000), nil);
@@ -164,10 +169,10 @@ TEST_F(Buffer, BlitCopiesAndRefuses) {
   expect_refusal("(destinationOffset(12) + size(8)) must be <=", [&] { copy(0, 12, 8); });
   expect_refusal("multiples of 4", [&] { copy(2, 0, 4); });
   expect_refusal("size must be > 0", [&] { copy(0, 0, 0); });
-  expect_refusal("overlap", [&] {
-    [blit copyFromBuffer:from sourceOffset:0 toBuffer:from destinationOffset:4 size:8];
-  });
-  expect_refusal("must be <= [buffer length](16)", [&] { [blit fillBuffer:to range:NSMakeRange(12, 8) value:0]; });
+  expect_refusal("overlap",
+                 [&] { [blit copyFromBuffer:from sourceOffset:0 toBuffer:from destinationOffset:4 size:8]; });
+  expect_refusal("must be <= [buffer length](16)",
+                 [&] { [blit fillBuffer:to range:NSMakeRange(12, 8) value:0]; });
   expect_refusal("multiples of 4", [&] { [blit fillBuffer:to range:NSMakeRange(1, 4) value:0]; });
   expect_refusal("MTLStorageModeManaged", [&] { [blit synchronizeResource:to]; });
   [blit endEncoding];
@@ -192,7 +197,8 @@ TEST_F(Buffer, HeapGivesAndTakesBack) {
   [first release];
   id<MTLBuffer> third = [heap newBufferWithLength:1000 options:MTLResourceStorageModeShared];
   EXPECT_EQ([third heapOffset], 0U);
-  expect_refusal("storage mode of the options", [&] { [heap newBufferWithLength:16 options:MTLResourceStorageModePrivate]; });
+  expect_refusal("storage mode of the options",
+                 [&] { [heap newBufferWithLength:16 options:MTLResourceStorageModePrivate]; });
   expect_refusal("zero length", [&] { [heap newBufferWithLength:0 options:MTLResourceStorageModeShared]; });
   expect_refusal("MTLHeapTypePlacement",
                  [&] { [heap newBufferWithLength:16 options:MTLResourceStorageModeShared offset:0]; });
@@ -209,7 +215,8 @@ TEST_F(Buffer, PlacementHeapPutsBuffersWhereAsked) {
   descriptor.type = MTLHeapTypePlacement;
   descriptor.storageMode = MTLStorageModeShared;
   id<MTLHeap> heap = [[device newHeapWithDescriptor:descriptor] autorelease];
-  id<MTLBuffer> at = [[heap newBufferWithLength:512 options:MTLResourceStorageModeShared offset:512] autorelease];
+  id<MTLBuffer> at = [[heap newBufferWithLength:512 options:MTLResourceStorageModeShared
+                                         offset:512] autorelease];
   EXPECT_EQ([at heapOffset], 512U);
   expect_refusal("within the heap",
                  [&] { [heap newBufferWithLength:512 options:MTLResourceStorageModeShared offset:4096]; });

@@ -182,10 +182,14 @@ TEST_F(CommandBuffer, RefusesEncodingAfterCommit) {
   for (int i = 0; i < 2; ++i) {  // while it runs, and once more when it has completed
     expect_refusal("_status < MTLCommandBufferStatusCommitted", [&] { [work computeCommandEncoder]; });
     expect_refusal("_status < MTLCommandBufferStatusCommitted", [&] { [work blitCommandEncoder]; });
-    expect_refusal("Completed handler provided after commit call",
-                   [&] { [work addCompletedHandler:^(id<MTLCommandBuffer>) {}]; });
-    expect_refusal("Scheduled handler provided after commit call",
-                   [&] { [work addScheduledHandler:^(id<MTLCommandBuffer>) {}]; });
+    expect_refusal("Completed handler provided after commit call", [&] {
+      [work addCompletedHandler:^(id<MTLCommandBuffer>){
+      }];
+    });
+    expect_refusal("Scheduled handler provided after commit call", [&] {
+      [work addScheduledHandler:^(id<MTLCommandBuffer>){
+      }];
+    });
     expect_refusal("enqueue a command buffer that was already committed", [&] { [work enqueue]; });
     expect_refusal("commit an already committed command buffer", [&] { [work commit]; });
     [work waitUntilCompleted];
@@ -211,9 +215,12 @@ TEST_F(CommandBuffer, RefusesASecondEncoder) {
   const std::string already = "A command encoder is already encoding to this command buffer";
   expect_refusal(already, [&] { [work computeCommandEncoder]; });
   expect_refusal(already, [&] { [work blitCommandEncoder]; });
-  expect_refusal(already, [&] { [kernel encodeToCommandBuffer:work inputMatrix:values resultMatrix:values]; });
-  expect_refusal("encodeSignalEvent:value: with uncommitted encoder", [&] { [work encodeSignalEvent:event value:1]; });
-  expect_refusal("encodeWaitForEvent:value: with uncommitted encoder", [&] { [work encodeWaitForEvent:event value:1]; });
+  expect_refusal(already,
+                 [&] { [kernel encodeToCommandBuffer:work inputMatrix:values resultMatrix:values]; });
+  expect_refusal("encodeSignalEvent:value: with uncommitted encoder",
+                 [&] { [work encodeSignalEvent:event value:1]; });
+  expect_refusal("encodeWaitForEvent:value: with uncommitted encoder",
+                 [&] { [work encodeWaitForEvent:event value:1]; });
   expect_refusal("commit command buffer with uncommitted encoder", [&] { [work commit]; });
   [encoder endEncoding];
   finish(work);
@@ -345,7 +352,8 @@ TEST_F(CommandBuffer, FourThreadsEncodeIntoTheirOwn) {
     threads.emplace_back([&wrong, shared_queue, shared_device, t] {
       for (int i = 0; i < 50; ++i) {
         @autoreleasepool {
-          id<MTLBuffer> target = [[shared_device newBufferWithLength:256 options:MTLResourceStorageModeShared] autorelease];
+          id<MTLBuffer> target =
+              [[shared_device newBufferWithLength:256 options:MTLResourceStorageModeShared] autorelease];
           id<MTLCommandBuffer> work = [shared_queue commandBuffer];
           fill(work, target, static_cast<std::uint8_t>(t * 50 + i));
           [work commit];

@@ -1,4 +1,5 @@
-// Compute encoders: dispatches of translated shaders, and what the stand-in refuses before and while they run.
+// Compute encoders: dispatches of translated shaders, and what the stand-in refuses before and while they
+// run.
 
 #include <cstring>
 #include <fstream>
@@ -33,8 +34,9 @@ class Compute : public EmulatorTest {
 
   id<MTLComputePipelineState> pipeline(NSString* name, MTLFunctionConstantValues* constants = nil) {
     NSError* error = nil;
-    id<MTLFunction> function = constants ? [library newFunctionWithName:name constantValues:constants error:&error]
-                                         : [library newFunctionWithName:name];
+    id<MTLFunction> function = constants
+                                   ? [library newFunctionWithName:name constantValues:constants error:&error]
+                                   : [library newFunctionWithName:name];
     [function autorelease];
     if (function == nil) {
       ADD_FAILURE() << [name UTF8String] << ": " << [[error localizedDescription] UTF8String];
@@ -153,8 +155,10 @@ TEST_F(Compute, PipelinesTellTheirLimits) {
   descriptor.computeFunction = function;
   descriptor.maxTotalThreadsPerThreadgroup = 128;
   descriptor.label = @"scale";
-  id<MTLComputePipelineState> limited =
-      [[device newComputePipelineStateWithDescriptor:descriptor options:MTLPipelineOptionNone reflection:nullptr error:&error] autorelease];
+  id<MTLComputePipelineState> limited = [[device newComputePipelineStateWithDescriptor:descriptor
+                                                                               options:MTLPipelineOptionNone
+                                                                            reflection:nullptr
+                                                                                 error:&error] autorelease];
   EXPECT_EQ([limited maxTotalThreadsPerThreadgroup], 128U);
   EXPECT_STREQ([[limited label] UTF8String], "scale");
 }
@@ -165,10 +169,14 @@ TEST_F(Compute, ThreadgroupMemoryMustBeSetAndFit) {
   id<MTLComputeCommandEncoder> encoder = open(@"probe_sum");
   [encoder setBuffer:buffer_of(x) offset:0 atIndex:0];
   [encoder setBuffer:out offset:0 atIndex:1];
-  const auto dispatch = [&] { [encoder dispatchThreadgroups:kOne threadsPerThreadgroup:MTLSizeMake(64, 1, 1)]; };
+  const auto dispatch = [&] {
+    [encoder dispatchThreadgroups:kOne threadsPerThreadgroup:MTLSizeMake(64, 1, 1)];
+  };
   expect_refusal("missing threadgroup memory length at index 0", dispatch);
-  expect_refusal("length(4) must be a multiple of 16 bytes.", [&] { [encoder setThreadgroupMemoryLength:4 atIndex:0]; });
-  expect_refusal("length(32784) must be <= 32768", [&] { [encoder setThreadgroupMemoryLength:32784 atIndex:0]; });
+  expect_refusal("length(4) must be a multiple of 16 bytes.",
+                 [&] { [encoder setThreadgroupMemoryLength:4 atIndex:0]; });
+  expect_refusal("length(32784) must be <= 32768",
+                 [&] { [encoder setThreadgroupMemoryLength:32784 atIndex:0]; });
   [encoder setThreadgroupMemoryLength:256 atIndex:0];
   dispatch();
   [encoder setComputePipelineState:pipeline(@"probe_large")];
@@ -193,12 +201,15 @@ TEST_F(Compute, RefusesBadBindings) {
   [encoder setBytes:&probe length:4 atIndex:2];
   expect_refusal("has space for 4 bytes, but argument has a length(8)", dispatch);
   std::vector<char> large(4100);
-  expect_refusal("length(4100) must be <= 4096.", [&] { [encoder setBytes:large.data() length:4100 atIndex:2]; });
+  expect_refusal("length(4100) must be <= 4096.",
+                 [&] { [encoder setBytes:large.data() length:4100 atIndex:2]; });
   [encoder setBytes:large.data() length:4096 atIndex:2];
   expect_refusal("index(31) must be < 31.", [&] { [encoder setBytes:&probe length:8 atIndex:31]; });
   expect_refusal("index(31) must be < 31.", [&] { [encoder setBuffer:data offset:0 atIndex:31]; });
-  expect_refusal("offset(64) must be < [buffer length](64).", [&] { [encoder setBuffer:data offset:64 atIndex:0]; });
-  expect_refusal("offset(100) must be < [buffer length](64).", [&] { [encoder setBufferOffset:100 atIndex:0]; });
+  expect_refusal("offset(64) must be < [buffer length](64).",
+                 [&] { [encoder setBuffer:data offset:64 atIndex:0]; });
+  expect_refusal("offset(100) must be < [buffer length](64).",
+                 [&] { [encoder setBufferOffset:100 atIndex:0]; });
   expect_refusal("no buffer is set at index(5)", [&] { [encoder setBufferOffset:0 atIndex:5]; });
   [encoder setBuffer:data offset:2 atIndex:0];
   expect_refusal("must be a multiple of 4", dispatch);
@@ -212,21 +223,28 @@ TEST_F(Compute, RefusesBadBindings) {
 TEST_F(Compute, RefusesBadGrids) {
   id<MTLComputeCommandEncoder> encoder = open(@"probe_small");
   [encoder setBuffer:buffer(8192) offset:0 atIndex:0];
-  const auto groups = [&](MTLSize count, MTLSize threads) { [encoder dispatchThreadgroups:count threadsPerThreadgroup:threads]; };
+  const auto groups = [&](MTLSize count, MTLSize threads) {
+    [encoder dispatchThreadgroups:count threadsPerThreadgroup:threads];
+  };
   groups(kOne, MTLSizeMake(64, 1, 1));
-  expect_refusal("must be <= 64. (kernel threadgroup size limit)", [&] { groups(kOne, MTLSizeMake(65, 1, 1)); });
-  expect_refusal("(threadsPerThreadgroup.width(33) * threadsPerThreadgroup.height(32) * threadsPerThreadgroup.depth(1))(1056) "
+  expect_refusal("must be <= 64. (kernel threadgroup size limit)",
+                 [&] { groups(kOne, MTLSizeMake(65, 1, 1)); });
+  expect_refusal("(threadsPerThreadgroup.width(33) * threadsPerThreadgroup.height(32) * "
+                 "threadsPerThreadgroup.depth(1))(1056) "
                  "must be <= 1024. (device threadgroup size limit)",
                  [&] { groups(kOne, MTLSizeMake(33, 32, 1)); });
-  expect_refusal("device threadgroup size limit", [&] { groups(kOne, MTLSizeMake(1, 1, NSUInteger{1} << 63)); });
+  expect_refusal("device threadgroup size limit",
+                 [&] { groups(kOne, MTLSizeMake(1, 1, NSUInteger{1} << 63)); });
   expect_refusal("threadsPerThreadgroup must be > 0", [&] { groups(kOne, MTLSizeMake(1, 0, 1)); });
   expect_refusal("threadgroupsPerGrid must be > 0", [&] { groups(MTLSizeMake(0, 1, 1), kOne); });
-  expect_refusal("threadsPerGrid must be > 0", [&] { [encoder dispatchThreads:MTLSizeMake(1, 0, 1) threadsPerThreadgroup:kOne]; });
+  expect_refusal("threadsPerGrid must be > 0",
+                 [&] { [encoder dispatchThreads:MTLSizeMake(1, 0, 1) threadsPerThreadgroup:kOne]; });
   [encoder endEncoding];
   finish(work);
   work = command_buffer();
   id<MTLComputeCommandEncoder> bare = [work computeCommandEncoder];
-  expect_refusal("pipeline state must be set", [&] { [bare dispatchThreadgroups:kOne threadsPerThreadgroup:kOne]; });
+  expect_refusal("pipeline state must be set",
+                 [&] { [bare dispatchThreadgroups:kOne threadsPerThreadgroup:kOne]; });
   id<MTLComputePipelineState> none = nil;
   expect_refusal("must not be nil", [&] { [bare setComputePipelineState:none]; });
   [bare endEncoding];
@@ -247,7 +265,8 @@ TEST_F(Compute, OutOfBoundsAccessIsAnErrorAndAFault) {
   ASSERT_EQ(faults.size(), 1U);
   EXPECT_EQ(faults[0].kind, "shader");
   EXPECT_NE(faults[0].text.find("probe_past_end"), std::string::npos) << faults[0].text;
-  EXPECT_NE(std::string([[[work error] localizedDescription] UTF8String]).find("probe_past_end"), std::string::npos);
+  EXPECT_NE(std::string([[[work error] localizedDescription] UTF8String]).find("probe_past_end"),
+            std::string::npos);
   // The queue goes on.
   id<MTLCommandBuffer> next = command_buffer();
   finish(next);
@@ -285,11 +304,13 @@ TEST_F(Compute, ConcurrentEncodersNeedBarriers) {
   };
   EXPECT_EQ(last_stored(MTLDispatchTypeSerial, false), 2U);
   EXPECT_EQ(last_stored(MTLDispatchTypeConcurrent, true), 2U);
-  EXPECT_EQ(last_stored(MTLDispatchTypeConcurrent, false), 1U) << "without a barrier the order is the stand-in's to choose";
+  EXPECT_EQ(last_stored(MTLDispatchTypeConcurrent, false), 1U)
+      << "without a barrier the order is the stand-in's to choose";
 }
 
 TEST_F(Compute, ShadersAndMpsShareACommandBuffer) {
-  const auto a = random_floats(16, 1), identity = std::vector<float>{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+  const auto a = random_floats(16, 1),
+             identity = std::vector<float>{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
   id<MTLBuffer> scaled = buffer(64), out = buffer(64);
   id<MTLComputeCommandEncoder> encoder = open(@"probe_scale");
   const Probe probe{16, 2};
@@ -298,9 +319,13 @@ TEST_F(Compute, ShadersAndMpsShareACommandBuffer) {
   [encoder setBytes:&probe length:sizeof probe atIndex:2];
   [encoder dispatchThreads:MTLSizeMake(16, 1, 1) threadsPerThreadgroup:MTLSizeMake(16, 1, 1)];
   [encoder endEncoding];
-  MPSMatrixMultiplication* kernel = [[[MPSMatrixMultiplication alloc] initWithDevice:device resultRows:4 resultColumns:4
+  MPSMatrixMultiplication* kernel = [[[MPSMatrixMultiplication alloc] initWithDevice:device
+                                                                          resultRows:4
+                                                                       resultColumns:4
                                                                      interiorColumns:4] autorelease];
-  [kernel encodeToCommandBuffer:work leftMatrix:matrix(scaled, 4, 4) rightMatrix:matrix(buffer_of(identity), 4, 4)
+  [kernel encodeToCommandBuffer:work
+                     leftMatrix:matrix(scaled, 4, 4)
+                    rightMatrix:matrix(buffer_of(identity), 4, 4)
                    resultMatrix:matrix(out, 4, 4)];
   finish(work);
   for (std::size_t i = 0; i < 16; ++i) EXPECT_EQ(floats(out)[i], 2 * a[i]);

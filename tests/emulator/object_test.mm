@@ -122,7 +122,8 @@ TEST_F(Object, LibraryRefusesForeignSource) {
   ASSERT_NE(error, nil);
   EXPECT_STREQ([[error domain] UTF8String], "MTLLibraryErrorDomain");
   EXPECT_EQ([error code], MTLLibraryErrorCompileFailure);
-  EXPECT_NE(std::string([[error localizedDescription] UTF8String]).find("no translation of this source"), std::string::npos);
+  EXPECT_NE(std::string([[error localizedDescription] UTF8String]).find("no translation of this source"),
+            std::string::npos);
   EXPECT_EQ([device newDefaultLibrary], nil);
   dispatch_data_t data = dispatch_data_create("MTLB", 4, nil, DISPATCH_DATA_DESTRUCTOR_DEFAULT);
   EXPECT_EQ([device newLibraryWithData:data error:&error], nil);
@@ -191,7 +192,9 @@ TEST_F(Object, RefusalLeavesNothingBehind) {
 }
 
 TEST_F(Object, StressReturnsToTheStart) {
-  MPSMatrixMultiplication* kernel = [[[MPSMatrixMultiplication alloc] initWithDevice:device resultRows:4 resultColumns:4
+  MPSMatrixMultiplication* kernel = [[[MPSMatrixMultiplication alloc] initWithDevice:device
+                                                                          resultRows:4
+                                                                       resultColumns:4
                                                                      interiorColumns:4] autorelease];
   const auto before = emulator::live_objects();
   const std::size_t bytes = emulator::allocated_bytes();

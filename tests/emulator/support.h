@@ -11,7 +11,8 @@
 
 namespace emulator_test {
 
-/// Each test starts from a reset stand-in and must end with no fault that it did not take and as many live objects as before.
+/// Each test starts from a reset stand-in and must end with no fault that it did not take and as many live
+/// objects as before.
 class EmulatorTest : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -40,7 +41,7 @@ std::vector<float> random_floats(std::size_t count, std::uint32_t seed);
 std::vector<float> to_vector(id<MTLBuffer> buffer, std::size_t count);
 
 /// An autoreleased matrix of packed rows.
-MPSMatrix* matrix(id<MTLBuffer> buffer, NSUInteger rows, NSUInteger columns, MPSDataType type = MPSDataTypeFloat32,
-                  NSUInteger matrices = 1);
+MPSMatrix* matrix(id<MTLBuffer> buffer, NSUInteger rows, NSUInteger columns,
+                  MPSDataType type = MPSDataTypeFloat32, NSUInteger matrices = 1);
 
 }  // namespace emulator_test

@@ -32,7 +32,8 @@ id<MTLBuffer> EmulatorTest::buffer_of(const std::vector<float>& values) {
 void EmulatorTest::finish(id<MTLCommandBuffer> buffer) {
   [buffer commit];
   [buffer waitUntilCompleted];
-  ASSERT_EQ([buffer status], MTLCommandBufferStatusCompleted) << [[[buffer error] localizedDescription] UTF8String];
+  ASSERT_EQ([buffer status], MTLCommandBufferStatusCompleted)
+      << [[[buffer error] localizedDescription] UTF8String];
 }
 
 void expect_refusal(const std::string& part, const std::function<void()>& call) {
@@ -55,9 +56,12 @@ std::vector<float> random_floats(std::size_t count, std::uint32_t seed) {
   return values;
 }
 
-std::vector<float> to_vector(id<MTLBuffer> buffer, std::size_t count) { return {floats(buffer), floats(buffer) + count}; }
+std::vector<float> to_vector(id<MTLBuffer> buffer, std::size_t count) {
+  return {floats(buffer), floats(buffer) + count};
+}
 
-MPSMatrix* matrix(id<MTLBuffer> buffer, NSUInteger rows, NSUInteger columns, MPSDataType type, NSUInteger matrices) {
+MPSMatrix* matrix(id<MTLBuffer> buffer, NSUInteger rows, NSUInteger columns, MPSDataType type,
+                  NSUInteger matrices) {
   const NSUInteger row_bytes = columns * MPSSizeofMPSDataType(type);
   MPSMatrixDescriptor* descriptor = [MPSMatrixDescriptor matrixDescriptorWithRows:rows
                                                                           columns:columns

@@ -8,12 +8,12 @@
 #include <string_view>
 #include <vector>
 
-/// What a test may ask of the stand-in for Metal, and do to it. Plain C++: any translation unit may include it. All functions may
-/// be called from any thread.
+/// What a test may ask of the stand-in for Metal, and do to it. Plain C++: any translation unit may include
+/// it. All functions may be called from any thread.
 namespace emulator {
 
-/// A call that Apple's runtime or its validation layer answers with a failed assertion (which there ends the process). Thrown
-/// from the Objective-C method, before it has any effect.
+/// A call that Apple's runtime or its validation layer answers with a failed assertion (which there ends the
+/// process). Thrown from the Objective-C method, before it has any effect.
 class ValidationError : public std::logic_error {
  public:
   ValidationError(std::string method, std::string assertion);
@@ -26,29 +26,31 @@ class ValidationError : public std::logic_error {
   std::string method_, assertion_;
 };
 
-/// Something that was wrong but could not be thrown where it was noticed: a shader out of bounds (the command buffer also ends
-/// in an error), an encoder freed before endEncoding, a release too many, an exception out of a completed handler.
+/// Something that was wrong but could not be thrown where it was noticed: a shader out of bounds (the command
+/// buffer also ends in an error), an encoder freed before endEncoding, a release too many, an exception out
+/// of a completed handler.
 struct Fault {
-  std::string kind;  // "shader", "over-release", "encoder-not-ended", "handler", "event", "unretained", "queue"
+  std::string
+      kind;  // "shader", "over-release", "encoder-not-ended", "handler", "event", "unretained", "queue"
   std::string text;
 };
 
 /// Since the start of the process or the last `reset`.
 struct Counters {
-  std::uint64_t queues = 0;              // command queues made
-  std::uint64_t command_buffers = 0;     // command buffers made
+  std::uint64_t queues = 0;           // command queues made
+  std::uint64_t command_buffers = 0;  // command buffers made
   std::uint64_t commits = 0;
-  std::uint64_t completions = 0;         // command buffers that ended, in an error or not
-  std::uint64_t errors = 0;              // of these, in an error
-  std::uint64_t waits = 0;               // waitUntilCompleted and waitUntilScheduled
-  std::uint64_t blocking_waits = 0;      // of these, those that found the work unfinished
+  std::uint64_t completions = 0;            // command buffers that ended, in an error or not
+  std::uint64_t errors = 0;                 // of these, in an error
+  std::uint64_t waits = 0;                  // waitUntilCompleted and waitUntilScheduled
+  std::uint64_t blocking_waits = 0;         // of these, those that found the work unfinished
   std::uint64_t blocked_on_full_queue = 0;  // -commandBuffer calls that had to wait for a free place
   std::uint64_t compute_encoders = 0;
   std::uint64_t blit_encoders = 0;
-  std::uint64_t dispatches = 0;          // of shaders, encoded
+  std::uint64_t dispatches = 0;  // of shaders, encoded
   std::uint64_t mps_encodes = 0;
-  std::uint64_t mps_kernels = 0;         // MPSKernel objects made
-  std::uint64_t mps_matrices = 0;        // MPSMatrix and MPSVector objects made
+  std::uint64_t mps_kernels = 0;   // MPSKernel objects made
+  std::uint64_t mps_matrices = 0;  // MPSMatrix and MPSVector objects made
   std::uint64_t pipelines = 0;
   std::uint64_t libraries = 0;
   std::uint64_t buffers = 0;             // MTLBuffer objects made
@@ -57,8 +59,9 @@ struct Counters {
 };
 Counters counters();
 
-/// Live objects per class, by Apple's name ("MTLBuffer", "MPSMatrix", ...), classes without one left out. Waits first, for at most
-/// five seconds, until every committed command buffer has completed and given up what it held.
+/// Live objects per class, by Apple's name ("MTLBuffer", "MPSMatrix", ...), classes without one left out.
+/// Waits first, for at most five seconds, until every committed command buffer has completed and given up
+/// what it held.
 std::map<std::string, std::int64_t> live_objects();
 std::int64_t live_objects(std::string_view class_name);
 
@@ -76,8 +79,8 @@ inline constexpr int kPageFaultError = 3;
 inline constexpr int kOutOfMemoryError = 8;
 inline constexpr int kInvalidResourceError = 9;
 
-/// After `after` more commits, the next `times` committed command buffers end with MTLCommandBufferError `code`, none of their
-/// commands executed.
+/// After `after` more commits, the next `times` committed command buffers end with MTLCommandBufferError
+/// `code`, none of their commands executed.
 void fail_command_buffers(int code, std::uint64_t after = 0, std::uint64_t times = 1);
 /// After `after` more buffer or heap allocations, the next `times` return nil.
 void fail_allocations(std::uint64_t after = 0, std::uint64_t times = 1);
@@ -89,7 +92,8 @@ void set_completion_delay(double milliseconds);
 void set_working_set_limit(std::uint64_t bytes);
 /// maxBufferLength.
 void set_max_buffer_length(std::uint64_t bytes);
-/// maxTotalThreadsPerThreadgroup of pipelines made from now on, as for shaders that need many registers; at most 1024.
+/// maxTotalThreadsPerThreadgroup of pipelines made from now on, as for shaders that need many registers; at
+/// most 1024.
 void set_max_threads_per_pipeline(std::size_t threads);
 /// New buffers are filled with this byte (0xff, not-a-number in every float format, by default).
 void set_fill_byte(std::uint8_t value);
