@@ -203,7 +203,7 @@ Translator::Head Translator::read_head(std::size_t i, std::size_t end) const {
       j = past_closing(tokens_, j + 1) - 1;
       continue;
     }
-    if (token.is("<") && j > i && tokens_[j - 1].is_identifier()) {
+    if (token.is("<") && j > i && tokens_[j - 1].is_identifier() && !tokens_[j - 1].is("operator")) {
       if (!head.is_struct) head.name = tokens_[j - 1].text;
       j = past_angle(tokens_, j) - 1;
       if (head.is_instantiation) return head;
