@@ -46,21 +46,21 @@ struct numeric_limits<float> {
 };
 template <>
 struct numeric_limits<half> {
-  static half max() { return half::from_bits(0x7bff); }
-  static half min() { return half::from_bits(0x0400); }
-  static half lowest() { return half::from_bits(0xfbff); }
-  static half infinity() { return half::from_bits(0x7c00); }
-  static half epsilon() { return half::from_bits(0x1400); }
-  static half quiet_NaN() { return half::from_bits(0x7e00); }
+  static constexpr half max() { return half::from_bits(0x7bff); }
+  static constexpr half min() { return half::from_bits(0x0400); }
+  static constexpr half lowest() { return half::from_bits(0xfbff); }
+  static constexpr half infinity() { return half::from_bits(0x7c00); }
+  static constexpr half epsilon() { return half::from_bits(0x1400); }
+  static constexpr half quiet_NaN() { return half::from_bits(0x7e00); }
 };
 template <>
 struct numeric_limits<bfloat> {
-  static bfloat max() { return bfloat::from_bits(0x7f7f); }
-  static bfloat min() { return bfloat::from_bits(0x0080); }
-  static bfloat lowest() { return bfloat::from_bits(0xff7f); }
-  static bfloat infinity() { return bfloat::from_bits(0x7f80); }
-  static bfloat epsilon() { return bfloat::from_bits(0x3c00); }
-  static bfloat quiet_NaN() { return bfloat::from_bits(0x7fc0); }
+  static constexpr bfloat max() { return bfloat::from_bits(0x7f7f); }
+  static constexpr bfloat min() { return bfloat::from_bits(0x0080); }
+  static constexpr bfloat lowest() { return bfloat::from_bits(0xff7f); }
+  static constexpr bfloat infinity() { return bfloat::from_bits(0x7f80); }
+  static constexpr bfloat epsilon() { return bfloat::from_bits(0x3c00); }
+  static constexpr bfloat quiet_NaN() { return bfloat::from_bits(0x7fc0); }
 };
 template <Integer T>
 struct numeric_limits<T> {
@@ -70,13 +70,31 @@ struct numeric_limits<T> {
 };
 
 // The part of the type traits that the language has.
+using std::bool_constant;
 using std::conditional;
 using std::conditional_t;
 using std::enable_if;
 using std::enable_if_t;
+using std::declval;
+using std::decay;
+using std::decay_t;
 using std::false_type;
 using std::integral_constant;
-using std::is_floating_point;
+using std::is_base_of;
+using std::is_base_of_v;
+using std::is_const;
+using std::is_const_v;
+using std::is_convertible;
+using std::is_convertible_v;
+using std::is_pointer;
+using std::is_pointer_v;
+using std::is_reference;
+using std::is_signed;
+using std::is_signed_v;
+using std::is_unsigned;
+using std::is_unsigned_v;
+using std::is_void;
+using std::is_void_v;
 using std::is_integral;
 using std::is_integral_v;
 using std::is_same;
@@ -86,11 +104,25 @@ using std::make_unsigned;
 using std::remove_const;
 using std::remove_cv;
 using std::remove_cv_t;
+using std::remove_const_t;
 using std::remove_reference;
+using std::remove_reference_t;
 using std::true_type;
-using std::void_t;
+template <class T>
+struct is_floating_point : bool_constant<Floating<T>> {};
 template <class T>
 inline constexpr bool is_floating_point_v = Floating<T>;
+/// The address space is part of checked pointers only.
+template <class T>
+using remove_addrspace_t = T;
+
+/// A value that is the same in all lanes: here a value like any other.
+template <class T>
+using uniform = T;
+template <class T>
+constexpr T make_uniform(T value) {
+  return value;
+}
 
 }  // namespace metal
 

@@ -9,6 +9,10 @@ namespace emulator {
 
 enum class Space : std::uint8_t { kDevice, kConstant, kThreadgroup };
 
+/// What a pointer can be moved by: an integer, or an object that stands for one, such as an integral_constant.
+template <class I>
+concept Index = std::integral<I> || (std::is_class_v<I> && std::convertible_to<I, std::ptrdiff_t> && !metal::Floating<I>);
+
 /// What `device void*` points to.
 struct Void {};
 
@@ -71,33 +75,33 @@ class Pointer<S, const T> {
 
   const T& operator*() const { return *checked(address_); }
   const T* operator->() const { return checked(address_); }
-  template <std::integral I>
+  template <Index I>
   const T& operator[](I i) const {
     return *checked(offset(i));
   }
 
-  template <std::integral I>
+  template <Index I>
   Pointer operator+(I i) const {
     return {offset(i), region_};
   }
-  template <std::integral I>
+  template <Index I>
   friend Pointer operator+(I i, const Pointer& p) {
     return p + i;
   }
-  template <std::integral I>
+  template <Index I>
   Pointer operator-(I i) const {
-    return {address_ - static_cast<std::uintptr_t>(i) * sizeof(T), region_};
+    return {address_ - steps(i) * sizeof(T), region_};
   }
   std::ptrdiff_t operator-(const Pointer& other) const {
     return static_cast<std::ptrdiff_t>(address_ - other.address_) / static_cast<std::ptrdiff_t>(sizeof(T));
   }
-  template <std::integral I>
+  template <Index I>
   Pointer& operator+=(I i) {
     return address_ = offset(i), *this;
   }
-  template <std::integral I>
+  template <Index I>
   Pointer& operator-=(I i) {
-    return address_ -= static_cast<std::uintptr_t>(i) * sizeof(T), *this;
+    return address_ -= steps(i) * sizeof(T), *this;
   }
   Pointer& operator++() { return *this += 1; }
   Pointer& operator--() { return *this -= 1; }
@@ -116,9 +120,17 @@ class Pointer<S, const T> {
   friend bool operator==(const Pointer& a, std::nullptr_t) { return a.address_ == 0; }
 
  protected:
-  template <std::integral I>
+  template <Index I>
+  static std::uintptr_t steps(I i) {
+    if constexpr (std::integral<I>) {
+      return static_cast<std::uintptr_t>(i);
+    } else {
+      return static_cast<std::uintptr_t>(static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  template <Index I>
   std::uintptr_t offset(I i) const {
-    return address_ + static_cast<std::uintptr_t>(i) * sizeof(T);
+    return address_ + steps(i) * sizeof(T);
   }
   /// The object there, all of it inside the region.
   T* checked(std::uintptr_t address) const {
@@ -159,28 +171,28 @@ class Pointer : public Pointer<S, const T> {
 
   T& operator*() const { return *this->checked(this->address_); }
   T* operator->() const { return this->checked(this->address_); }
-  template <std::integral I>
+  template <Index I>
   T& operator[](I i) const {
     return *this->checked(this->offset(i));
   }
-  template <std::integral I>
+  template <Index I>
   Pointer operator+(I i) const {
     return {this->offset(i), this->region_};
   }
-  template <std::integral I>
+  template <Index I>
   friend Pointer operator+(I i, const Pointer& p) {
     return p + i;
   }
-  template <std::integral I>
+  template <Index I>
   Pointer operator-(I i) const {
-    return {this->address_ - static_cast<std::uintptr_t>(i) * sizeof(T), this->region_};
+    return {this->address_ - this->steps(i) * sizeof(T), this->region_};
   }
   std::ptrdiff_t operator-(const Base& other) const { return static_cast<const Base&>(*this) - other; }
-  template <std::integral I>
+  template <Index I>
   Pointer& operator+=(I i) {
     return Base::operator+=(i), *this;
   }
-  template <std::integral I>
+  template <Index I>
   Pointer& operator-=(I i) {
     return Base::operator-=(i), *this;
   }
@@ -205,7 +217,7 @@ class SharedArray {
   using Row = SharedArray<T, More...>;
   SharedArray(std::uintptr_t address, const Region* region) : address_(address), region_(region) {}
 
-  template <std::integral I>
+  template <Index I>
   Row operator[](I i) const {
     check_index(static_cast<std::size_t>(i));
     return Row(address_ + static_cast<std::size_t>(i) * sizeof(T) * (More * ...), region_);
@@ -232,8 +244,9 @@ template <class T, std::size_t N>
 class SharedArray<T, N> : public Pointer<Space::kThreadgroup, T> {
  public:
   SharedArray(std::uintptr_t address, const Region* region) : Pointer<Space::kThreadgroup, T>(address, region) {}
+  SharedArray(std::nullptr_t) : Pointer<Space::kThreadgroup, T>(nullptr) {}
 
-  template <std::integral I>
+  template <Index I>
   T& operator[](I i) const {
     if (static_cast<std::size_t>(i) >= N) [[unlikely]] {
       current_launch->fault("threadgroup variable " + std::string(this->region_->name) + ": index " +
@@ -244,19 +257,19 @@ class SharedArray<T, N> : public Pointer<Space::kThreadgroup, T> {
 };
 
 /// `&e[i]`.
-template <Space S, class T, std::integral I>
+template <Space S, class T, Index I>
 Pointer<S, T> element(const Pointer<S, T>& p, I i) {
   return p + i;
 }
-template <class T, std::size_t N, std::size_t M, std::size_t... More, std::integral I>
+template <class T, std::size_t N, std::size_t M, std::size_t... More, Index I>
 SharedArray<T, M, More...> element(const SharedArray<T, N, M, More...>& a, I i) {
   return a[i];
 }
-template <class T, std::integral I>
+template <class T, Index I>
 T* element(T* p, I i) {
   return p + i;
 }
-template <class V, std::integral I>
+template <class V, Index I>
   requires(!std::derived_from<V, Pointer<Space::kDevice, const typename V::Element>> &&
            !std::derived_from<V, Pointer<Space::kConstant, const typename V::Element>> &&
            !std::derived_from<V, Pointer<Space::kThreadgroup, const typename V::Element>>)

@@ -149,79 +149,79 @@ using common_t = typename Common<A, B>::Type;
 
 template <class A, class B>
   requires detail::SmallPair<A, B>
-detail::common_t<A, B> operator+(A a, B b) {
+constexpr detail::common_t<A, B> operator+(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) + static_cast<float>(b));
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-detail::common_t<A, B> operator-(A a, B b) {
+constexpr detail::common_t<A, B> operator-(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) - static_cast<float>(b));
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-detail::common_t<A, B> operator*(A a, B b) {
+constexpr detail::common_t<A, B> operator*(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) * static_cast<float>(b));
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-detail::common_t<A, B> operator/(A a, B b) {
+constexpr detail::common_t<A, B> operator/(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) / static_cast<float>(b));
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-bool operator==(A a, B b) {
+constexpr bool operator==(A a, B b) {
   return static_cast<float>(a) == static_cast<float>(b);
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-bool operator<(A a, B b) {
+constexpr bool operator<(A a, B b) {
   return static_cast<float>(a) < static_cast<float>(b);
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-bool operator>(A a, B b) {
+constexpr bool operator>(A a, B b) {
   return static_cast<float>(a) > static_cast<float>(b);
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-bool operator<=(A a, B b) {
+constexpr bool operator<=(A a, B b) {
   return static_cast<float>(a) <= static_cast<float>(b);
 }
 template <class A, class B>
   requires detail::SmallPair<A, B>
-bool operator>=(A a, B b) {
+constexpr bool operator>=(A a, B b) {
   return static_cast<float>(a) >= static_cast<float>(b);
 }
 template <Small A>
-A operator-(A a) {
+constexpr A operator-(A a) {
   return A::from_bits(a.bits ^ 0x8000u);
 }
 template <Small A>
-A operator+(A a) {
+constexpr A operator+(A a) {
   return a;
 }
 template <Small A, Scalar B>
-A& operator+=(A& a, B b) {
+constexpr A& operator+=(A& a, B b) {
   return a = A(a + b);
 }
 template <Small A, Scalar B>
-A& operator-=(A& a, B b) {
+constexpr A& operator-=(A& a, B b) {
   return a = A(a - b);
 }
 template <Small A, Scalar B>
-A& operator*=(A& a, B b) {
+constexpr A& operator*=(A& a, B b) {
   return a = A(a * b);
 }
 template <Small A, Scalar B>
-A& operator/=(A& a, B b) {
+constexpr A& operator/=(A& a, B b) {
   return a = A(a / b);
 }
 template <Small A>
-A& operator++(A& a) {
+constexpr A& operator++(A& a) {
   return a = a + 1;
 }
 

@@ -24,6 +24,8 @@ enum class Builtin : std::uint8_t {
   kThreadIndexInSimdgroup,
   kSimdgroupsPerThreadgroup,
   kThreadsPerSimdgroup,
+  kQuadgroupIndexInThreadgroup,
+  kThreadIndexInQuadgroup,
 };
 
 /// A parameter of a kernel as the source declares it.
@@ -120,6 +122,8 @@ decltype(auto) argument(const Launch& launch, const ThreadIds& ids) {
       case Builtin::kThreadIndexInSimdgroup: return from_size<V>({ids.index % kSimdWidth});
       case Builtin::kSimdgroupsPerThreadgroup: return from_size<V>({simdgroups(group.size)});
       case Builtin::kThreadsPerSimdgroup: return from_size<V>({kSimdWidth});
+      case Builtin::kQuadgroupIndexInThreadgroup: return from_size<V>({ids.index / 4});
+      case Builtin::kThreadIndexInQuadgroup: return from_size<V>({ids.index % 4});
       case Builtin::kNone: break;
     }
     return V{};

@@ -252,7 +252,7 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   };
   qualifiers();
   // After a parameter list it belongs to the object of a member function, which is a C++ object here.
-  if (i > 0 && tokens_[i - 1].is(")") && !casts_.contains(i - 1) && (j >= end || tokens_[j].is("{") || tokens_[j].is(";") || tokens_[j].is("->"))) {
+  if (i > 0 && tokens_[i - 1].is(")") && !casts_.contains(i - 1) && (j >= end || tokens_[j].is("{") || tokens_[j].is(";") || tokens_[j].is("->") || tokens_[j].is(":"))) {
     if (d.is_const) out += " const";
     return j;
   }
@@ -262,6 +262,11 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   qualifiers();
   while (j < end && tokens_[j].kind == Kind::kDirective) ++j;
   d.declarator = j;
+  // `int constant n = 1`: what follows is the name, and the type stands before.
+  if (i > 0 && is_address_space(tokens_[i]) && j == i + 2 && j < end && (tokens_[j].is("=") || tokens_[j].is(";")) &&
+      (tokens_[i - 1].is_identifier() || tokens_[i - 1].is(">")) && d.space == "constant") {
+    return i + 1;
+  }
   out += tokens_[i].space;
   if (j < end && tokens_[j].is("*")) return emit_pointer(d, out);
   if (j < end && (tokens_[j].is("&") || tokens_[j].is("&&"))) {
@@ -319,12 +324,26 @@ std::size_t Rewriter::emit_array_reference(const Declaration& d, std::size_t end
   return j;
 }
 
+/// A parameter such as `constant int* shape` in the spelling `constant int shape[3]`; 0 if it is none.
+std::size_t Rewriter::emit_array_parameter(const Declaration& d, std::size_t end, std::string& out) {
+  std::size_t j = d.declarator + 1;
+  if (d.space == "thread" || j >= end || !tokens_[d.declarator].is_identifier() || !tokens_[j].is("[") || starts_attribute(tokens_, j)) return 0;
+  const std::size_t next = past_closing(tokens_, j);
+  const bool parameter = next >= tokens_.size() || tokens_[next].is(",") || tokens_[next].is(")") || starts_attribute(tokens_, next);
+  const Token& before = tokens_[d.first == 0 ? 0 : d.first - 1];
+  if (!parameter || (!before.is("(") && !before.is(","))) return 0;
+  out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " + (d.is_const || d.space == "constant" ? "const " : "") +
+         rewrite(d.type) + ">" + std::string(tokens_[d.declarator].space) + std::string(tokens_[d.declarator].text);
+  return next;
+}
+
 std::size_t Rewriter::emit_object(const Declaration& d, std::size_t end, std::string& out) {
+  if (const std::size_t next = emit_array_parameter(d, end, out); next != 0) return next;
   if (d.space == "threadgroup") return emit_shared(d, end, out);
   if (d.space == "device") throw SourceError(tokens_[d.first], "an object cannot be declared in device memory");
   const bool declares = d.declarator < end && tokens_[d.declarator].is_identifier();
   if (d.space == "constant" && declares) {
-    out += d.is_constexpr ? "static constexpr " : "static const ";
+    out += d.is_constexpr ? "static constexpr " : "static inline const ";
   } else {
     if (d.is_static) out += "static ";
     if (d.is_constexpr) out += "constexpr ";

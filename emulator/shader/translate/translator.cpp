@@ -4,6 +4,8 @@
 #include <array>
 #include <optional>
 
+#include "library_names.h"
+
 namespace translate {
 namespace {
 
@@ -11,7 +13,7 @@ namespace {
 struct BuiltinName {
   std::string_view attribute, builtin;
 };
-constexpr std::array<BuiltinName, 13> kBuiltins = {{
+constexpr std::array<BuiltinName, 15> kBuiltins = {{
     {"thread_position_in_grid", "kThreadPositionInGrid"},
     {"thread_position_in_threadgroup", "kThreadPositionInThreadgroup"},
     {"thread_index_in_threadgroup", "kThreadIndexInThreadgroup"},
@@ -24,6 +26,8 @@ constexpr std::array<BuiltinName, 13> kBuiltins = {{
     {"thread_index_in_simdgroup", "kThreadIndexInSimdgroup"},
     {"simdgroups_per_threadgroup", "kSimdgroupsPerThreadgroup"},
     {"threads_per_simdgroup", "kThreadsPerSimdgroup"},
+    {"quadgroup_index_in_threadgroup", "kQuadgroupIndexInThreadgroup"},
+    {"thread_index_in_quadgroup", "kThreadIndexInQuadgroup"},
     {"thread_execution_width", "kThreadsPerSimdgroup"},
 }};
 
@@ -43,6 +47,7 @@ struct KernelDefinition {
   Range tokens;
   bool is_template = false, has_max_threads = false;
   std::vector<std::string> conditions;
+  std::array<std::set<std::string>, 2> taken;  // indices of buffers and of threadgroup arguments
   std::string parameters;                // the initializers of kParameters
   std::vector<std::string> shared_names;
   std::string host_name;
@@ -79,7 +84,7 @@ class Translator {
   const Tokens& tokens_;
   const SourceInfo& info_;
   Rewriter rewriter_;
-  std::string out_;
+  std::string out_, stem_;
   std::vector<Constant> constants_;
   std::vector<Function> functions_;
   std::map<std::string, KernelDefinition, std::less<>> kernels_;
@@ -135,10 +140,14 @@ std::string joined(const Tokens& tokens, Range range) {
 std::string Translator::run() {
   const std::size_t end = tokens_.size() - 1;
   survey(0, end);
-  std::string stem;
-  for (const char c : info_.file) stem += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  for (const char c : info_.file) stem_ += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   out_ = "// Written by translate_metal from " + info_.file + ".\n#include \"runtime/generated.h\"\nnamespace metal { namespace emulated_" +
-         stem + " {\n";
+         stem_ + " {\n";
+  std::set<std::string_view> overloaded;
+  for (const Function& function : functions_) {
+    if (std::find(kLibraryNames.begin(), kLibraryNames.end(), function.name) != kLibraryNames.end()) overloaded.insert(function.name);
+  }
+  for (const std::string_view name : overloaded) out_ += "using ::metal::" + std::string(name) + ";\n";
   emit_scope(0, end);
   out_ += tokens_[end].space;
   emit_tail();
@@ -259,9 +268,12 @@ void Translator::emit_scope(std::size_t begin, std::size_t end) {
       while (brace < end && !tokens_[brace].is("{") && !tokens_[brace].is(";")) ++brace;
       if (tokens_[brace].is("{")) {
         const std::size_t next = past_closing(tokens_, brace);
-        out_ += rewriter_.rewrite({i, brace + 1});
+        // What a file adds to namespace metal goes there, and not into a namespace of that name in the file's own.
+        const bool library = tokens_[i + 1].is("metal") && brace == i + 2;
+        out_ += library ? std::string(tokens_[i].space) + "} } namespace metal {" : rewriter_.rewrite({i, brace + 1});
         emit_scope(brace + 1, next - 1);
         out_ += rewriter_.rewrite({next - 1, next});
+        if (library) out_ += " namespace metal { namespace emulated_" + stem_ + " {";
         i = next;
         continue;
       }
@@ -344,29 +356,41 @@ std::vector<Range> split_parameters(const Tokens& tokens, Range range) {
 
 std::string Translator::builtin_or_binding(Range range, KernelDefinition& kernel, std::size_t attribute, const std::string& name) const {
   for (const BuiltinName& builtin : kBuiltins) {
-    if (attribute_has(tokens_, attribute, builtin.attribute)) return "::emulator::Builtin::" + std::string(builtin.builtin);
+    if (attribute != range.end && attribute_has(tokens_, attribute, builtin.attribute)) return "::emulator::Builtin::" + std::string(builtin.builtin);
   }
   std::string kind, type;
   for (std::size_t i = range.begin; i < attribute; ++i) {
     const Token& token = tokens_[i];
     if (is_address_space(token)) kind = token.text;
+    if (token.is("[")) break;
     if (is_address_space(token) || token.is("const") || token.is("volatile") || token.is("*") || token.is("&") || token.is(name)) continue;
     type += (type.empty() || !token.is_identifier() ? "" : " ") + std::string(token.text);
   }
   const bool threadgroup = kind == "threadgroup";
-  const auto index = attribute_argument(tokens_, attribute, threadgroup ? "threadgroup" : "buffer");
-  if (!index || (kind != "device" && kind != "constant" && !threadgroup)) {
-    throw SourceError(tokens_[attribute], "parameter " + name + " of " + kernel.name +
+  const bool bound = threadgroup || kind == "device" || kind == "constant";
+  std::string index;
+  if (const auto given = attribute == range.end ? std::nullopt : attribute_argument(tokens_, attribute, threadgroup ? "threadgroup" : "buffer")) {
+    index = plain_text(tokens_, *given);
+  } else if (bound && attribute == range.end) {
+    // The compiler numbers what the source does not, in order and leaving out what the source names.
+    std::set<std::string>& taken = kernel.taken[threadgroup ? 1 : 0];
+    int free = 0;
+    while (taken.contains(std::to_string(free))) ++free;
+    index = std::to_string(free);
+    taken.insert(index);
+  }
+  if (index.empty() || !bound) {
+    throw SourceError(tokens_[range.begin], "parameter " + name + " of " + kernel.name +
                                               " must be a device or constant pointer with [[buffer(n)]], a threadgroup pointer with "
                                               "[[threadgroup(n)]], or a builtin known to the stand-in");
   }
   std::string condition;
-  if (const auto constant = attribute_argument(tokens_, attribute, "function_constant")) {
+  if (const auto constant = attribute == range.end ? std::nullopt : attribute_argument(tokens_, attribute, "function_constant")) {
     condition = plain_text(tokens_, *constant);
     kernel.conditions.push_back(condition);
   }
   const std::string space = threadgroup ? "kThreadgroup" : kind == "constant" ? "kConstant" : "kDevice";
-  return "::emulator::Builtin::kNone, ::emulator::ArgumentKind::" + space + ", " + plain_text(tokens_, *index) + ", " + quoted(name) +
+  return "::emulator::Builtin::kNone, ::emulator::ArgumentKind::" + space + ", " + index + ", " + quoted(name) +
          ", " + quoted(type) + ", " + quoted(condition);
 }
 
@@ -374,10 +398,14 @@ std::string Translator::parameter(Range range, KernelDefinition& kernel) {
   std::size_t attribute = range.begin;
   while (attribute < range.end && !starts_attribute(tokens_, attribute)) ++attribute;
   while (range.begin < attribute && tokens_[range.begin].kind == Kind::kDirective) ++range.begin;
-  if (attribute == range.end || attribute == range.begin) {
-    throw SourceError(tokens_[range.begin], "a parameter of " + kernel.name + " has no [[attribute]] after its name");
+  std::size_t name = attribute;  // one past it
+  for (std::size_t i = range.begin; i < attribute; ++i) {
+    if (tokens_[i].is("[")) name = std::min(name, i);
   }
-  return "{" + builtin_or_binding(range, kernel, attribute, std::string(tokens_[attribute - 1].text)) + "}";
+  if (name == range.begin || !tokens_[name - 1].is_identifier()) {
+    throw SourceError(tokens_[range.begin], "a parameter of " + kernel.name + " has no name");
+  }
+  return "{" + builtin_or_binding(range, kernel, attribute, std::string(tokens_[name - 1].text)) + "}";
 }
 
 void Translator::emit_kernel(const Head& head, Range range) {
@@ -386,6 +414,11 @@ void Translator::emit_kernel(const Head& head, Range range) {
   kernel.tokens = range;
   kernel.is_template = head.is_template;
   const std::size_t close = past_closing(tokens_, head.parenthesis);
+  for (std::size_t i = head.parenthesis; i < close; ++i) {
+    if (!starts_attribute(tokens_, i)) continue;
+    if (const auto index = attribute_argument(tokens_, i, "buffer")) kernel.taken[0].insert(plain_text(tokens_, *index));
+    if (const auto index = attribute_argument(tokens_, i, "threadgroup")) kernel.taken[1].insert(plain_text(tokens_, *index));
+  }
   for (const Range& part : split_parameters(tokens_, {head.parenthesis + 1, close - 1})) {
     kernel.parameters += (kernel.parameters.empty() ? "" : ",\n      ") + parameter(part, kernel);
   }
