@@ -124,11 +124,7 @@ void blocked(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, co
         const BlasMatrix right = block(b.at(p, j), depth, cols, packed_b.data());
         sgemm(rows, cols, depth, 1, left, right, p == 0 ? 0 : 1, product.data(), cols);
       }
-      RowBias part = bias;
-      if (bias.data != nullptr) {
-        part.data = static_cast<const std::byte*>(bias.data) + j * bias.stride * static_cast<std::int64_t>(size_of(bias.dtype));
-      }
-      gemm_detail::finish(product.data(), cols, rows, cols, c.at(i, j), alpha, beta, part);
+      gemm_detail::finish(product.data(), cols, rows, cols, c.at(i, j), alpha, beta, bias.from(j));
     }
   }
 }
@@ -145,6 +141,10 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const
   if (try_narrow(m, n, k, a, b, c, alpha, beta, bias)) return;
   // alpha = 0 must still let NaN through, which BLAS does not.
   if (alpha != 0 && try_blas(m, n, k, a, b, c, alpha, beta, bias)) return;
+  if (a.dtype == DType::BF16 && b.dtype == DType::BF16 && gemm_detail::has_amx()) {
+    gemm_detail::amx_product(m, n, k, a, b, c, alpha, beta, bias);
+    return;
+  }
   blocked(m, n, k, a, b, c, alpha, beta, bias);
 }
 

@@ -31,6 +31,12 @@ struct RowBias {
   const void* data = nullptr;
   DType dtype = DType::F32;
   std::int64_t stride = 1;
+
+  /// The bias of columns [first, ...).
+  RowBias from(std::int64_t first) const {
+    if (data == nullptr) return *this;
+    return {static_cast<const std::byte*>(data) + first * stride * static_cast<std::int64_t>(size_of(dtype)), dtype, stride};
+  }
 };
 
 /// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32. beta = 0 does not read c.
@@ -50,6 +56,13 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
 /// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k elements are `ld` apart. m <= kNarrowRows.
 inline constexpr std::int64_t kNarrowRows = 8;
 void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n, float* product);
+
+/// bf16 products on the tile unit of recent Intel processors. oneDNN's own cannot be used: 2.6 reads the tile palette from CPUID leaf 0x1D, which some
+/// hypervisors hide, and then executes tile instructions without a configuration (SIGILL).
+bool has_amx();
+/// As gemm(), for bf16 a and b. Only where has_amx().
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
+                 double beta, const RowBias& bias);
 
 }  // namespace gemm_detail
 }  // namespace candela

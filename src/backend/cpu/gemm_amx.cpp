@@ -1,0 +1,309 @@
+#include <algorithm>
+
+#include <candela/core/error.h>
+#include <candela/core/parallel.h>
+
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/scratch.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#if !defined(__clang__)
+// GCC's own header leaves the pass-through operand of unmasked intrinsics undefined on purpose, and warns about it.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/// bf16 products on the tile unit: C (16 x 16 f32) += A (16 x 32 bf16) B (32 x 16 bf16) is one instruction. Operands are packed into tiles of 1 KiB once per
+/// product: A tiles hold rows of 32 elements along k, B tiles hold pairs of k next to each other for 16 columns. What lies beyond the edges is zero.
+namespace candela::gemm_detail {
+namespace {
+
+constexpr std::int64_t kTile = 16;
+constexpr std::int64_t kTileDepth = 32;
+constexpr std::int64_t kTileElements = 512;
+/// Rows or columns that the inner kernel handles at once: two tiles.
+constexpr std::int64_t kPanel = 2 * kTile;
+/// Depth of one pass over the tiles: a panel of A and one of B stay in the first caches.
+constexpr std::int64_t kDepth = 1024;
+/// Panels per task and side, at most.
+constexpr std::int64_t kTaskPanels = 8;
+/// Elements of one packed operand at a time: 16 MiB.
+constexpr std::int64_t kPackedElements = std::int64_t{1} << 23U;
+
+/// The vector instructions that packing uses; every processor with tiles has them.
+#define CANDELA_TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,amx-tile,amx-bf16")))
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+__mmask32 first_lanes(std::int64_t count) {
+  return count >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((std::uint64_t{1} << std::max<std::int64_t>(count, 0)) - 1);
+}
+
+const std::uint16_t* element(const Matrix& x, std::int64_t i, std::int64_t j) {
+  return static_cast<const std::uint16_t*>(x.data) + i * x.row_stride + j * x.col_stride;
+}
+
+/// Any strides: element (i, j) of a tile of x [rows, cols] starting at (row, col), zero beyond the edges.
+std::uint16_t element_or_zero(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t i, std::int64_t j) {
+  return i < rows && j < cols ? *element(x, i, j) : std::uint16_t{0};
+}
+
+/// A tile: rows [row, row + 16), depth [p, p + 32) of a [m, k].
+CANDELA_TILE_TARGET void pack_left(const Matrix& a, std::int64_t m, std::int64_t k, std::int64_t row, std::int64_t p,
+                                   std::uint16_t* to) {
+  for (std::int64_t i = 0; i < kTile; ++i) {
+    std::uint16_t* out = to + i * kTileDepth;
+    if (row + i < m && a.col_stride == 1) {
+      _mm512_storeu_si512(out, _mm512_maskz_loadu_epi16(first_lanes(k - p), element(a, row + i, p)));
+      continue;
+    }
+    for (std::int64_t q = 0; q < kTileDepth; ++q) out[q] = element_or_zero(a, m, k, row + i, p + q);
+  }
+}
+
+/// Transposes 16 x 16 words of 32 bits.
+CANDELA_TILE_TARGET void transpose_words(__m512i (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+/// B tile: depth [p, p + 32), columns [col, col + 16) of b [k, n]; row q of the tile holds the pairs (2 q, 2 q + 1) of each column.
+CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_t n, std::int64_t p, std::int64_t col,
+                                    std::uint16_t* to) {
+  if (b.row_stride == 1) {
+    __m512i columns[16];
+    for (std::int64_t j = 0; j < kTile; ++j) {
+      columns[j] = col + j < n ? _mm512_maskz_loadu_epi16(first_lanes(k - p), element(b, p, col + j)) : _mm512_setzero_si512();
+    }
+    transpose_words(columns);
+    for (std::int64_t q = 0; q < kTile; ++q) _mm512_storeu_si512(to + q * kTileDepth, columns[q]);
+    return;
+  }
+  const auto lanes = static_cast<__mmask16>(first_lanes(std::min(n - col, kTile)));
+  for (std::int64_t q = 0; q < kTile; ++q) {
+    std::uint16_t* out = to + q * kTileDepth;
+    const std::int64_t depth = p + 2 * q;
+    if (b.col_stride == 1) {
+      const auto row = [&](std::int64_t at) CANDELA_TILE_TARGET {
+        return at < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, element(b, at, col))) : _mm512_setzero_si512();
+      };
+      _mm512_storeu_si512(out, _mm512_or_si512(row(depth), _mm512_slli_epi32(row(depth + 1), 16)));
+      continue;
+    }
+    for (std::int64_t j = 0; j < kTile; ++j) {
+      out[2 * j] = element_or_zero(b, k, n, depth, col + j);
+      out[2 * j + 1] = element_or_zero(b, k, n, depth + 1, col + j);
+    }
+  }
+}
+
+/// An operand, or a block of one, as tiles: panel by panel, along k, two tiles each.
+struct Packed {
+  Scratch<std::uint16_t> tiles;
+  std::int64_t depth_tiles;
+
+  Packed(std::int64_t panels, std::int64_t k)
+      : tiles(panels * ceil_div(k, kTileDepth) * 2 * kTileElements), depth_tiles(ceil_div(k, kTileDepth)) {}
+  std::uint16_t* panel(std::int64_t index) const { return tiles.data() + index * depth_tiles * 2 * kTileElements; }
+
+  void fill_left(const Matrix& a, std::int64_t m, std::int64_t k) const {
+    parallel_for(ceil_div(m, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        for (std::int64_t t = 0; t < 2 * depth_tiles; ++t) {
+          pack_left(a, m, k, i * kPanel + t % 2 * kTile, t / 2 * kTileDepth, panel(i) + t * kTileElements);
+        }
+      }
+    });
+  }
+  void fill_right(const Matrix& b, std::int64_t k, std::int64_t n) const {
+    parallel_for(ceil_div(n, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t j = begin; j < end; ++j) {
+        for (std::int64_t t = 0; t < 2 * depth_tiles; ++t) {
+          pack_right(b, k, n, t / 2 * kTileDepth, j * kPanel + t % 2 * kTile, panel(j) + t * kTileElements);
+        }
+      }
+    });
+  }
+};
+
+/// Layout of the eight tile registers: 16 rows of 64 bytes each.
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+/// The tile unit, set up for this thread while it lives.
+class TileUnit {
+ public:
+  CANDELA_TILE_TARGET TileUnit() { _tile_loadconfig(&config_); }
+  CANDELA_TILE_TARGET ~TileUnit() { _tile_release(); }
+  TileUnit(const TileUnit&) = delete;
+  TileUnit& operator=(const TileUnit&) = delete;
+
+ private:
+  TileConfig config_;
+};
+
+/// c [32, 32] (f32, `ld` bytes between rows) = or += the product of `count` pairs of tiles.
+CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count, float* c, std::int64_t ld,
+                                         bool add) {
+  float* below = c + kTile * ld;
+  const std::int64_t bytes = ld * static_cast<std::int64_t>(sizeof(float));
+  if (add) {
+    _tile_loadd(0, c, bytes);
+    _tile_loadd(1, c + kTile, bytes);
+    _tile_loadd(2, below, bytes);
+    _tile_loadd(3, below + kTile, bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (std::int64_t t = 0; t < count; ++t) {
+    _tile_loadd(4, a, 64);
+    _tile_loadd(6, b, 64);
+    _tile_loadd(7, b + kTileElements, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, a + kTileElements, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+    a += 2 * kTileElements;
+    b += 2 * kTileElements;
+  }
+  _tile_stored(0, c, bytes);
+  _tile_stored(1, c + kTile, bytes);
+  _tile_stored(2, below, bytes);
+  _tile_stored(3, below + kTile, bytes);
+}
+
+/// Panels of one task on each side: fewer where there would be too few tasks for the threads.
+struct TaskShape {
+  std::int64_t rows = kTaskPanels, cols = kTaskPanels;
+
+  TaskShape(std::int64_t row_panels, std::int64_t col_panels) {
+    const auto tasks = [&] { return ceil_div(row_panels, rows) * ceil_div(col_panels, cols); };
+    while (tasks() < 2 * thread_count() && (rows > 1 || cols > 1)) (cols >= rows ? cols : rows) /= 2;
+  }
+};
+
+/// c [m, n] from packed operands.
+void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
+                     const RowBias& bias) {
+  const std::int64_t row_panels = ceil_div(m, kPanel);
+  const std::int64_t col_panels = ceil_div(n, kPanel);
+  const TaskShape shape(row_panels, col_panels);
+  const std::int64_t across = ceil_div(col_panels, shape.cols);
+  parallel_for(ceil_div(row_panels, shape.rows) * across, 1, [&](std::int64_t begin, std::int64_t end) {
+    const TileUnit unit;
+    const std::int64_t ld = shape.cols * kPanel;
+    const Scratch<float> sums(shape.rows * kPanel * ld);
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t row = task / across * shape.rows;
+      const std::int64_t col = task % across * shape.cols;
+      const std::int64_t rows = std::min(shape.rows, row_panels - row);
+      const std::int64_t cols = std::min(shape.cols, col_panels - col);
+      for (std::int64_t t = 0; t < left.depth_tiles; t += kDepth / kTileDepth) {
+        const std::int64_t count = std::min(kDepth / kTileDepth, left.depth_tiles - t);
+        for (std::int64_t i = 0; i < rows; ++i) {
+          for (std::int64_t j = 0; j < cols; ++j) {
+            multiply_panels(left.panel(row + i) + t * 2 * kTileElements, right.panel(col + j) + t * 2 * kTileElements, count,
+                            sums.data() + i * kPanel * ld + j * kPanel, ld, t > 0);
+          }
+        }
+      }
+      finish(sums.data(), ld, std::min(rows * kPanel, m - row * kPanel), std::min(cols * kPanel, n - col * kPanel),
+             c.at(row * kPanel, col * kPanel), alpha, beta, bias.from(col * kPanel));
+    }
+  });
+}
+
+/// Asks the system for the tile registers, which Linux gives to a process on request only.
+bool request_tiles() {
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  const bool bf16 = (d >> 22U & 1U) != 0;
+  const bool tiles = (d >> 24U & 1U) != 0;
+  const bool vectors = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+  return bf16 && tiles && vectors && ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+bool has_amx() {
+  static const bool available = request_tiles();
+  return available;
+}
+
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
+                 double beta, const RowBias& bias) {
+  const auto block = [&](std::int64_t size) {
+    return std::min(ceil_div(size, kPanel), std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(k, kTileDepth) * kTileDepth)));
+  };
+  const std::int64_t row_panels = block(m);
+  const std::int64_t col_panels = block(n);
+  const Packed left(row_panels, k);
+  const Packed right(col_panels, k);
+  for (std::int64_t i = 0; i < m; i += row_panels * kPanel) {
+    const std::int64_t rows = std::min(row_panels * kPanel, m - i);
+    left.fill_left(a.at(i, 0), rows, k);
+    for (std::int64_t j = 0; j < n; j += col_panels * kPanel) {
+      const std::int64_t cols = std::min(col_panels * kPanel, n - j);
+      right.fill_right(b.at(0, j), k, cols);
+      multiply_packed(left, right, rows, cols, c.at(i, j), alpha, beta, bias.from(j));
+    }
+  }
+}
+
+}  // namespace candela::gemm_detail
+
+#else
+
+namespace candela::gemm_detail {
+
+bool has_amx() { return false; }
+
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix&, const Matrix&, const Matrix&, double, double,
+                 const RowBias&) {
+  throw Unsupported(fmt::format("matmul: this processor has no tile unit for [{}, {}] x [{}, {}]", m, k, k, n));
+}
+
+}  // namespace candela::gemm_detail
+
+#endif
