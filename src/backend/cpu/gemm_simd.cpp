@@ -10,6 +10,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_simd.cpp"
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "backend/cpu/simd-inl.h"
@@ -74,7 +75,11 @@ HWY_INLINE void dot_4(const float* HWY_RESTRICT x, std::int64_t k, const W* HWY_
   std::int64_t p = 0;
   for (; p + lanes <= k; p += lanes) {
     VF columns[4];
-    for (int j = 0; j < 4; ++j) columns[j] = load(d, w + j * ld + p);
+    for (int j = 0; j < 4; ++j) {
+      columns[j] = load(d, w + j * ld + p);
+      // Rows are too short for the hardware's prefetcher to get going: ask for the same place four rows on.
+      hwy::Prefetch(w + (j + 4) * ld + p);
+    }
     for (int r = 0; r < R; ++r) {
       const VF row = hn::LoadU(d, x + r * k + p);
       for (int j = 0; j < 4; ++j) sums[r][j] = hn::MulAdd(row, columns[j], sums[r][j]);
