@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstddef>
+
+namespace candela {
+
+/// Memory of this process as the operating system counts it, in bytes; 0 where it does not tell.
+struct ProcessMemory {
+  std::size_t resident = 0;
+  std::size_t peak_resident = 0;
+};
+ProcessMemory process_memory();
+
+/// Bytes of memory that a new allocation can count on, swap aside and within the container's limit; 0 where the system does not tell.
+std::size_t available_memory();
+
+}  // namespace candela

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace candela {
+
+enum class Schedule : std::uint8_t { Constant, Linear, Cosine };
+
+/// "constant", "linear", "cosine"; throws InvalidArgument for others.
+Schedule parse_schedule(std::string_view name);
+std::string_view to_string(Schedule schedule);
+
+struct ScheduleOptions {
+  Schedule kind = Schedule::Cosine;
+  double peak = 1e-4;             ///< learning rate after warm-up
+  double floor = 0;               ///< learning rate at the last step, as a share of the peak
+  std::int64_t warmup_steps = 0;  ///< linear rise from peak / warmup_steps
+  std::int64_t total_steps = 1;
+};
+
+/// The learning rate of `step`, counted from 1.
+double learning_rate(const ScheduleOptions& options, std::int64_t step);
+
+}  // namespace candela

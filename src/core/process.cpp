@@ -1,0 +1,65 @@
+#include <candela/core/process.h>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#if defined(__APPLE__)
+#include <mach/mach.h>
+#include <sys/sysctl.h>
+#endif
+
+namespace candela {
+namespace {
+
+#if !defined(__APPLE__)
+/// The number after `key` in a file of "Key:  1234 kB" lines, in bytes; 0 if absent.
+std::size_t read_kib(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
+  }
+  return 0;
+}
+
+/// What the control group still allows, or the largest number if it sets no limit.
+std::size_t cgroup_room() {
+  std::ifstream limit_file("/sys/fs/cgroup/memory.max");
+  std::ifstream used_file("/sys/fs/cgroup/memory.current");
+  std::size_t limit = 0;
+  std::size_t used = 0;
+  if (!(limit_file >> limit) || !(used_file >> used)) return ~std::size_t{0};
+  return limit > used ? limit - used : 0;
+}
+#endif
+
+}  // namespace
+
+#if defined(__APPLE__)
+
+ProcessMemory process_memory() {
+  mach_task_basic_info_data_t info{};
+  mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+  if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, reinterpret_cast<task_info_t>(&info), &count) != KERN_SUCCESS) return {};
+  return {static_cast<std::size_t>(info.resident_size), static_cast<std::size_t>(info.resident_size_max)};
+}
+
+std::size_t available_memory() {
+  std::size_t total = 0;
+  std::size_t length = sizeof(total);
+  return sysctlbyname("hw.memsize", &total, &length, nullptr, 0) == 0 ? total : 0;
+}
+
+#else
+
+ProcessMemory process_memory() {
+  return {read_kib("/proc/self/status", "VmRSS:"), read_kib("/proc/self/status", "VmHWM:")};
+}
+
+std::size_t available_memory() { return std::min(read_kib("/proc/meminfo", "MemAvailable:"), cgroup_room()); }
+
+#endif
+
+}  // namespace candela

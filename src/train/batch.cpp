@@ -1,0 +1,101 @@
+#include <candela/train/batch.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include <candela/core/error.h>
+
+namespace candela {
+namespace {
+
+/// How many batches are sorted by length together: enough to make lengths alike, few enough to keep the order random.
+constexpr std::size_t kWindowBatches = 32;
+
+template <class T>
+void shuffle(std::vector<T>& values, Generator& generator) {
+  for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[generator.next_below(i)]);
+}
+
+std::vector<std::vector<std::size_t>> cut(std::span<const std::size_t> order, std::size_t batch_size) {
+  std::vector<std::vector<std::size_t>> batches;
+  for (std::size_t at = 0; at < order.size(); at += batch_size) {
+    const auto piece = order.subspan(at, std::min(batch_size, order.size() - at));
+    batches.emplace_back(piece.begin(), piece.end());
+  }
+  return batches;
+}
+
+std::size_t inputs_of(const Sample& sample) { return sample.ids.size() - 1; }
+
+}  // namespace
+
+Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id, Device device) {
+  require(!rows.empty(), "batch: needs at least one row");
+  std::size_t longest = 0;
+  for (const std::size_t row : rows) {
+    require(samples[row].ids.size() >= 2, "batch: row {} has {} tokens; at least 2 are needed to predict one", row,
+            samples[row].ids.size());
+    longest = std::max(longest, inputs_of(samples[row]));
+  }
+  Batch batch;
+  std::vector<std::int32_t> ids(rows.size() * longest, pad_id);
+  std::vector<std::int32_t> targets;
+  std::vector<std::int32_t> positions;
+  for (std::size_t b = 0; b < rows.size(); ++b) {
+    const Sample& sample = samples[rows[b]];
+    batch.tokens += static_cast<std::int64_t>(inputs_of(sample));
+    for (std::size_t t = 0; t < inputs_of(sample); ++t) {
+      ids[b * longest + t] = sample.ids[t];
+      if (!sample.trained[t + 1]) continue;
+      targets.push_back(sample.ids[t + 1]);
+      positions.push_back(static_cast<std::int32_t>(b * longest + t));
+    }
+  }
+  batch.trained_tokens = static_cast<std::int64_t>(targets.size());
+  batch.ids = Tensor::from_values(ids, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, device);
+  batch.targets = Tensor::from_values(targets, {batch.trained_tokens}, device);
+  batch.positions = Tensor::from_values(positions, {batch.trained_tokens}, device);
+  return batch;
+}
+
+std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples, std::size_t batch_size,
+                                                       Generator& generator) {
+  require(batch_size > 0, "batch: batch size must be positive");
+  std::vector<std::size_t> order(samples.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  shuffle(order, generator);
+  const std::size_t window = batch_size * kWindowBatches;
+  for (std::size_t at = 0; at < order.size(); at += window) {
+    const auto first = order.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto last = order.begin() + static_cast<std::ptrdiff_t>(std::min(at + window, order.size()));
+    std::stable_sort(first, last, [&](std::size_t a, std::size_t b) { return samples[a].ids.size() < samples[b].ids.size(); });
+  }
+  auto batches = cut(order, batch_size);
+  shuffle(batches, generator);
+  return batches;
+}
+
+std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples, std::size_t batch_size) {
+  require(batch_size > 0, "batch: batch size must be positive");
+  std::vector<std::size_t> order(samples.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return samples[a].ids.size() > samples[b].ids.size(); });
+  return cut(order, batch_size);
+}
+
+double padding_share(std::span<const Sample> samples, std::span<const std::vector<std::size_t>> batches) {
+  double real = 0;
+  double all = 0;
+  for (const auto& batch : batches) {
+    std::size_t longest = 0;
+    for (const std::size_t row : batch) {
+      real += static_cast<double>(inputs_of(samples[row]));
+      longest = std::max(longest, inputs_of(samples[row]));
+    }
+    all += static_cast<double>(longest * batch.size());
+  }
+  return all > 0 ? 1 - real / all : 0;
+}
+
+}  // namespace candela
