@@ -1,0 +1,44 @@
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include <fmt/ranges.h>
+
+#include <candela/io/tokenizer.h>
+
+#include "cli/command.h"
+
+namespace candela::cli {
+namespace {
+
+struct TokenizeOptions {
+  std::string tokenizer;
+  bool special = false;
+  bool show = false;
+};
+
+void tokenize(const TokenizeOptions& options) {
+  const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+  const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  const std::vector<TokenId> ids = tokenizer.encode(text, options.special);
+  if (!options.show) {
+    fmt::print("[{}]\n", fmt::join(ids, ", "));
+    return;
+  }
+  for (const TokenId id : ids) fmt::print("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, Action& action) {
+  auto options = std::make_shared<TokenizeOptions>();
+  CLI::App* command = app.add_subcommand("tokenize", "Turn text from standard input into token ids, as a JSON array");
+  command->add_option("--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")->required();
+  command->add_flag("--special", options->special, "Let the post-processor add its special tokens (BOS, for one)");
+  command->add_flag("--show", options->show, "Print one token a line, id and text, instead of the array");
+  command->footer("Example:\n  printf 'Once upon a time' | candela tokenize --tokenizer models/stories-7m");
+  command->callback([&action, options] { action = [options] { tokenize(*options); }; });
+}
+
+}  // namespace candela::cli
