@@ -1,0 +1,32 @@
+#include <candela/generate/evaluate.h>
+
+#include <algorithm>
+
+namespace candela {
+
+std::string trim(const std::string& text) {
+  constexpr const char* kWhite = " \t\r\n\v\f";
+  const auto first = text.find_first_not_of(kWhite);
+  if (first == std::string::npos) return {};
+  return text.substr(first, text.find_last_not_of(kWhite) - first + 1);
+}
+
+std::vector<Question> questions_of(std::span<const Sample> samples, const Tokenizer& tokenizer) {
+  std::vector<Question> questions;
+  for (const Sample& sample : samples) {
+    const auto last = std::find(sample.trained.rbegin(), sample.trained.rend(), 1);
+    const auto first = std::find(last, sample.trained.rend(), 0);
+    const auto end = static_cast<std::size_t>(sample.trained.rend() - last);
+    const auto begin = static_cast<std::size_t>(sample.trained.rend() - first);
+    // Token 0 is never trained, so a text row's "question" would be that token alone.
+    if (end == 0 || begin < 2) continue;
+    Question question;
+    question.prompt.assign(sample.ids.begin(), sample.ids.begin() + static_cast<std::ptrdiff_t>(begin));
+    question.reference = trim(tokenizer.decode(std::span(sample.ids).subspan(begin, end - begin), true));
+    question.line = sample.line;
+    questions.push_back(std::move(question));
+  }
+  return questions;
+}
+
+}  // namespace candela

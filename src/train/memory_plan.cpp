@@ -1,0 +1,58 @@
+#include <candela/train/memory_plan.h>
+
+#include <algorithm>
+#include <array>
+
+#include <candela/core/error.h>
+#include <candela/core/process.h>
+
+namespace candela {
+namespace {
+
+std::size_t bytes_of(const Tensor& tensor) { return static_cast<std::size_t>(tensor.numel()) * size_of(tensor.dtype()); }
+
+double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
+
+}  // namespace
+
+MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare, const TrainOptions& options,
+                       std::span<const Sample> samples, std::span<const std::size_t> worst_batch) {
+  MemoryPlan plan;
+  plan.runtime = process_memory().resident;
+  plan.available = available_memory();
+  Allocator& allocator = device_interface(Device::plan()).allocator();
+  allocator.trim();
+  allocator.reset_peaks();
+  const std::size_t before = allocator.stats().reserved;
+  const std::unique_ptr<Model> model = prepare(Device::plan());
+  for (const NamedTensor& parameter : model->named_parameters()) plan.weights += bytes_of(parameter.tensor);
+  // Weights used where the file is mapped are not the allocator's.
+  const std::size_t loaded = allocator.stats().allocated - std::min(allocator.stats().allocated, before);
+  const std::size_t mapped = plan.weights - std::min(plan.weights, loaded);
+  Trainer trainer(*model, options);
+  for (const Tensor& parameter : trainer.parameters()) {
+    plan.adapters += bytes_of(parameter) + 2 * static_cast<std::size_t>(parameter.numel()) * sizeof(float);
+  }
+  const Batch batch = make_batch(samples, worst_batch, options.pad_id, Device::plan());
+  trainer.step(std::span(&batch, 1), options.adamw.lr);
+  const std::size_t peak = allocator.stats().peak_reserved - before + mapped;
+  plan.activations = peak - std::min(peak, plan.weights + plan.adapters);
+  return plan;
+}
+
+void check_fits(const MemoryPlan& plan) {
+  if (plan.available == 0 || plan.needed() <= plan.available) return;
+  struct Term {
+    const char* name;
+    std::size_t bytes;
+    const char* remedy;
+  };
+  const std::array<Term, 3> terms = {{{"activations", plan.activations, "a smaller --batch-size or --max-length"},
+                                      {"weights", plan.weights, "--dtype bf16, or a smaller model"},
+                                      {"adapters", plan.adapters, "a smaller --rank or fewer --target-modules"}}};
+  const Term& largest = *std::max_element(terms.begin(), terms.end(), [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
+  throw DeviceError(fmt::format("memory: training needs {:.0f} MiB and {:.0f} MiB are available; the largest part is {} with {:.0f} MiB: use {}",
+                                mib(plan.needed()), mib(plan.available), largest.name, mib(largest.bytes), largest.remedy));
+}
+
+}  // namespace candela
