@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/random.h>

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <candela/core/grad.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>

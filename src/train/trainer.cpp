@@ -140,14 +140,14 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   return {loss, norm};
 }
 
-double Trainer::evaluate(std::span<const Sample> samples) {
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size, std::int32_t pad_id) {
   const NoGrad guard;
   double loss = 0;
   std::int64_t tokens = 0;
-  for (const auto& rows : sorted_batches(samples, static_cast<std::size_t>(options_.batch_size))) {
-    const Batch batch = make_batch(samples, rows, options_.pad_id, model_.device());
+  for (const auto& rows : sorted_batches(samples, static_cast<std::size_t>(batch_size))) {
+    const Batch batch = make_batch(samples, rows, pad_id, model.device());
     if (batch.trained_tokens == 0) continue;
-    loss += token_loss(model_, batch, nullptr).item();
+    loss += token_loss(model, batch, nullptr).item();
     tokens += batch.trained_tokens;
   }
   require(tokens > 0, "evaluate: none of the tokens is trained");
@@ -186,7 +186,7 @@ void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
     now.tokens_per_s = static_cast<double>(step_tokens) / std::max(seconds_since(step_start), 1e-9);
     now.validation_loss.reset();
     const bool due = i == steps || (options_.validate_every > 0 && i % options_.validate_every == 0);
-    if (due && !valid.empty()) now.validation_loss = evaluate(valid);
+    if (due && !valid.empty()) now.validation_loss = evaluate_loss(model_, valid, options_.batch_size, options_.pad_id);
     now.seconds = seconds_since(start);
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
     report(now);

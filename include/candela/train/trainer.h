@@ -56,6 +56,9 @@ struct TrainLength {
 /// Everything in the model that requires a gradient: adapters, in the order of the network.
 std::vector<Tensor> trainable_parameters(const Model& model);
 
+/// Mean loss over the trained tokens of `samples`, without gradients, `batch_size` rows at a time.
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size, std::int32_t pad_id);
+
 /// Trains the parameters that require a gradient with AdamW. Loss is summed over tokens and divided once per step, so 8 rows at once and 8 accumulated
 /// passes of one row give the same gradient. Same seed, data, options and thread count: the same bits.
 class Trainer {
@@ -71,9 +74,6 @@ class Trainer {
 
   /// One optimizer step on these batches. Returns loss and gradient norm.
   std::pair<double, double> step(std::span<const Batch> batches, double learning_rate);
-
-  /// Mean loss over the trained tokens, without gradients.
-  double evaluate(std::span<const Sample> samples);
 
   const std::vector<Tensor>& parameters() const { return parameters_; }
 

@@ -1,0 +1,172 @@
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <candela/generate/evaluate.h>
+#include <candela/generate/generate.h>
+#include <candela/train/trainer.h>
+
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/progress.h"
+
+namespace candela::cli {
+namespace {
+
+struct EvalOptions {
+  ModelOptions model;
+  std::string data;
+  std::int64_t limit = 0;
+  std::int64_t max_tokens = 64;
+  std::int64_t batch_size = 32;
+  std::int64_t show = 0;
+  bool compare = false;
+  bool no_answers = false;
+  bool json = false;
+};
+
+/// What one model does on the rows.
+struct Result {
+  double loss = 0;
+  std::int64_t trained_tokens = 0;
+  std::vector<std::string> answers;
+  std::int64_t exact = 0;
+
+  double exact_share() const { return answers.empty() ? 0 : static_cast<double>(exact) / static_cast<double>(answers.size()); }
+};
+
+struct Rows {
+  std::vector<Sample> samples;
+  std::vector<Question> questions;
+  Tokenizer tokenizer;
+};
+
+Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
+  const Tokenizer tokenizer = Tokenizer::load(options.model.model);
+  DatasetOptions format;
+  format.max_length = static_cast<std::size_t>(config.max_position_embeddings);
+  if (!config.eos_token_ids.empty()) format.eos = static_cast<TokenId>(config.eos_token_ids[0]);
+  if (config.add_bos_token.value_or(false) && config.bos_token_id) format.bos = static_cast<TokenId>(*config.bos_token_id);
+  Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
+  if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
+    rows.samples.resize(static_cast<std::size_t>(options.limit));
+  }
+  if (!options.no_answers) rows.questions = questions_of(rows.samples, tokenizer);
+  return rows;
+}
+
+double mean_loss(Model& model, const EvalOptions& options, const Rows& rows, std::int64_t& tokens) {
+  for (const Sample& sample : rows.samples) tokens += static_cast<std::int64_t>(sample.trained_tokens());
+  return evaluate_loss(model, rows.samples, options.batch_size, static_cast<std::int32_t>(model.config().pad_token_id.value_or(0)));
+}
+
+Result evaluate(Model& model, const EvalOptions& options, const Rows& rows, const std::string& name) {
+  Result result;
+  result.loss = mean_loss(model, options, rows, result.trained_tokens);
+  if (rows.questions.empty()) return result;
+  std::vector<std::vector<TokenId>> prompts;
+  for (const Question& question : rows.questions) prompts.push_back(question.prompt);
+  GenerateOptions generate;
+  generate.max_tokens = options.max_tokens;
+  generate.batch_size = options.batch_size;
+  if (const auto end = rows.tokenizer.token_to_id("<|im_end|>")) generate.stop_tokens.push_back(*end);
+  Progress progress(name, static_cast<std::int64_t>(prompts.size()), "questions", options.json);
+  TextGenerator generator(model, rows.tokenizer);
+  const std::vector<Generation> generations = generator.generate_batch(
+      prompts, generate, [&](std::size_t done) { progress.update(static_cast<std::int64_t>(done)); });
+  progress.finish();
+  for (std::size_t i = 0; i < generations.size(); ++i) {
+    result.answers.push_back(trim(generations[i].text));
+    result.exact += result.answers.back() == rows.questions[i].reference ? 1 : 0;
+  }
+  return result;
+}
+
+nlohmann::json to_json(const Result& result) {
+  nlohmann::json out = {{"loss", result.loss}, {"perplexity", std::exp(result.loss)}, {"trained_tokens", result.trained_tokens}};
+  if (!result.answers.empty()) {
+    out["questions"] = result.answers.size();
+    out["exact"] = result.exact;
+    out["exact_match"] = result.exact_share();
+  }
+  return out;
+}
+
+void print_result(const std::string& name, const Result& result) {
+  fmt::print("{:<16} loss {:.4f}  perplexity {:.2f}", name, result.loss, std::exp(result.loss));
+  if (!result.answers.empty()) {
+    fmt::print("  exact match {:.1f} % ({} of {})", 100 * result.exact_share(), result.exact, result.answers.size());
+  }
+  fmt::print("\n");
+}
+
+/// Line breaks as spaces, cut to a screen's width.
+std::string one_line(std::string text) {
+  constexpr std::size_t kWidth = 100;
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  return text.size() > kWidth ? text.substr(0, kWidth) + "..." : text;
+}
+
+/// Questions spread over the file, with every model's answer.
+void print_examples(const EvalOptions& options, const Rows& rows, const std::vector<std::pair<std::string, Result>>& results) {
+  const auto count = std::min<std::size_t>(static_cast<std::size_t>(options.show), rows.questions.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t at = i * rows.questions.size() / count;
+    fmt::print("\n{}\n  expected: {}\n", trim(rows.tokenizer.decode(rows.questions[at].prompt, true)), rows.questions[at].reference);
+    for (const auto& [name, result] : results) {
+      const bool right = result.answers[at] == rows.questions[at].reference;
+      fmt::print("  {:<16} {} {}\n", name + ":", right ? "✓" : "✗", one_line(result.answers[at]));
+    }
+  }
+  fmt::print("\n");
+}
+
+void eval(const EvalOptions& options) {
+  require(!options.compare || !options.model.adapter.empty(), "eval: --compare needs --adapter");
+  LoadedModel loaded = load(options.model);
+  const Rows rows = load_rows(options, loaded.model->config());
+  std::vector<std::pair<std::string, Result>> results;
+  if (options.compare) {
+    loaded.lora->set_enabled(false);
+    results.emplace_back("base", evaluate(*loaded.model, options, rows, "base model"));
+    loaded.lora->set_enabled(true);
+  }
+  const std::string name = loaded.lora ? "base + adapter" : "base";
+  results.emplace_back(name, evaluate(*loaded.model, options, rows, name));
+  if (options.json) {
+    nlohmann::json out = to_json(results.back().second);
+    out["rows"] = rows.samples.size();
+    if (options.compare) out["base"] = to_json(results.front().second);
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  if (options.show > 0) print_examples(options, rows, results);
+  for (const auto& [label, result] : results) print_result(label, result);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
+  declare_model_options(*command, options->model, true);
+  command->add_option("--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
+  command->add_option("--limit", options->limit, "Only the first rows; 0: all")->capture_default_str();
+  command->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
+  command->add_option("--batch-size", options->batch_size, "Rows at once")->capture_default_str();
+  command->add_flag("--compare", options->compare, "Evaluate the base model too");
+  command->add_option("--show", options->show, "Print this many questions with the answers")->capture_default_str();
+  command->add_flag("--no-answers", options->no_answers, "Loss and perplexity only; generate nothing");
+  command->add_flag("--json", options->json, "Print JSON: rows, loss, perplexity, exact_match");
+  command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
+  command->footer("Example:\n  candela eval --model models/stories-7m --adapter out/sql --data data/text-to-sql/test.jsonl --compare --show 5\n"
+                  "Answers are greedy; an answer is exact if it equals the row's last answer but for white space at its ends.");
+  command->callback([&action, options] { action = [options] { eval(*options); }; });
+}
+
+}  // namespace candela::cli
