@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <candela/core/grad.h>
+#include <candela/core/parallel.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/reduce.h>
+
+#include "backend/cpu/peak.h"
+#include "cli/command.h"
+#include "cli/model_options.h"
+#include "cli/timing.h"
+
+namespace candela::cli {
+namespace {
+
+struct DecodeBench {
+  std::string model;
+  std::string dtype = "bf16";
+  std::string device = "cpu";
+  std::int64_t context = 64;
+  int threads = 0;
+  bool json = false;
+};
+
+/// The geometry of Qwen2.5-0.5B, from its published config.json.
+constexpr const char* kQwen05 = R"({
+  "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+  "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
+  "rope_theta": 1000000.0, "tie_word_embeddings": true, "hidden_act": "silu", "torch_dtype": "bfloat16"})";
+
+std::unique_ptr<Model> make(const DecodeBench& options) {
+  const LoadOptions load{parse_dtype(options.dtype), parse_device(options.device)};
+  if (!options.model.empty()) return load_model(options.model, load);
+  return make_model(ModelConfig::parse(kQwen05, "Qwen2.5-0.5B"), load, 1);
+}
+
+void bench_decode(const DecodeBench& options) {
+  const NoGrad guard;
+  set_thread_count(options.threads);
+  const auto model = make(options);
+  KvCache cache = model->make_cache(1, options.context + 1024);
+  ForwardOptions forward;
+  forward.cache = &cache;
+  model->forward_hidden(full({1, options.context}, 1, DType::I32, model->device()), forward);
+  Tensor token = full({1, 1}, 1, DType::I32, model->device());
+  // The context stays the same length: every measured token does the same work.
+  const double seconds = median_seconds(
+      [&] {
+        const Tensor hidden = model->forward_hidden(token, forward);
+        token = cast(argmax(model->logits(hidden), -1), DType::I32);
+        device_interface(model->device()).synchronize();
+      },
+      5.0, [&] { cache.truncate(options.context); });
+  double bytes = 0;
+  for (const NamedTensor& parameter : model->named_parameters()) {
+    // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the output layer's weight too, and is.
+    if (parameter.name.find("embed_tokens") != std::string::npos && !model->tied()) continue;
+    bytes += static_cast<double>(parameter.tensor.numel()) * static_cast<double>(size_of(parameter.tensor.dtype()));
+  }
+  const double bandwidth = read_bandwidth();
+  const double limit = bandwidth / bytes;
+  const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
+  if (options.json) {
+    fmt::print("{}\n", nlohmann::json{{"model", name}, {"tokens_per_s", 1 / seconds}, {"weight_bytes", bytes},
+                                      {"read_gb_per_s", bandwidth / 1e9}, {"limit_tokens_per_s", limit},
+                                      {"share_of_limit", 1 / seconds / limit}}
+                           .dump(2));
+    return;
+  }
+  fmt::print("{}, {}, batch 1, context {}\n", name, options.dtype, options.context);
+  fmt::print("{:.1f} tok/s; reading {:.0f} MB of weights once a token at the measured {:.1f} GB/s allows {:.1f} tok/s: {:.0f} %\n",
+             1 / seconds, bytes / 1e6, bandwidth / 1e9, limit, 100 / seconds / limit);
+}
+
+}  // namespace
+
+void add_bench_decode(CLI::App& bench, Action& action) {
+  auto options = std::make_shared<DecodeBench>();
+  CLI::App* command = bench.add_subcommand("decode", "One token at a time: tokens/s and the share of what reading the weights allows");
+  command->add_option("--model", options->model, "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
+  command->add_option("--dtype", options->dtype, "Weights: f32, bf16 or f16")->capture_default_str();
+  command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")->capture_default_str();
+  command->add_option("--context", options->context, "Tokens already in the cache")->capture_default_str();
+  command->add_option("--threads", options->threads, "CPU threads; 0: every core")->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON instead of text");
+  command->footer("Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");
+  command->callback([&action, options] { action = [options] { bench_decode(*options); }; });
+}
+
+}  // namespace candela::cli
