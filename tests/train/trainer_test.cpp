@@ -1,0 +1,202 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include <candela/core/parallel.h>
+#include <candela/lora/lora.h>
+#include <candela/ops/copy.h>
+#include <candela/train/memory_plan.h>
+#include <candela/train/trainer.h>
+
+namespace candela {
+namespace {
+
+ModelConfig tiny_config() {
+  return ModelConfig::parse(R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true})",
+                            "tiny");
+}
+
+LoraConfig tiny_lora() {
+  LoraConfig config;
+  config.rank = 4;
+  config.alpha = 8;
+  return config;
+}
+
+std::unique_ptr<Model> tiny_model(Device device = Device::cpu()) {
+  auto model = make_model(tiny_config(), {DType::F32, device}, 3);
+  Lora::attach(*model, tiny_lora(), 5);
+  return model;
+}
+
+/// Rows of different lengths; the first third of each is a prompt.
+std::vector<Sample> rows(std::size_t count) {
+  Generator generator(11);
+  std::vector<Sample> samples(count);
+  for (Sample& sample : samples) {
+    const std::uint64_t length = 6 + generator.next_below(20);
+    for (std::uint64_t t = 0; t < length; ++t) {
+      sample.ids.push_back(static_cast<TokenId>(generator.next_below(96)));
+      sample.trained.push_back(t >= length / 3 + 1 ? 1 : 0);
+    }
+  }
+  return samples;
+}
+
+std::vector<float> values(const Model& model) {
+  std::vector<float> all;
+  for (const Tensor& parameter : trainable_parameters(model)) {
+    const auto part = parameter.to_vector<float>();
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+Batch batch_of(const std::vector<Sample>& samples, std::vector<std::size_t> which) {
+  return make_batch(samples, which, 0, Device::cpu());
+}
+
+TEST(Trainer, EightRowsAtOnceEqualEightAccumulatedPasses) {
+  const std::vector<Sample> samples = rows(8);
+  const auto together = tiny_model();
+  const auto apart = tiny_model();
+  Trainer one(*together, {});
+  Trainer eight(*apart, {});
+  std::vector<Batch> singles;
+  for (std::size_t i = 0; i < 8; ++i) singles.push_back(batch_of(samples, {i}));
+  const Batch all = batch_of(samples, {0, 1, 2, 3, 4, 5, 6, 7});
+  for (int step = 0; step < 3; ++step) {
+    const auto [loss_one, norm_one] = one.step(std::span(&all, 1), 1e-2);
+    const auto [loss_eight, norm_eight] = eight.step(singles, 1e-2);
+    EXPECT_NEAR(loss_one, loss_eight, 1e-5 * loss_one);
+    EXPECT_NEAR(norm_one, norm_eight, 1e-4 * norm_one);
+  }
+}
+
+TEST(Trainer, SameSeedSameBits) {
+  const std::vector<Sample> samples = rows(24);
+  std::vector<std::vector<float>> runs;
+  for (int run = 0; run < 2; ++run) {
+    auto model = make_model(tiny_config(), {DType::F32, Device::cpu()}, 3);
+    LoraConfig config = tiny_lora();
+    config.dropout = 0.1;
+    Lora::attach(*model, config, 5);
+    TrainOptions options;
+    options.batch_size = 4;
+    options.epochs = 2;
+    options.seed = 9;
+    Trainer(*model, options).fit(samples, {}, [](const StepReport&) {});
+    runs.push_back(values(*model));
+  }
+  EXPECT_EQ(runs[0], runs[1]);
+}
+
+TEST(Trainer, LearnsAndReportsWhatItDid) {
+  const std::vector<Sample> samples = rows(16);
+  const auto model = tiny_model();
+  TrainOptions options;
+  options.batch_size = 8;
+  options.max_steps = 60;
+  options.adamw.lr = 2e-2;
+  options.validate_every = 30;
+  Trainer trainer(*model, options);
+  const TrainLength length = trainer.length(samples);
+  const double before = evaluate_loss(*model, samples, 8, 0);
+  std::vector<StepReport> reports;
+  trainer.fit(samples, samples, [&](const StepReport& report) { reports.push_back(report); });
+  ASSERT_EQ(reports.size(), 60U);
+  EXPECT_EQ(length.steps, 60);
+  EXPECT_EQ(reports.back().tokens, length.tokens);
+  EXPECT_EQ(reports.back().trained_tokens, length.trained_tokens);
+  ASSERT_TRUE(reports[29].validation_loss.has_value());
+  ASSERT_TRUE(reports.back().validation_loss.has_value());
+  EXPECT_FALSE(reports[0].validation_loss.has_value());
+  EXPECT_LT(*reports.back().validation_loss, 0.7 * before);
+}
+
+TEST(Trainer, ALossThatIsNotFiniteStopsBeforeTheParametersChange) {
+  const std::vector<Sample> samples = rows(4);
+  const auto model = tiny_model();
+  Trainer trainer(*model, {});
+  const Batch batch = batch_of(samples, {0, 1, 2, 3});
+  trainer.step(std::span(&batch, 1), 1e-3);
+  fill_(model->named_parameters()[0].tensor, std::numeric_limits<double>::quiet_NaN());
+  const std::vector<float> before = values(*model);
+  try {
+    trainer.step(std::span(&batch, 1), 1e-3);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("the loss became nan at step 2"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(values(*model), before);
+}
+
+TEST(Trainer, NothingToTrainIsAnError) {
+  const auto model = make_model(tiny_config(), {DType::F32, Device::cpu()}, 3);
+  EXPECT_THROW(Trainer(*model, {}), InvalidArgument);
+}
+
+TEST(Batch, PaddingIsNeitherTrainedNorCounted) {
+  const std::vector<Sample> samples = {{{5, 6, 7, 8}, {0, 0, 1, 1}, 1}, {{9, 10}, {0, 1}, 2}};
+  const std::vector<std::size_t> which = {0, 1};
+  const Batch batch = make_batch(samples, which, 3, Device::cpu());
+  EXPECT_EQ(batch.ids.to_vector<std::int32_t>(), (std::vector<std::int32_t>{5, 6, 7, 9, 3, 3}));
+  EXPECT_EQ(batch.targets.to_vector<std::int32_t>(), (std::vector<std::int32_t>{7, 8, 10}));
+  EXPECT_EQ(batch.positions.to_vector<std::int32_t>(), (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(batch.tokens, 4);
+  EXPECT_EQ(batch.trained_tokens, 3);
+}
+
+TEST(Batch, BucketsHoldEveryRowOnceAndAlikeLengthsTogether) {
+  const std::vector<Sample> samples = rows(103);
+  Generator generator(2);
+  const auto batches = bucketed_batches(samples, 8, generator);
+  std::vector<int> seen(samples.size());
+  for (const auto& batch : batches) {
+    for (const std::size_t row : batch) ++seen[row];
+  }
+  EXPECT_EQ(seen, std::vector<int>(samples.size(), 1));
+  std::vector<std::vector<std::size_t>> in_order;
+  for (std::size_t at = 0; at < samples.size(); at += 8) {
+    in_order.emplace_back();
+    for (std::size_t i = at; i < std::min(at + 8, samples.size()); ++i) in_order.back().push_back(i);
+  }
+  EXPECT_LT(padding_share(samples, batches), 0.5 * padding_share(samples, in_order));
+}
+
+TEST(MemoryPlan, PredictsThePeakOfTheAllocator) {
+  const std::vector<Sample> samples = rows(16);
+  const std::vector<std::size_t> worst = {0, 1, 2, 3, 4, 5, 6, 7};
+  const MemoryPlan plan = plan_memory([](Device device) { return tiny_model(device); }, {}, samples, worst);
+  Allocator& cpu = device_interface(Device::cpu()).allocator();
+  cpu.trim();
+  const std::size_t before = cpu.stats().reserved;
+  cpu.reset_peaks();
+  const auto model = tiny_model();
+  Trainer trainer(*model, {});
+  const Batch batch = make_batch(samples, worst, 0, Device::cpu());
+  trainer.step(std::span(&batch, 1), 1e-3);
+  const auto real = static_cast<double>(cpu.stats().peak_reserved - before);
+  EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.1 * real);
+}
+
+TEST(MemoryPlan, WhatDoesNotFitNamesTheLargestPartAndTheRemedy) {
+  MemoryPlan plan;
+  plan.weights = 100U << 20U;
+  plan.activations = 900U << 20U;
+  plan.available = 500U << 20U;
+  try {
+    check_fits(plan);
+    FAIL() << "no error";
+  } catch (const DeviceError& error) {
+    EXPECT_NE(std::string(error.what()).find("activations with 900 MiB: use a smaller --batch-size"), std::string::npos) << error.what();
+  }
+  plan.available = 2000U << 20U;
+  EXPECT_NO_THROW(check_fits(plan));
+}
+
+}  // namespace
+}  // namespace candela
