@@ -41,8 +41,8 @@ void print_model(const fs::path& folder) {
   fmt::print("model_type      {}\n", config.model_type);
   fmt::print("parameters      {}\n", format_count(model->parameter_count()));
   fmt::print("geometry        {} layers, hidden {}, MLP {}, {} query and {} key/value heads of {}, vocabulary {}\n",
-             config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_attention_heads,
-             config.num_key_value_heads, config.head_dim, config.vocab_size);
+             config.num_layers, config.hidden_size, config.intermediate_size, config.num_heads,
+             config.num_kv_heads, config.head_dim, config.vocab_size);
   fmt::print("context         {} tokens, rope {} (theta {:g})\n", config.max_position_embeddings, config.rope.type, config.rope.theta);
   fmt::print("output layer    {}\n", config.tie_word_embeddings ? "tied to the embedding" : "its own weights");
   fmt::print("ends with       token {}\n", fmt::join(config.eos_token_ids, ", "));
