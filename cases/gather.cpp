@@ -10,7 +10,7 @@ namespace {
 Tensor embedding_reference(const Tensor& weight, const Tensor& ids) {
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
-  if (ids.numel() == 0) return Tensor::empty(shape, weight.dtype());
+  if (ids.numel() == 0) return reshape(slice(weight, 0, 0, 0), shape);
   std::vector<Tensor> rows;
   for (const std::int64_t id : cast(ids, DType::I64).to_vector<std::int64_t>()) {
     rows.push_back(slice(weight, 0, id, id + 1));
@@ -20,7 +20,7 @@ Tensor embedding_reference(const Tensor& weight, const Tensor& ids) {
 
 /// Elements picked one by one.
 Tensor gather_reference(const Tensor& x, int dim, const Tensor& index) {
-  if (index.numel() == 0) return Tensor::empty(index.shape(), x.dtype());
+  if (index.numel() == 0) return slice(x, dim, 0, 0);
   const Tensor rows = reshape(contiguous(transpose(x, dim, -1)), {-1, x.size(dim)});
   const Tensor moved = transpose(cast(index, DType::I64), dim, -1);
   const std::vector<std::int64_t> picks = moved.to_vector<std::int64_t>();

@@ -89,7 +89,8 @@ void serve_forward(const OpCase& op_case, DType dtype, Device device, Served& se
   const std::vector<std::string> names = ran_between(before, count_runs(device), op_case.kernel);
   for (const std::string& name : names) served.add(name, dtype);
   if (!names.empty()) return;
-  // Nothing runs where an input is empty or has one element to reduce, or where the result is the input itself.
+  // Nothing runs where an input is empty or has one element to reduce, or where the result is the input
+  // itself.
   const bool any =
       std::all_of(inputs.device.begin(), inputs.device.end(), [](const Tensor& x) { return x.numel() > 1; });
   const bool is_view = !outputs.empty() && outputs[0].storage() == inputs.device[0].storage();

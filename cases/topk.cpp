@@ -16,7 +16,7 @@ std::vector<Tensor> topk_reference(const Tensor& x, std::int64_t k) {
   Shape shape = x.shape();
   const std::int64_t width = x.size(-1);
   shape[shape.rank() - 1] = k;
-  if (x.numel() == 0) return {Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::I32)};
+  if (x.numel() == 0) return {slice(x, -1, 0, k), Tensor::empty(shape, DType::I32)};
   const Tensor flat = reshape(contiguous(x), {x.numel()});
   const std::vector<double> values = flat.to_vector<double>();
   std::vector<Tensor> picked;

@@ -46,11 +46,11 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
   if (!grad) return {sum, out};
   const bool need_weight = weight.requires_grad();
   const Tensor h = residual.defined() ? sum.detach() : x.detach();
-  auto gradient = [h, weight = weight.detach(), rstd, need_weight](const Tensor& dy, const Tensor& dsum) {
+  auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps](const Tensor& dy, const Tensor& dsum) {
     Tensor dx = Tensor::empty(h.shape(), h.dtype(), h.device());
     Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, h.device()) : Tensor();
     if (h.numel() > 0) {
-      run(&KernelTable::rms_norm_grad, h.device(), RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight});
+      run(&KernelTable::rms_norm_grad, h.device(), RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight, eps});
     }
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };

@@ -3,6 +3,7 @@
 
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/blocks.h"
 #include "backend/cpu/convert.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
@@ -49,26 +50,100 @@ void copy(const CopyArgs& args, Stream&) {
   });
 }
 
+bool is_short_float(DType dtype) { return dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16; }
+
+/// Whether x and out step through memory one by one, so that whole spans can be converted.
+std::string supports_convert(const CopyArgs& args) {
+  if (!is_short_float(args.x.dtype) || !is_short_float(args.out.dtype) || args.x.dtype == args.out.dtype) {
+    return "converts between f32, bf16 and f16";
+  }
+  const Loops<2> loops({args.out, args.x});
+  const bool spans = loops.strides[0][loops.rank - 1] == 1 && loops.strides[1][loops.rank - 1] == 1;
+  return spans ? "" : "x and out must be contiguous in the last dimension";
+}
+
+void convert_spans(const CopyArgs& args, Stream&) {
+  const Loops<2> loops({args.out, args.x});
+  dispatch_floating(args.x.dtype, "copy", [&]<class From>() {
+    dispatch_floating(args.out.dtype, "copy", [&]<class To>() {
+      for_each_block(loops, kBlock, [&](const std::int64_t (&at)[2], std::int64_t first, std::int64_t count) {
+        alignas(64) float scratch[kBlock];
+        To* out = args.out.as<To>() + at[0] + first;
+        float* target = float_target(out, 1, scratch);
+        const From* x = args.x.as<From>() + at[1] + first;
+        if constexpr (std::is_same_v<From, float>) {
+          spans::narrow(x, out, count);
+        } else {
+          spans::widen(x, target, count);
+          write_floats(target, out, 1, count);
+        }
+      });
+    });
+  });
+}
+
+/// A copy between layouts whose innermost dimensions differ (a transposition): in tiles, so that both sides use whole cache lines.
+std::string supports_tiles(const CopyArgs& args) {
+  if (args.x.dtype != args.out.dtype) return "copies one dtype";
+  const Loops<2> loops({args.out, args.x});
+  if (loops.rank < 2 || loops.strides[0][loops.rank - 1] != 1) return "out must be contiguous in the last dimension";
+  return loops.strides[1][loops.rank - 2] == 1 ? "" : "x must be contiguous in the last dimension but one";
+}
+
+template <class T>
+void copy_tile(const T* x, std::int64_t x_step, T* out, std::int64_t out_step, std::int64_t rows, std::int64_t columns) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) out[r * out_step + c] = x[r + c * x_step];
+  }
+}
+
+void copy_tiles(const CopyArgs& args, Stream&) {
+  constexpr std::int64_t kTile = 32;
+  Loops<2> loops({args.out, args.x});
+  const int last = loops.rank - 1;
+  const std::int64_t rows = loops.shape[last - 1];
+  const std::int64_t columns = loops.shape[last];
+  const std::int64_t out_step = loops.strides[0][last - 1];
+  const std::int64_t x_step = loops.strides[1][last];
+  const std::int64_t bands = (rows + kTile - 1) / kTile;
+  std::int64_t matrices = 1;
+  for (int d = 0; d < last - 1; ++d) matrices *= loops.shape[d];
+  dispatch_all(args.x.dtype, "copy", [&]<class T>() {
+    parallel_for(matrices * bands, std::max<std::int64_t>(1, kGrain / (kTile * columns)), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t task = begin; task < end; ++task) {
+        std::int64_t at[2];
+        loops.offsets(task / bands * rows, at);
+        const std::int64_t r = task % bands * kTile;
+        for (std::int64_t c = 0; c < columns; c += kTile) {
+          copy_tile(args.x.as<T>() + at[1] + r + c * x_step, x_step, args.out.as<T>() + at[0] + r * out_step + c, out_step,
+                    std::min(kTile, rows - r), std::min(kTile, columns - c));
+        }
+      }
+    });
+  });
+}
+
 void fill(const FillArgs& args, Stream&) {
   dispatch_all(args.out.dtype, "fill", [&]<class T>() {
     const Loops<1> loops({args.out});
     const T value = convert<T>(args.value);
     const std::int64_t stride = loops.strides[0][loops.rank - 1];
-    parallel_for(loops.outer(), std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(loops.inner(), 1)),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end; ++i) {
-                     std::int64_t offset[1];
-                     loops.offsets(i, offset);
-                     T* out = args.out.as<T>() + offset[0];
-                     for (std::int64_t j = 0; j < loops.inner(); ++j) out[j * stride] = value;
-                   }
-                 });
+    for_each_block(loops, loops.inner(), [&](const std::int64_t (&at)[1], std::int64_t first, std::int64_t count) {
+      T* out = args.out.as<T>() + at[0] + first * stride;
+      if (stride == 1) {
+        std::fill(out, out + count, value);
+      } else {
+        for (std::int64_t i = 0; i < count; ++i) out[i * stride] = value;
+      }
+    });
   });
 }
 
 }  // namespace
 
 void fill_copy(KernelTable& table) {
+  table.copy.add("highway", supports_convert, convert_spans);
+  table.copy.add("tiles", supports_tiles, copy_tiles);
   table.copy.add("loops", supports_all, copy);
   table.fill.add("loops", supports_all, fill);
 }

@@ -1,8 +1,10 @@
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/blocks.h"
 #include "backend/cpu/convert.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
@@ -117,10 +119,154 @@ void argmax(const ArgmaxArgs& args, Stream&) {
   });
 }
 
+constexpr std::int64_t kReduceGrain = 1 << 14;
+
+float start_value(ReduceOp op) { return start<float>(op); }
+ReduceOp join_of(ReduceOp op) { return op == ReduceOp::SumSquares ? ReduceOp::Sum : op; }
+
+/// A span of any length as floats, reduced a block at a time.
+template <class T>
+float reduce_span(ReduceOp op, const T* x, std::int64_t count) {
+  if constexpr (std::is_same_v<T, float>) {
+    return spans::reduce(op, x, count);
+  } else {
+    constexpr std::int64_t kPiece = 4 * kBlock;
+    alignas(64) float scratch[kPiece];
+    float total = start_value(op);
+    for (std::int64_t at = 0; at < count; at += kPiece) {
+      const std::int64_t length = std::min(kPiece, count - at);
+      spans::widen(x + at, scratch, length);
+      total = fold<float>(join_of(op), total, spans::reduce(op, scratch, length));
+    }
+    return total;
+  }
+}
+
+/// The folded elements of one output lie in contiguous spans. Long spans are cut into pieces that threads share; the pieces join in order.
+template <class T>
+void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
+  constexpr std::int64_t kPiece = 1 << 16;
+  const std::int64_t pieces = (folded.inner() + kPiece - 1) / kPiece;
+  const std::int64_t per_output = folded.outer() * pieces;
+  std::vector<float> partial(static_cast<std::size_t>(args.out.numel() * per_output));
+  const auto base_of = [&](std::int64_t output, int operand) {
+    std::int64_t at[2];
+    kept.offsets(output / kept.inner(), at);
+    return at[operand] + output % kept.inner() * kept.strides[operand][kept.rank - 1];
+  };
+  const std::int64_t length = std::min(folded.inner(), kPiece);
+  parallel_for(static_cast<std::int64_t>(partial.size()), std::max<std::int64_t>(1, kReduceGrain / length),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   std::int64_t offset[1];
+                   folded.offsets(i % per_output / pieces, offset);
+                   const std::int64_t first = i % pieces * kPiece;
+                   const T* x = args.x.as<T>() + base_of(i / per_output, 0) + offset[0] + first;
+                   partial[static_cast<std::size_t>(i)] =
+                       reduce_span(args.op, x, std::min(kPiece, folded.inner() - first));
+                 }
+               });
+  for (std::int64_t output = 0; output < args.out.numel(); ++output) {
+    float total = start_value(args.op);
+    for (std::int64_t i = 0; i < per_output; ++i) {
+      total = fold<float>(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
+    }
+    args.out.as<T>()[base_of(output, 1)] = T(total);
+  }
+}
+
+/// Outputs side by side: whole spans of them are folded at once, over chunks of the folded elements that threads share and that join in order.
+template <class T>
+void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
+  constexpr std::int64_t kChunks = 16;
+  const std::int64_t width = kept.inner();
+  const std::int64_t depth = folded.outer() * folded.inner();
+  const std::int64_t blocks = (width + kBlock - 1) / kBlock;
+  // Cutting the depth only pays where there are too few blocks to share; it also keeps the running sums short.
+  const std::int64_t chunks = std::clamp<std::int64_t>(depth / 64, 1, kChunks);
+  std::vector<float> partial(static_cast<std::size_t>(chunks * width), 0.0F);
+  for (std::int64_t row = 0; row < kept.outer(); ++row) {
+    std::int64_t at[2];
+    kept.offsets(row, at);
+    const std::int64_t per_task = std::min(width, kBlock) * (depth / chunks + 1);
+    parallel_for(chunks * blocks, std::max<std::int64_t>(1, kReduceGrain / per_task), [&](std::int64_t begin, std::int64_t end) {
+      alignas(64) float scratch[kBlock];
+      for (std::int64_t task = begin; task < end; ++task) {
+        const std::int64_t chunk = task / blocks;
+        const std::int64_t first = task % blocks * kBlock;
+        const std::int64_t count = std::min(kBlock, width - first);
+        float* total = partial.data() + chunk * width + first;
+        std::fill(total, total + count, start_value(args.op));
+        for (std::int64_t i = depth * chunk / chunks; i < depth * (chunk + 1) / chunks; ++i) {
+          std::int64_t offset[1];
+          folded.offsets(i / folded.inner(), offset);
+          const std::int64_t position = offset[0] + i % folded.inner() * folded.strides[0][folded.rank - 1];
+          const T* x = args.x.as<T>() + at[0] + first + position;
+          spans::fold(args.op, read_floats(x, 1, count, scratch), total, count);
+        }
+      }
+    });
+    for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
+      spans::fold(join_of(args.op), partial.data() + chunk * width, partial.data(), width);
+    }
+    write_floats(partial.data(), args.out.as<T>() + at[1], kept.strides[1][kept.rank - 1], width);
+  }
+}
+
+/// Which of the two ways fits: the loops over folded or over kept elements must step through memory one by one.
+enum class Way : std::uint8_t { Spans, Columns, None };
+
+Way way_of(const ReduceArgs& args) {
+  const Split split(args);
+  const Loops<2> kept({split.kept, args.out});
+  const Loops<1> folded({split.folded});
+  if (folded.strides[0][folded.rank - 1] == 1 && folded.inner() >= 8) return Way::Spans;
+  if (kept.strides[0][kept.rank - 1] == 1) return Way::Columns;
+  return folded.strides[0][folded.rank - 1] == 1 ? Way::Spans : Way::None;
+}
+
+std::string supports_fast_reduce(const ReduceArgs& args) {
+  if (args.x.dtype == DType::F64) return "f64 is for references";
+  if (args.x.numel() == 0) return "there is nothing to reduce";
+  return way_of(args) == Way::None ? "neither the reduced nor the kept dimensions are contiguous" : "";
+}
+
+void reduce_fast(const ReduceArgs& args, Stream&) {
+  const Split split(args);
+  const Loops<2> kept({split.kept, args.out});
+  const Loops<1> folded({split.folded});
+  dispatch_floating(args.x.dtype, "reduce", [&]<class T>() {
+    way_of(args) == Way::Spans ? reduce_spans<T>(args, kept, folded) : reduce_columns<T>(args, kept, folded);
+  });
+}
+
+std::string supports_fast_argmax(const ArgmaxArgs& args) { return args.x.dtype == DType::F64 ? "f64 is for references" : ""; }
+
+/// The largest value first, then its first place: both passes run over the row while it is in cache.
+void argmax_fast(const ArgmaxArgs& args, Stream&) {
+  dispatch_floating(args.x.dtype, "argmax", [&]<class T>() {
+    TensorArg out = args.out;
+    out.strides[args.dim] = 0;  // every element of a row has the one output
+    const Rows<2> rows({args.x, out}, args.dim);
+    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> scratch(static_cast<std::size_t>(rows.length));
+      for (std::int64_t row = begin; row < end; ++row) {
+        std::int64_t at[2];
+        rows.offsets(row, at);
+        const float* x = read_floats(args.x.as<T>() + at[0], rows.strides[0], rows.length, scratch.data());
+        const float top = spans::reduce(ReduceOp::Max, x, rows.length);
+        args.out.as<std::int64_t>()[at[1]] = spans::find_first(x, rows.length, top);
+      }
+    });
+  });
+}
+
 }  // namespace
 
 void fill_reduce(KernelTable& table) {
+  table.reduce.add("highway", supports_fast_reduce, reduce_fast);
   table.reduce.add("loops", supports_all, reduce);
+  table.argmax.add("highway", supports_fast_argmax, argmax_fast);
   table.argmax.add("loops", supports_all, argmax);
 }
 

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include <candela/core/parallel.h>
+
+#include "backend/cpu/spans.h"
+#include "backend/layout.h"
+
+/// Brings operands of any floating dtype and stride to contiguous floats, a block at a time.
+namespace candela {
+
+/// Elements per block: a few blocks of floats fit the first-level cache.
+inline constexpr std::int64_t kBlock = 1024;
+
+/// `count` elements as contiguous floats: x itself where it is that already, otherwise converted into
+/// `scratch`.
+template <class T>
+const float* read_floats(const T* x, std::int64_t stride, std::int64_t count, float* scratch) {
+  if (stride == 1) {
+    if constexpr (std::is_same_v<T, float>) return x;
+    spans::widen(x, scratch, count);
+  } else if (stride == 0 && count > 0) {
+    std::fill(scratch, scratch + count, static_cast<float>(x[0]));
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) scratch[i] = static_cast<float>(x[i * stride]);
+  }
+  return scratch;
+}
+
+/// Where results for `out` are to be computed: out itself, or `scratch` for write_floats.
+template <class T>
+float* float_target(T* out, std::int64_t stride, float* scratch) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (stride == 1) return out;
+  }
+  return scratch;
+}
+
+/// Brings results to `out`, converted; nothing to do where they were computed in place.
+template <class T>
+void write_floats(const float* result, T* out, std::int64_t stride, std::int64_t count) {
+  if (stride == 1) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (result == out) return;
+    }
+    spans::narrow(result, out, count);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) out[i * stride] = T(result[i]);
+  }
+}
+
+/// Calls body(offsets, first, count) over blocks of at most `block` elements of innermost loops, in parallel:
+/// the block is elements [first, first + count) of the innermost loop that starts at `offsets`.
+template <int N, class Body>
+void for_each_block(const Loops<N>& loops, std::int64_t block, Body&& body) {
+  constexpr std::int64_t kGrain = 1 << 14;
+  const std::int64_t inner = loops.inner();
+  const std::int64_t outer = loops.outer();
+  const auto run = [&](std::int64_t index, std::int64_t begin, std::int64_t end) {
+    std::int64_t offsets[N];
+    loops.offsets(index, offsets);
+    for (std::int64_t at = begin; at < end; at += block) body(offsets, at, std::min(block, end - at));
+  };
+  if (outer < thread_count() && inner > kGrain) {
+    for (std::int64_t i = 0; i < outer; ++i) {
+      parallel_for(inner, kGrain, [&](std::int64_t begin, std::int64_t end) { run(i, begin, end); });
+    }
+    return;
+  }
+  parallel_for(outer, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(inner, 1)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) run(i, 0, inner);
+               });
+}
+
+/// The rows of N operands of one shape along `dim`: what softmax, norms and the like work on.
+template <int N>
+struct Rows {
+  std::int64_t length;
+  std::int64_t count;
+  std::int64_t strides[N];  ///< of one step along the row
+
+  Rows(const TensorArg (&operands)[N], int dim) : Rows(cut(operands, dim), operands, dim) {}
+
+  void offsets(std::int64_t row, std::int64_t (&at)[N]) const {
+    loops_.offsets(row / loops_.inner(), at);
+    const std::int64_t j = row % loops_.inner();
+    for (int n = 0; n < N; ++n) at[n] += j * loops_.strides[n][loops_.rank - 1];
+  }
+
+ private:
+  struct Cut {
+    TensorArg operands[N];
+  };
+  static Cut cut(const TensorArg (&operands)[N], int dim) {
+    Cut result;
+    for (int n = 0; n < N; ++n) {
+      result.operands[n] = operands[n];
+      if (operands[n].rank > 0) result.operands[n].shape[dim] = 1;
+    }
+    return result;
+  }
+  Rows(const Cut& cut, const TensorArg (&operands)[N], int dim) : loops_(cut.operands) {
+    length = operands[0].rank == 0 ? 1 : operands[0].shape[dim];
+    count = cut.operands[0].numel();
+    for (int n = 0; n < N; ++n) strides[n] = operands[n].rank == 0 ? 1 : operands[n].strides[dim];
+  }
+
+  Loops<N> loops_;
+};
+
+/// Rows per thread below which a second thread is not worth it.
+inline std::int64_t row_grain(std::int64_t length) {
+  return std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(length, 1));
+}
+
+}  // namespace candela

@@ -1,0 +1,221 @@
+// Vector arithmetic shared by the CPU kernels, compiled once per instruction set: conversions to and from the 16-bit floats, and exp, log, tanh and the
+// like. Include after foreach_target.h. No classic guard: Highway includes this once per target.
+#if defined(CANDELA_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CANDELA_SIMD_MATH_INL_H_
+#undef CANDELA_SIMD_MATH_INL_H_
+#else
+#define CANDELA_SIMD_MATH_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <hwy/highway.h>
+
+#include <candela/core/dtype.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace candela {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::ScalableTag<float>;
+using Words = hn::RebindToUnsigned<Floats>;
+using Ints = hn::RebindToSigned<Floats>;
+using HalfWords = hn::Rebind<std::uint16_t, Floats>;
+using Vec = hn::Vec<Floats>;
+using Mask = hn::Mask<Floats>;
+
+/// More lanes than any target has: the size of the buffers for partial vectors.
+inline constexpr std::size_t kLaneBuffer = HWY_MAX_BYTES / sizeof(float);
+
+HWY_INLINE Vec splat(float value) { return hn::Set(Floats(), value); }
+HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(Floats())); }
+
+// Loads and stores of one vector of floats from memory of any floating type. Rounding is to nearest, ties to even, as in core/dtype.
+
+HWY_INLINE Vec load(const float* x) { return hn::LoadU(Floats(), x); }
+
+HWY_INLINE Vec load(const BFloat16* x) {
+  const auto bits = hn::LoadU(HalfWords(), reinterpret_cast<const std::uint16_t*>(x));
+  return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(Words(), bits)));
+}
+
+HWY_INLINE Vec load(const Float16* x) {
+  const auto bits = hn::PromoteTo(Words(), hn::LoadU(HalfWords(), reinterpret_cast<const std::uint16_t*>(x)));
+  const Words w;
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(w, 0x8000U)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(w, 0x7fffU)));
+  // The exponent bias differs by 112. A product with 2^112 mends it, for subnormals too; infinity and NaN need the full exponent.
+  const auto scaled = hn::BitCast(w, hn::Mul(hn::BitCast(Floats(), magnitude), splat(0x1p112F)));
+  const auto special = hn::Gt(hn::BitCast(Ints(), magnitude), hn::Set(Ints(), 0x0f7fffff));
+  const auto wide = hn::Or(scaled, hn::IfThenElseZero(hn::RebindMask(w, special), hn::Set(w, 0x7f800000U)));
+  return hn::BitCast(Floats(), hn::Or(wide, sign));
+}
+
+HWY_INLINE void store(Vec value, float* out) { hn::StoreU(value, Floats(), out); }
+
+template <class V>
+HWY_INLINE void store_half_words(V words, void* out) {
+  // Saturation never applies: the words are below 2^16.
+  hn::StoreU(hn::DemoteTo(HalfWords(), hn::BitCast(Ints(), words)), HalfWords(), static_cast<std::uint16_t*>(out));
+}
+
+HWY_INLINE void store(Vec value, BFloat16* out) {
+  const Words w;
+  const auto bits = hn::BitCast(w, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(w, 1U));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(w, 0x7fffU)), odd));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(w, 0x40U));
+  store_half_words(hn::IfThenElse(hn::RebindMask(w, hn::IsNaN(value)), quiet, rounded), out);
+}
+
+HWY_INLINE void store(Vec value, Float16* out) {
+  const Words w;
+  const Ints s;
+  const auto bits = hn::BitCast(w, value);
+  const auto sign = hn::And(hn::ShiftRight<16>(bits), hn::Set(w, 0x8000U));
+  const auto magnitude = hn::And(bits, hn::Set(w, 0x7fffffffU));
+  const auto signed_magnitude = hn::BitCast(s, magnitude);
+  const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(w, 1U));
+  const auto normal = hn::ShiftRight<13>(
+      hn::Sub(hn::Add(hn::Add(magnitude, hn::Set(w, 0xfffU)), odd), hn::Set(w, 0x38000000U)));
+  // Subnormal: adding 0.5 aligns the ten bits, and the sum rounds to even.
+  const auto aligned = hn::Add(hn::BitCast(Floats(), magnitude), splat(0.5F));
+  const auto subnormal = hn::Sub(hn::BitCast(w, aligned), hn::Set(w, 0x3f000000U));
+  const auto is_small = hn::RebindMask(w, hn::Lt(signed_magnitude, hn::Set(s, 0x38800000)));
+  const auto is_infinite = hn::RebindMask(w, hn::Gt(signed_magnitude, hn::Set(s, 0x477fefff)));
+  const auto is_nan = hn::RebindMask(w, hn::Gt(signed_magnitude, hn::Set(s, 0x7f800000)));
+  auto result = hn::IfThenElse(is_small, subnormal, normal);
+  result = hn::IfThenElse(is_infinite, hn::Set(w, 0x7c00U), result);
+  result = hn::IfThenElse(is_nan, hn::Set(w, 0x7e00U), result);
+  store_half_words(hn::Or(result, sign), out);
+}
+
+/// The first `count` (less than a vector) elements; the other lanes are `fill`.
+template <class T>
+HWY_INLINE Vec load_some(const T* x, std::int64_t count, float fill = 0) {
+  T buffer[kLaneBuffer];
+  std::fill(buffer, buffer + lanes(), T(fill));
+  std::copy(x, x + count, buffer);
+  return load(buffer);
+}
+
+template <class T>
+HWY_INLINE void store_some(Vec value, T* out, std::int64_t count) {
+  T buffer[kLaneBuffer];
+  store(value, buffer);
+  std::copy(buffer, buffer + count, out);
+}
+
+// Functions. Each is good to about one unit in the last place over the whole range unless said otherwise; NaN gives NaN.
+
+/// e^x. On [-ln 2 / 2, ln 2 / 2] by 1 + r + r^2 P(r) with a minimax P; the power of two is applied in two halves, so that results below the normal
+/// range come out right and those above become infinite.
+HWY_INLINE Vec exp(Vec x) {
+  const auto clamped = hn::Min(hn::Max(x, splat(-105.0F)), splat(89.5F));
+  const auto n = hn::Round(hn::Mul(clamped, splat(1.44269504088896341F)));
+  auto r = hn::NegMulAdd(n, splat(0.693359375F), clamped);
+  r = hn::NegMulAdd(n, splat(-2.12194440e-4F), r);
+  auto p = hn::MulAdd(splat(0.0013951711589F), r, splat(0.0083695994690F));
+  p = hn::MulAdd(p, r, splat(0.0416661873459F));
+  p = hn::MulAdd(p, r, splat(0.1666651219130F));
+  p = hn::MulAdd(p, r, splat(0.5F));
+  const auto y = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), splat(1.0F));
+  const auto whole = hn::ConvertTo(Ints(), n);
+  const auto half = hn::ShiftRight<1>(whole);
+  const auto bias = hn::Set(Ints(), 127);
+  const auto first = hn::BitCast(Floats(), hn::ShiftLeft<23>(hn::Add(half, bias)));
+  const auto second = hn::BitCast(Floats(), hn::ShiftLeft<23>(hn::Add(hn::Sub(whole, half), bias)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(y, first), second));
+}
+
+/// ln x. The mantissa m in [sqrt(1/2), sqrt(2)) by 2 atanh(s) = 2 s + s^3 Q(s^2), s = (m - 1) / (m + 1).
+HWY_INLINE Vec log(Vec x) {
+  const auto is_tiny = hn::Lt(x, splat(0x1p-126F));
+  const auto scaled = hn::IfThenElse(is_tiny, hn::Mul(x, splat(0x1p23F)), x);
+  const auto bits = hn::BitCast(Ints(), scaled);
+  // Subtracting the bits of sqrt(1/2) first makes the exponent that of the nearest power of two.
+  const auto shifted = hn::Sub(bits, hn::Set(Ints(), 0x3f3504f3));
+  const auto exponent = hn::ShiftRight<23>(shifted);
+  const auto mantissa = hn::BitCast(Floats(), hn::Sub(bits, hn::ShiftLeft<23>(exponent)));
+  const auto e = hn::Sub(hn::ConvertTo(Floats(), exponent), hn::IfThenElseZero(is_tiny, splat(23.0F)));
+  const auto s = hn::Div(hn::Sub(mantissa, splat(1.0F)), hn::Add(mantissa, splat(1.0F)));
+  const auto t = hn::Mul(s, s);
+  auto q = hn::MulAdd(splat(0.2333863079548F), t, splat(0.2855050563812F));
+  q = hn::MulAdd(q, t, splat(0.4000012576580F));
+  q = hn::MulAdd(q, t, splat(0.6666666865349F));
+  const auto low = hn::MulAdd(e, splat(-2.12194440e-4F), hn::Mul(hn::Mul(s, t), q));
+  auto y = hn::MulAdd(e, splat(0.693359375F), hn::MulAdd(splat(2.0F), s, low));
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  y = hn::IfThenElse(hn::Eq(x, splat(kInfinity)), x, y);
+  y = hn::IfThenElse(hn::Eq(x, splat(0.0F)), splat(-kInfinity), y);
+  y = hn::IfThenElse(hn::Lt(x, splat(0.0F)), splat(std::numeric_limits<float>::quiet_NaN()), y);
+  return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+/// 1 / (1 + e^-x), small relative error on both sides.
+HWY_INLINE Vec sigmoid(Vec x) { return hn::Div(splat(1.0F), hn::Add(splat(1.0F), exp(hn::Neg(x)))); }
+
+/// Near zero an odd polynomial, elsewhere 1 - 2 / (e^(2|x|) + 1) with x's sign.
+HWY_INLINE Vec tanh(Vec x) {
+  const auto t = hn::Mul(x, x);
+  auto p = hn::MulAdd(splat(0.0021227330435F), t, splat(-0.0081562651321F));
+  p = hn::MulAdd(p, t, splat(0.0216926001012F));
+  p = hn::MulAdd(p, t, splat(-0.0539453774691F));
+  p = hn::MulAdd(p, t, splat(0.1333319544792F));
+  p = hn::MulAdd(p, t, splat(-0.3333333134651F));
+  const auto near_zero = hn::MulAdd(hn::Mul(x, t), p, x);
+  const auto size = hn::Abs(x);
+  const auto e = exp(hn::Add(size, size));
+  const auto far = hn::Sub(splat(1.0F), hn::Div(splat(2.0F), hn::Add(e, splat(1.0F))));
+  return hn::IfThenElse(hn::Lt(size, splat(0.625F)), near_zero, hn::CopySign(far, x));
+}
+
+/// Phi(x), the normal distribution function, to a few units in the last place on both sides (x NaN: unspecified). With z = |x| / sqrt(2):
+/// erfc(z) = e^(-z^2) G / (1 + 2 z), where G is a polynomial in (z - 2) / (z + 2).
+HWY_INLINE Vec normal_cdf(Vec x) {
+  const auto size = hn::Min(hn::Abs(x), splat(19.0F));
+  const auto z = hn::Mul(size, splat(0.70710678118654752F));
+  const auto two = splat(2.0F);
+  const auto t = hn::Div(hn::Sub(z, two), hn::Add(z, two));
+  auto g = hn::MulAdd(splat(8.218504808610305e-05F), t, splat(0.00017518707318231463F));
+  g = hn::MulAdd(g, t, splat(-0.0004001788911409676F));
+  g = hn::MulAdd(g, t, splat(-0.001426237286068499F));
+  g = hn::MulAdd(g, t, splat(0.0012504631886258721F));
+  g = hn::MulAdd(g, t, splat(0.008710796013474464F));
+  g = hn::MulAdd(g, t, splat(-0.008030000142753124F));
+  g = hn::MulAdd(g, t, splat(-0.05421803146600723F));
+  g = hn::MulAdd(g, t, splat(0.16405093669891357F));
+  g = hn::MulAdd(g, t, splat(-0.16603051126003265F));
+  g = hn::MulAdd(g, t, splat(-0.09276381880044937F));
+  g = hn::MulAdd(g, t, splat(1.2769783735275269F));
+  const auto tail = hn::Mul(exp(hn::Mul(hn::Mul(size, size), splat(-0.5F))), g);
+  const auto below = hn::Div(hn::Mul(splat(0.5F), tail), hn::MulAdd(two, z, splat(1.0F)));
+  return hn::IfThenElse(hn::Lt(x, splat(0.0F)), below, hn::Sub(splat(1.0F), below));
+}
+
+/// The density of the normal distribution.
+HWY_INLINE Vec normal_pdf(Vec x) {
+  return hn::Mul(exp(hn::Mul(hn::Mul(x, x), splat(-0.5F))), splat(0.39894228040143268F));
+}
+
+/// The larger; NaN in either gives NaN.
+HWY_INLINE Vec max_or_nan(Vec a, Vec b) {
+  return hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::IsNaN(a)), a, b);
+}
+HWY_INLINE Vec min_or_nan(Vec a, Vec b) {
+  return hn::IfThenElse(hn::Or(hn::Lt(a, b), hn::IsNaN(a)), a, b);
+}
+
+/// The sum of all lanes, in an order that depends on the vector's width alone.
+HWY_INLINE float sum_lanes(Vec x) { return hn::GetLane(hn::SumOfLanes(Floats(), x)); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace candela
+HWY_AFTER_NAMESPACE();
+
+#endif

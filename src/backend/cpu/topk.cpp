@@ -1,0 +1,80 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "backend/cpu/blocks.h"
+#include "backend/cpu/table.h"
+#include "backend/dispatch.h"
+#include "backend/kernels.h"
+
+namespace candela {
+namespace {
+
+/// A value and its place. Better: NaN before all, then the larger value, then the lower index.
+struct Candidate {
+  float value;
+  std::int32_t index;
+};
+
+bool better(const Candidate& a, const Candidate& b) {
+  const bool a_nan = std::isnan(a.value);
+  const bool b_nan = std::isnan(b.value);
+  if (a_nan || b_nan) return a_nan && (!b_nan || a.index < b.index);
+  return a.value > b.value || (a.value == b.value && a.index < b.index);
+}
+
+/// The k best of a row, best first: a heap holds the best so far with the worst of them on top, so that most
+/// elements cost one comparison.
+void select_row(const float* x, std::int64_t length, std::int64_t k, std::vector<Candidate>& heap) {
+  heap.clear();
+  for (std::int64_t i = 0; i < length; ++i) {
+    const Candidate here{x[i], static_cast<std::int32_t>(i)};
+    if (i < k) {
+      heap.push_back(here);
+      if (i + 1 == k) std::make_heap(heap.begin(), heap.end(), better);
+      continue;
+    }
+    // Later elements lose ties, so only a larger value (or NaN) can enter.
+    if (here.value <= heap.front().value || !better(here, heap.front())) continue;
+    std::pop_heap(heap.begin(), heap.end(), better);
+    heap.back() = here;
+    std::push_heap(heap.begin(), heap.end(), better);
+  }
+  std::sort_heap(heap.begin(), heap.end(), better);
+}
+
+std::string supports_topk(const TopkArgs& args) {
+  if (args.x.dtype == DType::F64) return "f64 is for references";
+  return args.x.last() <= INT32_MAX ? "" : "positions must fit i32";
+}
+
+void topk(const TopkArgs& args, Stream&) {
+  dispatch_floating(args.x.dtype, "topk", [&]<class T>() {
+    const Rows<1> rows({args.x}, args.x.rank - 1);
+    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> scratch(static_cast<std::size_t>(rows.length));
+      std::vector<Candidate> heap;
+      heap.reserve(static_cast<std::size_t>(args.k));
+      for (std::int64_t row = begin; row < end; ++row) {
+        std::int64_t at[1];
+        rows.offsets(row, at);
+        const T* x = args.x.as<T>() + at[0];
+        select_row(read_floats(x, rows.strides[0], rows.length, scratch.data()), rows.length, args.k, heap);
+        for (std::int64_t i = 0; i < args.k; ++i) {
+          const std::int32_t index = heap[static_cast<std::size_t>(i)].index;
+          args.values.as<T>()[row * args.k + i] = x[index * rows.strides[0]];
+          args.indices.as<std::int32_t>()[row * args.k + i] = index;
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void fill_topk(KernelTable& table) {
+  table.topk.add("heap", supports_topk, topk);
+}
+
+}  // namespace candela
