@@ -12,6 +12,12 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
+std::size_t total_bytes(const Tokens& tokens) {
+  std::size_t bytes = 0;
+  for (const std::string& token : tokens) bytes += token.size();
+  return bytes;
+}
+
 class ByteLevel final : public Decoder {
  public:
   Tokens apply(Tokens tokens) const override {
@@ -149,7 +155,11 @@ class Sequence final : public Decoder {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
   Tokens apply(Tokens tokens) const override {
-    for (const auto& part : parts_) tokens = part->apply(std::move(tokens));
+    const std::size_t before = total_bytes(tokens);
+    for (const auto& part : parts_) {
+      tokens = part->apply(std::move(tokens));
+      check_growth(before, total_bytes(tokens));
+    }
     return tokens;
   }
 

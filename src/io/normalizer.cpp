@@ -57,7 +57,11 @@ class Sequence final : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
   std::string apply(std::string text) const override {
-    for (const auto& part : parts_) text = part->apply(std::move(text));
+    const std::size_t before = text.size();
+    for (const auto& part : parts_) {
+      text = part->apply(std::move(text));
+      check_growth(before, text.size());
+    }
     return text;
   }
 

@@ -26,16 +26,27 @@ std::vector<Span> Pattern::find_all(std::string_view text) const {
 }
 
 std::string Pattern::replace(std::string_view text, std::string_view content) const {
+  const std::vector<Span> matches = find_all(text);
+  check_growth(text.size(), text.size() + matches.size() * content.size());
   std::string result;
   result.reserve(text.size());
   std::size_t position = 0;
-  for (const Span& match : find_all(text)) {
+  for (const Span& match : matches) {
     result.append(text.substr(position, match.begin - position));
     result.append(content);
     position = match.end;
   }
   result.append(text.substr(position));
   return result;
+}
+
+void check_growth(std::size_t before, std::size_t after) {
+  constexpr std::size_t kFloor = std::size_t{1} << 20;
+  constexpr std::size_t kFactor = 64;
+  require<InvalidArgument>(
+      after <= kFloor || after / kFactor <= before,
+      "tokenizer: its components must not let {} bytes of text grow {}-fold; got {} bytes", before, kFactor,
+      after);
 }
 
 Pattern make_pattern(const JsonObject& description, const char* key) {

@@ -27,6 +27,10 @@ class Pattern {
   std::optional<Regex> regex_;
 };
 
+/// InvalidArgument where components let a text grow out of all proportion: a file could otherwise ask for any
+/// amount of memory by replacing and replacing again.
+void check_growth(std::size_t before, std::size_t after);
+
 /// Reads `{"String": "..."}` or `{"Regex": "..."}` from the field `key`.
 Pattern make_pattern(const JsonObject& description, const char* key);
 

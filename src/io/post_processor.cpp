@@ -1,5 +1,6 @@
 #include "io/post_processor.h"
 
+#include <algorithm>
 #include <map>
 
 #include "io/bpe.h"
@@ -62,6 +63,8 @@ void PostProcessor::add_template(const JsonObject& description) {
                                 entry.path_of("Sequence"), shown(entry.json())));
     }
   }
+  const auto texts = std::count_if(parts.begin(), parts.end(), [](const Part& part) { return part.is_text; });
+  if (texts != 1) description.fail("single", "a template with the sequence A in one place");
   templates_.push_back(std::move(parts));
 }
 

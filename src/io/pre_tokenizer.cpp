@@ -11,6 +11,12 @@
 namespace candela::io {
 namespace {
 
+std::size_t bytes_of(const Pieces& pieces) {
+  std::size_t bytes = 0;
+  for (const Piece& piece : pieces.pieces) bytes += piece.text.size();
+  return bytes;
+}
+
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 Behavior read_behavior(const JsonObject& description, std::optional<Behavior> otherwise = {}) {
@@ -254,7 +260,11 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
 }
 
 void PreTokenizer::apply(Pieces& pieces) const {
-  for (const auto& step : steps_) step->apply(pieces);
+  const std::size_t before = bytes_of(pieces);
+  for (const auto& step : steps_) {
+    step->apply(pieces);
+    check_growth(before, bytes_of(pieces));
+  }
 }
 
 }  // namespace candela::io

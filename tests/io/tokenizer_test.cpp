@@ -283,6 +283,25 @@ TEST(TokenizerErrors, LyingFilesNameTheField) {
                                              {"single", {{{"SpecialToken", {{"id", "x"}}}}}},
                                              {"special_tokens", json::object()}}),
                   "post_processor.single[0].SpecialToken must be one that special_tokens lists");
+  const json twice = json::parse(R"([{"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}])");
+  expect_contains(
+      broken("/post_processor",
+             {{"type", "TemplateProcessing"}, {"single", twice}, {"special_tokens", json::object()}}),
+      "post_processor.single must be a template with the sequence A in one place");
+}
+
+TEST(TokenizerErrors, TextThatComponentsLetGrowWithoutEndIsRefused) {
+  json parts = json::array();
+  for (int i = 0; i < 40; ++i) {
+    parts.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
+  }
+  json document = small();
+  document["normalizer"] = {{"type", "Sequence"}, {"normalizers", parts}};
+  expect_contains(error_of<InvalidArgument>([&] { from(document).encode("a"); }), "grow 64-fold");
+  document = small();
+  document["decoder"] = {{"type", "Sequence"}, {"decoders", parts}};
+  expect_contains(error_of<InvalidArgument>([&] { from(document).decode(std::vector<TokenId>{0}); }),
+                  "grow 64-fold");
 }
 
 TEST(TokenizerErrors, MissingFile) {
