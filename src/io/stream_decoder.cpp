@@ -4,8 +4,10 @@ namespace candela {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-// A character takes at most four byte tokens. A longer run without a whole character is given as it is.
-constexpr std::size_t kMaxHeldTokens = 64;
+// A character takes at most four byte tokens: of a longer run that still ends in U+FFFD, only the last four
+// can change.
+constexpr std::size_t kMaxHeldTokens = 16;
+constexpr std::size_t kMaxProvisional = 4;
 
 }  // namespace
 
@@ -20,8 +22,8 @@ std::string StreamDecoder::add(TokenId id) {
 std::string StreamDecoder::finish() {
   std::string rest = next(true);
   ids_.clear();
-  given_ = 0;
-  context_text_.clear();
+  context_ = 0;
+  given_bytes_ = 0;
   return rest;
 }
 
@@ -29,12 +31,20 @@ std::string StreamDecoder::finish() {
 // few: what was given last serves as context, and the new text is what the whole window has beyond it.
 std::string StreamDecoder::next(bool all) {
   const std::string window = tokenizer_.decode(ids_, skip_special_tokens_);
-  const bool unfinished = window.ends_with(kReplacement) && ids_.size() - given_ <= kMaxHeldTokens;
-  if (window.size() <= context_text_.size() || (unfinished && !all)) return {};
-  std::string fresh = window.substr(context_text_.size());
-  ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(given_));
-  given_ = ids_.size();
-  context_text_ = tokenizer_.decode(ids_, skip_special_tokens_);
+  std::size_t end = window.size();
+  const bool unfinished = window.ends_with(kReplacement) && !all;
+  if (unfinished && ids_.size() - context_ <= kMaxHeldTokens) return {};
+  for (std::size_t i = 0; unfinished && i < kMaxProvisional; ++i) {
+    if (std::string_view(window).substr(0, end).ends_with(kReplacement)) end -= kReplacement.size();
+  }
+  if (end <= given_bytes_) return {};
+  std::string fresh = window.substr(given_bytes_, end - given_bytes_);
+  given_bytes_ = end;
+  if (!unfinished) {
+    ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(context_));
+    context_ = ids_.size();
+    given_bytes_ = tokenizer_.decode(ids_, skip_special_tokens_).size();
+  }
   return fresh;
 }
 

@@ -85,9 +85,9 @@ class StreamDecoder {
 
   Tokenizer tokenizer_;
   bool skip_special_tokens_;
-  std::vector<TokenId> ids_;  // the context of the window, then what has not been given
-  std::size_t given_ = 0;     // how many of ids_ are context
-  std::string context_text_;  // decode of the first given_ ids
+  std::vector<TokenId> ids_;     // a window: tokens given in full that serve as context, then the others
+  std::size_t context_ = 0;      // how many of ids_ are context
+  std::size_t given_bytes_ = 0;  // how much of the window's text has been given
 };
 
 }  // namespace candela
