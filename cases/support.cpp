@@ -54,6 +54,18 @@ struct Served {
     if (std::find(list.begin(), list.end(), dtype) == list.end()) list.push_back(dtype);
   }
 
+  /// The implementations in the order of preference of their list.
+  void sort_by(const RunCounts& counts, const std::string& list) {
+    const auto known = counts.find(list);
+    if (known == counts.end()) return;
+    const auto place = [&](const std::string& name) {
+      return std::find_if(known->second.begin(), known->second.end(),
+                          [&](const auto& run) { return run.name == name; });
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+  }
+
   std::string to_string(const std::vector<DType>& all) const {
     std::string text;
     for (const std::string& name : order) {
@@ -95,7 +107,9 @@ void serve_forward(const OpCase& op_case, DType dtype, Device device, Served& se
       std::all_of(inputs.device.begin(), inputs.device.end(), [](const Tensor& x) { return x.numel() > 1; });
   const bool is_view = !outputs.empty() && outputs[0].storage() == inputs.device[0].storage();
   if (is_view && op_case.kernel == "copy") served.add("view", dtype);
-  if (!is_view && any) served.add("composed", dtype);
+  // Reductions and copies never fall back: one that ran nothing had nothing to do.
+  const bool never_composed = op_case.kernel == "reduce" || op_case.kernel == "copy";
+  if (!is_view && any && !never_composed) served.add("composed", dtype);
 }
 
 void serve_backward(const OpCase& op_case, DType dtype, Device device, Served& served) {
@@ -107,15 +121,14 @@ void serve_backward(const OpCase& op_case, DType dtype, Device device, Served& s
     if (inputs.device[i].numel() == 0) return;
     if (op_case.inputs[i].gradient) inputs.device[i].set_requires_grad(true);
   }
-  RunCounts before;
+  RunCounts before = count_runs(device);
   try {
     const std::vector<Tensor> outputs = op_case.fused(inputs.device);
-    before = count_runs(device);
-    for (const Tensor& output : outputs) {
-      if (!output.requires_grad()) continue;
-      backward(output);
-      break;
-    }
+    // An op whose gradient is the same kernel may compute it on the way forward.
+    if (op_case.kernel_grad != op_case.kernel) before = count_runs(device);
+    const auto last =
+        std::find_if(outputs.rbegin(), outputs.rend(), [](const Tensor& x) { return x.requires_grad(); });
+    if (last != outputs.rend()) backward(*last);
   } catch (const Unsupported&) {
     served.add("not supported", dtype);
     return;
@@ -184,6 +197,8 @@ SupportTable find_support() {
             serve_forward(op_case, dtype, device, forward);
             serve_backward(op_case, dtype, device, backward);
           }
+          forward.sort_by(count_runs(device), op_case.kernel);
+          backward.sort_by(count_runs(device), op_case.kernel_grad);
         }
         row.cells[device_label(device) + " forward"] = forward.to_string(dtypes);
         row.cells[device_label(device) + " backward"] = backward.to_string(dtypes);
