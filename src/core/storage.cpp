@@ -49,19 +49,22 @@ struct CachingAllocator::State {
   mutable std::mutex mutex;
   std::map<std::size_t, std::vector<MemoryBlock>> free_blocks;
   std::size_t cached = 0;
+  std::size_t most_reserved = 0;  // since the last trim
   MemoryStats stats;
   bool closed = false;
 
   ~State() { release_cached(cached); }
 
-  /// Gives back the largest cached blocks first until `bytes` are returned or none is left.
-  void release_cached(std::size_t bytes) {
+  static constexpr std::size_t kLarge = std::size_t{1} << 16U;
+
+  /// Gives back cached blocks of at least `from` bytes, the smallest first (a larger one can stand in for it), until `bytes` are returned or none is left.
+  void release_cached(std::size_t bytes, std::size_t from = 0) {
     std::size_t released = 0;
-    while (released < bytes && !free_blocks.empty()) {
-      const auto largest = std::prev(free_blocks.end());
-      const MemoryBlock block = largest->second.back();
-      largest->second.pop_back();
-      if (largest->second.empty()) free_blocks.erase(largest);
+    auto next = free_blocks.lower_bound(from);
+    while (released < bytes && next != free_blocks.end()) {
+      const MemoryBlock block = next->second.back();
+      next->second.pop_back();
+      if (next->second.empty()) next = free_blocks.erase(next);
       source->release(block);
       released += block.bytes;
       cached -= block.bytes;
@@ -69,19 +72,34 @@ struct CachingAllocator::State {
     }
   }
 
+  /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only when the need does.
+  void release_beyond_peak(std::size_t bytes) {
+    const std::size_t after = stats.reserved + bytes;
+    if (after > most_reserved) release_cached(after - most_reserved, kLarge);
+    most_reserved = std::max(most_reserved, stats.reserved + bytes);
+  }
+
+  /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as large again: when lengths differ from batch
+  /// to batch, the blocks of the longest serve all others, and no page is given back and faulted in again.
+  std::map<std::size_t, std::vector<MemoryBlock>>::iterator find_free(std::size_t bytes) {
+    const auto found = free_blocks.lower_bound(bytes);
+    if (found == free_blocks.end()) return found;
+    return found->first == bytes || (bytes >= kLarge && found->first <= bytes + bytes / 2) ? found : free_blocks.end();
+  }
+
   MemoryBlock take(std::size_t bytes) {
     const std::lock_guard lock(mutex);
     ++stats.allocations;
     MemoryBlock block;
-    const auto found = free_blocks.find(bytes);
+    const auto found = find_free(bytes);
     if (found != free_blocks.end()) {
       block = found->second.back();
       found->second.pop_back();
       if (found->second.empty()) free_blocks.erase(found);
-      cached -= bytes;
+      cached -= block.bytes;
       ++stats.cache_hits;
     } else {
-      release_cached(std::min(bytes, cached));
+      release_beyond_peak(bytes);
       block = source->acquire(bytes);
       if (block.data == nullptr && block.native == nullptr) {
         release_cached(cached);
@@ -94,7 +112,7 @@ struct CachingAllocator::State {
       stats.reserved += bytes;
       stats.peak_reserved = std::max(stats.peak_reserved, stats.reserved);
     }
-    stats.allocated += bytes;
+    stats.allocated += block.bytes;
     stats.peak_allocated = std::max(stats.peak_allocated, stats.allocated);
     return block;
   }
@@ -153,6 +171,7 @@ void CachingAllocator::reset_peaks() {
 void CachingAllocator::trim() {
   const std::lock_guard lock(state_->mutex);
   state_->release_cached(state_->cached);
+  state_->most_reserved = state_->stats.reserved;
 }
 
 }  // namespace candela

@@ -154,10 +154,18 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
   return loss / static_cast<double>(tokens);
 }
 
+void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows) {
+  const Batch batch = make_batch(samples, rows, options_.pad_id, model_.device());
+  Generator dropout;  // the run's own draws stay where they are
+  backward(token_loss(model_, batch, &dropout));
+  for (const Tensor& parameter : parameters_) parameter.set_grad({});
+}
+
 void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
                   const std::function<void(const StepReport&)>& report) {
   require(!train.empty(), "train: there are no rows to train on");
   const std::int64_t steps = total_steps(train);
+  rehearse(train, length(train).worst_batch);
   const ScheduleOptions schedule{options_.schedule, options_.adamw.lr, options_.floor,
                                  static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps))), steps};
   const auto start = std::chrono::steady_clock::now();

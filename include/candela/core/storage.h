@@ -100,9 +100,9 @@ class MemorySource {
   virtual void release(const MemoryBlock& block) = 0;
 };
 
-/// Keeps freed blocks by size class and hands them out again. Sizes are rounded up by at most an eighth. Thread-safe.
-/// Before it grows, it gives back as many cached bytes as it is about to take, so that the reserve follows the need
-/// when shapes change from step to step.
+/// Keeps freed blocks by size class and hands them out again, a large block also for a request of down to two thirds of its size. Sizes are rounded up by at most
+/// an eighth. Thread-safe.
+/// Before the reserve grows beyond what it ever was, cached blocks are given back: shapes that change from step to step do not pile up.
 class CachingAllocator final : public Allocator {
  public:
   CachingAllocator(Device device, std::unique_ptr<MemorySource> source);

@@ -68,7 +68,8 @@ class Trainer {
   /// The batches that fit() will run, summed up.
   TrainLength length(std::span<const Sample> samples) const;
 
-  /// Runs all steps; `report` is called after each. Throws Error when the loss or the gradient stops being finite: the parameters are then those of
+  /// Runs all steps; `report` is called after each. The batch that needs the most memory is rehearsed first, without a step: if memory is short, the run
+  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws Error when the loss or the gradient stops being finite: the parameters are then those of
   /// the step before.
   void fit(std::span<const Sample> train, std::span<const Sample> valid, const std::function<void(const StepReport&)>& report);
 
@@ -78,6 +79,7 @@ class Trainer {
   const std::vector<Tensor>& parameters() const { return parameters_; }
 
  private:
+  void rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows);
   std::vector<std::vector<std::size_t>> epoch_batches(std::span<const Sample> samples, std::uint64_t epoch) const;
   std::int64_t total_steps(std::span<const Sample> samples) const;
 

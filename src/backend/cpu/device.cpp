@@ -14,7 +14,7 @@
 namespace candela {
 namespace {
 
-constexpr std::size_t kMapThreshold = std::size_t{1} << 20U;
+constexpr std::size_t kMapThreshold = std::size_t{1} << 16U;
 
 /// Small blocks from the heap; large ones mapped, so that giving them back really returns them, and in huge pages where the system has them.
 class CpuMemory final : public MemorySource {
