@@ -116,7 +116,7 @@ TEST(ShaderFeature, Vectors) {
   a.resize(12);
   std::vector<half> h;
   for (int i = 0; i < 12; ++i) h.push_back(half(0.25f * static_cast<float>(i) - 1));
-  std::vector<Packed> packed(3);
+  std::vector<Packed> packed(3, Packed{{0, 0, 0}, half(0), {0, 0}});
   alignas(16) float aligned[12];
   std::copy(a.begin(), a.end(), aligned);
   Dispatch("vectors").bind(0, aligned, sizeof(aligned)).bind(1, h).bind(2, out).bind(3, packed).threads({3}, {3});

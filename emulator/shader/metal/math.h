@@ -26,10 +26,17 @@ auto map(const T& x, F f) {
 template <class A, class B>
 concept Alike = (Scalar<A> && std::same_as<A, B>) || VectorPair<A, B>;
 
+/// As for functions of floating-point arguments alone, where an integer among them becomes floating.
+template <class A, class B>
+concept FloatAlike = Alike<A, B> || (Floating<A> && std::integral<B>) || (std::integral<A> && Floating<B>);
+template <class A, class B>
+using float_type_t = std::conditional_t<Floating<A>, A, B>;
+
 template <class A, class B, class F>
 auto map2(const A& a, const B& b, F f) {
   if constexpr (Scalar<A> && Scalar<B>) {
-    return static_cast<A>(f(a, b));
+    using T = std::conditional_t<std::same_as<A, B>, A, float_type_t<A, B>>;
+    return static_cast<T>(f(static_cast<T>(a), static_cast<T>(b)));
   } else {
     return zip(a, b, [&f](auto x, auto y) { return static_cast<decltype(x)>(f(x, y)); });
   }
@@ -206,14 +213,14 @@ auto max(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return detail::larger(x, y); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto fmin(const A& a, const B& b) {
-  return metal::min(a, b);
+  return detail::map2(a, b, [](auto x, auto y) { return detail::smaller(x, y); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto fmax(const A& a, const B& b) {
-  return metal::max(a, b);
+  return detail::map2(a, b, [](auto x, auto y) { return detail::larger(x, y); });
 }
 template <class T>
 auto max3(T a, T b, T c) {
@@ -229,30 +236,30 @@ auto clamp(const A& x, const B& low, const C& high) {
   return metal::min(metal::max(x, low), high);
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto pow(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return std::pow(static_cast<float>(x), static_cast<float>(y)); });
 }
 /// pow for a base of at least zero.
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto powr(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) {
     return static_cast<float>(x) < 0.0f ? NAN : std::pow(static_cast<float>(x), static_cast<float>(y));
   });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto fmod(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return std::fmod(static_cast<float>(x), static_cast<float>(y)); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto atan2(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return std::atan2(static_cast<float>(x), static_cast<float>(y)); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+  requires detail::FloatAlike<A, B>
 auto copysign(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return std::copysign(static_cast<float>(x), static_cast<float>(y)); });
 }

@@ -129,4 +129,5 @@ constexpr T make_uniform(T value) {
 #ifndef MAXFLOAT
 #define MAXFLOAT FLT_MAX
 #endif
+#define MAXHALF ::metal::HALF_MAX
 #define METAL_FUNC inline

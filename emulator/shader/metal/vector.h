@@ -11,6 +11,8 @@ namespace metal {
 
 template <class T, int N>
 struct vec;
+template <class T, int N>
+struct packed_vec;
 template <class T, int... I>
 struct swizzle;
 
@@ -22,6 +24,13 @@ struct VectorTraits {
 };
 template <class T, int N>
 struct VectorTraits<vec<T, N>> {
+  static constexpr bool kIs = true;
+  static constexpr int kSize = N;
+  using Element = T;
+  using Vector = vec<T, N>;
+};
+template <class T, int N>
+struct VectorTraits<packed_vec<T, N>> {
   static constexpr bool kIs = true;
   static constexpr int kSize = N;
   using Element = T;
@@ -197,6 +206,9 @@ struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : detail::Storage<T, N> {
   template <class U, int... I>
     requires(sizeof...(I) == N && !std::same_as<T, U>)
   explicit vec(const swizzle<U, I...>& other) : vec(other.as_vector()) {}
+  template <class U>
+    requires(!std::same_as<T, U>)
+  explicit vec(const packed_vec<U, N>& other) : vec(other.as_vector()) {}
 
   const vec& as_vector() const { return *this; }
   T& operator[](std::size_t i) {
@@ -227,13 +239,26 @@ struct packed_vec {
     for (int i = 0; i < N; ++i) elements[i] = v[i];
     return *this;
   }
-  operator vec<T, N>() const {
+  operator vec<T, N>() const { return as_vector(); }
+  vec<T, N> as_vector() const {
     vec<T, N> out;
     for (int i = 0; i < N; ++i) out[i] = elements[i];
     return out;
   }
-  T& operator[](std::size_t i) { return elements[i]; }
-  const T& operator[](std::size_t i) const { return elements[i]; }
+  T& operator[](std::size_t i) {
+    check(i);
+    return elements[i];
+  }
+  const T& operator[](std::size_t i) const {
+    check(i);
+    return elements[i];
+  }
+
+ private:
+  static void check(std::size_t i) {
+    if (i < N) [[likely]] return;
+    emulator::current_launch->fault("element " + std::to_string(static_cast<std::int64_t>(i)) + " of a packed vector of " + std::to_string(N));
+  }
 };
 
 namespace detail {

@@ -34,7 +34,10 @@ std::string literal(const Token& token) {
 
 std::string directive(const Token& token) {
   const std::string text(token.text);
-  if (text.starts_with("#pragma")) return text.find("METAL") == text.npos ? text : "";
+  if (text.starts_with("#pragma")) {
+    if (text.find("METAL") != text.npos) return "";
+    return text.starts_with("#pragma unroll") ? "#pragma unroll" : text;  // its count may be a macro, which is gone by now
+  }
   // `# 12 "file" 2`: the flags are not part of #line.
   const std::size_t close = text.rfind('"');
   return "#line" + (close == text.npos ? text.substr(1) : text.substr(1, close));

@@ -85,6 +85,11 @@ struct Packed {
   uchar flags[2];
 };
 
+float packed_uchar4_sum(uchar zero) {
+  const packed_uchar4 bytes = uchar4(zero, 1, 0, 0);
+  return dot(float4(bytes), float4(1.0));
+}
+
 kernel void vectors(device const float4* a [[buffer(0)]], device const packed_half4* h [[buffer(1)]], device float* out [[buffer(2)]],
                     device Packed* packed [[buffer(3)]], uint i [[thread_position_in_grid]]) {
   float4 v = a[i];
@@ -102,6 +107,7 @@ kernel void vectors(device const float4* a [[buffer(0)]], device const packed_ha
   const float2 pair = *(device const float2*)(&a[i].z);
   out[8 * i + 6] = pair.x - pair.y;
   packed[i].position = float3(v.xyz) * 2;
+  packed[i].position += packed_float3(fmax(0, 1.0f), pow(2.0f, 3), 0) - float3(packed_uchar4_sum(packed[i].flags[0]), 8, 0);
   packed[i].weight = w.w;
   packed[i].flags[1] = uchar(i);
   device const float* flat = reinterpret_cast<device const float*>(a);
