@@ -1,0 +1,69 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "random.h"
+#include "world.h"
+
+namespace text_to_sql {
+
+/// What a query answers with.
+enum class Kind {
+  kColumns,
+  kEverything,
+  kCount,
+  kAggregate,
+  kSorted,
+  kTop,
+  kGroupCount,
+  kGroupAggregate,
+  kDistinct
+};
+
+enum class Aggregate { kMax, kMin, kAvg, kSum };
+
+/// column comparison literal(s); a text value stands with quotes in SQL.
+struct Condition {
+  std::string attribute;
+  Comparison comparison = Comparison::kEqual;
+  std::vector<std::string> literals;
+};
+
+/// A query in terms of meanings, before any schema has named its columns.
+struct Query {
+  const Table* table = nullptr;
+  Kind kind = Kind::kColumns;
+  std::vector<std::string> columns;  ///< attribute ids to answer with
+  Aggregate aggregate = Aggregate::kMax;
+  std::string measured;               ///< what is aggregated or sorted by
+  bool descending = false;            ///< of kSorted and kTop
+  int limit = 0;                      ///< of kTop
+  std::vector<Condition> conditions;  ///< at most two
+  bool any = false;                   ///< the two conditions are joined by OR, not AND
+};
+
+/// One table as a prompt shows it.
+struct Schema {
+  std::string table;
+  std::vector<std::string> ids;                ///< attributes in the order shown
+  std::map<std::string, std::string> columns;  ///< attribute id to column name
+};
+
+/// Draws a query about `table`.
+Query sample_query(Random& random, const Table& table);
+
+/// Draws a schema that holds what `query` needs and up to three columns that it does not need.
+Schema sample_schema(Random& random, const Query& query);
+
+/// "Table dogs: name, age, color"
+std::string schema_text(const Schema& schema);
+
+/// The query as SQL over this schema.
+std::string sql(const Query& query, const Schema& schema);
+
+/// A key for what is asked, values included: the same for every phrasing, table name and column name.
+std::string meaning(const Query& query);
+
+}  // namespace text_to_sql
