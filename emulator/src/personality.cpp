@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+// NOLINTBEGIN(bugprone-reserved-identifier,performance-no-int-to-ptr): the names and the addresses in tables
+// are the ABI's.
+
 #include <objc/runtime.h>
 #include <typeinfo>
 #include <unwind.h>
@@ -249,3 +252,5 @@ __attribute__((visibility("hidden"))) _Unwind_Reason_Code __gnu_objc_personality
 }
 
 }  // extern "C"
+
+// NOLINTEND(bugprone-reserved-identifier,performance-no-int-to-ptr)

@@ -7,6 +7,7 @@
 
 // Read by the leak sanitizer where it is linked: what GNUstep and the Objective-C runtime keep for the life
 // of the process is not ours. Leaked objects of the stand-in are found by the live-object counts instead.
+// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers look for these names
 extern "C" const char* __lsan_default_suppressions();
 const char* __lsan_default_suppressions() {
   return "leak:libobjc\nleak:libgnustep-base\n";
@@ -18,6 +19,7 @@ extern "C" const char* __tsan_default_suppressions();
 const char* __tsan_default_suppressions() {
   return "deadlock:libobjc\ndeadlock:libgnustep-base\n";
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace emulator {
 namespace {
@@ -27,7 +29,8 @@ thread_local bool worker_thread = false;
 }  // namespace
 
 State& State::get() {
-  static State* state = new State;  // outlives every thread and every static object
+  // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): outlives every thread and every static object
+  static State* state = new State;
   return *state;
 }
 

@@ -209,6 +209,28 @@ TEST_F(Buffer, HeapGivesAndTakesBack) {
   EXPECT_EQ([heap usedSize], 0U);
 }
 
+TEST_F(Buffer, RefusesWrongHeaps) {
+  MTLHeapDescriptor* descriptor = [[[MTLHeapDescriptor alloc] init] autorelease];
+  expect_refusal("size must be > 0", [&] { [device newHeapWithDescriptor:descriptor]; });
+  descriptor.size = 4096;
+  descriptor.storageMode = MTLStorageModeManaged;
+  expect_refusal("storageMode must be shared or private", [&] { [device newHeapWithDescriptor:descriptor]; });
+  descriptor.resourceOptions = MTLResourceStorageModePrivate | MTLResourceHazardTrackingModeTracked;
+  EXPECT_EQ(descriptor.hazardTrackingMode, MTLHazardTrackingModeTracked);
+  descriptor.type = MTLHeapTypeSparse;
+  expect_refusal("sparse", [&] { [device newHeapWithDescriptor:descriptor]; });
+  descriptor.type = MTLHeapTypeAutomatic;
+  id<MTLHeap> heap = [[device newHeapWithDescriptor:descriptor] autorelease];
+  EXPECT_EQ([heap maxAvailableSizeWithAlignment:256], 4096U);
+  expect_refusal("power of two", [&] { [heap maxAvailableSizeWithAlignment:100]; });
+  expect_refusal("only KeepCurrent and NonVolatile",
+                 [&] { [heap setPurgeableState:MTLPurgeableStateEmpty]; });
+  const MTLSizeAndAlign needed = [device heapBufferSizeAndAlignWithLength:1000
+                                                                  options:MTLResourceStorageModePrivate];
+  EXPECT_EQ(needed.size, 1024U);
+  EXPECT_EQ(needed.align, 256U);
+}
+
 TEST_F(Buffer, PlacementHeapPutsBuffersWhereAsked) {
   MTLHeapDescriptor* descriptor = [[[MTLHeapDescriptor alloc] init] autorelease];
   descriptor.size = 4096;

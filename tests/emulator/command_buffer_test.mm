@@ -175,6 +175,40 @@ TEST_F(CommandBuffer, ExceptionOutOfAHandlerIsAFault) {
   EXPECT_NE(faults[0].text.find("from the handler"), std::string::npos);
 }
 
+TEST_F(CommandBuffer, HandlerThatWaitsForItsOwnQueueIsRefused) {
+  id<MTLCommandQueue> own = queue;
+  id<MTLCommandBuffer> work = command_buffer();
+  [work addCompletedHandler:^(id<MTLCommandBuffer>) {
+    id<MTLCommandBuffer> later = [own commandBuffer];
+    [later commit];
+    [later waitUntilCompleted];
+  }];
+  finish(work);
+  EXPECT_TRUE(emulator::settle());
+  const auto faults = emulator::take_faults();
+  ASSERT_EQ(faults.size(), 1U);
+  EXPECT_NE(faults[0].text.find("waits for a later command buffer of its own queue"), std::string::npos);
+}
+
+TEST_F(CommandBuffer, FencesAndQueuesCheckTheirArguments) {
+  expect_refusal("maxCommandBufferCount must be > 0",
+                 [&] { [device newCommandQueueWithMaxCommandBufferCount:0]; });
+  id<MTLFence> fence = [[device newFence] autorelease], nothing = nil;
+  id<MTLCommandBuffer> work = command_buffer();
+  id<MTLComputeCommandEncoder> first = [work computeCommandEncoder];
+  [first updateFence:fence];
+  expect_refusal("fence must not be nil", [&] { [first updateFence:nothing]; });
+  [first endEncoding];
+  id<MTLBlitCommandEncoder> second = [work blitCommandEncoder];
+  [second waitForFence:fence];
+  expect_refusal("fence must not be nil", [&] { [second waitForFence:nothing]; });
+  [second endEncoding];
+  finish(work);
+  id<MTLEvent> event = [[device newEvent] autorelease];
+  expect_refusal("only a shared event has a value",
+                 [&] { [static_cast<id<MTLSharedEvent>>(event) signaledValue]; });
+}
+
 TEST_F(CommandBuffer, RefusesEncodingAfterCommit) {
   id<MTLCommandBuffer> work = command_buffer();
   emulator::set_completion_delay(20);

@@ -178,6 +178,46 @@ TEST_F(Object, ObjectiveCExceptionsPassCppHandlers) {
   EXPECT_TRUE(caught);
 }
 
+struct Flag {
+  explicit Flag(bool* to_set) : set(to_set) {}
+  ~Flag() { *set = true; }
+  bool* set;
+};
+
+TEST_F(Object, DestructorsRunAsExceptionsPass) {
+  bool cpp = false, objc = false;
+  id<MTLCommandBuffer> work = command_buffer();
+  expect_refusal("not committed", [&] {
+    const Flag flag(&cpp);
+    [work waitUntilCompleted];
+  });
+  const auto raise = [&objc] {
+    const Flag flag(&objc);
+    [NSException raise:@"Test" format:@"from Foundation"];
+  };
+  bool caught = false;
+  try {
+    raise();
+  } catch (...) {
+    caught = true;
+  }
+  EXPECT_TRUE(caught);
+  EXPECT_TRUE(cpp);
+  EXPECT_TRUE(objc);
+}
+
+TEST_F(Object, DispatchDataCallsItsDestructor) {
+  __block int calls = 0;
+  const char bytes[] = "MTLB";
+  dispatch_data_t data = dispatch_data_create(bytes, 4, nil, ^{
+    ++calls;
+  });
+  EXPECT_EQ(dispatch_data_get_size(data), 4U);
+  EXPECT_EQ(calls, 0);
+  dispatch_release(data);
+  EXPECT_EQ(calls, 1);
+}
+
 TEST_F(Object, RefusalLeavesNothingBehind) {
   const auto before = emulator::live_objects();
   id<MTLDevice> nothing = nil;
