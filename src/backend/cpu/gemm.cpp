@@ -6,6 +6,9 @@
 #include <Accelerate/Accelerate.h>
 #else
 #include <oneapi/dnnl/dnnl.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #endif
 
 #include <candela/core/error.h>
@@ -49,6 +52,7 @@ void sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const Bl
               static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, a.data, static_cast<int>(a.ld), b.data,
               static_cast<int>(b.ld), beta, c, static_cast<int>(ldc));
 #else
+  gemm_detail::prepare_vendor();
   const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha, a.data, a.ld,
                                           b.data, b.ld, beta, c, ldc);
   require<DeviceError>(status == dnnl_success, "matmul: oneDNN failed with status {} on [{}, {}] x [{}, {}]",
@@ -130,6 +134,21 @@ void blocked(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, co
 }
 
 }  // namespace
+
+void gemm_detail::prepare_vendor() {
+#if defined(__x86_64__) && !defined(__APPLE__)
+  static const bool prepared = [] {
+    unsigned palettes = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    const bool described = __get_cpuid_count(0x1d, 0, &palettes, &b, &c, &d) != 0 && palettes > 0;
+    if (!described) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+    return true;
+  }();
+  static_cast<void>(prepared);
+#endif
+}
 
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
           double beta, const RowBias& bias) {

@@ -57,8 +57,11 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
 inline constexpr std::int64_t kNarrowRows = 8;
 void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n, float* product);
 
-/// bf16 products on the tile unit of recent Intel processors. oneDNN's own cannot be used: 2.6 reads the tile palette from CPUID leaf 0x1D, which some
-/// hypervisors hide, and then executes tile instructions without a configuration (SIGILL).
+/// To be called before any use of oneDNN. oneDNN 2.6 takes the tile palette from CPUID leaf 0x1D; under a hypervisor that hides the leaf but offers the tile
+/// unit, its bf16 products die of SIGILL, for they run on tiles that were never configured. There it is kept to AVX-512.
+void prepare_vendor();
+
+/// bf16 products on the tile unit of recent Intel processors.
 bool has_amx();
 /// As gemm(), for bf16 a and b. Only where has_amx().
 void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,

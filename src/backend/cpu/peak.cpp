@@ -10,6 +10,8 @@
 #include <candela/core/parallel.h>
 #include <candela/core/tensor.h>
 
+#include "backend/cpu/gemm.h"
+
 #if defined(__APPLE__)
 #include <Accelerate/Accelerate.h>
 #else
@@ -73,6 +75,7 @@ double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
   require<Unsupported>(dtype == DType::F32 || dtype == DType::BF16, "peak: oneDNN is measured in f32 and bf16; got {}",
                        to_string(dtype));
   using dnnl::memory;
+  gemm_detail::prepare_vendor();
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
   const auto type = dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
