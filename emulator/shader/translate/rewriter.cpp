@@ -125,6 +125,7 @@ std::size_t Rewriter::emit(std::size_t i, std::size_t end, std::string& out) {
   if (starts_attribute(tokens_, i)) {
     const std::size_t next = past_closing(tokens_, i);
     if (next > end) throw SourceError(token, "an attribute is never closed");
+    if (tokens_[i + 2].is("id") && tokens_[i + 3].is("(")) throw SourceError(token, "argument buffers are not known here");
     return next;
   }
   switch (token.kind) {
