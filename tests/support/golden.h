@@ -1,0 +1,26 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <candela/core/tensor.h>
+#include <candela/io/safetensors.h>
+
+/// What transformers and peft computed for tiny random models: tests/golden.
+namespace candela::test {
+
+/// The folder of the unpacked archive; unpacks it into the temporary folder once per process.
+const std::filesystem::path& golden_folder();
+
+/// A folder of its own for this test process, removed at its end.
+std::filesystem::path scratch_folder(const std::string& name);
+
+/// The tensor `name` of a safetensors file, as f32 or f64 values in f64.
+std::vector<double> golden_values(const SafetensorsReader& reader, const std::string& name);
+std::vector<double> values_of(const Tensor& tensor);
+
+/// The largest difference, as a share of the largest magnitude expected. Infinite if the sizes differ or a value is not finite.
+double relative_error(const std::vector<double>& actual, const std::vector<double>& expected);
+
+}  // namespace candela::test
