@@ -10,8 +10,8 @@ namespace candela {
 /// Which modules, by the path transformers gives them ("model.layers.0.self_attn.q_proj"): the union of `names`, each the whole path or its end
 /// behind a dot, and of the paths that `pattern` (a regular expression) matches from end to end.
 struct ModuleFilter {
-  std::vector<std::string> names;
-  std::string pattern;
+  std::vector<std::string> names{};
+  std::string pattern{};
 
   bool empty() const { return names.empty() && pattern.empty(); }
 };
@@ -27,12 +27,12 @@ struct LoraConfig {
   bool use_rslora = false;    ///< scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
   /// pattern may be kAllLinear.
   ModuleFilter targets{{}, kAllLinear};
-  ModuleFilter excluded;
+  ModuleFilter excluded{};
   /// layers_to_transform: only blocks with these numbers; empty: all.
-  std::vector<std::int64_t> layers;
+  std::vector<std::int64_t> layers{};
   /// Rank or alpha of modules whose path, or its end behind a dot, matches the regular expression; the first that matches counts.
-  std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
-  std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern{};
+  std::vector<std::pair<std::string, double>> alpha_pattern{};
 
   /// Rank, alpha and scale of one module.
   std::int64_t rank_of(const std::string& path) const;

@@ -1,0 +1,372 @@
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include <candela/autograd/backward.h>
+#include <candela/core/error.h>
+#include <candela/core/grad.h>
+#include <candela/io/atomic_file.h>
+#include <candela/lora/lora.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/loss.h>
+#include <candela/ops/reduce.h>
+
+#include "lora/adapter_file.h"
+#include "support/golden.h"
+#include "support/tiny_models.h"
+
+namespace candela {
+namespace {
+
+using test::relative_error;
+using test::tiny_config;
+using test::values_of;
+
+LoraConfig names(std::vector<std::string> targets) {
+  LoraConfig config;
+  config.targets = {std::move(targets), ""};
+  return config;
+}
+
+LoraConfig pattern(std::string targets) {
+  LoraConfig config;
+  config.targets = {{}, std::move(targets)};
+  return config;
+}
+
+std::vector<std::string> adapted_paths(const Model& model) {
+  std::vector<std::string> paths;
+  for (const Linear& layer : model.linears()) {
+    if (layer.adapter.a.defined()) paths.push_back(layer.path);
+  }
+  return paths;
+}
+
+Tensor some_ids() { return Tensor::from_values<std::int32_t>({1, 5, 9, 30, 2, 2, 48, 17, 3, 11}, {2, 5}); }
+
+std::vector<double> logits_of(Model& model) {
+  const NoGrad guard;
+  return values_of(model.logits(model.forward_hidden(some_ids())));
+}
+
+/// Gives every B values other than zero, so that the adapters do something.
+void stir(const Lora& lora) {
+  const NoGrad guard;
+  Generator generator(99);
+  for (const NamedTensor& parameter : lora.parameters()) {
+    if (!parameter.name.ends_with("lora_B.weight")) continue;
+    std::vector<float> values(static_cast<std::size_t>(parameter.tensor.numel()));
+    for (float& value : values) value = 0.2F * generator.next_uniform() - 0.1F;
+    copy_(parameter.tensor.detach(), Tensor::from_values(values, parameter.tensor.shape()));
+  }
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(LoraAttach, TargetsByNamePatternOrAllLinear) {
+  const auto paths = [](const LoraConfig& config) {
+    const auto model = make_model(tiny_config("llama"));
+    Lora::attach(*model, config);
+    return adapted_paths(*model);
+  };
+  EXPECT_EQ(paths(names({"q_proj", "lm_head"})),
+            (std::vector<std::string>{"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "lm_head"}));
+  EXPECT_EQ(paths(names({"layers.1.mlp.up_proj"})), (std::vector<std::string>{"model.layers.1.mlp.up_proj"}));
+  EXPECT_EQ(paths(pattern(kAllLinear)).size(), 14U);
+  EXPECT_EQ(paths(pattern(R"(.*\.mlp\.(gate|up)_proj)")).size(), 4U);
+  EXPECT_EQ(paths(pattern(R"(model\.layers\.0\..*)")).size(), 7U);
+  LoraConfig config = pattern(kAllLinear);
+  config.excluded = {{"down_proj"}, ".*k_proj"};
+  EXPECT_EQ(paths(config).size(), 10U);
+  config.layers = {1};
+  EXPECT_EQ(paths(config).size(), 5U);
+}
+
+TEST(LoraAttach, UnfitTargetsAreRefused) {
+  const auto attach = [](const LoraConfig& config) {
+    return error_of([&] { Lora::attach(*make_model(tiny_config("llama")), config); });
+  };
+  EXPECT_EQ(attach(names({"q_proj", "query"})).rfind("lora: target query matches no linear layer; the model has ", 0), 0U);
+  EXPECT_NE(attach(names({"embed_tokens"})).find("embedding"), std::string::npos);
+  EXPECT_NE(attach(pattern("q_proj")).find("leave no linear layer"), std::string::npos);  // a pattern matches from end to end
+  EXPECT_NE(attach(pattern("(")), "no error");
+  EXPECT_NE(attach(names({})), "no error");
+  LoraConfig config;
+  config.rank = 0;
+  EXPECT_EQ(attach(config), "lora: r must be in [1, 65536]; got 0");
+  config = {};
+  config.dropout = 1;
+  EXPECT_EQ(attach(config), "lora: lora_dropout must be in [0, 1); got 1");
+  const auto model = make_model(tiny_config("llama"));
+  Lora::attach(*model, {});
+  EXPECT_NE(error_of([&] { Lora::attach(*model, {}); }).find("has adapters already"), std::string::npos);
+}
+
+TEST(LoraAttach, StartsWithoutEffectAndRepeatsWithItsSeed) {
+  const auto model = make_model(tiny_config("qwen2"));
+  const std::vector<double> before = logits_of(*model);
+  Lora lora = Lora::attach(*model, {}, 5);
+  EXPECT_EQ(logits_of(*model), before);
+  const std::vector<double> a = values_of(lora.parameters()[0].tensor);
+  const double bound = 1 / std::sqrt(32.0);
+  double largest = 0;
+  for (const double value : a) largest = std::max(largest, std::abs(value));
+  EXPECT_LE(largest, bound);
+  EXPECT_GE(largest, 0.9 * bound);
+  lora.detach();
+  EXPECT_TRUE(adapted_paths(*model).empty());
+  lora = Lora::attach(*model, {}, 5);
+  EXPECT_EQ(values_of(lora.parameters()[0].tensor), a);
+  lora.detach();
+  lora = Lora::attach(*model, {}, 6);
+  EXPECT_NE(values_of(lora.parameters()[0].tensor), a);
+}
+
+TEST(LoraAttach, RankAlphaAndScaleFollowTheirPatterns) {
+  LoraConfig config = pattern(kAllLinear);
+  config.rank = 4;
+  config.alpha = 8;
+  config.rank_pattern = {{"q_proj", 2}, {R"(layers\.1\..*)", 3}};
+  config.alpha_pattern = {{"down_proj", 20}};
+  const auto model = make_model(tiny_config("llama"));
+  const Lora lora = Lora::attach(*model, config);
+  for (const Linear& layer : model->linears()) {
+    if (!layer.adapter.a.defined()) continue;
+    const bool q = layer.path.ends_with("q_proj");
+    const std::int64_t rank = q ? 2 : (layer.path.find("layers.1.") != std::string::npos ? 3 : 4);
+    EXPECT_EQ(layer.adapter.a.shape(), (Shape{rank, layer.inputs()})) << layer.path;
+    EXPECT_EQ(layer.adapter.b.shape(), (Shape{layer.outputs(), rank})) << layer.path;
+    const double alpha = layer.path.ends_with("down_proj") ? 20 : 8;
+    EXPECT_DOUBLE_EQ(layer.adapter.scale, alpha / static_cast<double>(rank)) << layer.path;
+  }
+  config.use_rslora = true;
+  EXPECT_DOUBLE_EQ(config.scale_of("model.layers.0.self_attn.q_proj"), 8 / std::sqrt(2.0));
+}
+
+TEST(LoraTrain, GradientsReachEveryAdapterInBf16Models) {
+  const auto model = make_model(tiny_config("qwen3"), {.dtype = DType::BF16});
+  const Lora lora = Lora::attach(*model, {});
+  stir(lora);
+  const Tensor ids = some_ids();
+  backward(model->loss(model->forward_hidden(ids), shift_labels(ids)));
+  for (const NamedTensor& parameter : lora.parameters()) {
+    ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
+    EXPECT_EQ(parameter.tensor.grad().dtype(), DType::F32);
+    const std::vector<double> grad = values_of(parameter.tensor.grad());
+    EXPECT_TRUE(std::any_of(grad.begin(), grad.end(), [](double g) { return g != 0; })) << parameter.name;
+  }
+  for (const NamedTensor& parameter : model->named_parameters()) EXPECT_FALSE(parameter.tensor.grad().defined()) << parameter.name;
+}
+
+TEST(LoraTrain, DropoutFollowsItsGeneratorAndIsOffWithoutOne) {
+  const auto model = make_model(tiny_config("llama"));
+  LoraConfig config;
+  config.dropout = 0.5;
+  const Lora lora = Lora::attach(*model, config);
+  stir(lora);
+  const NoGrad guard;
+  const auto hidden = [&](std::optional<std::uint64_t> seed) {
+    Generator generator(seed.value_or(0));
+    ForwardOptions options;
+    if (seed) options.dropout = &generator;
+    return values_of(model->forward_hidden(some_ids(), options));
+  };
+  EXPECT_EQ(hidden(1), hidden(1));
+  EXPECT_NE(hidden(1), hidden(2));
+  EXPECT_NE(hidden(1), hidden(std::nullopt));
+}
+
+TEST(LoraHead, LossOfAnAdaptedOutputLayerIsThatOfItsLogits) {
+  for (const std::string tied : {"true", "false"}) {
+    const auto model = make_model(tiny_config("llama", R"(, "tie_word_embeddings": )" + tied));
+    const Lora lora = Lora::attach(*model, names({"lm_head", "q_proj"}));
+    stir(lora);
+    const Tensor ids = some_ids();
+    const Tensor targets = shift_labels(ids);
+    const auto gradients = [&](const Tensor& loss) {
+      backward(loss);
+      std::vector<std::vector<double>> result = {values_of(loss)};
+      for (const NamedTensor& parameter : lora.parameters()) {
+        result.push_back(values_of(parameter.tensor.grad()));
+        parameter.tensor.set_grad({});
+      }
+      return result;
+    };
+    const auto chunked = gradients(model->loss(model->forward_hidden(ids), targets));
+    const Tensor logits = reshape(model->logits(model->forward_hidden(ids)), {10, 50});
+    const auto whole = gradients(sum(cross_entropy(logits, reshape(targets, {10})), {0}, true));
+    ASSERT_EQ(chunked.size(), whole.size());
+    for (std::size_t i = 0; i < whole.size(); ++i) EXPECT_LE(relative_error(chunked[i], whole[i]), 1e-4) << i;
+  }
+}
+
+TEST(LoraMerge, TiedOutputLayerLeavesTheEmbeddingAlone) {
+  const auto model = make_model(tiny_config("llama", R"(, "tie_word_embeddings": true)"));
+  Lora lora = Lora::attach(*model, names({"lm_head"}));
+  stir(lora);
+  EXPECT_TRUE(model->tied());
+  const std::size_t parameters = model->named_parameters().size();
+  const std::vector<double> embedding = values_of(model->named_parameters()[0].tensor);
+  const std::vector<double> adapted = logits_of(*model);
+  lora.merge();
+  EXPECT_FALSE(model->tied());
+  EXPECT_LE(relative_error(logits_of(*model), adapted), 1e-5);
+  EXPECT_EQ(values_of(model->named_parameters()[0].tensor), embedding);
+  EXPECT_EQ(model->named_parameters().size(), parameters + 1);
+  EXPECT_EQ(model->named_parameters().back().name, "lm_head.weight");
+  lora.unmerge();
+  EXPECT_TRUE(model->tied());
+  EXPECT_EQ(logits_of(*model), adapted);
+}
+
+TEST(LoraMerge, StatesThatDoNotFitAreRefused) {
+  const auto model = make_model(tiny_config("llama"));
+  Lora lora = Lora::attach(*model, {});
+  stir(lora);
+  EXPECT_THROW(lora.unmerge(), InvalidArgument);
+  lora.set_enabled(false);
+  EXPECT_THROW(lora.merge(), InvalidArgument);
+  lora.set_enabled(true);
+  lora.merge(false);
+  EXPECT_THROW(lora.merge(), InvalidArgument);
+  EXPECT_THROW(lora.set_enabled(false), InvalidArgument);
+  EXPECT_THROW(lora.unmerge(), InvalidArgument);  // the originals are gone
+}
+
+/// A saved adapter to spoil.
+class LoraFolder : public testing::Test {
+ protected:
+  LoraFolder() : model_(make_model(tiny_config("llama"))), folder_(test::scratch_folder("adapter")) {
+    const Lora lora = Lora::attach(*model_, names({"q_proj", "down_proj"}));
+    stir(lora);
+    expected_ = logits_of(*model_);
+    lora.save(folder_, "base/model");
+    Lora(lora).detach();
+    const SafetensorsReader reader = SafetensorsReader::open(weights());
+    for (const std::string& name : reader.names()) tensors_[name] = clone(reader.tensor(name));
+  }
+  std::filesystem::path weights() const { return folder_ / "adapter_model.safetensors"; }
+  void write_tensors() { write_safetensors(weights(), {tensors_.begin(), tensors_.end()}); }
+  void write_config(const std::string& text) { write_file_atomically(folder_ / "adapter_config.json", text); }
+  std::string load_error() {
+    return error_of([&] { Lora::load(*model_, folder_); });
+  }
+
+  std::unique_ptr<Model> model_;
+  std::filesystem::path folder_;
+  std::vector<double> expected_;
+  std::map<std::string, Tensor> tensors_;
+  const std::string q0_ = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+};
+
+TEST_F(LoraFolder, SavedFolderHoldsPeftsKeysAndLoadsAgain) {
+  EXPECT_EQ(tensors_.size(), 8U);
+  EXPECT_EQ(tensors_.count(q0_), 1U);
+  Lora loaded = Lora::load(*model_, folder_);
+  EXPECT_EQ(logits_of(*model_), expected_);
+  EXPECT_EQ(loaded.config().targets.names, (std::vector<std::string>{"q_proj", "down_proj"}));
+  EXPECT_FALSE(loaded.parameters()[0].tensor.requires_grad());
+}
+
+TEST_F(LoraFolder, EveryTensorThatDoesNotFitIsListed) {
+  tensors_.erase(q0_);
+  tensors_["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"] = zeros({32, 9});
+  tensors_["base_model.model.model.layers.1.mlp.up_proj.lora_A.weight"] = zeros({8, 32});
+  tensors_["base_model.model.model.layers.7.mlp.down_proj.lora_A.weight"] = zeros({8, 48});
+  tensors_["base_model.model.model.embed_tokens.lora_embedding_A"] = zeros({8, 50});
+  write_tensors();
+  const std::string text = load_error();
+  EXPECT_NE(text.find("missing: " + q0_), std::string::npos) << text;
+  EXPECT_NE(text.find("down_proj.lora_B.weight: expected [32, 8], found [32, 9]"), std::string::npos) << text;
+  EXPECT_NE(text.find("unexpected: base_model.model.model.layers.1.mlp.up_proj.lora_A.weight (target_modules"), std::string::npos) << text;
+  EXPECT_NE(text.find("unexpected: base_model.model.model.layers.7.mlp.down_proj"), std::string::npos) << text;
+  EXPECT_NE(text.find("unexpected: base_model.model.model.embed_tokens"), std::string::npos) << text;
+  EXPECT_TRUE(adapted_paths(*model_).empty());
+}
+
+TEST_F(LoraFolder, KeysWithoutAPartOfThePrefixAreTakenAndReported) {
+  std::map<std::string, Tensor> shortened;
+  for (const auto& [name, tensor] : tensors_) {
+    shortened["base_model.model." + name.substr(std::string("base_model.model.model.").size())] = tensor;
+  }
+  tensors_ = shortened;
+  write_tensors();
+  const Lora loaded = Lora::load(*model_, folder_);
+  EXPECT_EQ(logits_of(*model_), expected_);
+  ASSERT_EQ(loaded.notes().size(), 1U);
+  EXPECT_NE(loaded.notes()[0].find("8 keys lack a part of the usual prefix"), std::string::npos) << loaded.notes()[0];
+}
+
+TEST_F(LoraFolder, FieldsThatWouldChangeTheResultAreRefusedByName) {
+  const auto with = [](const std::string& field) {
+    return R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"], )" + field + "}";
+  };
+  for (const std::string field :
+       {R"("use_dora": true)", R"("bias": "all")", R"("modules_to_save": ["lm_head"])", R"("lora_bias": true)",
+        R"("fan_in_fan_out": true)", R"("trainable_token_indices": [1])", R"("layer_replication": [[0, 2]])",
+        R"("init_lora_weights": "pissa_niter_4")", R"("use_qalora": true)", R"("target_parameters": ["x"])",
+        R"("layers_pattern": "h")", R"("some_future_field": 3)"}) {
+    write_config(with(field));
+    const std::string name = field.substr(1, field.find('"', 1) - 1);
+    const std::string text = load_error();
+    EXPECT_NE(text.find(name + " = "), std::string::npos) << field << ": " << text;
+    EXPECT_THROW(Lora::load(*model_, folder_), Unsupported);
+  }
+  for (const std::string field : {R"("use_dora": false)", R"("bias": "none")", R"("modules_to_save": null)", R"("loftq_config": {})",
+                                  R"("some_future_field": null)", R"("peft_version": "9.0")", R"("init_lora_weights": "gaussian")"}) {
+    write_config(with(field));
+    EXPECT_EQ(load_error(), "no error") << field;
+    for (Linear& layer : model_->linears()) layer.adapter = {};
+  }
+}
+
+TEST_F(LoraFolder, BrokenConfigurationsNameFileAndField) {
+  const std::string file = (folder_ / "adapter_config.json").string();
+  write_config("{");
+  EXPECT_EQ(load_error().rfind(file, 0), 0U);
+  write_config(R"({"peft_type": "IA3"})");
+  EXPECT_EQ(load_error(), file + ": peft_type must be LORA; got IA3");
+  write_config(R"({"peft_type": "LORA", "r": -3})");
+  EXPECT_EQ(load_error().rfind(file + ": r must be", 0), 0U) << load_error();
+  write_config(R"({"peft_type": "LORA", "r": 8, "lora_dropout": 2})");
+  EXPECT_NE(load_error().find("lora_dropout must be in [0, 1); got 2"), std::string::npos) << load_error();
+  write_config(R"({"peft_type": "LORA", "r": 8, "target_modules": ["nothing_here"]})");
+  EXPECT_NE(load_error(), "no error");
+  std::filesystem::remove(folder_ / "adapter_config.json");
+  EXPECT_EQ(load_error().rfind(file, 0), 0U);
+}
+
+TEST(LoraConfigFile, SurvivesTheRoundTrip) {
+  LoraConfig config = pattern(".*_proj");
+  config.rank = 3;
+  config.alpha = 2.5;
+  config.dropout = 0.125;
+  config.use_rslora = true;
+  config.excluded = {{"k_proj"}, ""};
+  config.layers = {0, 4};
+  config.rank_pattern = {{"z_proj", 5}, {"a_proj", 6}};
+  config.alpha_pattern = {{"q_proj", 7.5}};
+  const LoraConfig again = parse_adapter_config(format_adapter_config(config, "x"), "round trip");
+  EXPECT_EQ(again.rank, config.rank);
+  EXPECT_EQ(again.alpha, config.alpha);
+  EXPECT_EQ(again.dropout, config.dropout);
+  EXPECT_EQ(again.use_rslora, config.use_rslora);
+  EXPECT_EQ(again.targets.pattern, config.targets.pattern);
+  EXPECT_TRUE(again.targets.names.empty());
+  EXPECT_EQ(again.excluded.names, config.excluded.names);
+  EXPECT_EQ(again.layers, config.layers);
+  EXPECT_EQ(again.rank_pattern, config.rank_pattern);
+  EXPECT_EQ(again.alpha_pattern, config.alpha_pattern);
+}
+
+}  // namespace
+}  // namespace candela
