@@ -18,11 +18,11 @@ namespace candela {
 
 struct GenerateOptions {
   std::int64_t max_tokens = 256;          ///< of the continuation
-  SamplingOptions sampling;
+  SamplingOptions sampling{};
   std::uint64_t seed = 0;                 ///< prompt i of a call draws from its own stream of this seed, whatever the batch
   bool stop_at_eos = true;                ///< any of config().eos_token_ids ends the text
-  std::vector<TokenId> stop_tokens;       ///< these do as well
-  std::vector<std::string> stop_strings;  ///< the text ends before the first of these; needs a tokenizer
+  std::vector<TokenId> stop_tokens{};       ///< these do as well
+  std::vector<std::string> stop_strings{};  ///< the text ends before the first of these; needs a tokenizer
   bool log_probabilities = false;         ///< fill GeneratedToken::log_probability
   std::int64_t alternatives = 0;          ///< how many entries GeneratedToken::alternatives gets
   std::int64_t batch_size = 16;           ///< most prompts in one forward pass

@@ -82,7 +82,7 @@ Tensor shift_labels(const Tensor& labels);
 
 struct LoadOptions {
   /// The dtype of weights and activations (f32, bf16 or f16); none: as stored.
-  std::optional<DType> dtype;
+  std::optional<DType> dtype{};
   Device device = Device::cpu();
   /// Rounds the rotary frequencies to bf16. PyTorch does that to a model that is cast as a whole after it was made (`model.to(torch.bfloat16)`,
   /// some trainers); transformers' from_pretrained does not, and neither is it the default here.

@@ -1,0 +1,218 @@
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include <candela/core/error.h>
+#include <candela/core/grad.h>
+#include <candela/generate/generate.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/softmax.h>
+
+#include "support/golden.h"
+
+namespace candela {
+namespace {
+
+using test::golden_folder;
+
+std::vector<TokenId> greedy_ids(const std::string& model) {
+  const SafetensorsReader expected = SafetensorsReader::open(golden_folder() / model / "expected.safetensors");
+  std::vector<TokenId> ids;
+  for (const std::int64_t id : expected.tensor("greedy").to_vector<std::int64_t>()) ids.push_back(static_cast<TokenId>(id));
+  return ids;
+}
+
+constexpr std::size_t kPromptTokens = 9;
+constexpr std::size_t kNewTokens = 24;
+
+class GreedyGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(GreedyGolden, IdsEqualThoseOfTransformers) {
+  const std::string name = GetParam();
+  const auto model = load_model(golden_folder() / name, {.dtype = DType::F32, .device = Device::cpu(),
+                                                         .bf16_rope_frequencies = name == "llama_bf16"});
+  const std::vector<TokenId> all = greedy_ids(name);
+  ASSERT_EQ(all.size(), kPromptTokens + kNewTokens);
+  const std::vector<TokenId> prompt(all.begin(), all.begin() + kPromptTokens);
+  GenerateOptions options;
+  options.max_tokens = kNewTokens;
+  options.stop_at_eos = false;
+  const Generation result = TextGenerator(*model).generate(prompt, options);
+  EXPECT_EQ(result.ids(), std::vector<TokenId>(all.begin() + kPromptTokens, all.end()));
+  EXPECT_EQ(result.finish, FinishReason::kLength);
+  EXPECT_EQ(result.prompt_tokens, static_cast<std::int64_t>(kPromptTokens));
+}
+
+INSTANTIATE_TEST_SUITE_P(Transformers, GreedyGolden,
+                         testing::Values("llama", "llama_bf16", "mistral_sharded", "qwen2_tied", "qwen3"),
+                         [](const auto& param_info) { return std::string(param_info.param); });
+
+class Generate : public testing::Test {
+ protected:
+  Generate() : model_(load_model(golden_folder() / "llama")), generator_(*model_), all_(greedy_ids("llama")) {
+    options_.max_tokens = kNewTokens;
+    options_.stop_at_eos = false;
+  }
+  std::vector<TokenId> prompt(std::size_t length = kPromptTokens) const {
+    return {all_.begin(), all_.begin() + static_cast<std::ptrdiff_t>(length)};
+  }
+  std::vector<std::vector<TokenId>> prompts(std::initializer_list<std::size_t> lengths) const {
+    std::vector<std::vector<TokenId>> result;
+    for (const std::size_t length : lengths) result.push_back(prompt(length));
+    return result;
+  }
+
+  std::unique_ptr<Model> model_;
+  TextGenerator generator_;
+  std::vector<TokenId> all_;
+  GenerateOptions options_;
+};
+
+TEST_F(Generate, BatchesOfAllSizesEqualSingleCalls) {
+  const auto many = prompts({9, 2, 30, 1, 17, 9, 5});
+  for (const std::int64_t batch_size : {1, 3, 16}) {
+    options_.batch_size = batch_size;
+    std::size_t progress = 0;
+    const std::vector<Generation> results = generator_.generate_batch(many, options_, [&](std::size_t n) { progress = n; });
+    ASSERT_EQ(results.size(), many.size());
+    EXPECT_EQ(progress, many.size());
+    for (std::size_t i = 0; i < many.size(); ++i) {
+      EXPECT_EQ(results[i].ids(), generator_.generate(many[i], options_).ids()) << "prompt " << i << ", batch " << batch_size;
+    }
+  }
+}
+
+TEST_F(Generate, RowsThatStopEarlyLeaveTheOthersAlone) {
+  const auto many = prompts({9, 4, 20, 12});
+  // The stop tokens come from two rows' own continuations, so that rows end at different times.
+  const std::vector<Generation> full = generator_.generate_batch(many, options_);
+  options_.stop_tokens = {full[0].tokens[3].id, full[1].tokens[10].id};
+  const std::vector<Generation> stopped = generator_.generate_batch(many, options_);
+  for (std::size_t i = 0; i < many.size(); ++i) {
+    std::vector<TokenId> expected;
+    bool found = false;
+    for (const TokenId id : full[i].ids()) {
+      expected.push_back(id);
+      found = id == options_.stop_tokens[0] || id == options_.stop_tokens[1];
+      if (found) break;
+    }
+    EXPECT_EQ(stopped[i].ids(), expected);
+    EXPECT_EQ(stopped[i].finish, found ? FinishReason::kStopToken : FinishReason::kLength);
+  }
+  EXPECT_EQ(stopped[0].finish, FinishReason::kStopToken);
+}
+
+TEST_F(Generate, SamplingRepeatsWithItsSeedWhateverTheBatch) {
+  options_.sampling = {.temperature = 1.5};
+  options_.seed = 11;
+  const std::vector<std::vector<TokenId>> many(5, prompt());
+  options_.batch_size = 2;
+  const std::vector<Generation> first = generator_.generate_batch(many, options_);
+  options_.batch_size = 5;
+  const std::vector<Generation> second = generator_.generate_batch(many, options_);
+  for (std::size_t i = 0; i < many.size(); ++i) EXPECT_EQ(first[i].ids(), second[i].ids());
+  EXPECT_EQ(first[0].ids(), generator_.generate(many[0], options_).ids());
+  EXPECT_NE(first[0].ids(), first[1].ids());
+  options_.seed = 12;
+  EXPECT_NE(generator_.generate(many[0], options_).ids(), first[0].ids());
+}
+
+TEST_F(Generate, ProbabilitiesAreTheModelsOwn) {
+  options_.log_probabilities = true;
+  options_.alternatives = 3;
+  options_.sampling.repetition_penalty = 5;  // must not show in the probabilities
+  options_.max_tokens = 6;
+  const Generation result = generator_.generate(prompt(), options_);
+  std::vector<TokenId> whole = prompt();
+  for (const TokenId id : result.ids()) whole.push_back(id);
+  const NoGrad guard;
+  const auto length = static_cast<std::int64_t>(whole.size());
+  const Tensor logits = model_->logits(model_->forward_hidden(Tensor::from_values(whole, {1, length})));
+  const std::vector<float> expected = log_softmax(logits).to_vector<float>();
+  const auto vocab = static_cast<std::size_t>(model_->config().vocab_size);
+  for (std::size_t i = 0; i < result.tokens.size(); ++i) {
+    const float* row = expected.data() + (kPromptTokens - 1 + i) * vocab;
+    const GeneratedToken& token = result.tokens[i];
+    EXPECT_NEAR(token.log_probability, row[token.id], 1e-4);
+    ASSERT_EQ(token.alternatives.size(), 3U);
+    EXPECT_NEAR(token.alternatives[0].second, *std::max_element(row, row + vocab), 1e-4);
+    EXPECT_GE(token.alternatives[0].second, token.alternatives[1].second);
+    for (const auto& [id, value] : token.alternatives) EXPECT_NEAR(value, row[id], 1e-4);
+  }
+}
+
+TEST_F(Generate, StopsAtTheEndOfTheContext) {
+  options_.max_tokens = 100;
+  const Generation result = generator_.generate(std::vector<TokenId>(509, 7), options_);
+  EXPECT_EQ(result.finish, FinishReason::kContext);
+  EXPECT_EQ(result.tokens.size(), 3U);
+  EXPECT_THROW(generator_.generate(std::vector<TokenId>(512, 7), options_), InvalidArgument);
+}
+
+TEST_F(Generate, BadRequestsAreRefused) {
+  EXPECT_THROW(generator_.generate(std::vector<TokenId>{}, options_), InvalidArgument);
+  EXPECT_THROW(generator_.generate(std::vector<TokenId>{384}, options_), InvalidArgument);
+  EXPECT_THROW(generator_.generate(std::vector<TokenId>{-1}, options_), InvalidArgument);
+  EXPECT_THROW(generator_.generate("text", options_), InvalidArgument);
+  GenerateOptions wrong;
+  wrong.max_tokens = 0;
+  EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
+  wrong = {};
+  wrong.stop_strings = {"a"};
+  EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
+}
+
+/// The bundled model: real text through its tokenizer.
+class GenerateText : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::filesystem::path folder = std::filesystem::path(CANDELA_SOURCE_DIR) / "models" / "stories-7m";
+    if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there";
+    model_ = load_model(folder, {.dtype = DType::F32});
+    generator_.emplace(*model_, Tokenizer::load(folder));
+    options_.max_tokens = 40;
+  }
+  static constexpr const char* kPrompt = "Once upon a time, there was a little";
+
+  std::unique_ptr<Model> model_;
+  std::optional<TextGenerator> generator_;
+  GenerateOptions options_;
+};
+
+TEST_F(GenerateText, StreamedPiecesJoinToTheText) {
+  std::string streamed;
+  int pieces = 0;
+  const Generation result = generator_->generate(kPrompt, options_, [&](std::string_view piece) {
+    streamed += piece;
+    ++pieces;
+    return true;
+  });
+  EXPECT_EQ(streamed, result.text);
+  EXPECT_FALSE(result.text.empty());
+  EXPECT_GT(pieces, 5);
+}
+
+TEST_F(GenerateText, StopStringsEndTheTextBeforeThem) {
+  const std::string whole = generator_->generate(kPrompt, options_).text;
+  ASSERT_GT(whole.size(), 30U);
+  const std::string stop = whole.substr(12, 9);  // begins and ends within tokens
+  options_.stop_strings = {"never to be seen", stop};
+  std::string streamed;
+  const Generation result = generator_->generate(kPrompt, options_, [&](std::string_view piece) {
+    streamed += piece;
+    return true;
+  });
+  EXPECT_EQ(result.finish, FinishReason::kStopString);
+  EXPECT_EQ(result.text, whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(streamed, result.text);
+}
+
+TEST_F(GenerateText, TheCallbackCanCancel) {
+  int pieces = 0;
+  const Generation result = generator_->generate(kPrompt, options_, [&](std::string_view) { return ++pieces < 3; });
+  EXPECT_EQ(result.finish, FinishReason::kCancelled);
+  EXPECT_EQ(pieces, 3);
+}
+
+}  // namespace
+}  // namespace candela
