@@ -2,13 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <optional>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/grad.h>
-#include <candela/core/parallel.h>
-#include <candela/ops/copy.h>
 
 #include "cases/runs.h"
 
@@ -123,33 +119,6 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
   result.runs = runs;
   result.implementation = ran.empty() ? "composed" : ran.front();
   return result;
-}
-
-double copy_bandwidth(Device device, const MeasureOptions& options) {
-  constexpr std::int64_t kBytes = std::int64_t{64} << 20U;
-  const std::size_t sets = std::max<std::size_t>(2, options.cold_bytes / static_cast<std::size_t>(kBytes));
-  std::vector<Tensor> from;
-  std::vector<Tensor> to;
-  for (std::size_t i = 0; i < sets; ++i) {
-    from.push_back(zeros({kBytes}, DType::U8, device));
-    to.push_back(zeros({kBytes}, DType::U8, device));
-  }
-  const auto copy_once = [&](int run) {
-    const Tensor& source = from[static_cast<std::size_t>(run) % sets];
-    const Tensor& target = to[static_cast<std::size_t>(run) % sets];
-    return seconds_of(device, [&] {
-      if (device.type != DeviceType::Cpu) {
-        copy_(target, source);
-        return;
-      }
-      const auto* in = source.data<std::uint8_t>();
-      auto* out = target.data<std::uint8_t>();
-      parallel_for(kBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
-        std::memcpy(out + begin, in + begin, static_cast<std::size_t>(end - begin));
-      });
-    });
-  };
-  return 2.0 * static_cast<double>(kBytes) / median_of(options, copy_once).first * 1e-9;
 }
 
 }  // namespace candela::cases

@@ -26,8 +26,4 @@ struct Measurement {
 Measurement measure(const OpCase& op_case, DType dtype, Device device, bool backward,
                     const MeasureOptions& options = {});
 
-/// 1e9 bytes per second, read plus written, of copying tensors that no cache holds: memcpy on all threads on
-/// the CPU, the copy op elsewhere.
-double copy_bandwidth(Device device, const MeasureOptions& options = {});
-
 }  // namespace candela::cases

@@ -4,14 +4,13 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <candela/autograd/backward.h>
 #include <candela/core/parallel.h>
 
 #include "backend/cpu/peak.h"
 #include "backend/kernels.h"
+#include "cases/measure.h"
 #include "cases/op_case.h"
 #include "cli/command.h"
-#include "cli/timing.h"
 
 namespace candela::cli {
 namespace {
@@ -31,6 +30,7 @@ struct Row {
   std::string direction;
   std::string dtype;
   std::string shape;
+  std::string implementation;  // that ran
   double seconds = 0;
   double flops_per_s = 0;
   double bytes_per_s = 0;
@@ -50,7 +50,7 @@ constexpr double kComputeBound = 10;
 
 Row make_row(const cases::OpCase& op_case, const char* direction, DType dtype, const cases::Cost& cost, double seconds,
              const Yardsticks& best) {
-  Row row{cases::full_name(op_case), direction, std::string(to_string(dtype)), op_case.inputs[0].shape.to_string(), seconds};
+  Row row{cases::full_name(op_case), direction, std::string(to_string(dtype)), op_case.inputs[0].shape.to_string(), "", seconds};
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   row.flops_per_s = cost.flops / seconds;
   row.bytes_per_s = bytes / seconds;
@@ -59,35 +59,13 @@ Row make_row(const cases::OpCase& op_case, const char* direction, DType dtype, c
   return row;
 }
 
-Row measure_forward(const cases::OpCase& op_case, DType dtype, Device device, const Yardsticks& best) {
-  const NoGrad guard;
-  const cases::BuiltInputs inputs = cases::build_inputs(op_case, dtype, device);
-  std::vector<Tensor> results;
-  const double seconds = median_seconds([&] {
-    results = op_case.fused(inputs.device);
-    device_interface(device).synchronize();
-  });
-  return make_row(op_case, "forward", dtype, op_case.forward, seconds, best);
-}
-
-Row measure_backward(const cases::OpCase& op_case, DType dtype, Device device, const Yardsticks& best) {
-  cases::BuiltInputs inputs = cases::build_inputs(op_case, dtype, device);
-  for (std::size_t i = 0; i < inputs.device.size(); ++i) {
-    if (op_case.inputs[i].gradient && is_floating(inputs.device[i].dtype())) inputs.device[i].set_requires_grad(true);
-  }
-  Tensor result;
-  const double seconds = median_seconds(
-      [&] {
-        backward(result);
-        device_interface(device).synchronize();
-      },
-      0.5,
-      [&] {
-        for (const Tensor& input : inputs.device) input.set_grad({});
-        result = op_case.fused(inputs.device)[0];
-        device_interface(device).synchronize();
-      });
-  return make_row(op_case, "backward", dtype, op_case.backward, seconds, best);
+/// Inputs and outputs rotate over more memory than the caches hold.
+Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward, const Yardsticks& best) {
+  const cases::Measurement measured = cases::measure(op_case, dtype, device, backward);
+  Row row = make_row(op_case, backward ? "backward" : "forward", dtype, backward ? op_case.backward : op_case.forward,
+                     measured.seconds, best);
+  row.implementation = measured.implementation;
+  return row;
 }
 
 std::string format_rate(const Row& row) {
@@ -96,14 +74,14 @@ std::string format_rate(const Row& row) {
 }
 
 void print_row(const Row& row) {
-  fmt::print("{:<34} {:<9} {:<5} {:<22} {:>10.1f} us {}  {:>4.0f} %\n", row.name, row.direction, row.dtype, row.shape,
-             row.seconds * 1e6, format_rate(row), row.share * 100);
+  fmt::print("{:<34} {:<9} {:<5} {:<22} {:>10.1f} us {}  {:>4.0f} %  {}\n", row.name, row.direction, row.dtype, row.shape,
+             row.seconds * 1e6, format_rate(row), row.share * 100, row.implementation);
   std::fflush(stdout);
 }
 
 nlohmann::json to_json(const Row& row) {
   return {{"name", row.name},       {"direction", row.direction},     {"dtype", row.dtype},
-          {"shape", row.shape},     {"microseconds", row.seconds * 1e6}, {"gflop_per_s", row.flops_per_s / 1e9},
+          {"shape", row.shape},     {"implementation", row.implementation}, {"microseconds", row.seconds * 1e6}, {"gflop_per_s", row.flops_per_s / 1e9},
           {"gb_per_s", row.bytes_per_s / 1e9}, {"share_of_limit", row.share}};
 }
 
@@ -141,8 +119,10 @@ void bench_ops(const OpsOptions& options) {
       for (const std::string& name : options.dtypes) {
         const DType dtype = parse_dtype(name);
         if (std::find(op_case.dtypes.begin(), op_case.dtypes.end(), dtype) == op_case.dtypes.end()) continue;
-        take(measure_forward(op_case, dtype, device, best));
-        if (op_case.backward.elements > 0 || op_case.backward.flops > 0) take(measure_backward(op_case, dtype, device, best));
+        take(measure_row(op_case, dtype, device, false, best));
+        if (op_case.backward.elements > 0 || op_case.backward.flops > 0) {
+          take(measure_row(op_case, dtype, device, true, best));
+        }
         ++measured;
       }
     }

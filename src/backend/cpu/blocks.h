@@ -30,32 +30,60 @@ const float* read_floats(const T* x, std::int64_t stride, std::int64_t count, fl
   return scratch;
 }
 
+/// Whether results for `out` should go past the caches: it is too large to stay there until it is used, and
+/// `input` lies elsewhere.
+inline bool streams(const TensorArg& out, const TensorArg& input) {
+  constexpr std::int64_t kLarge = std::int64_t{16} << 20;
+  return out.data != input.data && out.numel() * static_cast<std::int64_t>(size_of(out.dtype)) >= kLarge;
+}
+
+/// At the end of a thread's share of the work: makes what it streamed visible to others.
+struct StreamFence {
+  bool needed;
+
+  explicit StreamFence(bool streamed) : needed(streamed) {}
+  StreamFence(const StreamFence&) = delete;
+  StreamFence& operator=(const StreamFence&) = delete;
+  ~StreamFence() {
+    if (needed) spans::stream_fence();
+  }
+};
+
 /// Where results for `out` are to be computed: out itself, or `scratch` for write_floats.
 template <class T>
-float* float_target(T* out, std::int64_t stride, float* scratch) {
+float* float_target(T* out, std::int64_t stride, float* scratch, bool stream = false) {
   if constexpr (std::is_same_v<T, float>) {
-    if (stride == 1) return out;
+    if (stride == 1 && !stream) return out;
   }
   return scratch;
 }
 
 /// Brings results to `out`, converted; nothing to do where they were computed in place.
 template <class T>
-void write_floats(const float* result, T* out, std::int64_t stride, std::int64_t count) {
-  if (stride == 1) {
-    if constexpr (std::is_same_v<T, float>) {
-      if (result == out) return;
-    }
-    spans::narrow(result, out, count);
-  } else {
+void write_floats(const float* result, T* out, std::int64_t stride, std::int64_t count, bool stream = false) {
+  if (stride != 1) {
     for (std::int64_t i = 0; i < count; ++i) out[i * stride] = T(result[i]);
+    return;
   }
+  if constexpr (std::is_same_v<T, float>) {
+    if (result == out) return;
+    if (stream) return spans::stream_copy(result, out, static_cast<std::size_t>(count) * sizeof(T));
+  } else if (stream) {
+    alignas(64) T narrowed[kBlock];
+    for (std::int64_t at = 0; at < count; at += kBlock) {
+      const std::int64_t length = std::min(kBlock, count - at);
+      spans::narrow(result + at, narrowed, length);
+      spans::stream_copy(narrowed, out + at, static_cast<std::size_t>(length) * sizeof(T));
+    }
+    return;
+  }
+  spans::narrow(result, out, count);
 }
 
 /// Calls body(offsets, first, count) over blocks of at most `block` elements of innermost loops, in parallel:
 /// the block is elements [first, first + count) of the innermost loop that starts at `offsets`.
 template <int N, class Body>
-void for_each_block(const Loops<N>& loops, std::int64_t block, Body&& body) {
+void for_each_block(const Loops<N>& loops, std::int64_t block, bool stream, Body&& body) {
   constexpr std::int64_t kGrain = 1 << 14;
   const std::int64_t inner = loops.inner();
   const std::int64_t outer = loops.outer();
@@ -66,12 +94,16 @@ void for_each_block(const Loops<N>& loops, std::int64_t block, Body&& body) {
   };
   if (outer < thread_count() && inner > kGrain) {
     for (std::int64_t i = 0; i < outer; ++i) {
-      parallel_for(inner, kGrain, [&](std::int64_t begin, std::int64_t end) { run(i, begin, end); });
+      parallel_for(inner, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        const StreamFence fence(stream);
+        run(i, begin, end);
+      });
     }
     return;
   }
   parallel_for(outer, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(inner, 1)),
                [&](std::int64_t begin, std::int64_t end) {
+                 const StreamFence fence(stream);
                  for (std::int64_t i = begin; i < end; ++i) run(i, 0, inner);
                });
 }

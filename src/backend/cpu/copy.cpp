@@ -66,16 +66,17 @@ void convert_spans(const CopyArgs& args, Stream&) {
   const Loops<2> loops({args.out, args.x});
   dispatch_floating(args.x.dtype, "copy", [&]<class From>() {
     dispatch_floating(args.out.dtype, "copy", [&]<class To>() {
-      for_each_block(loops, kBlock, [&](const std::int64_t (&at)[2], std::int64_t first, std::int64_t count) {
+      const bool stream = streams(args.out, args.x);
+      for_each_block(loops, kBlock, stream, [&](const std::int64_t (&at)[2], std::int64_t first, std::int64_t count) {
         alignas(64) float scratch[kBlock];
         To* out = args.out.as<To>() + at[0] + first;
-        float* target = float_target(out, 1, scratch);
         const From* x = args.x.as<From>() + at[1] + first;
+        float* target = float_target(out, 1, scratch, stream);
         if constexpr (std::is_same_v<From, float>) {
-          spans::narrow(x, out, count);
+          write_floats(x, out, 1, count, stream);
         } else {
           spans::widen(x, target, count);
-          write_floats(target, out, 1, count);
+          write_floats(target, out, 1, count, stream);
         }
       });
     });
@@ -128,7 +129,7 @@ void fill(const FillArgs& args, Stream&) {
     const Loops<1> loops({args.out});
     const T value = convert<T>(args.value);
     const std::int64_t stride = loops.strides[0][loops.rank - 1];
-    for_each_block(loops, loops.inner(), [&](const std::int64_t (&at)[1], std::int64_t first, std::int64_t count) {
+    for_each_block(loops, loops.inner(), false, [&](const std::int64_t (&at)[1], std::int64_t first, std::int64_t count) {
       T* out = args.out.as<T>() + at[0] + first * stride;
       if (stride == 1) {
         std::fill(out, out + count, value);

@@ -257,7 +257,8 @@ template <class T, int Outputs, int N, class Body>
 void on_blocks(const TensorArg (&operands)[N], Body&& body) {
   const Loops<N> loops(operands);
   const int last = loops.rank - 1;
-  for_each_block(loops, kBlock, [&](const std::int64_t (&at)[N], std::int64_t first, std::int64_t count) {
+  const bool stream = streams(operands[0], operands[N - 1]) && streams(operands[0], operands[Outputs]);
+  for_each_block(loops, kBlock, stream, [&](const std::int64_t (&at)[N], std::int64_t first, std::int64_t count) {
     alignas(64) float scratch[N][kBlock];
     const float* inputs[N];
     float* outputs[Outputs];
@@ -269,10 +270,10 @@ void on_blocks(const TensorArg (&operands)[N], Body&& body) {
     for (int n = 0; n < Outputs; ++n) {
       const std::int64_t stride = loops.strides[n][last];
       targets[n] = operands[n].template as<T>() + at[n] + first * stride;
-      outputs[n] = float_target(targets[n], stride, scratch[n]);
+      outputs[n] = float_target(targets[n], stride, scratch[n], stream);
     }
     body(inputs + Outputs, outputs, count);
-    for (int n = 0; n < Outputs; ++n) write_floats(outputs[n], targets[n], loops.strides[n][last], count);
+    for (int n = 0; n < Outputs; ++n) write_floats(outputs[n], targets[n], loops.strides[n][last], count, stream);
   });
 }
 

@@ -34,15 +34,17 @@ struct RowAccess {
   T* row = nullptr;
   std::int64_t stride = 1;
   std::int64_t length = 0;
+  bool stream = false;
 
   const float* read(Floats& scratch) const { return read_floats(row, stride, length, scratch.data()); }
-  float* target(Floats& scratch) const { return float_target(row, stride, scratch.data()); }
-  void write(const float* result) const { write_floats(result, row, stride, length); }
+  float* target(Floats& scratch) const { return float_target(row, stride, scratch.data(), stream); }
+  void write(const float* result) const { write_floats(result, row, stride, length, stream); }
 };
 
 template <class T, int N>
-RowAccess<T> access(const TensorArg& x, const Rows<N>& rows, const std::int64_t (&at)[N], int n) {
-  return {x.as<T>() + at[n], rows.strides[n], rows.length};
+RowAccess<T> access(const TensorArg& x, const Rows<N>& rows, const std::int64_t (&at)[N], int n,
+                    bool stream = false) {
+  return {x.as<T>() + at[n], rows.strides[n], rows.length, stream};
 }
 
 /// An absent operand takes the layout of `like`, so that it can stand in the list of rows.
@@ -75,7 +77,9 @@ void rms_norm(const RmsNormArgs& args, Stream&) {
     const int dim = args.x.rank - 1;
     const Rows<4> rows({args.x, args.out, or_like(args.residual, args.x), or_like(args.sum, args.x)}, dim);
     const Floats weight = row_vector(args.weight, rows.length, 1);
+    const bool stream = streams(args.out, args.x);
     parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+      const StreamFence fence(stream);
       Floats scratch = floats(rows.length);
       Floats other = floats(rows.length);
       for (std::int64_t row = begin; row < end; ++row) {
@@ -84,7 +88,7 @@ void rms_norm(const RmsNormArgs& args, Stream&) {
         const float* h = access<T>(args.x, rows, at, 0).read(scratch);
         if (args.residual.present()) {
           const float* residual = access<T>(args.residual, rows, at, 2).read(other);
-          const auto sum = access<T>(args.sum, rows, at, 3);
+          const auto sum = access<T>(args.sum, rows, at, 3, stream);
           float* target = sum.target(scratch);
           spans::binary(BinaryOp::Add, h, residual, target, rows.length);
           sum.write(target);
@@ -92,7 +96,7 @@ void rms_norm(const RmsNormArgs& args, Stream&) {
         }
         const float squares = spans::reduce(ReduceOp::SumSquares, h, rows.length);
         const float rstd = inverse_root(squares / static_cast<float>(rows.length), args.eps);
-        const auto out = access<T>(args.out, rows, at, 1);
+        const auto out = access<T>(args.out, rows, at, 1, stream);
         float* target = out.target(other);
         spans::scale_rows(h, rstd, weight.data(), target, rows.length);
         out.write(target);
@@ -108,7 +112,9 @@ void layer_norm(const LayerNormArgs& args, Stream&) {
     const Floats weight = row_vector(args.weight, rows.length, 1);
     const Floats bias = row_vector(args.bias, rows.length, 0);
     const auto width = static_cast<float>(rows.length);
+    const bool stream = streams(args.out, args.x);
     parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+      const StreamFence fence(stream);
       Floats scratch = floats(rows.length);
       for (std::int64_t row = begin; row < end; ++row) {
         std::int64_t at[2];
@@ -116,7 +122,7 @@ void layer_norm(const LayerNormArgs& args, Stream&) {
         const float* x = access<T>(args.x, rows, at, 0).read(scratch);
         const float mean = spans::reduce(ReduceOp::Sum, x, rows.length) / width;
         const float rstd = inverse_root(spans::centred_squares(x, mean, rows.length) / width, args.eps);
-        const auto out = access<T>(args.out, rows, at, 1);
+        const auto out = access<T>(args.out, rows, at, 1, stream);
         float* target = out.target(scratch);
         spans::normalize(x, mean, rstd, weight.data(), bias.data(), target, rows.length);
         out.write(target);
@@ -191,8 +197,10 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream&) {
     const Floats weight = row_vector(args.weight, rows.length, 1);
     const std::int64_t chunks = chunk_count(rows.count);
     ColumnTotals dweight(args.dweight.present(), chunks, rows.length);
+    const bool stream = streams(args.dx, args.x) && streams(args.dx, args.dy);
     for_each_chunked_row(
         rows.count, chunks, rows.length, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
+          const StreamFence fence(stream);
           Floats x_scratch = floats(rows.length);
           Floats dy_scratch = floats(rows.length);
           Floats sum_scratch = floats(rows.length);
@@ -205,7 +213,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream&) {
                 args.dsum.present() ? access<T>(args.dsum, rows, at, 3).read(sum_scratch) : nullptr;
             const float rstd = args.rstd.as<float>()[row];
             if (float* total = dweight.of(chunk)) spans::norm_dweight(x, 0, rstd, dy, total, rows.length);
-            const auto dx = access<T>(args.dx, rows, at, 2);
+            const auto dx = access<T>(args.dx, rows, at, 2, stream);
             float* target = dx.target(dy_scratch);
             if (rows.length <= kNarrow) {
               narrow_rms_dx(x, weight.data(), dy, dsum, target, args.eps, rows.length);
@@ -230,8 +238,10 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream&) {
     const auto width = static_cast<float>(rows.length);
     ColumnTotals dweight(args.dweight.present(), chunks, rows.length);
     ColumnTotals dbias(args.dbias.present(), chunks, rows.length);
+    const bool stream = streams(args.dx, args.x) && streams(args.dx, args.dy);
     for_each_chunked_row(
         rows.count, chunks, rows.length, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
+          const StreamFence fence(stream);
           Floats x_scratch = floats(rows.length);
           Floats dy_scratch = floats(rows.length);
           for (std::int64_t row = begin; row < end; ++row) {
@@ -244,7 +254,7 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream&) {
             if (float* total = dweight.of(chunk)) spans::norm_dweight(x, mean, rstd, dy, total, rows.length);
             if (float* total = dbias.of(chunk)) spans::fold(ReduceOp::Sum, dy, total, rows.length);
             const spans::NormSums sums = spans::norm_sums(x, mean, weight.data(), dy, rows.length);
-            const auto dx = access<T>(args.dx, rows, at, 2);
+            const auto dx = access<T>(args.dx, rows, at, 2, stream);
             float* target = dx.target(dy_scratch);
             const spans::NormSlopes slopes{
                 .mean = mean, .scale = rstd, .a = sums.g / width, .b = sums.gx / width * rstd * rstd};

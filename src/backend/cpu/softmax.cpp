@@ -91,16 +91,18 @@ void softmax_by_columns(const SoftmaxArgs& args) {
 template <class T>
 void softmax_by_rows(const SoftmaxArgs& args) {
   const Rows<2> rows({args.x, args.out}, args.dim);
+  const bool stream = streams(args.out, args.x);
   parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+    const StreamFence fence(stream);
     std::vector<float> scratch(static_cast<std::size_t>(rows.length));
     for (std::int64_t row = begin; row < end; ++row) {
       std::int64_t at[2];
       rows.offsets(row, at);
       T* out = args.out.as<T>() + at[1];
       const float* x = read_floats(args.x.as<T>() + at[0], rows.strides[0], rows.length, scratch.data());
-      float* target = float_target(out, rows.strides[1], scratch.data());
+      float* target = float_target(out, rows.strides[1], scratch.data(), stream);
       spans::softmax_row(x, target, rows.length, args.log);
-      write_floats(target, out, rows.strides[1], rows.length);
+      write_floats(target, out, rows.strides[1], rows.length, stream);
     }
   });
 }
@@ -157,7 +159,9 @@ void softmax_grad_by_columns(const SoftmaxGradArgs& args) {
 template <class T>
 void softmax_grad_by_rows(const SoftmaxGradArgs& args) {
   const Rows<3> rows({args.y, args.dy, args.dx}, args.dim);
+  const bool stream = streams(args.dx, args.y) && streams(args.dx, args.dy);
   parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+    const StreamFence fence(stream);
     std::vector<float> y_scratch(static_cast<std::size_t>(rows.length));
     std::vector<float> dy_scratch(static_cast<std::size_t>(rows.length));
     for (std::int64_t row = begin; row < end; ++row) {
@@ -166,9 +170,9 @@ void softmax_grad_by_rows(const SoftmaxGradArgs& args) {
       T* dx = args.dx.as<T>() + at[2];
       const float* y = read_floats(args.y.as<T>() + at[0], rows.strides[0], rows.length, y_scratch.data());
       const float* dy = read_floats(args.dy.as<T>() + at[1], rows.strides[1], rows.length, dy_scratch.data());
-      float* target = float_target(dx, rows.strides[2], dy_scratch.data());
+      float* target = float_target(dx, rows.strides[2], dy_scratch.data(), stream);
       spans::softmax_grad_row(y, dy, target, rows.length, args.log);
-      write_floats(target, dx, rows.strides[2], rows.length);
+      write_floats(target, dx, rows.strides[2], rows.length, stream);
     }
   });
 }

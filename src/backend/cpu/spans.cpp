@@ -1,5 +1,9 @@
 #include "backend/cpu/spans.h"
 
+#include <cstring>
+
+#include <hwy/cache_control.h>
+
 #include "backend/cpu/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -31,6 +35,20 @@ void narrow_bf16(const float* x, BFloat16* out, std::int64_t count) {
 }
 void narrow_f16(const float* x, Float16* out, std::int64_t count) {
   convert_span(x, out, count);
+}
+
+void stream_copy(const void* from, void* to, std::size_t bytes) {
+  const hn::ScalableTag<std::uint8_t> d;
+  const std::size_t step = hn::Lanes(d);
+  const auto* in = static_cast<const std::uint8_t*>(from);
+  auto* out = static_cast<std::uint8_t*>(to);
+  // Streaming stores need whole aligned vectors.
+  const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(out) % step;
+  const std::size_t head = std::min(bytes, misaligned == 0 ? 0 : step - misaligned);
+  std::memcpy(out, in, head);
+  std::size_t i = head;
+  for (; i + step <= bytes; i += step) hn::Stream(hn::LoadU(d, in + i), d, out + i);
+  std::memcpy(out + i, in + i, bytes - i);
 }
 
 /// out[i] = f(x[i]) for a functor on vectors.
@@ -345,6 +363,7 @@ HWY_EXPORT(widen_bf16);
 HWY_EXPORT(widen_f16);
 HWY_EXPORT(narrow_bf16);
 HWY_EXPORT(narrow_f16);
+HWY_EXPORT(stream_copy);
 HWY_EXPORT(unary);
 HWY_EXPORT(unary_grad);
 HWY_EXPORT(binary);
@@ -356,6 +375,8 @@ HWY_EXPORT(find_first);
 
 namespace spans {
 
+void stream_copy(const void* from, void* to, std::size_t bytes) { HWY_DYNAMIC_DISPATCH(stream_copy)(from, to, bytes); }
+void stream_fence() { hwy::FlushStream(); }
 void widen(const BFloat16* x, float* out, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(widen_bf16)(x, out, count);
 }
