@@ -30,3 +30,4 @@
 #include <candela/ops/rope.h>
 #include <candela/ops/softmax.h>
 #include <candela/ops/topk.h>
+#include <candela/train/trainer.h>
