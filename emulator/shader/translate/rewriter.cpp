@@ -274,17 +274,21 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   out += tokens_[i].space;
   if (j < end && tokens_[j].is("*")) return emit_pointer(d, out);
   if (j < end && (tokens_[j].is("&") || tokens_[j].is("&&"))) {
-    out += (d.is_const || d.space == "constant" ? "const " : "") + rewrite(d.type);
+    out += (d.is_const || d.space == "constant" ? "const " : "") + type_text(d.type);
     return j;
   }
   if (j + 2 < end && tokens_[j].is("(") && (tokens_[j + 1].is("&") || tokens_[j + 1].is("*"))) return emit_array_reference(d, end, out);
   return emit_object(d, end, out);
 }
 
+std::string Rewriter::type_text(Range range) {
+  std::string type = rewrite(range);
+  return type.erase(0, std::min(type.size(), type.find_first_not_of(" \n\t")));
+}
+
 std::size_t Rewriter::emit_pointer(const Declaration& d, std::string& out) {
   const bool is_const = d.is_const || d.space == "constant";
-  std::string type = rewrite(d.type);
-  if (type.find_first_not_of(" \n\t") != type.npos) type.erase(0, type.find_first_not_of(" \n\t"));
+  std::string type = type_text(d.type);
   if (type == "void") type = "::emulator::Void";
   if (d.space == "thread") {
     out += (is_const ? "const " : "") + (type == "::emulator::Void" ? std::string("void") : type) + "*";
@@ -308,13 +312,13 @@ std::size_t Rewriter::emit_array_reference(const Declaration& d, std::size_t end
   const Token& at = tokens_[d.declarator];
   const bool is_const = d.is_const || d.space == "constant";
   if (d.space == "thread") {
-    out += (is_const ? "const " : "") + rewrite(d.type);
+    out += (is_const ? "const " : "") + type_text(d.type);
     return d.declarator;
   }
   const std::size_t close = past_closing(tokens_, d.declarator);
   if (!tokens_[d.declarator + 1].is("&")) throw SourceError(at, "pointers to arrays are not known here; use a pointer to the elements");
   if (d.space != "threadgroup") {
-    out += (is_const ? "const " : "") + rewrite(d.type);
+    out += (is_const ? "const " : "") + type_text(d.type);
     return d.declarator;
   }
   std::string sizes;
@@ -324,7 +328,7 @@ std::size_t Rewriter::emit_array_reference(const Declaration& d, std::size_t end
     sizes += ", " + rewrite({j + 1, next - 1});
     j = next;
   }
-  out += "const ::emulator::SharedArray<" + rewrite(d.type) + sizes + ">& " + rewrite({d.declarator + 2, close - 1});
+  out += "const ::emulator::SharedArray<" + type_text(d.type) + sizes + ">& " + rewrite({d.declarator + 2, close - 1});
   return j;
 }
 
@@ -337,7 +341,7 @@ std::size_t Rewriter::emit_array_parameter(const Declaration& d, std::size_t end
   const Token& before = tokens_[d.first == 0 ? 0 : d.first - 1];
   if (!parameter || (!before.is("(") && !before.is(","))) return 0;
   out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " + (d.is_const || d.space == "constant" ? "const " : "") +
-         rewrite(d.type) + ">" + std::string(tokens_[d.declarator].space) + std::string(tokens_[d.declarator].text);
+         type_text(d.type) + ">" + std::string(tokens_[d.declarator].space) + std::string(tokens_[d.declarator].text);
   return next;
 }
 
@@ -353,14 +357,14 @@ std::size_t Rewriter::emit_object(const Declaration& d, std::size_t end, std::st
     if (d.is_constexpr) out += "constexpr ";
     if (d.is_const && !d.is_constexpr) out += "const ";
   }
-  out += rewrite(d.type);
+  out += type_text(d.type);
   return d.declarator;
 }
 
 /// `threadgroup T a[N][M], b;` in a kernel: memory that the group shares.
 std::size_t Rewriter::emit_shared(const Declaration& d, std::size_t end, std::string& out) {
   if (!in_kernel_) throw SourceError(tokens_[d.first], "threadgroup variables can be declared in kernels only");
-  std::string type = rewrite(d.type);
+  std::string type = type_text(d.type);
   std::size_t j = d.declarator;
   for (;;) {
     if (j >= end || !tokens_[j].is_identifier()) throw SourceError(tokens_[d.first], "a threadgroup variable needs a name");

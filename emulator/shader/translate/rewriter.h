@@ -54,6 +54,7 @@ class Rewriter {
   std::size_t emit_object(const Declaration& declaration, std::size_t end, std::string& out);
   std::size_t emit_array_parameter(const Declaration& declaration, std::size_t end, std::string& out);
   std::size_t emit_shared(const Declaration& declaration, std::size_t end, std::string& out);
+  std::string type_text(Range range);
   std::size_t past_type(std::size_t i, std::size_t end) const;
   bool address_of_is_unary(std::size_t i) const;
 
