@@ -11,7 +11,7 @@
 namespace candela::attention_detail {
 
 inline constexpr std::int64_t kQueryBlock = 64;
-inline constexpr std::int64_t kKeyBlock = 128;
+inline constexpr std::int64_t kKeyBlock = 256;
 
 /// The keys a query sees are one interval.
 struct Range {
