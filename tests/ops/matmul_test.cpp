@@ -1,3 +1,12 @@
+#include <atomic>
+#include <limits>
+#include <thread>
+
+#include <candela/core/error.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/random.h>
+
 #include "ops/op_cases.h"
 
 namespace candela::cases {
@@ -6,5 +15,41 @@ INSTANTIATE_TEST_SUITE_P(matmul, Forward, testing::ValuesIn(tested("matmul")), t
 INSTANTIATE_TEST_SUITE_P(matmul, Backward, testing::ValuesIn(tested("matmul")), test_name);
 INSTANTIATE_TEST_SUITE_P(matmul, ReferenceGradient, testing::ValuesIn(with_reference_gradient("matmul")),
                          test_name);
+
+TEST(Matmul, NamesTheShapesThatDoNotFit) {
+  const Tensor a = Tensor::empty({3, 4});
+  try {
+    matmul(a, Tensor::empty({5, 2}));
+    FAIL() << "expected InvalidArgument";
+  } catch (const InvalidArgument& error) {
+    EXPECT_NE(std::string(error.what()).find("[3, 4]"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("[5, 2]"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Matmul, BetaZeroDoesNotReadTheResult) {
+  const Tensor a = Tensor::from_values(std::vector<float>(100 * 30, 1.0F), {100, 30});
+  const Tensor b = Tensor::from_values(std::vector<float>(30 * 20, 1.0F), {30, 20});
+  const Tensor c = Tensor::from_values(std::vector<float>(100 * 20, std::numeric_limits<float>::quiet_NaN()), {100, 20});
+  for (const float value : matmul(a, b, c, 1, 0).to_vector<float>()) ASSERT_EQ(value, 30.0F);
+}
+
+TEST(Matmul, ThreadsThatMultiplyAtOnceGetTheirOwnResults) {
+  Generator generator(7);
+  for (const DType dtype : {DType::F32, DType::BF16, DType::F16}) {
+    const Tensor a = normal({130, 200}, generator, 0, 1, dtype);
+    const Tensor b = normal({200, 96}, generator, 0, 1, dtype);
+    const std::vector<float> expected = cast(matmul(a, b), DType::F32).to_vector<float>();
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 20; ++i) wrong += cast(matmul(a, b), DType::F32).to_vector<float>() != expected;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong.load(), 0) << to_string(dtype);
+  }
+}
 
 }  // namespace candela::cases
