@@ -16,4 +16,4 @@ echo "== The same held-out questions, before and after"
 
 echo
 echo "The loss curve is $output/loss.svg. Ask it something yourself:"
-echo "  $candela generate --model models/stories-7m --adapter $output --chat --prompt \"...\""
+echo "  $candela generate --model models/stories-7m --adapter $output --prompt $'Table dogs: name, age, owner\\nHow many dogs are there?\\n'"

@@ -76,6 +76,7 @@ struct CachingAllocator::State {
   void release_beyond_peak(std::size_t bytes) {
     const std::size_t after = stats.reserved + bytes;
     if (after > most_reserved) release_cached(after - most_reserved, kLarge);
+    if (stats.reserved + bytes > most_reserved) release_cached(stats.reserved + bytes - most_reserved);
     most_reserved = std::max(most_reserved, stats.reserved + bytes);
   }
 
