@@ -1,6 +1,6 @@
 #pragma once
-// What the stand-in for Metal offers its Objective-C side: the kernels that were translated from `.metal` files at build
-// time, and a way to run one over a grid on the CPU. Plain C++20, no Objective-C.
+// What the stand-in for Metal offers its Objective-C side: the kernels that were translated from `.metal`
+// files at build time, and a way to run one over a grid on the CPU. Plain C++20, no Objective-C.
 
 #include <array>
 #include <cstddef>
@@ -14,14 +14,15 @@
 
 namespace emulator {
 
-inline constexpr std::size_t kMaxBuffers = 31;                        // [[buffer(0)]] .. [[buffer(30)]]
-inline constexpr std::size_t kMaxThreadgroupArguments = 31;           // [[threadgroup(0)]] ..
+inline constexpr std::size_t kMaxBuffers = 31;               // [[buffer(0)]] .. [[buffer(30)]]
+inline constexpr std::size_t kMaxThreadgroupArguments = 31;  // [[threadgroup(0)]] ..
 inline constexpr std::size_t kMaxThreadsPerThreadgroup = 1024;
-inline constexpr std::size_t kMaxThreadgroupMemory = 32 * 1024;       // bytes, static plus dynamic
+inline constexpr std::size_t kMaxThreadgroupMemory = 32 * 1024;  // bytes, static plus dynamic
 inline constexpr std::uint32_t kSimdWidth = 32;
 
-/// A shader, or the way it was launched, broke a rule. The text names the kernel, what was expected and what came; for an
-/// access also the argument, the byte offset, the size of the binding and the position of the thread.
+/// A shader, or the way it was launched, broke a rule. The text names the kernel, what was expected and what
+/// came; for an access also the argument, the byte offset, the size of the binding and the position of the
+/// thread.
 class ShaderFault : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -36,18 +37,31 @@ enum class ArgumentKind : std::uint8_t {
 /// One parameter of a kernel that the host binds.
 struct Argument {
   ArgumentKind kind = ArgumentKind::kDevice;
-  std::uint32_t index = 0;      // n of [[buffer(n)]] or [[threadgroup(n)]]
-  std::string_view name;        // parameter name
-  std::string_view type;        // element type as written in the source
-  bool is_const = false;        // the shader cannot write through it
-  bool is_reference = false;    // `T&`: at least `element_bytes` must be bound
+  std::uint32_t index = 0;    // n of [[buffer(n)]] or [[threadgroup(n)]]
+  std::string_view name;      // parameter name
+  std::string_view type;      // element type as written in the source
+  bool is_const = false;      // the shader cannot write through it
+  bool is_reference = false;  // `T&`: at least `element_bytes` must be bound
   std::size_t element_bytes = 0;
-  std::size_t alignment = 0;    // of the element type, in bytes
-  std::string_view condition;   // function constant that enables the parameter, or empty
+  std::size_t alignment = 0;   // of the element type, in bytes
+  std::string_view condition;  // function constant that enables the parameter, or empty
 };
 
 /// The scalar types a function constant may have.
-enum class ScalarType : std::uint8_t { kBool, kChar, kUchar, kShort, kUshort, kInt, kUint, kLong, kUlong, kHalf, kBfloat, kFloat };
+enum class ScalarType : std::uint8_t {
+  kBool,
+  kChar,
+  kUchar,
+  kShort,
+  kUshort,
+  kInt,
+  kUint,
+  kLong,
+  kUlong,
+  kHalf,
+  kBfloat,
+  kFloat
+};
 
 std::string_view name_of(ScalarType type);
 std::size_t size_of(ScalarType type);
@@ -60,7 +74,8 @@ struct FunctionConstant {
   bool required = true;  // used by the kernel without is_function_constant_defined
 };
 
-/// The values of MTLFunctionConstantValues. By index or by name; a name wins over an index, the last set of each wins.
+/// The values of MTLFunctionConstantValues. By index or by name; a name wins over an index, the last set of
+/// each wins.
 class FunctionConstants {
  public:
   /// Copies size_of(type) bytes from `value`.
@@ -98,13 +113,16 @@ struct Size3 {
   friend bool operator==(const Size3&, const Size3&) = default;
 };
 
-/// dispatchThreadgroups gives the first two; dispatchThreads also `threads`, and then groups at the far edges are smaller.
+/// dispatchThreadgroups gives the first two; dispatchThreads also `threads`, and then groups at the far edges
+/// are smaller.
 struct Grid {
   Size3 threadgroups;
   Size3 threads_per_threadgroup;
   std::optional<Size3> threads;
 
-  static Grid of_threadgroups(Size3 groups, Size3 threads_per_group) { return {groups, threads_per_group, std::nullopt}; }
+  static Grid of_threadgroups(Size3 groups, Size3 threads_per_group) {
+    return {groups, threads_per_group, std::nullopt};
+  }
   static Grid of_threads(Size3 threads, Size3 threads_per_group);
 };
 
@@ -128,8 +146,9 @@ struct Kernel {
   void (*entry)(Launch&) = nullptr;
 };
 
-/// A translated file. `hash` is source_hash of the file's text, `flat_hash` that of the text with its quoted includes put in
-/// place (what `translate_metal --flatten` writes, and what a program embeds for newLibraryWithSource).
+/// A translated file. `hash` is source_hash of the file's text, `flat_hash` that of the text with its quoted
+/// includes put in place (what `translate_metal --flatten` writes, and what a program embeds for
+/// newLibraryWithSource).
 struct ShaderSource {
   std::string_view file;
   std::uint64_t hash = 0;
@@ -139,33 +158,36 @@ struct ShaderSource {
 /// FNV-1a, 64 bits.
 std::uint64_t source_hash(std::string_view text);
 
-std::vector<const Kernel*> kernels();                        // sorted by name
+std::vector<const Kernel*> kernels();  // sorted by name
 std::vector<const Kernel*> kernels(const ShaderSource& source);
-const Kernel* find_kernel(std::string_view name);            // nullptr if there is none
+const Kernel* find_kernel(std::string_view name);  // nullptr if there is none
 std::vector<const ShaderSource*> sources();
 /// The translated file whose text this is, plain or flattened; nullptr if the text was never translated.
 const ShaderSource* find_source(std::string_view text);
 
-/// The text of a pipeline error, if this kernel cannot be specialised with these constants (a required one is missing or
-/// has another type); empty if it can.
+/// The text of a pipeline error, if this kernel cannot be specialised with these constants (a required one is
+/// missing or has another type); empty if it can.
 std::string check_constants(const Kernel& kernel, const FunctionConstants& constants);
 
-/// In which order the threads of a group start, and go on after a barrier. A shader that is right does not depend on it.
+/// In which order the threads of a group start, and go on after a barrier. A shader that is right does not
+/// depend on it.
 enum class Order : std::uint8_t { kForward, kReverse, kShuffled };
 
 struct Options {
   Order order = Order::kForward;
-  std::uint64_t seed = 0;     // of kShuffled
-  unsigned os_threads = 0;    // 0: as many as the machine has; 1: the calling thread alone
+  std::uint64_t seed = 0;   // of kShuffled
+  unsigned os_threads = 0;  // 0: as many as the machine has; 1: the calling thread alone
 };
-/// Process-wide defaults; read from EMULATOR_ORDER (forward, reverse, shuffled:SEED) and EMULATOR_THREADS at the first launch.
+/// Process-wide defaults; read from EMULATOR_ORDER (forward, reverse, shuffled:SEED) and EMULATOR_THREADS at
+/// the first launch.
 Options options();
 void set_options(const Options& options);
 
-/// Runs the kernel over the grid and returns when every thread has ended. `buffers[n]` is bound at [[buffer(n)]];
-/// `threadgroup_lengths[n]` is the length in bytes for [[threadgroup(n)]]. Safe to call from several OS threads at once.
-/// Throws ShaderFault; memory written before the fault stays written.
-void launch(const Kernel& kernel, std::span<const Binding> buffers, std::span<const std::size_t> threadgroup_lengths,
-            const FunctionConstants& constants, const Grid& grid);
+/// Runs the kernel over the grid and returns when every thread has ended. `buffers[n]` is bound at
+/// [[buffer(n)]]; `threadgroup_lengths[n]` is the length in bytes for [[threadgroup(n)]]. Safe to call from
+/// several OS threads at once. Throws ShaderFault; memory written before the fault stays written.
+void launch(const Kernel& kernel, std::span<const Binding> buffers,
+            std::span<const std::size_t> threadgroup_lengths, const FunctionConstants& constants,
+            const Grid& grid);
 
 }  // namespace emulator

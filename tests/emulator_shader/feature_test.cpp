@@ -14,7 +14,11 @@ using metal::half;
 TEST(ShaderFeature, FunctionConstants) {
   std::vector<float> out(8), bias = {1, 2, 3, 4, 5, 6, 7, 8};
   const float table[] = {1, 10, 100, 1000};
-  Dispatch("constants").bind(0, out).constant(0, ScalarType::kBool, false).constant(1, ScalarType::kUint, 3u).threads({8}, {8});
+  Dispatch("constants")
+      .bind(0, out)
+      .constant(0, ScalarType::kBool, false)
+      .constant(1, ScalarType::kUint, 3u)
+      .threads({8}, {8});
   for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(out[i], 3 + table[i % 4]);
   Dispatch with("constants");
   with.bind(0, out).bind(1, bias).constant(0, ScalarType::kBool, true).constant(2, ScalarType::kFloat, 0.5f);
@@ -47,7 +51,8 @@ void check_reverse(const char* name, std::uint32_t n) {
   Dispatch(name).bind(0, in).bind(1, out).threadgroup(0, (n * sizeof(T) + 15) / 16 * 16).groups({rows}, {32});
   for (std::uint32_t row = 0; row < rows; ++row) {
     for (std::uint32_t i = 0; i < n; ++i) {
-      ASSERT_EQ(static_cast<float>(out[row * n + i]), static_cast<float>(in[row * n + n - 1 - i])) << name << " " << i;
+      ASSERT_EQ(static_cast<float>(out[row * n + i]), static_cast<float>(in[row * n + n - 1 - i]))
+          << name << " " << i;
     }
   }
 }
@@ -92,7 +97,9 @@ TEST(ShaderFeature, SimdOperations) {
                             1,
                             x((i + 1) % 32),
                             all_and + all_or + all_xor};
-    for (int row = 0; row < 18; ++row) ASSERT_EQ(out[static_cast<std::size_t>(32 * row + i)], expected[row]) << "operation " << row << " lane " << i;
+    for (int row = 0; row < 18; ++row)
+      ASSERT_EQ(out[static_cast<std::size_t>(32 * row + i)], expected[row])
+          << "operation " << row << " lane " << i;
     prefix += x(i);
   }
 }
@@ -101,7 +108,8 @@ TEST(ShaderFeature, ReturnedLanesTakeNoPart) {
   for (const std::uint32_t lanes : {1u, 7u, 31u, 32u}) {
     std::vector<float> out(32, 0);
     Dispatch("simd_after_return").bind(0, out).value(1, lanes).groups({1}, {32});
-    for (std::uint32_t i = 0; i < 32; ++i) ASSERT_EQ(out[i], i < lanes ? static_cast<float>(lanes * (lanes + 1)) / 2 + 0.5f : 0.0f);
+    for (std::uint32_t i = 0; i < 32; ++i)
+      ASSERT_EQ(out[i], i < lanes ? static_cast<float>(lanes * (lanes + 1)) / 2 + 0.5f : 0.0f);
   }
 }
 
@@ -119,7 +127,12 @@ TEST(ShaderFeature, Vectors) {
   std::vector<Packed> packed(3, Packed{{0, 0, 0}, half(0), {0, 0}});
   alignas(16) float aligned[12];
   std::copy(a.begin(), a.end(), aligned);
-  Dispatch("vectors").bind(0, aligned, sizeof(aligned)).bind(1, h).bind(2, out).bind(3, packed).threads({3}, {3});
+  Dispatch("vectors")
+      .bind(0, aligned, sizeof(aligned))
+      .bind(1, h)
+      .bind(2, out)
+      .bind(3, packed)
+      .threads({3}, {3});
   for (std::size_t i = 0; i < 3; ++i) {
     const float v[4] = {a[4 * i + 1], a[4 * i], a[4 * i + 2] + 1, a[4 * i + 3] + 2};
     const auto w = [&](std::size_t n) { return h[4 * i + n]; };
@@ -146,7 +159,12 @@ TEST(ShaderFeature, FloatAtomics) {
   std::int32_t largest = -1;
   std::uint32_t ticket = 0;
   std::vector<float> out(n);
-  Dispatch("float_atomics").bind(0, &sum, 4).bind(1, &largest, 4).bind(2, &ticket, 4).bind(3, out).threads({n}, {64});
+  Dispatch("float_atomics")
+      .bind(0, &sum, 4)
+      .bind(1, &largest, 4)
+      .bind(2, &ticket, 4)
+      .bind(3, out)
+      .threads({n}, {64});
   EXPECT_EQ(sum, 500.0f);
   EXPECT_EQ(largest, 999);
   EXPECT_EQ(ticket, n);
@@ -171,24 +189,28 @@ TEST(ShaderFeature, ChainedMatrixProducts) {
 TEST(ShaderFeature, MatricesOutliveTheRing) {
   const std::uint32_t count = 1000;
   std::vector<float> a = random_values(256, 1), out(4 * 64);
-  for (const auto order : {emulator::Order::kForward, emulator::Order::kReverse, emulator::Order::kShuffled}) {
+  for (const auto order :
+       {emulator::Order::kForward, emulator::Order::kReverse, emulator::Order::kShuffled}) {
     emulator::set_options({order, 5, 0});
     Dispatch("many_products").bind(0, a).bind(1, out).value(2, count).groups({1}, {128});
     std::vector<double> expected(64);
     for (std::size_t n = 0; n < 4; ++n) {
-      const std::vector<float> other(a.begin() + static_cast<std::ptrdiff_t>(64 * n), a.begin() + static_cast<std::ptrdiff_t>(64 * n + 64));
+      const std::vector<float> other(a.begin() + static_cast<std::ptrdiff_t>(64 * n),
+                                     a.begin() + static_cast<std::ptrdiff_t>(64 * n + 64));
       const std::vector<double> one = product(std::vector<float>(a.begin(), a.begin() + 64), other, 8, 8, 8);
       for (std::size_t i = 0; i < 64; ++i) expected[i] += one[i] * count / 4;
     }
     for (std::size_t group = 0; group < 4; ++group) {
-      expect_close(std::vector<float>(out.begin() + static_cast<std::ptrdiff_t>(64 * group), out.begin() + static_cast<std::ptrdiff_t>(64 * group + 64)), expected, 1e-5);
+      expect_close(std::vector<float>(out.begin() + static_cast<std::ptrdiff_t>(64 * group),
+                                      out.begin() + static_cast<std::ptrdiff_t>(64 * group + 64)),
+                   expected, 1e-5);
     }
   }
   emulator::set_options({});
 }
 
 TEST(ShaderFeature, HalfRoundsAsIeee) {
-  EXPECT_EQ(half(1.0f + 0x1p-11f).bits, 0x3c00);          // a tie goes to even
+  EXPECT_EQ(half(1.0f + 0x1p-11f).bits, 0x3c00);  // a tie goes to even
   EXPECT_EQ(half(1.0f + 0x1.8p-10f).bits, 0x3c02);
   EXPECT_EQ(half(65519.0f).bits, 0x7bff);
   EXPECT_EQ(half(65520.0f).bits, 0x7c00);
@@ -202,7 +224,9 @@ TEST(ShaderFeature, HalfRoundsAsIeee) {
     if ((bits & 0x7fff) > 0x7c00) continue;
     ASSERT_EQ(half(static_cast<float>(h)).bits, bits);
     const int exponent = static_cast<int>(bits >> 10 & 31);
-    const double value = exponent == 31 ? INFINITY : exponent == 0 ? std::ldexp(bits & 0x3ff, -24) : std::ldexp((bits & 0x3ff) | 0x400, exponent - 25);
+    const double value = exponent == 31  ? INFINITY
+                         : exponent == 0 ? std::ldexp(bits & 0x3ff, -24)
+                                         : std::ldexp((bits & 0x3ff) | 0x400, exponent - 25);
     ASSERT_EQ(static_cast<double>(static_cast<float>(h)), (bits & 0x8000) != 0 ? -value : value);
   }
 }

@@ -1,14 +1,13 @@
 #pragma once
 // Bindings and launches for the tests of the shader stand-in.
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <ctime>
 #include <deque>
+#include <gtest/gtest.h>
 #include <random>
 
 #include "kernel.h"
@@ -54,8 +53,12 @@ class Dispatch {
     constants.set(index, type, &v);
     return *this;
   }
-  void groups(Size3 groups, Size3 threads) { emulator::launch(*kernel_, bindings_, lengths_, constants, Grid::of_threadgroups(groups, threads)); }
-  void threads(Size3 threads, Size3 per_group) { emulator::launch(*kernel_, bindings_, lengths_, constants, Grid::of_threads(threads, per_group)); }
+  void groups(Size3 groups, Size3 threads) {
+    emulator::launch(*kernel_, bindings_, lengths_, constants, Grid::of_threadgroups(groups, threads));
+  }
+  void threads(Size3 threads, Size3 per_group) {
+    emulator::launch(*kernel_, bindings_, lengths_, constants, Grid::of_threads(threads, per_group));
+  }
 
   emulator::FunctionConstants constants;
 
@@ -73,13 +76,15 @@ void expect_fault(F launch, std::initializer_list<const char*> parts) {
     launch();
   } catch (const ShaderFault& fault) {
     const std::string text = fault.what();
-    for (const char* part : parts) EXPECT_NE(text.find(part), text.npos) << "'" << part << "' is not in: " << text;
+    for (const char* part : parts)
+      EXPECT_NE(text.find(part), text.npos) << "'" << part << "' is not in: " << text;
     return;
   }
   ADD_FAILURE() << "nothing was refused";
 }
 
-inline std::vector<float> random_values(std::size_t count, std::uint32_t seed, float low = -1, float high = 1) {
+inline std::vector<float> random_values(std::size_t count, std::uint32_t seed, float low = -1,
+                                        float high = 1) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<float> values(low, high);
   std::vector<float> out(count);
@@ -89,12 +94,14 @@ inline std::vector<float> random_values(std::size_t count, std::uint32_t seed, f
 
 /// a [m, k] times b [k, n] in double.
 template <class T>
-std::vector<double> product(const std::vector<T>& a, const std::vector<T>& b, std::size_t m, std::size_t n, std::size_t k) {
+std::vector<double> product(const std::vector<T>& a, const std::vector<T>& b, std::size_t m, std::size_t n,
+                            std::size_t k) {
   std::vector<double> out(m * n);
   for (std::size_t i = 0; i < m; ++i) {
     for (std::size_t l = 0; l < k; ++l) {
       for (std::size_t j = 0; j < n; ++j) {
-        out[i * n + j] += static_cast<double>(static_cast<float>(a[i * k + l])) * static_cast<double>(static_cast<float>(b[l * n + j]));
+        out[i * n + j] += static_cast<double>(static_cast<float>(a[i * k + l])) *
+                          static_cast<double>(static_cast<float>(b[l * n + j]));
       }
     }
   }
@@ -114,7 +121,8 @@ void expect_close(const std::vector<T>& got, const std::vector<double>& expected
   EXPECT_LE(worst, of_largest * largest);
 }
 
-/// The best of some runs, in processor time of all threads: what other programs on the machine do does not count.
+/// The best of some runs, in processor time of all threads: what other programs on the machine do does not
+/// count.
 template <class F>
 double best_milliseconds(F run, int times = 20) {
   double best = 1e300;

@@ -19,25 +19,34 @@ TEST(ShaderRun, Saxpy) {
 }
 
 TEST(ShaderRun, TiledMatmul) {
-  for (const auto& [m, n, k] : {std::array{64u, 48u, 32u}, std::array{33u, 17u, 5u}, std::array{1u, 1u, 1u}}) {
+  for (const auto& [m, n, k] :
+       {std::array{64u, 48u, 32u}, std::array{33u, 17u, 5u}, std::array{1u, 1u, 1u}}) {
     std::vector<float> a = random_values(m * k, 1), b = random_values(k * n, 2), c(m * n, NAN);
-    Dispatch("matmul_tiled").bind(0, a).bind(1, b).bind(2, c).value(3, shader_args::Matmul{m, n, k, 1.0f}).groups({(n + 15) / 16, (m + 15) / 16}, {16, 16});
+    Dispatch("matmul_tiled")
+        .bind(0, a)
+        .bind(1, b)
+        .bind(2, c)
+        .value(3, shader_args::Matmul{m, n, k, 1.0f})
+        .groups({(n + 15) / 16, (m + 15) / 16}, {16, 16});
     expect_close(c, product(a, b, m, n, k), 1e-6);
   }
 }
 
 TEST(ShaderRun, RmsNorm) {
   const std::uint32_t rows = 64, columns = 1024;
-  std::vector<float> x = random_values(rows * columns, 1), weight = random_values(columns, 2), y(rows * columns, NAN);
+  std::vector<float> x = random_values(rows * columns, 1), weight = random_values(columns, 2),
+                     y(rows * columns, NAN);
   Dispatch run("rms_norm");
   run.bind(0, x).bind(1, weight).bind(2, y).value(3, shader_args::Norm{columns, 1e-6f});
   run.groups({rows}, {256});
   std::vector<double> expected(y.size());
   for (std::size_t row = 0; row < rows; ++row) {
     double sum = 0;
-    for (std::size_t i = 0; i < columns; ++i) sum += static_cast<double>(x[row * columns + i]) * x[row * columns + i];
+    for (std::size_t i = 0; i < columns; ++i)
+      sum += static_cast<double>(x[row * columns + i]) * x[row * columns + i];
     const double scale = 1 / std::sqrt(sum / columns + 1e-6);
-    for (std::size_t i = 0; i < columns; ++i) expected[row * columns + i] = x[row * columns + i] * scale * weight[i];
+    for (std::size_t i = 0; i < columns; ++i)
+      expected[row * columns + i] = x[row * columns + i] * scale * weight[i];
   }
   expect_close(y, expected, 1e-6);
   RecordProperty("milliseconds", std::to_string(best_milliseconds([&] { run.groups({rows}, {256}); })));
@@ -52,14 +61,22 @@ TEST(ShaderRun, SimdgroupMatrixFloat) {
   std::vector<double> expected = product(a, b, n, n, n);
   for (double& v : expected) v *= 0.5;
   expect_close(c, expected, 1e-6);
-  RecordProperty("milliseconds", std::to_string(best_milliseconds([&] { run.groups({n / 32, n / 32}, {128}); })));
+  RecordProperty("milliseconds", std::to_string(best_milliseconds([&] {
+                   run.groups({n / 32, n / 32}, {128});
+                 })));
 }
 
 TEST(ShaderRun, SimdgroupMatrixHalf) {
   const std::uint32_t n = 64;
   const std::vector<float> values_a = random_values(n * n, 1), values_b = random_values(n * n, 2);
-  std::vector<half> a(values_a.begin(), values_a.end()), b(values_b.begin(), values_b.end()), c(n * n, half(NAN));
-  Dispatch("matmul_simdgroup_f16").bind(0, a).bind(1, b).bind(2, c).value(3, shader_args::Matmul{n, n, n, 1.0f}).groups({n / 32, n / 32}, {128});
+  std::vector<half> a(values_a.begin(), values_a.end()), b(values_b.begin(), values_b.end()),
+      c(n * n, half(NAN));
+  Dispatch("matmul_simdgroup_f16")
+      .bind(0, a)
+      .bind(1, b)
+      .bind(2, c)
+      .value(3, shader_args::Matmul{n, n, n, 1.0f})
+      .groups({n / 32, n / 32}, {128});
   expect_close(c, product(a, b, n, n, n), 1e-3);
 }
 

@@ -6,7 +6,9 @@
 
 namespace {
 
-std::string translated(const std::string& source) { return translate::translate("# 1 \"a.metal\"\n" + source, {"a.metal", 1, 2}); }
+std::string translated(const std::string& source) {
+  return translate::translate("# 1 \"a.metal\"\n" + source, {"a.metal", 1, 2});
+}
 
 void expect_refused(const std::string& source, const std::string& message) {
   try {
@@ -25,12 +27,17 @@ void expect_becomes(const std::string& source, const std::string& part) {
 }
 
 TEST(ShaderTranslate, AddressSpaces) {
-  expect_becomes("float f(device const float* p);", "f(::emulator::Pointer<::emulator::Space::kDevice, const float> p)");
+  expect_becomes("float f(device const float* p);",
+                 "f(::emulator::Pointer<::emulator::Space::kDevice, const float> p)");
   expect_becomes("float f(const constant uint &n);", "f(const uint &n)");
-  expect_becomes("void f(thread float* p, threadgroup half4 * q);", "f(float* p, ::emulator::Pointer<::emulator::Space::kThreadgroup, half4> q)");
-  expect_becomes("void f(constant const int shape[3]);", "f(::emulator::Pointer<::emulator::Space::kConstant, const int> shape)");
-  expect_becomes("template <class T> void f(device vec<T, 4>* p);", "Pointer<::emulator::Space::kDevice, vec<T, 4>> p");
-  expect_becomes("void f(threadgroup float (&tile)[4][8]);", "const ::emulator::SharedArray<float, 4, 8>& tile");
+  expect_becomes("void f(thread float* p, threadgroup half4 * q);",
+                 "f(float* p, ::emulator::Pointer<::emulator::Space::kThreadgroup, half4> q)");
+  expect_becomes("void f(constant const int shape[3]);",
+                 "f(::emulator::Pointer<::emulator::Space::kConstant, const int> shape)");
+  expect_becomes("template <class T> void f(device vec<T, 4>* p);",
+                 "Pointer<::emulator::Space::kDevice, vec<T, 4>> p");
+  expect_becomes("void f(threadgroup float (&tile)[4][8]);",
+                 "const ::emulator::SharedArray<float, 4, 8>& tile");
   expect_becomes("constant constexpr int n = 3;", "static constexpr int n = 3;");
 }
 
@@ -54,15 +61,22 @@ TEST(ShaderTranslate, LinesAreKept) {
 TEST(ShaderTranslate, Refusals) {
   expect_refused("\ndouble x;", "a.metal:2: error: there is no double");
   expect_refused("void f() { threadgroup float x[4]; }", "in kernels only");
-  expect_refused("kernel void f(device float* o [[buffer(0)]]) { threadgroup float x = 1; }", "cannot have an initial value");
-  expect_refused("kernel void f(device float* o [[buffer(0)]]) { device float x; }", "cannot be declared in device memory");
+  expect_refused("kernel void f(device float* o [[buffer(0)]]) { threadgroup float x = 1; }",
+                 "cannot have an initial value");
+  expect_refused("kernel void f(device float* o [[buffer(0)]]) { device float x; }",
+                 "cannot be declared in device memory");
   expect_refused("kernel int f(device float* o [[buffer(0)]]) { }", "a kernel returns void");
   expect_refused("kernel void f(float o [[buffer(0)]]) { }", "must be a device or constant pointer");
-  expect_refused("kernel void f(uint i [[thread_position_on_the_moon]]) { }", "a builtin known to the stand-in");
+  expect_refused("kernel void f(uint i [[thread_position_on_the_moon]]) { }",
+                 "a builtin known to the stand-in");
   expect_refused("struct S { device float* p [[id(0)]]; };", "argument buffers");
   expect_refused("fragment float4 f() { }", "only kernels");
-  expect_refused("template <class T> kernel void f(device T* o [[buffer(0)]]) { } template kernel void f<float>(device float*);", "needs [[host_name");
-  expect_refused("template [[host_name(\"g\")]] kernel void f<float>(device float*);", "instantiates no kernel template");
+  expect_refused(
+      "template <class T> kernel void f(device T* o [[buffer(0)]]) { } template kernel void f<float>(device "
+      "float*);",
+      "needs [[host_name");
+  expect_refused("template [[host_name(\"g\")]] kernel void f<float>(device float*);",
+                 "instantiates no kernel template");
   expect_refused("bool f() { return is_function_constant_defined(x); }", "x is not a function constant");
   expect_refused("void f() { (", "never closed");
   expect_refused("void f() { int (*p)[4]; threadgroup float (*q)[4]; }", "pointers to arrays");

@@ -39,7 +39,8 @@ atomic_value_t<P> update(const P& pointer, F f) {
   __atomic_load(place, &old, __ATOMIC_RELAXED);
   for (;;) {
     T wanted = f(old);
-    if (__atomic_compare_exchange(place, &old, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return old;
+    if (__atomic_compare_exchange(place, &old, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+      return old;
   }
 }
 
@@ -56,17 +57,20 @@ void atomic_store_explicit(const P& pointer, detail::atomic_value_t<P> value, me
   __atomic_store(&detail::target(pointer)->value, &value, __ATOMIC_RELAXED);
 }
 template <class P>
-detail::atomic_value_t<P> atomic_exchange_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_exchange_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                   memory_order) {
   return detail::update(pointer, [value](auto) { return value; });
 }
 /// May fail for no reason on a GPU; here it fails only if the value is another.
 template <class P>
 bool atomic_compare_exchange_weak_explicit(const P& pointer, detail::atomic_value_t<P>* expected,
                                            detail::atomic_value_t<P> wanted, memory_order, memory_order) {
-  return __atomic_compare_exchange(&detail::target(pointer)->value, expected, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  return __atomic_compare_exchange(&detail::target(pointer)->value, expected, &wanted, false,
+                                   __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_add_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_add_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   using T = detail::atomic_value_t<P>;
   if constexpr (std::integral<T>) {
     return __atomic_fetch_add(&detail::target(pointer)->value, value, __ATOMIC_RELAXED);
@@ -75,7 +79,8 @@ detail::atomic_value_t<P> atomic_fetch_add_explicit(const P& pointer, detail::at
   }
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_sub_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_sub_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   using T = detail::atomic_value_t<P>;
   if constexpr (std::integral<T>) {
     return __atomic_fetch_sub(&detail::target(pointer)->value, value, __ATOMIC_RELAXED);
@@ -84,23 +89,28 @@ detail::atomic_value_t<P> atomic_fetch_sub_explicit(const P& pointer, detail::at
   }
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_max_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_max_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   return detail::update(pointer, [value](auto old) { return old < value ? value : old; });
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_min_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_min_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   return detail::update(pointer, [value](auto old) { return value < old ? value : old; });
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_and_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_and_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   return detail::update(pointer, [value](auto old) { return old & value; });
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_or_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_or_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                   memory_order) {
   return detail::update(pointer, [value](auto old) { return old | value; });
 }
 template <class P>
-detail::atomic_value_t<P> atomic_fetch_xor_explicit(const P& pointer, detail::atomic_value_t<P> value, memory_order) {
+detail::atomic_value_t<P> atomic_fetch_xor_explicit(const P& pointer, detail::atomic_value_t<P> value,
+                                                    memory_order) {
   return detail::update(pointer, [value](auto old) { return old ^ value; });
 }
 

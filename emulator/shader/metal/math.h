@@ -8,7 +8,7 @@ namespace metal {
 namespace detail {
 
 template <class T>
-concept FloatOrVector = Floating<T> || (AnyVector<T> && requires { requires Floating<element_t<T>>; });
+concept FloatOrVector = Floating<T> ||(AnyVector<T>&& requires { requires Floating<element_t<T>>; });
 template <class T>
 concept ScalarOrVector = Scalar<T> || AnyVector<T>;
 
@@ -28,7 +28,7 @@ concept Alike = (Scalar<A> && std::same_as<A, B>) || VectorPair<A, B>;
 
 /// As for functions of floating-point arguments alone, where an integer among them becomes floating.
 template <class A, class B>
-concept FloatAlike = Alike<A, B> || (Floating<A> && std::integral<B>) || (std::integral<A> && Floating<B>);
+concept FloatAlike = Alike<A, B> ||(Floating<A>&& std::integral<B>) || (std::integral<A> && Floating<B>);
 template <class A, class B>
 using float_type_t = std::conditional_t<Floating<A>, A, B>;
 
@@ -168,7 +168,9 @@ auto fabs(const T& x) {
 }
 template <detail::FloatOrVector T>
 auto sign(const T& x) {
-  return detail::map(x, [](float v) { return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : std::isnan(v) ? 0.0f : v; });
+  return detail::map(x, [](float v) {
+    return v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : std::isnan(v) ? 0.0f : v;
+  });
 }
 template <detail::FloatOrVector T>
 auto saturate(const T& x) {
@@ -203,22 +205,22 @@ auto abs(const T& x) {
 }
 
 template <class A, class B>
-  requires detail::Alike<A, B>
+requires detail::Alike<A, B>
 auto min(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return detail::smaller(x, y); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+requires detail::Alike<A, B>
 auto max(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return detail::larger(x, y); });
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto fmin(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return detail::smaller(x, y); });
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto fmax(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) { return detail::larger(x, y); });
 }
@@ -231,40 +233,43 @@ auto min3(T a, T b, T c) {
   return metal::min(metal::min(a, b), c);
 }
 template <class A, class B, class C>
-  requires(detail::Alike<A, B> && detail::Alike<A, C>)
-auto clamp(const A& x, const B& low, const C& high) {
+requires(detail::Alike<A, B>&& detail::Alike<A, C>) auto clamp(const A& x, const B& low, const C& high) {
   return metal::min(metal::max(x, low), high);
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto pow(const A& a, const B& b) {
-  return detail::map2(a, b, [](auto x, auto y) { return std::pow(static_cast<float>(x), static_cast<float>(y)); });
+  return detail::map2(a, b,
+                      [](auto x, auto y) { return std::pow(static_cast<float>(x), static_cast<float>(y)); });
 }
 /// pow for a base of at least zero.
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto powr(const A& a, const B& b) {
   return detail::map2(a, b, [](auto x, auto y) {
     return static_cast<float>(x) < 0.0f ? NAN : std::pow(static_cast<float>(x), static_cast<float>(y));
   });
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto fmod(const A& a, const B& b) {
-  return detail::map2(a, b, [](auto x, auto y) { return std::fmod(static_cast<float>(x), static_cast<float>(y)); });
+  return detail::map2(a, b,
+                      [](auto x, auto y) { return std::fmod(static_cast<float>(x), static_cast<float>(y)); });
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto atan2(const A& a, const B& b) {
-  return detail::map2(a, b, [](auto x, auto y) { return std::atan2(static_cast<float>(x), static_cast<float>(y)); });
+  return detail::map2(
+      a, b, [](auto x, auto y) { return std::atan2(static_cast<float>(x), static_cast<float>(y)); });
 }
 template <class A, class B>
-  requires detail::FloatAlike<A, B>
+requires detail::FloatAlike<A, B>
 auto copysign(const A& a, const B& b) {
-  return detail::map2(a, b, [](auto x, auto y) { return std::copysign(static_cast<float>(x), static_cast<float>(y)); });
+  return detail::map2(
+      a, b, [](auto x, auto y) { return std::copysign(static_cast<float>(x), static_cast<float>(y)); });
 }
 template <class A, class B>
-  requires detail::Alike<A, B>
+requires detail::Alike<A, B>
 auto step(const A& edge, const B& x) {
   return detail::map2(edge, x, [](auto e, auto v) { return v < e ? 0.0f : 1.0f; });
 }
@@ -274,11 +279,14 @@ T ldexp(T x, int exponent) {
 }
 
 /// a * b + c, rounded once.
-inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float fma(float a, float b, float c) {
+  return std::fma(a, b, c);
+}
 template <Small T>
 T fma(T a, T b, T c) {
   // Exact in double up to what rounding to 11 bits can see.
-  return T(static_cast<float>(static_cast<double>(static_cast<float>(a)) * static_cast<float>(b) + static_cast<float>(c)));
+  return T(static_cast<float>(static_cast<double>(static_cast<float>(a)) * static_cast<float>(b) +
+                              static_cast<float>(c)));
 }
 template <detail::AnyVector V, class B, class C>
 auto fma(const V& a, const B& b, const C& c) {
@@ -334,11 +342,15 @@ bool all(const V& v) {
   for (int i = 0; i < x.kSize; ++i) out = out && x[i];
   return out;
 }
-inline bool any(bool v) { return v; }
-inline bool all(bool v) { return v; }
+inline bool any(bool v) {
+  return v;
+}
+inline bool all(bool v) {
+  return v;
+}
 
 template <detail::AnyVector A, detail::AnyVector B>
-  requires std::same_as<detail::vector_t<A>, detail::vector_t<B>>
+requires std::same_as<detail::vector_t<A>, detail::vector_t<B>>
 auto dot(const A& a, const B& b) {
   const auto x = a.as_vector(), y = b.as_vector();
   auto sum = static_cast<detail::element_t<A>>(x[0] * y[0]);
@@ -410,10 +422,11 @@ T reverse_bits(T x) {
 
 // Both are here what the plain functions are.
 namespace precise {
-using metal::acos, metal::asin, metal::atan, metal::atan2, metal::ceil, metal::clamp, metal::cos, metal::cosh, metal::exp,
-    metal::exp10, metal::exp2, metal::fabs, metal::floor, metal::fma, metal::fmax, metal::fmin, metal::fmod, metal::log,
-    metal::log10, metal::log2, metal::max, metal::min, metal::pow, metal::powr, metal::rint, metal::round, metal::rsqrt,
-    metal::sin, metal::sinh, metal::sqrt, metal::tan, metal::tanh, metal::trunc;
+using metal::acos, metal::asin, metal::atan, metal::atan2, metal::ceil, metal::clamp, metal::cos, metal::cosh,
+    metal::exp, metal::exp10, metal::exp2, metal::fabs, metal::floor, metal::fma, metal::fmax, metal::fmin,
+    metal::fmod, metal::log, metal::log10, metal::log2, metal::max, metal::min, metal::pow, metal::powr,
+    metal::rint, metal::round, metal::rsqrt, metal::sin, metal::sinh, metal::sqrt, metal::tan, metal::tanh,
+    metal::trunc;
 /// x / y, correctly rounded.
 template <Floating T>
 T divide(T x, T y) {

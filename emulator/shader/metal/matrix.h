@@ -19,25 +19,27 @@ struct matrix {
     }
   }
   template <class... C>
-    requires(sizeof...(C) == Columns && (std::convertible_to<C, Column> && ...))
-  matrix(const C&... values) : columns{Column(values)...} {}
+  requires(sizeof...(C) == Columns && (std::convertible_to<C, Column> && ...)) matrix(const C&... values)
+      : columns{Column(values)...} {}
   template <class U>
-    requires(!std::same_as<T, U>)
-  explicit matrix(const matrix<U, Columns, Rows>& other) {
+  requires(!std::same_as<T, U>) explicit matrix(const matrix<U, Columns, Rows>& other) {
     for (int c = 0; c < Columns; ++c) columns[c] = Column(other.columns[c]);
   }
   Column& operator[](std::size_t c) {
-    if (c >= Columns) [[unlikely]] out_of_range(c);
+    if (c >= Columns) [[unlikely]]
+      out_of_range(c);
     return columns[c];
   }
   const Column& operator[](std::size_t c) const {
-    if (c >= Columns) [[unlikely]] out_of_range(c);
+    if (c >= Columns) [[unlikely]]
+      out_of_range(c);
     return columns[c];
   }
 
  private:
   [[noreturn]] static void out_of_range(std::size_t c) {
-    emulator::current_launch->fault("column " + std::to_string(static_cast<std::int64_t>(c)) + " of a matrix of " + std::to_string(Columns));
+    emulator::current_launch->fault("column " + std::to_string(static_cast<std::int64_t>(c)) +
+                                    " of a matrix of " + std::to_string(Columns));
   }
 };
 

@@ -64,7 +64,9 @@ struct numeric_limits<bfloat> {
 };
 template <Integer T>
 struct numeric_limits<T> {
-  static constexpr T max() { return static_cast<T>(std::signed_integral<T> ? (std::make_unsigned_t<T>(~T{0}) >> 1) : ~T{0}); }
+  static constexpr T max() {
+    return static_cast<T>(std::signed_integral<T> ? (std::make_unsigned_t<T>(~T{0}) >> 1) : ~T{0});
+  }
   static constexpr T min() { return std::signed_integral<T> ? static_cast<T>(-max() - 1) : T{0}; }
   static constexpr T lowest() { return min(); }
 };
@@ -73,11 +75,11 @@ struct numeric_limits<T> {
 using std::bool_constant;
 using std::conditional;
 using std::conditional_t;
-using std::enable_if;
-using std::enable_if_t;
-using std::declval;
 using std::decay;
 using std::decay_t;
+using std::declval;
+using std::enable_if;
+using std::enable_if_t;
 using std::false_type;
 using std::integral_constant;
 using std::is_base_of;
@@ -86,25 +88,25 @@ using std::is_const;
 using std::is_const_v;
 using std::is_convertible;
 using std::is_convertible_v;
+using std::is_integral;
+using std::is_integral_v;
 using std::is_pointer;
 using std::is_pointer_v;
 using std::is_reference;
+using std::is_same;
+using std::is_same_v;
 using std::is_signed;
 using std::is_signed_v;
 using std::is_unsigned;
 using std::is_unsigned_v;
 using std::is_void;
 using std::is_void_v;
-using std::is_integral;
-using std::is_integral_v;
-using std::is_same;
-using std::is_same_v;
 using std::make_signed;
 using std::make_unsigned;
 using std::remove_const;
+using std::remove_const_t;
 using std::remove_cv;
 using std::remove_cv_t;
-using std::remove_const_t;
 using std::remove_reference;
 using std::remove_reference_t;
 using std::true_type;

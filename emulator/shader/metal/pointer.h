@@ -1,6 +1,7 @@
 #pragma once
-// Checked pointers into device, constant and threadgroup memory. `device const T*` is Pointer<kDevice, const T>; the
-// pointer to mutable T derives from it, so that templates deduce T from either, as with the pointers of the language.
+// Checked pointers into device, constant and threadgroup memory. `device const T*` is Pointer<kDevice, const
+// T>; the pointer to mutable T derives from it, so that templates deduce T from either, as with the pointers
+// of the language.
 
 #include "../runtime/execution.h"
 #include "scalar.h"
@@ -9,9 +10,11 @@ namespace emulator {
 
 enum class Space : std::uint8_t { kDevice, kConstant, kThreadgroup };
 
-/// What a pointer can be moved by: an integer, or an object that stands for one, such as an integral_constant.
+/// What a pointer can be moved by: an integer, or an object that stands for one, such as an
+/// integral_constant.
 template <class I>
-concept Index = std::integral<I> || (std::is_class_v<I> && std::convertible_to<I, std::ptrdiff_t> && !metal::Floating<I>);
+concept Index = std::integral<I> ||
+    (std::is_class_v<I>&& std::convertible_to<I, std::ptrdiff_t> && !metal::Floating<I>);
 
 /// What `device void*` points to.
 struct Void {};
@@ -22,7 +25,8 @@ class Pointer;
 namespace detail {
 
 /// The memory of program-scope `constant` arrays, which no binding holds.
-inline constexpr Region kProgramScope{nullptr, ~std::size_t{0}, ArgumentKind::kConstant, kMaxBuffers, "program scope"};
+inline constexpr Region kProgramScope{nullptr, ~std::size_t{0}, ArgumentKind::kConstant, kMaxBuffers,
+                                      "program scope"};
 
 template <class T>
 struct IsPointer {
@@ -45,28 +49,30 @@ class Pointer<S, const T> {
   Pointer(std::nullptr_t) : address_(0), region_(nullptr) {}
   Pointer(std::uintptr_t address, const Region* region) : address_(address), region_(region) {}
   /// The address of an object in this memory, such as a member of a struct: finds the region that holds it.
-  Pointer(const T* object) : address_(reinterpret_cast<std::uintptr_t>(object)), region_(current_launch->find_region(object)) {
+  Pointer(const T* object)
+      : address_(reinterpret_cast<std::uintptr_t>(object)), region_(current_launch->find_region(object)) {
     if (region_ != nullptr || object == nullptr) return;
     if constexpr (S == Space::kConstant) {
       region_ = &detail::kProgramScope;
     } else {
-      current_launch->fault("a pointer to device or threadgroup memory was made from the address of an object in neither");
+      current_launch->fault(
+          "a pointer to device or threadgroup memory was made from the address of an object in neither");
     }
   }
   /// The same address as another type.
   template <class U>
-    requires(!std::same_as<U, T> && !std::same_as<T, Void>)
-  explicit Pointer(const Pointer<S, const U>& other) : address_(other.address()), region_(other.region()) {
+  requires(!std::same_as<U, T> && !std::same_as<T, Void>) explicit Pointer(const Pointer<S, const U>& other)
+      : address_(other.address()), region_(other.region()) {
     if (address_ % alignof(T) != 0) [[unlikely]] {
       current_launch->fault_alignment(region_, address_, alignof(T), "a pointer cast");
     }
   }
   template <class U>
-    requires(!std::same_as<U, T> && std::same_as<T, Void>)
-  Pointer(const Pointer<S, const U>& other) : address_(other.address()), region_(other.region()) {}
+  requires(!std::same_as<U, T> && std::same_as<T, Void>) Pointer(const Pointer<S, const U>& other)
+      : address_(other.address()), region_(other.region()) {}
   template <class U>
-    requires(!std::same_as<U, T> && std::is_object_v<U>)
-  explicit Pointer(const U* object) : Pointer(Pointer<S, const U>(object)) {}
+  requires(!std::same_as<U, T> && std::is_object_v<U>) explicit Pointer(const U* object)
+      : Pointer(Pointer<S, const U>(object)) {}
   explicit operator std::uintptr_t() const { return address_; }
   explicit operator bool() const { return address_ != 0; }
 
@@ -135,7 +141,8 @@ class Pointer<S, const T> {
   /// The object there, all of it inside the region.
   T* checked(std::uintptr_t address) const {
     const Region* region = region_;
-    if (region == nullptr) [[unlikely]] current_launch->fault_access(region, address, sizeof(T));
+    if (region == nullptr) [[unlikely]]
+      current_launch->fault_access(region, address, sizeof(T));
     const std::uintptr_t at = address - reinterpret_cast<std::uintptr_t>(region->base);
     if (at >= region->bytes || at + sizeof(T) > region->bytes) [[unlikely]] {
       current_launch->fault_access(region, address, sizeof(T));
@@ -159,15 +166,14 @@ class Pointer : public Pointer<S, const T> {
   /// As in C, a cast may take away const.
   explicit Pointer(const Base& other) : Base(other) {}
   template <class U>
-    requires(!std::same_as<U, T> && !std::same_as<T, Void>)
-  explicit Pointer(const Pointer<S, const U>& other) : Base(other) {}
+  requires(!std::same_as<U, T> && !std::same_as<T, Void>) explicit Pointer(const Pointer<S, const U>& other)
+      : Base(other) {}
   template <class U>
-    requires(!std::same_as<U, T> && std::same_as<T, Void>)
-  Pointer(const Pointer<S, U>& other) : Base(other) {}
+  requires(!std::same_as<U, T> && std::same_as<T, Void>) Pointer(const Pointer<S, U>& other) : Base(other) {}
 
   template <class U>
-    requires(!std::same_as<U, T> && !std::is_const_v<U> && std::is_object_v<U>)
-  explicit Pointer(U* object) : Pointer(Pointer<S, const U>(object)) {}
+  requires(!std::same_as<U, T> && !std::is_const_v<U> && std::is_object_v<U>) explicit Pointer(U* object)
+      : Pointer(Pointer<S, const U>(object)) {}
 
   T& operator*() const { return *this->checked(this->address_); }
   T* operator->() const { return this->checked(this->address_); }
@@ -225,16 +231,17 @@ class SharedArray {
   /// All elements in order, as by a cast of the array.
   explicit operator Pointer<Space::kThreadgroup, T>() const { return {address_, region_}; }
   template <class U>
-    requires(!std::same_as<T, U>)
-  explicit operator Pointer<Space::kThreadgroup, U>() const {
+  requires(!std::same_as<T, U>) explicit operator Pointer<Space::kThreadgroup, U>() const {
     return Pointer<Space::kThreadgroup, U>(Pointer<Space::kThreadgroup, T>(address_, region_));
   }
 
  private:
   void check_index(std::size_t i) const {
-    if (i < N) [[likely]] return;
+    if (i < N) [[likely]]
+      return;
     current_launch->fault("threadgroup variable " + std::string(region_->name) + ": index " +
-                          std::to_string(static_cast<std::int64_t>(i)) + " of a dimension of " + std::to_string(N));
+                          std::to_string(static_cast<std::int64_t>(i)) + " of a dimension of " +
+                          std::to_string(N));
   }
   std::uintptr_t address_;
   const Region* region_;
@@ -243,14 +250,16 @@ class SharedArray {
 template <class T, std::size_t N>
 class SharedArray<T, N> : public Pointer<Space::kThreadgroup, T> {
  public:
-  SharedArray(std::uintptr_t address, const Region* region) : Pointer<Space::kThreadgroup, T>(address, region) {}
+  SharedArray(std::uintptr_t address, const Region* region)
+      : Pointer<Space::kThreadgroup, T>(address, region) {}
   SharedArray(std::nullptr_t) : Pointer<Space::kThreadgroup, T>(nullptr) {}
 
   template <Index I>
   T& operator[](I i) const {
     if (static_cast<std::size_t>(i) >= N) [[unlikely]] {
       current_launch->fault("threadgroup variable " + std::string(this->region_->name) + ": index " +
-                            std::to_string(static_cast<std::int64_t>(i)) + " of a dimension of " + std::to_string(N));
+                            std::to_string(static_cast<std::int64_t>(i)) + " of a dimension of " +
+                            std::to_string(N));
     }
     return *reinterpret_cast<T*>(this->offset(i));
   }
@@ -270,10 +279,10 @@ T* element(T* p, I i) {
   return p + i;
 }
 template <class V, Index I>
-  requires(!std::derived_from<V, Pointer<Space::kDevice, const typename V::Element>> &&
-           !std::derived_from<V, Pointer<Space::kConstant, const typename V::Element>> &&
-           !std::derived_from<V, Pointer<Space::kThreadgroup, const typename V::Element>>)
-auto* element(V& v, I i) {
+requires(!std::derived_from<V, Pointer<Space::kDevice, const typename V::Element>> &&
+         !std::derived_from<V, Pointer<Space::kConstant, const typename V::Element>> &&
+         !std::derived_from<V, Pointer<Space::kThreadgroup, const typename V::Element>>) auto* element(V& v,
+                                                                                                       I i) {
   return &v[i];
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// The scalar types of the Metal Shading Language: half and bfloat as types of their own that round after every operation.
+// The scalar types of the Metal Shading Language: half and bfloat as types of their own that round after
+// every operation.
 
 #include <bit>
 #include <cmath>
@@ -35,7 +36,8 @@ namespace detail {
 /// Nearest even; overflow to infinity, subnormals kept, NaN stays NaN.
 constexpr std::uint16_t half_bits(float value) {
 #if defined(__F16C__)
-  if (!std::is_constant_evaluated()) return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
+  if (!std::is_constant_evaluated())
+    return static_cast<std::uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
 #endif
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = bits >> 16 & 0x8000u;
@@ -69,20 +71,22 @@ constexpr std::uint16_t bfloat_bits(float value) {
   return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-constexpr float bfloat_value(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+constexpr float bfloat_value(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 
 }  // namespace detail
 
-/// 16-bit floating point. Operations compute in float and round, which is the correctly rounded result for + - * / and sqrt.
+/// 16-bit floating point. Operations compute in float and round, which is the correctly rounded result for +
+/// - * / and sqrt.
 struct half {
   half() = default;
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   constexpr half(T value) : bits(detail::half_bits(static_cast<float>(value))) {}
   constexpr operator float() const { return detail::half_value(bits); }
   template <class T>
-    requires(std::is_arithmetic_v<T> && !std::same_as<T, float>)
-  constexpr explicit operator T() const {
+  requires(std::is_arithmetic_v<T> && !std::same_as<T, float>) constexpr explicit operator T() const {
     return static_cast<T>(static_cast<float>(*this));
   }
   static constexpr half from_bits(std::uint16_t bits) {
@@ -97,13 +101,13 @@ struct half {
 struct bfloat {
   bfloat() = default;
   template <class T>
-    requires std::is_arithmetic_v<T>
-  constexpr explicit(std::is_floating_point_v<T>) bfloat(T value) : bits(detail::bfloat_bits(static_cast<float>(value))) {}
+  requires std::is_arithmetic_v<T>
+  constexpr explicit(std::is_floating_point_v<T>) bfloat(T value)
+      : bits(detail::bfloat_bits(static_cast<float>(value))) {}
   constexpr explicit bfloat(half value) : bfloat(static_cast<float>(value)) {}
   constexpr operator float() const { return detail::bfloat_value(bits); }
   template <class T>
-    requires(std::is_arithmetic_v<T> && !std::same_as<T, float>)
-  constexpr explicit operator T() const {
+  requires(std::is_arithmetic_v<T> && !std::same_as<T, float>) constexpr explicit operator T() const {
     return static_cast<T>(static_cast<float>(*this));
   }
   explicit operator half() const { return half(static_cast<float>(*this)); }
@@ -132,8 +136,7 @@ struct Common {
   using Type = float;
 };
 template <Small A, class B>
-  requires(std::same_as<A, B> || std::integral<B>)
-struct Common<A, B> {
+requires(std::same_as<A, B> || std::integral<B>) struct Common<A, B> {
   using Type = A;
 };
 template <std::integral A, Small B>
@@ -148,51 +151,51 @@ using common_t = typename Common<A, B>::Type;
 }  // namespace detail
 
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr detail::common_t<A, B> operator+(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) + static_cast<float>(b));
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr detail::common_t<A, B> operator-(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) - static_cast<float>(b));
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr detail::common_t<A, B> operator*(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) * static_cast<float>(b));
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr detail::common_t<A, B> operator/(A a, B b) {
   using T = detail::common_t<A, B>;
   return T(static_cast<float>(a) / static_cast<float>(b));
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr bool operator==(A a, B b) {
   return static_cast<float>(a) == static_cast<float>(b);
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr bool operator<(A a, B b) {
   return static_cast<float>(a) < static_cast<float>(b);
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr bool operator>(A a, B b) {
   return static_cast<float>(a) > static_cast<float>(b);
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr bool operator<=(A a, B b) {
   return static_cast<float>(a) <= static_cast<float>(b);
 }
 template <class A, class B>
-  requires detail::SmallPair<A, B>
+requires detail::SmallPair<A, B>
 constexpr bool operator>=(A a, B b) {
   return static_cast<float>(a) >= static_cast<float>(b);
 }
@@ -227,8 +230,7 @@ constexpr A& operator++(A& a) {
 
 /// The same bits as another type of the same size.
 template <class To, class From>
-  requires(sizeof(To) == sizeof(From))
-To as_type(const From& from) {
+requires(sizeof(To) == sizeof(From)) To as_type(const From& from) {
   To to;
   std::memcpy(static_cast<void*>(&to), &from, sizeof(To));
   return to;

@@ -1,13 +1,15 @@
 #pragma once
-// Barriers, and the operations in which the lanes of a simdgroup take part. Every lane that has not returned must reach each
-// of them, at the same place in the source.
+// Barriers, and the operations in which the lanes of a simdgroup take part. Every lane that has not returned
+// must reach each of them, at the same place in the source.
 
 #include "math.h"
 
 namespace metal {
 
 enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
-constexpr mem_flags operator|(mem_flags a, mem_flags b) { return static_cast<mem_flags>(static_cast<uint>(a) | static_cast<uint>(b)); }
+constexpr mem_flags operator|(mem_flags a, mem_flags b) {
+  return static_cast<mem_flags>(static_cast<uint>(a) | static_cast<uint>(b));
+}
 
 inline void threadgroup_barrier(mem_flags, emulator::Site site = emulator::Site::here()) {
   emulator::current_launch->meet_threadgroup(site);
@@ -38,7 +40,9 @@ class Meeting {
   }
   uint lane() const { return lane_; }
   uint active() const { return exchange_.active; }
-  bool is_active(uint lane) const { return lane < emulator::kSimdWidth && (exchange_.active >> lane & 1) != 0; }
+  bool is_active(uint lane) const {
+    return lane < emulator::kSimdWidth && (exchange_.active >> lane & 1) != 0;
+  }
   T get(uint lane) const {
     T out;
     std::memcpy(static_cast<void*>(&out), exchange_.slots[lane].data(), sizeof(T));
@@ -46,8 +50,8 @@ class Meeting {
   }
   T get_active(const char* operation, uint lane) const {
     if (!is_active(lane)) [[unlikely]] {
-      launch_.fault(std::string(operation) + ": lane " + std::to_string(lane_) + " reads from lane " + std::to_string(lane) +
-                    ", which is not active");
+      launch_.fault(std::string(operation) + ": lane " + std::to_string(lane_) + " reads from lane " +
+                    std::to_string(lane) + ", which is not active");
     }
     return get(lane);
   }
@@ -62,7 +66,9 @@ class Meeting {
   }
 
  private:
-  void put(uint lane, const T& value) { std::memcpy(exchange_.slots[lane].data(), static_cast<const void*>(&value), sizeof(T)); }
+  void put(uint lane, const T& value) {
+    std::memcpy(exchange_.slots[lane].data(), static_cast<const void*>(&value), sizeof(T));
+  }
 
   emulator::Launch& launch_;
   uint lane_;
@@ -102,7 +108,8 @@ T simd_sum(T x, detail::Site site = detail::Site::here()) {
 }
 template <detail::ScalarOrVector T>
 T simd_product(T x, detail::Site site = detail::Site::here()) {
-  return detail::reduce("simd_product", site, x, [](const T& a, const T& b) { return static_cast<T>(a * b); });
+  return detail::reduce("simd_product", site, x,
+                        [](const T& a, const T& b) { return static_cast<T>(a * b); });
 }
 template <detail::ScalarOrVector T>
 T simd_max(T x, detail::Site site = detail::Site::here()) {
@@ -163,12 +170,15 @@ T simd_shuffle_rotate_down(T x, ushort delta, detail::Site site = detail::Site::
 template <class T>
 T simd_shuffle_rotate_up(T x, ushort delta, detail::Site site = detail::Site::here()) {
   const detail::Meeting<T> meeting("simd_shuffle_rotate_up", site, x, delta);
-  return meeting.get_active("simd_shuffle_rotate_up", (meeting.lane() + emulator::kSimdWidth - delta % emulator::kSimdWidth) % emulator::kSimdWidth);
+  return meeting.get_active(
+      "simd_shuffle_rotate_up",
+      (meeting.lane() + emulator::kSimdWidth - delta % emulator::kSimdWidth) % emulator::kSimdWidth);
 }
 
 namespace detail {
 
-/// The lane that a shuffle-and-fill reads, and whether from the filling data. `modulo` lanes form a block of their own.
+/// The lane that a shuffle-and-fill reads, and whether from the filling data. `modulo` lanes form a block of
+/// their own.
 struct FillSource {
   uint lane;
   bool filling;
@@ -183,7 +193,8 @@ inline FillSource fill_up(uint lane, uint delta, uint modulo) {
   return {first + (in_block + modulo - delta % modulo) % modulo, true};
 }
 template <class T, class F>
-T shuffle_and_fill(const char* operation, const Site& site, T data, T filling, ushort delta, ushort modulo, F source) {
+T shuffle_and_fill(const char* operation, const Site& site, T data, T filling, ushort delta, ushort modulo,
+                   F source) {
   struct Both {
     T data, filling;
   };
@@ -196,12 +207,16 @@ T shuffle_and_fill(const char* operation, const Site& site, T data, T filling, u
 }  // namespace detail
 
 template <class T>
-T simd_shuffle_and_fill_down(T data, T filling, ushort delta, ushort modulo = 32, detail::Site site = detail::Site::here()) {
-  return detail::shuffle_and_fill("simd_shuffle_and_fill_down", site, data, filling, delta, modulo, detail::fill_down);
+T simd_shuffle_and_fill_down(T data, T filling, ushort delta, ushort modulo = 32,
+                             detail::Site site = detail::Site::here()) {
+  return detail::shuffle_and_fill("simd_shuffle_and_fill_down", site, data, filling, delta, modulo,
+                                  detail::fill_down);
 }
 template <class T>
-T simd_shuffle_and_fill_up(T data, T filling, ushort delta, ushort modulo = 32, detail::Site site = detail::Site::here()) {
-  return detail::shuffle_and_fill("simd_shuffle_and_fill_up", site, data, filling, delta, modulo, detail::fill_up);
+T simd_shuffle_and_fill_up(T data, T filling, ushort delta, ushort modulo = 32,
+                           detail::Site site = detail::Site::here()) {
+  return detail::shuffle_and_fill("simd_shuffle_and_fill_up", site, data, filling, delta, modulo,
+                                  detail::fill_up);
 }
 
 namespace detail {
@@ -221,19 +236,23 @@ T prefix(const char* operation, const Site& site, T x, T identity, bool inclusiv
 
 template <detail::ScalarOrVector T>
 T simd_prefix_inclusive_sum(T x, detail::Site site = detail::Site::here()) {
-  return detail::prefix("simd_prefix_inclusive_sum", site, x, T(0), true, [](const T& a, const T& b) { return a + b; });
+  return detail::prefix("simd_prefix_inclusive_sum", site, x, T(0), true,
+                        [](const T& a, const T& b) { return a + b; });
 }
 template <detail::ScalarOrVector T>
 T simd_prefix_exclusive_sum(T x, detail::Site site = detail::Site::here()) {
-  return detail::prefix("simd_prefix_exclusive_sum", site, x, T(0), false, [](const T& a, const T& b) { return a + b; });
+  return detail::prefix("simd_prefix_exclusive_sum", site, x, T(0), false,
+                        [](const T& a, const T& b) { return a + b; });
 }
 template <detail::ScalarOrVector T>
 T simd_prefix_inclusive_product(T x, detail::Site site = detail::Site::here()) {
-  return detail::prefix("simd_prefix_inclusive_product", site, x, T(1), true, [](const T& a, const T& b) { return a * b; });
+  return detail::prefix("simd_prefix_inclusive_product", site, x, T(1), true,
+                        [](const T& a, const T& b) { return a * b; });
 }
 template <detail::ScalarOrVector T>
 T simd_prefix_exclusive_product(T x, detail::Site site = detail::Site::here()) {
-  return detail::prefix("simd_prefix_exclusive_product", site, x, T(1), false, [](const T& a, const T& b) { return a * b; });
+  return detail::prefix("simd_prefix_exclusive_product", site, x, T(1), false,
+                        [](const T& a, const T& b) { return a * b; });
 }
 
 /// A bit per lane.
@@ -272,7 +291,9 @@ inline bool simd_all(bool value, detail::Site site = detail::Site::here()) {
   const uint2 votes = detail::vote("simd_all", site, value);
   return votes.x == votes.y;
 }
-inline bool simd_any(bool value, detail::Site site = detail::Site::here()) { return detail::vote("simd_any", site, value).x != 0; }
+inline bool simd_any(bool value, detail::Site site = detail::Site::here()) {
+  return detail::vote("simd_any", site, value).x != 0;
+}
 inline simd_vote simd_active_threads_mask(detail::Site site = detail::Site::here()) {
   return simd_vote(detail::vote("simd_active_threads_mask", site, true).y);
 }
@@ -280,7 +301,9 @@ inline bool simd_is_first(detail::Site site = detail::Site::here()) {
   const detail::Meeting<uint> meeting("simd_is_first", site, 0u);
   return static_cast<uint>(std::countr_zero(meeting.active())) == meeting.lane();
 }
-inline bool simd_is_helper_thread() { return false; }
+inline bool simd_is_helper_thread() {
+  return false;
+}
 
 // Operations over four neighbouring lanes. All lanes of the simdgroup take part, each quad for itself.
 namespace detail {

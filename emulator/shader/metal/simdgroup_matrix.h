@@ -10,8 +10,9 @@ namespace detail {
 struct MatrixAccess;
 }
 
-/// Each lane keeps its own two elements. A matrix that is loaded or multiplied is known to all lanes of the simdgroup as well
-/// (emulator::SharedMatrix), so that a product takes its operands from there and no lane has to wait for another.
+/// Each lane keeps its own two elements. A matrix that is loaded or multiplied is known to all lanes of the
+/// simdgroup as well (emulator::SharedMatrix), so that a product takes its operands from there and no lane
+/// has to wait for another.
 template <class T, int Columns, int Rows>
 struct simdgroup_matrix {
   static_assert(Columns == 8 && Rows == 8, "simdgroup matrices are 8 x 8");
@@ -79,7 +80,8 @@ struct MatrixAccess {
   template <class T>
   static const emulator::SharedMatrix* give(const simdgroup_matrix<T, 8, 8>& m, const Site& site) {
     bool made = false;
-    emulator::SharedMatrix& shared = emulator::current_launch->next_operand(static_cast<std::uint64_t>(site.line), site, made);
+    emulator::SharedMatrix& shared =
+        emulator::current_launch->next_operand(static_cast<std::uint64_t>(site.line), site, made);
     const uint2 at = m.position();
     shared.values[at.y * 8 + at.x] = static_cast<float>(m.elements_.x);
     shared.values[at.y * 8 + at.x + 1] = static_cast<float>(m.elements_.y);
@@ -88,9 +90,11 @@ struct MatrixAccess {
   }
 };
 
-inline std::uint64_t signature_of(std::uintptr_t address, ulong stride, const ulong2& origin, bool transpose, const Site& site) {
+inline std::uint64_t signature_of(std::uintptr_t address, ulong stride, const ulong2& origin, bool transpose,
+                                  const Site& site) {
   std::uint64_t value = address;
-  for (const std::uint64_t part : {stride, origin.x, origin.y, static_cast<ulong>(site.line) * 2 + transpose}) {
+  for (const std::uint64_t part :
+       {stride, origin.x, origin.y, static_cast<ulong>(site.line) * 2 + transpose}) {
     value = (value ^ part) * 0x9e3779b97f4a7c15u;
   }
   return value;
@@ -99,18 +103,21 @@ inline std::uint64_t signature_of(std::uintptr_t address, ulong stride, const ul
 inline void need_all_lanes(const Site& site) {
   emulator::Launch& launch = *emulator::current_launch;
   if (!launch.simdgroup_is_full()) [[unlikely]] {
-    launch.fault("operations on simdgroup matrices need a simdgroup of 32 lanes; line " + std::to_string(site.line));
+    launch.fault("operations on simdgroup matrices need a simdgroup of 32 lanes; line " +
+                 std::to_string(site.line));
   }
 }
 
 /// The 8 x 8 block at row origin.y and column origin.x of memory with `stride` elements per row.
 template <class T, emulator::Space S>
-void load_block(float* out, const emulator::Pointer<S, const T>& source, ulong stride, const ulong2& origin, bool transpose) {
+void load_block(float* out, const emulator::Pointer<S, const T>& source, ulong stride, const ulong2& origin,
+                bool transpose) {
   for (uint row = 0; row < 8; ++row) {
     const emulator::Pointer<S, const T> first = source + ((origin.y + row) * stride + origin.x);
     const T* line = &*first;
     static_cast<void>(first[7]);
-    for (uint column = 0; column < 8; ++column) out[transpose ? column * 8 + row : row * 8 + column] = static_cast<float>(line[column]);
+    for (uint column = 0; column < 8; ++column)
+      out[transpose ? column * 8 + row : row * 8 + column] = static_cast<float>(line[column]);
   }
 }
 
@@ -119,7 +126,8 @@ void multiply_8x8(const float* a, const float* b, float* out);
 
 /// This lane's two elements of a b.
 template <class A, class B>
-float2 matrix_product(const simdgroup_matrix<A, 8, 8>& a, const simdgroup_matrix<B, 8, 8>& b, const Site& site) {
+float2 matrix_product(const simdgroup_matrix<A, 8, 8>& a, const simdgroup_matrix<B, 8, 8>& b,
+                      const Site& site) {
   emulator::Launch& launch = *emulator::current_launch;
   need_all_lanes(site);
   const emulator::SharedMatrix* left = MatrixAccess::shared(a);
@@ -130,7 +138,8 @@ float2 matrix_product(const simdgroup_matrix<A, 8, 8>& a, const simdgroup_matrix
     launch.meet_simdgroup("simdgroup_multiply", site, 0);
   }
   bool made = false;
-  emulator::SharedMatrix& product = launch.next_product(left->sequence * 31 + right->sequence * 17 + static_cast<std::uint64_t>(site.line), site, made);
+  emulator::SharedMatrix& product = launch.next_product(
+      left->sequence * 31 + right->sequence * 17 + static_cast<std::uint64_t>(site.line), site, made);
   if (!made) multiply_8x8(left->values.data(), right->values.data(), product.values.data());
   const uint2 at = a.position();
   return float2(product.values[at.y * 8 + at.x], product.values[at.y * 8 + at.x + 1]);
@@ -145,9 +154,11 @@ simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(T value) {
   return out;
 }
 
-/// `elements_per_row` is the stride between rows in memory, in elements; `origin` is (column, row) of the block in it.
+/// `elements_per_row` is the stride between rows in memory, in elements; `origin` is (column, row) of the
+/// block in it.
 template <class T, emulator::Space S>
-void simdgroup_load(simdgroup_matrix<T, 8, 8>& m, const emulator::Pointer<S, const std::type_identity_t<T>>& source,
+void simdgroup_load(simdgroup_matrix<T, 8, 8>& m,
+                    const emulator::Pointer<S, const std::type_identity_t<T>>& source,
                     ulong elements_per_row = 8, ulong2 origin = ulong2(0ul), bool transpose = false,
                     detail::Site site = detail::Site::here()) {
   detail::need_all_lanes(site);
@@ -161,10 +172,12 @@ void simdgroup_load(simdgroup_matrix<T, 8, 8>& m, const emulator::Pointer<S, con
 }
 
 template <class T, emulator::Space S>
-void simdgroup_store(const simdgroup_matrix<T, 8, 8>& m, const emulator::Pointer<S, T>& target, ulong elements_per_row = 8,
-                     ulong2 origin = ulong2(0ul), bool transpose = false, detail::Site site = detail::Site::here()) {
+void simdgroup_store(const simdgroup_matrix<T, 8, 8>& m, const emulator::Pointer<S, T>& target,
+                     ulong elements_per_row = 8, ulong2 origin = ulong2(0ul), bool transpose = false,
+                     detail::Site site = detail::Site::here()) {
   detail::need_all_lanes(site);
-  emulator::current_launch->note_collective(detail::signature_of(target.address(), elements_per_row, origin, transpose, site));
+  emulator::current_launch->note_collective(
+      detail::signature_of(target.address(), elements_per_row, origin, transpose, site));
   const uint2 at = m.position();
   const vec<T, 2>& elements = detail::MatrixAccess::elements(m);
   for (uint i = 0; i < 2; ++i) {
@@ -175,8 +188,8 @@ void simdgroup_store(const simdgroup_matrix<T, 8, 8>& m, const emulator::Pointer
 
 /// d = a b
 template <class D, class A, class B>
-void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a, const simdgroup_matrix<B, 8, 8>& b,
-                        detail::Site site = detail::Site::here()) {
+void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a,
+                        const simdgroup_matrix<B, 8, 8>& b, detail::Site site = detail::Site::here()) {
   const float2 product = detail::matrix_product(a, b, site);
   detail::MatrixAccess::set(d, vec<D, 2>(D(product.x), D(product.y)));
 }
@@ -187,7 +200,8 @@ void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, const simdgroup
                                    detail::Site site = detail::Site::here()) {
   const float2 product = detail::matrix_product(a, b, site);
   const vec<C, 2>& before = detail::MatrixAccess::elements(c);
-  detail::MatrixAccess::set(d, vec<D, 2>(D(product.x + static_cast<float>(before.x)), D(product.y + static_cast<float>(before.y))));
+  detail::MatrixAccess::set(
+      d, vec<D, 2>(D(product.x + static_cast<float>(before.x)), D(product.y + static_cast<float>(before.y))));
 }
 template <class T>
 simdgroup_matrix<T, 8, 8> operator*(const simdgroup_matrix<T, 8, 8>& a, const simdgroup_matrix<T, 8, 8>& b) {

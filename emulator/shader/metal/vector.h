@@ -1,6 +1,6 @@
 #pragma once
-// Vectors of two to four scalars, with swizzles. An operation takes vectors of one element type, or one and a scalar, which
-// is converted to the element type.
+// Vectors of two to four scalars, with swizzles. An operation takes vectors of one element type, or one and a
+// scalar, which is converted to the element type.
 
 #include "../runtime/execution.h"
 #include "scalar.h"
@@ -188,41 +188,41 @@ struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : detail::Storage<T, N> {
   vec() = default;
   /// A scalar becomes every element.
   template <class S>
-    requires(Scalar<S>)
-  vec(S value) {
+  requires(Scalar<S>) vec(S value) {
     for (T& element : this->elements) element = static_cast<T>(value);
   }
   /// Scalars and vectors that bring N scalars together.
   template <class A, class B, class... More>
-    requires((detail::width<A>() + detail::width<B>() + (0 + ... + detail::width<More>())) == N)
-  vec(const A& a, const B& b, const More&... more) {
+  requires((detail::width<A>() + detail::width<B>() + (0 + ... + detail::width<More>())) == N)
+      vec(const A& a, const B& b, const More&... more) {
     detail::gather(this->elements, a, b, more...);
   }
   template <class U>
-    requires(!std::same_as<T, U>)
-  explicit vec(const vec<U, N>& other) {
+  requires(!std::same_as<T, U>) explicit vec(const vec<U, N>& other) {
     for (int i = 0; i < N; ++i) this->elements[i] = static_cast<T>(other.elements[i]);
   }
   template <class U, int... I>
-    requires(sizeof...(I) == N && !std::same_as<T, U>)
-  explicit vec(const swizzle<U, I...>& other) : vec(other.as_vector()) {}
+  requires(sizeof...(I) == N && !std::same_as<T, U>) explicit vec(const swizzle<U, I...>& other)
+      : vec(other.as_vector()) {}
   template <class U>
-    requires(!std::same_as<T, U>)
-  explicit vec(const packed_vec<U, N>& other) : vec(other.as_vector()) {}
+  requires(!std::same_as<T, U>) explicit vec(const packed_vec<U, N>& other) : vec(other.as_vector()) {}
 
   const vec& as_vector() const { return *this; }
   T& operator[](std::size_t i) {
-    if (i >= N) [[unlikely]] out_of_range(i);
+    if (i >= N) [[unlikely]]
+      out_of_range(i);
     return this->elements[i];
   }
   const T& operator[](std::size_t i) const {
-    if (i >= N) [[unlikely]] out_of_range(i);
+    if (i >= N) [[unlikely]]
+      out_of_range(i);
     return this->elements[i];
   }
 
  private:
   [[noreturn]] static void out_of_range(std::size_t i) {
-    emulator::current_launch->fault("element " + std::to_string(static_cast<std::int64_t>(i)) + " of a vector of " + std::to_string(N));
+    emulator::current_launch->fault("element " + std::to_string(static_cast<std::int64_t>(i)) +
+                                    " of a vector of " + std::to_string(N));
   }
 };
 
@@ -233,8 +233,8 @@ struct packed_vec {
   packed_vec() = default;
   packed_vec(const vec<T, N>& v) { *this = v; }
   template <class A, class B, class... More>
-    requires(sizeof...(More) + 2 == N)
-  packed_vec(A a, B b, More... more) : packed_vec(vec<T, N>(a, b, more...)) {}
+  requires(sizeof...(More) + 2 == N) packed_vec(A a, B b, More... more)
+      : packed_vec(vec<T, N>(a, b, more...)) {}
   packed_vec& operator=(const vec<T, N>& v) {
     for (int i = 0; i < N; ++i) elements[i] = v[i];
     return *this;
@@ -256,16 +256,18 @@ struct packed_vec {
 
  private:
   static void check(std::size_t i) {
-    if (i < N) [[likely]] return;
-    emulator::current_launch->fault("element " + std::to_string(static_cast<std::int64_t>(i)) + " of a packed vector of " + std::to_string(N));
+    if (i < N) [[likely]]
+      return;
+    emulator::current_launch->fault("element " + std::to_string(static_cast<std::int64_t>(i)) +
+                                    " of a packed vector of " + std::to_string(N));
   }
 };
 
 namespace detail {
 
 template <class A, class B>
-concept VectorPair = (AnyVector<A> && AnyVector<B> && std::same_as<vector_t<A>, vector_t<B>>) || (AnyVector<A> && Scalar<B>) ||
-                     (Scalar<A> && AnyVector<B>);
+concept VectorPair = (AnyVector<A> && AnyVector<B> && std::same_as<vector_t<A>, vector_t<B>>) ||
+                     (AnyVector<A> && Scalar<B>) || (Scalar<A> && AnyVector<B>);
 template <class A, class B>
 struct PairVector {
   using Type = vector_t<A>;
@@ -304,96 +306,95 @@ auto each(const A& a, F f) {
   return out;
 }
 
-
 }  // namespace detail
 
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator+(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x + y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator-(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x - y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator*(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x * y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator/(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x / y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator%(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x % y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator&(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x & y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator|(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x | y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator^(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x ^ y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator<<(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x << y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator>>(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return static_cast<decltype(x)>(x >> y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator==(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x == y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator!=(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return !(x == y); });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator<(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x < y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator>(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x > y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator<=(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x <= y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator>=(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x >= y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator&&(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x && y; });
 }
 template <class A, class B>
-  requires detail::VectorPair<A, B>
+requires detail::VectorPair<A, B>
 auto operator||(const A& a, const B& b) {
   return detail::zip(a, b, [](auto x, auto y) { return x || y; });
 }
@@ -414,38 +415,31 @@ auto operator!(const A& a) {
   return detail::each(a, [](auto x) { return !x; });
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator+=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator+=(A& a, const B& b) {
   return a = a + b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator-=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator-=(A& a, const B& b) {
   return a = a - b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator*=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator*=(A& a, const B& b) {
   return a = a * b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator/=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator/=(A& a, const B& b) {
   return a = a / b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator&=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator&=(A& a, const B& b) {
   return a = a & b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator|=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator|=(A& a, const B& b) {
   return a = a | b;
 }
 template <detail::AnyVector A, class B>
-  requires detail::VectorPair<A, B>
-A& operator^=(A& a, const B& b) {
+requires detail::VectorPair<A, B> A& operator^=(A& a, const B& b) {
   return a = a ^ b;
 }
 

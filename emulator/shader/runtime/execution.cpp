@@ -12,9 +12,12 @@ constinit thread_local Launch* current_launch = nullptr;
 namespace {
 
 constexpr std::size_t kAlign = 16;
-constexpr std::byte kPoison{0xff};  // as float, half and bfloat a NaN, as unsigned the largest number, as int -1
+constexpr std::byte kPoison{
+    0xff};  // as float, half and bfloat a NaN, as unsigned the largest number, as int -1
 
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlign - 1) / kAlign * kAlign;
+}
 
 std::string text(const Size3& v) {
   return "(" + std::to_string(v.x) + ", " + std::to_string(v.y) + ", " + std::to_string(v.z) + ")";
@@ -45,9 +48,12 @@ std::string lanes_text(std::uint32_t mask) {
 
 std::string region_text(const Region& region) {
   switch (region.kind) {
-    case ArgumentKind::kDevice: return "device buffer " + std::to_string(region.index) + " (" + region.name + ")";
-    case ArgumentKind::kConstant: return "constant buffer " + std::to_string(region.index) + " (" + region.name + ")";
-    case ArgumentKind::kThreadgroup: break;
+    case ArgumentKind::kDevice:
+      return "device buffer " + std::to_string(region.index) + " (" + region.name + ")";
+    case ArgumentKind::kConstant:
+      return "constant buffer " + std::to_string(region.index) + " (" + region.name + ")";
+    case ArgumentKind::kThreadgroup:
+      break;
   }
   if (region.index >= kMaxThreadgroupArguments) return "threadgroup variable " + std::string(region.name);
   return "threadgroup argument " + std::to_string(region.index) + " (" + region.name + ")";
@@ -125,14 +131,15 @@ void Launch::bind(Job& job) {
   threadgroup_arguments_.fill({});
   for (const Argument& argument : kernel_->arguments) {
     if (argument.kind == ArgumentKind::kThreadgroup) {
-      const std::size_t bytes = argument.index < job.threadgroup_lengths.size() ? job.threadgroup_lengths[argument.index] : 0;
-      threadgroup_arguments_[argument.index] = {memory + threadgroup_bytes_, bytes, argument.kind, argument.index,
-                                                argument.name.data()};
+      const std::size_t bytes =
+          argument.index < job.threadgroup_lengths.size() ? job.threadgroup_lengths[argument.index] : 0;
+      threadgroup_arguments_[argument.index] = {memory + threadgroup_bytes_, bytes, argument.kind,
+                                                argument.index, argument.name.data()};
       threadgroup_bytes_ += aligned(bytes);
     } else if (argument.index < job.buffers.size()) {
       const Binding& binding = job.buffers[argument.index];
-      buffers_[argument.index] = {binding.data, binding.bound ? binding.bytes : 0, argument.kind, argument.index,
-                                  argument.name.data()};
+      buffers_[argument.index] = {binding.data, binding.bound ? binding.bytes : 0, argument.kind,
+                                  argument.index, argument.name.data()};
     }
   }
 }
@@ -151,7 +158,8 @@ void Launch::begin_group(std::uint64_t number) {
   group_.position = split(number, grid.threadgroups);
   group_.nominal_size = nominal;
   group_.size = nominal;
-  group_.grid = {nominal.x * grid.threadgroups.x, nominal.y * grid.threadgroups.y, nominal.z * grid.threadgroups.z};
+  group_.grid = {nominal.x * grid.threadgroups.x, nominal.y * grid.threadgroups.y,
+                 nominal.z * grid.threadgroups.z};
   if (grid.threads) {
     group_.grid = *grid.threads;
     group_.size.x = std::min(nominal.x, grid.threads->x - group_.position.x * nominal.x);
@@ -174,7 +182,8 @@ void Launch::begin_group(std::uint64_t number) {
     threads_[i].operands = threads_[i].products = first_sequence_;
     threads_[i].meet();
   }
-  if (threadgroup_bytes_ > 0) std::memset(threadgroup_memory(), static_cast<int>(kPoison), threadgroup_bytes_);
+  if (threadgroup_bytes_ > 0)
+    std::memset(threadgroup_memory(), static_cast<int>(kPoison), threadgroup_bytes_);
   arrange();
 }
 
@@ -222,7 +231,8 @@ bool Launch::next_thread(ThreadIds& ids) {
   const Size3 in_group = split(thread, group_.size);
   ids.index = thread;
   ids.in_group = in_group;
-  ids.in_grid = {group_.position.x * group_.nominal_size.x + in_group.x, group_.position.y * group_.nominal_size.y + in_group.y,
+  ids.in_grid = {group_.position.x * group_.nominal_size.x + in_group.x,
+                 group_.position.y * group_.nominal_size.y + in_group.y,
                  group_.position.z * group_.nominal_size.z + in_group.z};
   return true;
 }
@@ -231,8 +241,9 @@ void Launch::finish(std::uint32_t thread) {
   last_returned_ = thread;
   ++returned_;
   if (at_barrier_ > 0) {
-    fault("threadgroup_barrier at " + text(barrier_site_) + " was reached by thread " + position_of(barrier_first_) +
-          " but thread " + position_of(thread) + " returned; every thread of the group must reach a barrier");
+    fault("threadgroup_barrier at " + text(barrier_site_) + " was reached by thread " +
+          position_of(barrier_first_) + " but thread " + position_of(thread) +
+          " returned; every thread of the group must reach a barrier");
   }
   const std::uint32_t number = thread / kSimdWidth;
   SimdGroup& group = simdgroups_[number];
@@ -259,8 +270,9 @@ void Launch::meet_threadgroup(const Site& site) {
     barrier_site_ = site;
     barrier_first_ = current_;
   } else if (!(barrier_site_ == site)) {
-    fault("threadgroup_barrier at " + text(site) + " was reached while thread " + position_of(barrier_first_) +
-          " waits at another, " + text(barrier_site_) + "; all threads must reach the same barrier");
+    fault("threadgroup_barrier at " + text(site) + " was reached while thread " +
+          position_of(barrier_first_) + " waits at another, " + text(barrier_site_) +
+          "; all threads must reach the same barrier");
   }
   if (returned_ > 0) {
     fault("threadgroup_barrier at " + text(site) + " was reached but thread " + position_of(last_returned_) +
@@ -286,11 +298,13 @@ bool Launch::meet_simdgroup(const char* operation, const Site& site, std::uint64
     group.argument = argument;
     group.trace = threads_[current_].trace;
   } else if (group.operation != operation || !(group.site == site)) {
-    fault(std::string(operation) + " at " + text(site) + " was reached while lanes " + lanes_text(group.waiting) +
-          " of the same simdgroup wait at " + group.operation + ", " + text(group.site));
+    fault(std::string(operation) + " at " + text(site) + " was reached while lanes " +
+          lanes_text(group.waiting) + " of the same simdgroup wait at " + group.operation + ", " +
+          text(group.site));
   } else if (group.argument != argument) {
-    fault(std::string(operation) + " at " + text(site) + ": an argument that must be the same in all lanes differs: " +
-          std::to_string(argument) + " after " + std::to_string(group.argument));
+    fault(std::string(operation) + " at " + text(site) +
+          ": an argument that must be the same in all lanes differs: " + std::to_string(argument) +
+          " after " + std::to_string(group.argument));
   }
   if (group.trace != threads_[current_].trace) fault_trace(current_ / kSimdWidth);
   threads_[current_].meet();
@@ -311,7 +325,8 @@ void Launch::release_lanes(std::uint32_t number, std::uint32_t except) {
   if (except != kNone) mask &= ~(std::uint32_t{1} << (except - first));
   // To the front, so that a simdgroup goes on while its stacks are still in the cache.
   if (job_->options.order == Order::kReverse) {
-    for (; mask != 0; mask &= mask - 1) push_ready_front(first + static_cast<std::uint32_t>(std::countr_zero(mask)));
+    for (; mask != 0; mask &= mask - 1)
+      push_ready_front(first + static_cast<std::uint32_t>(std::countr_zero(mask)));
   } else {
     while (mask != 0) {
       const std::uint32_t last = 31 - static_cast<std::uint32_t>(std::countl_zero(mask));
@@ -325,19 +340,22 @@ void Launch::check_traces() {
   for (std::uint32_t thread = 0; thread < thread_count_; ++thread) {
     const std::uint32_t first = thread / kSimdWidth * kSimdWidth;
     const Thread &a = threads_[thread], &b = threads_[first];
-    if (a.trace != b.trace || a.operands != b.operands || a.products != b.products) fault_trace(thread / kSimdWidth);
+    if (a.trace != b.trace || a.operands != b.operands || a.products != b.products)
+      fault_trace(thread / kSimdWidth);
   }
 }
 
 void Launch::fault_trace(std::uint32_t simdgroup) {
-  fault("an operation on simdgroup matrices was not called by all lanes of simdgroup " + std::to_string(simdgroup) +
-        " with the same address and stride at the same place in the source");
+  fault("an operation on simdgroup matrices was not called by all lanes of simdgroup " +
+        std::to_string(simdgroup) + " with the same address and stride at the same place in the source");
 }
 
-SharedMatrix& Launch::take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature, const Site& site, bool& made) {
+SharedMatrix& Launch::take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature,
+                           const Site& site, bool& made) {
   made = matrix.sequence == sequence;
   if (made && matrix.signature != signature) {
-    fault("an operation on simdgroup matrices at " + text(site) + " was called by lane " + std::to_string(lane()) +
+    fault("an operation on simdgroup matrices at " + text(site) + " was called by lane " +
+          std::to_string(lane()) +
           " with another address or stride, or at another place in the source, than by a lane before it");
   }
   matrix.sequence = sequence;
@@ -348,20 +366,23 @@ SharedMatrix& Launch::take(SharedMatrix& matrix, std::uint64_t sequence, std::ui
 SharedMatrix& Launch::next_operand(std::uint64_t signature, const Site& site, bool& made) {
   Thread& thread = threads_[current_];
   const std::uint64_t sequence = ++thread.operands;
-  if (sequence - thread.met_operands > kOperandLag) meet_simdgroup("an operation on simdgroup matrices", site, 0);
+  if (sequence - thread.met_operands > kOperandLag)
+    meet_simdgroup("an operation on simdgroup matrices", site, 0);
   return take(simdgroup().operands[sequence % kOperandRing], sequence, signature, site, made);
 }
 
 SharedMatrix& Launch::next_product(std::uint64_t signature, const Site& site, bool& made) {
   Thread& thread = threads_[current_];
   const std::uint64_t sequence = ++thread.products;
-  if (sequence - thread.met_products > kProductLag) meet_simdgroup("an operation on simdgroup matrices", site, 0);
+  if (sequence - thread.met_products > kProductLag)
+    meet_simdgroup("an operation on simdgroup matrices", site, 0);
   return take(simdgroup().products[sequence % kProductRing], sequence, signature, site, made);
 }
 
 const Region* Launch::find_region(const void* address) const {
   const auto holds = [address](const Region& region) {
-    const auto offset = reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(region.base);
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(region.base);
     return region.base != nullptr && offset < region.bytes;
   };
   for (std::size_t i = 0; i < shared_count_; ++i) {
@@ -376,15 +397,18 @@ const Region* Launch::find_region(const void* address) const {
   return nullptr;
 }
 
-std::string Launch::position_of(std::uint32_t thread) const { return text(split(thread, group_.size)); }
+std::string Launch::position_of(std::uint32_t thread) const {
+  return text(split(thread, group_.size));
+}
 
 std::string Launch::deadlock() const {
   for (const SimdGroup& group : simdgroups_) {
     if (group.waiting == 0) continue;
     const auto number = static_cast<std::uint32_t>(&group - simdgroups_.data());
     if (number * kSimdWidth >= thread_count_) break;
-    std::string out = std::string(group.operation) + " at " + text(group.site) + " was reached by lanes " + lanes_text(group.waiting) +
-                      " of simdgroup " + std::to_string(number) + " but not by lanes " + lanes_text(group.alive & ~group.waiting);
+    std::string out = std::string(group.operation) + " at " + text(group.site) + " was reached by lanes " +
+                      lanes_text(group.waiting) + " of simdgroup " + std::to_string(number) +
+                      " but not by lanes " + lanes_text(group.alive & ~group.waiting);
     if (at_barrier_ > 0) out += ", which wait at threadgroup_barrier, " + text(barrier_site_);
     return out + "; every lane that has not returned must reach it";
   }
@@ -404,15 +428,19 @@ void Launch::fault(std::string what) {
 void Launch::fault_access(const Region* region, std::uintptr_t address, std::size_t bytes) {
   if (region == nullptr) fault("access of " + std::to_string(bytes) + " bytes through a null pointer");
   const auto offset = static_cast<std::int64_t>(address - reinterpret_cast<std::uintptr_t>(region->base));
-  fault(region_text(*region) + ": access of " + std::to_string(bytes) + " bytes at byte offset " + std::to_string(offset) +
-        " is out of bounds; the binding holds " + std::to_string(region->bytes) + " bytes");
+  fault(region_text(*region) + ": access of " + std::to_string(bytes) + " bytes at byte offset " +
+        std::to_string(offset) + " is out of bounds; the binding holds " + std::to_string(region->bytes) +
+        " bytes");
 }
 
-void Launch::fault_alignment(const Region* region, std::uintptr_t address, std::size_t alignment, const char* verb) {
-  const auto offset = region == nullptr ? std::int64_t{0}
-                                        : static_cast<std::int64_t>(address - reinterpret_cast<std::uintptr_t>(region->base));
-  fault((region == nullptr ? std::string("null pointer") : region_text(*region)) + ": " + verb + " at byte offset " +
-        std::to_string(offset) + " is not aligned to " + std::to_string(alignment) + " bytes");
+void Launch::fault_alignment(const Region* region, std::uintptr_t address, std::size_t alignment,
+                             const char* verb) {
+  const auto offset =
+      region == nullptr ? std::int64_t{0}
+                        : static_cast<std::int64_t>(address - reinterpret_cast<std::uintptr_t>(region->base));
+  fault((region == nullptr ? std::string("null pointer") : region_text(*region)) + ": " + verb +
+        " at byte offset " + std::to_string(offset) + " is not aligned to " + std::to_string(alignment) +
+        " bytes");
 }
 
 }  // namespace emulator

@@ -1,6 +1,6 @@
 #pragma once
-// The execution of one kernel on one OS thread: its threadgroups one after the other, the threads of a group as fibers.
-// Internal to the stand-in: translated shaders and the stand-in for metal_stdlib use it.
+// The execution of one kernel on one OS thread: its threadgroups one after the other, the threads of a group
+// as fibers. Internal to the stand-in: translated shaders and the stand-in for metal_stdlib use it.
 
 #include <array>
 #include <cstring>
@@ -25,7 +25,9 @@ struct Region {
 struct Site {
   const char* file = "";
   int line = 0;
-  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
   friend bool operator==(const Site& a, const Site& b) { return a.line == b.line && a.file == b.file; }
 };
 
@@ -41,11 +43,11 @@ struct GroupIds {
   Size3 size;          // threads, smaller at the edge of an exact grid
   Size3 nominal_size;  // threads as dispatched
   Size3 groups;
-  Size3 grid;          // threads
+  Size3 grid;  // threads
 };
 
-inline constexpr std::size_t kSlotBytes = 32;   // a vector of four 64-bit numbers
-inline constexpr std::size_t kMaxShared = 64;   // threadgroup variables of a kernel
+inline constexpr std::size_t kSlotBytes = 32;  // a vector of four 64-bit numbers
+inline constexpr std::size_t kMaxShared = 64;  // threadgroup variables of a kernel
 
 /// One threadgroup variable of a kernel, and all of them; filled in before main by the generated code.
 struct SharedVariable {
@@ -59,25 +61,26 @@ struct SharedLayout {
   std::size_t add(const char* name, std::size_t bytes_needed);
 };
 
-/// What the lanes of a simdgroup give each other. Two sets, used in turn, so that a lane that is already at the next
-/// operation does not overwrite what a slower lane has still to read.
+/// What the lanes of a simdgroup give each other. Two sets, used in turn, so that a lane that is already at
+/// the next operation does not overwrite what a slower lane has still to read.
 struct SimdExchange {
   alignas(64) std::array<std::array<std::byte, kSlotBytes>, kSimdWidth> slots;
-  std::uint32_t active = 0;                // mask of the lanes that took part
-  bool reduced = false;                    // the slots already hold the result of a collective operation
+  std::uint32_t active = 0;  // mask of the lanes that took part
+  bool reduced = false;      // the slots already hold the result of a collective operation
 };
 
-/// An 8 x 8 matrix that all lanes know, row-major. The lane that first comes to operation `sequence` makes it; the others
-/// find it there. `signature` is what the operation was called with, which must be the same in all lanes.
+/// An 8 x 8 matrix that all lanes know, row-major. The lane that first comes to operation `sequence` makes
+/// it; the others find it there. `signature` is what the operation was called with, which must be the same in
+/// all lanes.
 struct SharedMatrix {
   std::uint64_t sequence = 0;
   std::uint64_t signature = 0;
   alignas(64) std::array<float, 64> values;
 };
 
-// Matrix operations do not wait for the other lanes, which may therefore lag behind. A matrix stays valid for as many further
-// ones as is said here, and then a lane waits, so that the fastest never overwrites what the slowest may use:
-// lag + life + 8 < ring.
+// Matrix operations do not wait for the other lanes, which may therefore lag behind. A matrix stays valid for
+// as many further ones as is said here, and then a lane waits, so that the fastest never overwrites what the
+// slowest may use: lag + life + 8 < ring.
 inline constexpr std::uint64_t kOperandRing = 256, kOperandLag = 120, kOperandLife = 120;
 inline constexpr std::uint64_t kProductRing = 32, kProductLag = 16;
 
@@ -107,7 +110,8 @@ struct Launch {
   std::string run(Job& job);
 
   // --- for generated entries
-  /// Ends the thread that ran on this fiber and takes up the next one; false if there is nothing left to start.
+  /// Ends the thread that ran on this fiber and takes up the next one; false if there is nothing left to
+  /// start.
   bool next_thread(ThreadIds& ids);
   const GroupIds& group() const { return group_; }
   const Region& buffer(std::uint32_t index) const { return buffers_[index]; }
@@ -124,7 +128,8 @@ struct Launch {
   /// Waits for the other lanes. True for the lane that came last. `argument` must be the same in all lanes.
   bool meet_simdgroup(const char* operation, const Site& site, std::uint64_t argument);
   void meet_threadgroup(const Site& site);
-  /// The next operand or product of the running lane's simdgroup; `made` says whether a faster lane has made it already.
+  /// The next operand or product of the running lane's simdgroup; `made` says whether a faster lane has made
+  /// it already.
   SharedMatrix& next_operand(std::uint64_t signature, const Site& site, bool& made);
   SharedMatrix& next_product(std::uint64_t signature, const Site& site, bool& made);
   /// An operand that was made before; nullptr if it is too old to be there still.
@@ -142,7 +147,8 @@ struct Launch {
 
   [[noreturn]] void fault(std::string what);
   [[noreturn]] void fault_access(const Region* region, std::uintptr_t address, std::size_t bytes);
-  [[noreturn]] void fault_alignment(const Region* region, std::uintptr_t address, std::size_t alignment, const char* verb);
+  [[noreturn]] void fault_alignment(const Region* region, std::uintptr_t address, std::size_t alignment,
+                                    const char* verb);
 
  private:
   struct Thread {
@@ -168,10 +174,15 @@ struct Launch {
   void block();
   void retire();
   void go_to(Fiber& fiber);
-  void push_ready(std::uint32_t thread) { ready_[ready_tail_++ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread); }
-  void push_ready_front(std::uint32_t thread) { ready_[--ready_head_ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread); }
+  void push_ready(std::uint32_t thread) {
+    ready_[ready_tail_++ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread);
+  }
+  void push_ready_front(std::uint32_t thread) {
+    ready_[--ready_head_ % kMaxThreadsPerThreadgroup] = static_cast<std::uint16_t>(thread);
+  }
   Fiber& idle_fiber();
-  SharedMatrix& take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature, const Site& site, bool& made);
+  SharedMatrix& take(SharedMatrix& matrix, std::uint64_t sequence, std::uint64_t signature, const Site& site,
+                     bool& made);
   void check_traces();
   [[noreturn]] void fault_trace(std::uint32_t simdgroup);
   std::byte* threadgroup_memory();

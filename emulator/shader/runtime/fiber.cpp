@@ -1,12 +1,11 @@
 #include "fiber.h"
 
-#include <pthread.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(__aarch64__)
 // The frame that is popped must match Fiber::prepare below.
@@ -57,8 +56,11 @@ constexpr std::size_t kStackBytes = 512 * 1024;
 constexpr std::size_t kStackBytes = 192 * 1024;
 #endif
 
-/// Makes an odd number of pages of guard and stack: stacks a power of two apart would share a few sets of the TLB.
-std::size_t guard_bytes() { return 17 * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+/// Makes an odd number of pages of guard and stack: stacks a power of two apart would share a few sets of the
+/// TLB.
+std::size_t guard_bytes() {
+  return 17 * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
 
 }  // namespace
 
@@ -118,7 +120,8 @@ void Fiber::reset() {
 }
 
 void Fiber::prepare() {
-  // Stacks are a multiple of the page apart: without the shift all hot frames would fall into the same cache sets.
+  // Stacks are a multiple of the page apart: without the shift all hot frames would fall into the same cache
+  // sets.
   const std::size_t shift = (number_ * 448) % 4096;
   auto top = reinterpret_cast<std::uintptr_t>(stack_bottom_) + stack_bytes_ - shift;
   top &= ~std::uintptr_t{63};
@@ -129,7 +132,8 @@ void Fiber::prepare() {
   std::uintptr_t frame[20] = {};
   frame[11] = reinterpret_cast<std::uintptr_t>(main_);  // x30
 #endif
-  // After the jump the stack pointer is 8 below a multiple of 16, as after a call (x86-64), or a multiple of 16 (arm64).
+  // After the jump the stack pointer is 8 below a multiple of 16, as after a call (x86-64), or a multiple of
+  // 16 (arm64).
   stack_pointer_ = reinterpret_cast<void*>(top - sizeof(frame));
   std::memcpy(stack_pointer_, frame, sizeof(frame));
 }

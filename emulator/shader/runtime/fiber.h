@@ -1,5 +1,6 @@
 #pragma once
-// Stackful fibers: a stack each, and a switch that saves the callee-saved registers. They stay on one OS thread.
+// Stackful fibers: a stack each, and a switch that saves the callee-saved registers. They stay on one OS
+// thread.
 
 #include <cstddef>
 
@@ -32,7 +33,8 @@ class Fiber {
  public:
   using Main = void (*)();  // never returns
 
-  /// A fiber with a stack of its own, below which a guard page lies. `number` spreads the stack tops over the cache sets.
+  /// A fiber with a stack of its own, below which a guard page lies. `number` spreads the stack tops over the
+  /// cache sets.
   Fiber(Main main, std::size_t number);
   /// The fiber that stands for the OS thread's own stack.
   Fiber();
@@ -56,16 +58,16 @@ class Fiber {
   std::size_t number_ = 0;
   const void* stack_bottom_ = nullptr;
   std::size_t stack_bytes_ = 0;
-  [[maybe_unused]] void* fake_stack_ = nullptr;   // address sanitizer
+  [[maybe_unused]] void* fake_stack_ = nullptr;  // address sanitizer
   [[maybe_unused]] void* tsan_fiber_ = nullptr;  // thread sanitizer
 };
 
 namespace detail {
 
 #if defined(__x86_64__)
-/// Inline, and with a jump in place of `ret`: a call or return here that has no counterpart would make the processor
-/// mispredict every return that follows the switch. What the callee must keep and the compiler does not save is pushed,
-/// below the 128 bytes under the stack pointer that the compiler may be using.
+/// Inline, and with a jump in place of `ret`: a call or return here that has no counterpart would make the
+/// processor mispredict every return that follows the switch. What the callee must keep and the compiler does
+/// not save is pushed, below the 128 bytes under the stack pointer that the compiler may be using.
 [[gnu::always_inline]] inline void switch_stacks(void** save, void* load) {
   asm volatile(R"(
     leaq -128(%%rsp), %%rsp
@@ -84,13 +86,15 @@ namespace detail {
   )"
                : "+D"(save), "+S"(load)
                :
-               : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2",
-                 "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
-                 "memory", "cc");
+               : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
+                 "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+                 "xmm13", "xmm14", "xmm15", "memory", "cc");
 }
 #else
 extern "C" void emulator_switch_stacks(void** save, void* load);
-inline void switch_stacks(void** save, void* load) { emulator_switch_stacks(save, load); }
+inline void switch_stacks(void** save, void* load) {
+  emulator_switch_stacks(save, load);
+}
 #endif
 
 }  // namespace detail

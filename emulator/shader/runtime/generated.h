@@ -1,6 +1,7 @@
 #pragma once
-// What the C++ that translate_metal writes is made of: the entry of a kernel, which turns the bindings into the kernel's
-// arguments and calls it for one thread after the other, and the registration of what a file holds.
+// What the C++ that translate_metal writes is made of: the entry of a kernel, which turns the bindings into
+// the kernel's arguments and calls it for one thread after the other, and the registration of what a file
+// holds.
 
 #include <tuple>
 #include <utility>
@@ -87,7 +88,8 @@ P from_size(const Size3& size) {
   if constexpr (metal::detail::AnyVector<P>) {
     using T = typename P::Element;
     if constexpr (P::kSize == 2) return P(static_cast<T>(size.x), static_cast<T>(size.y));
-    if constexpr (P::kSize == 3) return P(static_cast<T>(size.x), static_cast<T>(size.y), static_cast<T>(size.z));
+    if constexpr (P::kSize == 3)
+      return P(static_cast<T>(size.x), static_cast<T>(size.y), static_cast<T>(size.z));
   } else {
     return static_cast<P>(size.x);
   }
@@ -98,8 +100,9 @@ template <class Tag, std::size_t I, class P>
 decltype(auto) argument(const Launch& launch, const ThreadIds& ids) {
   constexpr const Parameter& parameter = Tag::kParameters[I];
   if constexpr (parameter.builtin == Builtin::kNone) {
-    const Region& region =
-        parameter.kind == ArgumentKind::kThreadgroup ? launch.threadgroup_argument(parameter.index) : launch.buffer(parameter.index);
+    const Region& region = parameter.kind == ArgumentKind::kThreadgroup
+                               ? launch.threadgroup_argument(parameter.index)
+                               : launch.buffer(parameter.index);
     if constexpr (std::is_reference_v<P>) {
       return static_cast<P>(*reinterpret_cast<std::remove_reference_t<P>*>(region.base));
     } else {
@@ -108,23 +111,40 @@ decltype(auto) argument(const Launch& launch, const ThreadIds& ids) {
   } else {
     using V = std::remove_cvref_t<P>;
     const GroupIds& group = launch.group();
-    const auto simdgroups = [](const Size3& size) { return static_cast<std::uint32_t>((size.count() + kSimdWidth - 1) / kSimdWidth); };
+    const auto simdgroups = [](const Size3& size) {
+      return static_cast<std::uint32_t>((size.count() + kSimdWidth - 1) / kSimdWidth);
+    };
     switch (parameter.builtin) {
-      case Builtin::kThreadPositionInGrid: return from_size<V>(ids.in_grid);
-      case Builtin::kThreadPositionInThreadgroup: return from_size<V>(ids.in_group);
-      case Builtin::kThreadIndexInThreadgroup: return from_size<V>({ids.index});
-      case Builtin::kThreadgroupPositionInGrid: return from_size<V>(group.position);
-      case Builtin::kThreadsPerThreadgroup: return from_size<V>(group.size);
-      case Builtin::kDispatchThreadsPerThreadgroup: return from_size<V>(group.nominal_size);
-      case Builtin::kThreadgroupsPerGrid: return from_size<V>(group.groups);
-      case Builtin::kThreadsPerGrid: return from_size<V>(group.grid);
-      case Builtin::kSimdgroupIndexInThreadgroup: return from_size<V>({ids.index / kSimdWidth});
-      case Builtin::kThreadIndexInSimdgroup: return from_size<V>({ids.index % kSimdWidth});
-      case Builtin::kSimdgroupsPerThreadgroup: return from_size<V>({simdgroups(group.size)});
-      case Builtin::kThreadsPerSimdgroup: return from_size<V>({kSimdWidth});
-      case Builtin::kQuadgroupIndexInThreadgroup: return from_size<V>({ids.index / 4});
-      case Builtin::kThreadIndexInQuadgroup: return from_size<V>({ids.index % 4});
-      case Builtin::kNone: break;
+      case Builtin::kThreadPositionInGrid:
+        return from_size<V>(ids.in_grid);
+      case Builtin::kThreadPositionInThreadgroup:
+        return from_size<V>(ids.in_group);
+      case Builtin::kThreadIndexInThreadgroup:
+        return from_size<V>({ids.index});
+      case Builtin::kThreadgroupPositionInGrid:
+        return from_size<V>(group.position);
+      case Builtin::kThreadsPerThreadgroup:
+        return from_size<V>(group.size);
+      case Builtin::kDispatchThreadsPerThreadgroup:
+        return from_size<V>(group.nominal_size);
+      case Builtin::kThreadgroupsPerGrid:
+        return from_size<V>(group.groups);
+      case Builtin::kThreadsPerGrid:
+        return from_size<V>(group.grid);
+      case Builtin::kSimdgroupIndexInThreadgroup:
+        return from_size<V>({ids.index / kSimdWidth});
+      case Builtin::kThreadIndexInSimdgroup:
+        return from_size<V>({ids.index % kSimdWidth});
+      case Builtin::kSimdgroupsPerThreadgroup:
+        return from_size<V>({simdgroups(group.size)});
+      case Builtin::kThreadsPerSimdgroup:
+        return from_size<V>({kSimdWidth});
+      case Builtin::kQuadgroupIndexInThreadgroup:
+        return from_size<V>({ids.index / 4});
+      case Builtin::kThreadIndexInQuadgroup:
+        return from_size<V>({ids.index % 4});
+      case Builtin::kNone:
+        break;
     }
     return V{};
   }
@@ -156,7 +176,8 @@ void describe(const Parameter& parameter, std::vector<Argument>& out) {
   argument.element_bytes = sizeof(Element);
   argument.alignment = alignof(Element);
   argument.condition = parameter.condition;
-  if (parameter.index >= (parameter.kind == ArgumentKind::kThreadgroup ? kMaxThreadgroupArguments : kMaxBuffers)) {
+  if (parameter.index >=
+      (parameter.kind == ArgumentKind::kThreadgroup ? kMaxThreadgroupArguments : kMaxBuffers)) {
     throw std::logic_error(std::string("the index of kernel argument ") + parameter.name + " is too large");
   }
   out.push_back(argument);
@@ -175,8 +196,8 @@ std::vector<Argument> describe_all(void (*)(P...), const Parameter* parameters) 
 template <class Tag, auto kFunction>
 class KernelEntry {
  public:
-  KernelEntry(const char* name, const char* source, std::size_t max_threads, std::vector<FunctionConstant> constants,
-              void (*apply_constants)(const FunctionConstants&))
+  KernelEntry(const char* name, const char* source, std::size_t max_threads,
+              std::vector<FunctionConstant> constants, void (*apply_constants)(const FunctionConstants&))
       : arguments_(detail::describe_all(kFunction, Tag::kParameters)), constants_(std::move(constants)) {
     kernel_.name = name;
     kernel_.source = source;
@@ -198,7 +219,9 @@ class KernelEntry {
 };
 
 struct SourceEntry {
-  SourceEntry(const char* file, std::uint64_t hash, std::uint64_t flat_hash) : source{file, hash, flat_hash} { register_source(source); }
+  SourceEntry(const char* file, std::uint64_t hash, std::uint64_t flat_hash) : source{file, hash, flat_hash} {
+    register_source(source);
+  }
   SourceEntry(const SourceEntry&) = delete;
   SourceEntry& operator=(const SourceEntry&) = delete;
   ShaderSource source;
@@ -215,7 +238,8 @@ constexpr ScalarType scalar_type() {
   if constexpr (std::same_as<T, int>) return ScalarType::kInt;
   if constexpr (std::same_as<T, unsigned>) return ScalarType::kUint;
   if constexpr (std::same_as<T, long> || std::same_as<T, long long>) return ScalarType::kLong;
-  if constexpr (std::same_as<T, unsigned long> || std::same_as<T, unsigned long long>) return ScalarType::kUlong;
+  if constexpr (std::same_as<T, unsigned long> || std::same_as<T, unsigned long long>)
+    return ScalarType::kUlong;
   if constexpr (std::same_as<T, half>) return ScalarType::kHalf;
   if constexpr (std::same_as<T, bfloat>) return ScalarType::kBfloat;
   if constexpr (std::same_as<T, float>) return ScalarType::kFloat;

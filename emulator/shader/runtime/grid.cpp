@@ -23,9 +23,11 @@ Options options_from_environment() {
       out.order = Order::kReverse;
     } else if (value.starts_with("shuffled")) {
       out.order = Order::kShuffled;
-      if (const auto colon = value.find(':'); colon != value.npos) out.seed = std::strtoull(order + colon + 1, nullptr, 10);
+      if (const auto colon = value.find(':'); colon != value.npos)
+        out.seed = std::strtoull(order + colon + 1, nullptr, 10);
     } else if (value != "forward") {
-      throw std::invalid_argument("EMULATOR_ORDER must be forward, reverse or shuffled:SEED; got " + std::string(value));
+      throw std::invalid_argument("EMULATOR_ORDER must be forward, reverse or shuffled:SEED; got " +
+                                  std::string(value));
     }
   }
   if (const char* threads = std::getenv("EMULATOR_THREADS"); threads != nullptr) {
@@ -41,8 +43,8 @@ Options& stored_options() {
   return instance;
 }
 
-/// The execution state of the calling OS thread, kept from launch to launch for its stacks. A launch inside a launch cannot
-/// happen: a shader has no way to call one.
+/// The execution state of the calling OS thread, kept from launch to launch for its stacks. A launch inside a
+/// launch cannot happen: a shader has no way to call one.
 std::string run_here(Job& job) {
   thread_local const std::unique_ptr<Launch> launch = std::make_unique<Launch>();
   return launch->run(job);
@@ -92,7 +94,8 @@ class Helpers {
 
   Entry* pick() {
     for (Entry* entry : entries_) {
-      if (entry->wanted > 0 && !entry->job->stopped && entry->job->next_group < entry->job->group_count) return entry;
+      if (entry->wanted > 0 && !entry->job->stopped && entry->job->next_group < entry->job->group_count)
+        return entry;
     }
     return nullptr;
   }
@@ -134,32 +137,34 @@ void check_grid(const Kernel& kernel, const Grid& grid) {
   const std::string where = std::string(kernel.name) + ": ";
   const Size3& size = grid.threads_per_threadgroup;
   if (size.count() == 0 || grid.threadgroups.count() == 0) {
-    throw ShaderFault(where + "the grid and its threadgroups must not be empty; got " + text(grid.threadgroups) + " groups of " +
-                      text(size) + " threads");
+    throw ShaderFault(where + "the grid and its threadgroups must not be empty; got " +
+                      text(grid.threadgroups) + " groups of " + text(size) + " threads");
   }
   if (size.count() > kernel.max_threads) {
-    throw ShaderFault(where + "a threadgroup may have at most " + std::to_string(kernel.max_threads) + " threads; got " + text(size) +
-                      ", which are " + std::to_string(size.count()));
+    throw ShaderFault(where + "a threadgroup may have at most " + std::to_string(kernel.max_threads) +
+                      " threads; got " + text(size) + ", which are " + std::to_string(size.count()));
   }
 }
 
 void check_binding(const Kernel& kernel, const Argument& argument, const Binding* binding) {
-  const std::string where =
-      std::string(kernel.name) + ": buffer " + std::to_string(argument.index) + " (" + std::string(argument.name) + ")";
+  const std::string where = std::string(kernel.name) + ": buffer " + std::to_string(argument.index) + " (" +
+                            std::string(argument.name) + ")";
   if (binding == nullptr || !binding->bound) throw ShaderFault(where + " was never bound");
   const auto address = reinterpret_cast<std::uintptr_t>(binding->data);
   if (argument.alignment > 1 && address % argument.alignment != 0) {
-    throw ShaderFault(where + " must be aligned to " + std::to_string(argument.alignment) + " bytes for " + std::string(argument.type) +
-                      "; its address is " + std::to_string(address % argument.alignment) + " bytes past that");
+    throw ShaderFault(where + " must be aligned to " + std::to_string(argument.alignment) + " bytes for " +
+                      std::string(argument.type) + "; its address is " +
+                      std::to_string(address % argument.alignment) + " bytes past that");
   }
   if (argument.is_reference && binding->bytes < argument.element_bytes) {
-    throw ShaderFault(where + " must hold a " + std::string(argument.type) + " of " + std::to_string(argument.element_bytes) +
-                      " bytes; " + std::to_string(binding->bytes) + " are bound");
+    throw ShaderFault(where + " must hold a " + std::string(argument.type) + " of " +
+                      std::to_string(argument.element_bytes) + " bytes; " + std::to_string(binding->bytes) +
+                      " are bound");
   }
 }
 
-void check_arguments(const Kernel& kernel, std::span<const Binding> buffers, std::span<const std::size_t> lengths,
-                     const FunctionConstants& constants) {
+void check_arguments(const Kernel& kernel, std::span<const Binding> buffers,
+                     std::span<const std::size_t> lengths, const FunctionConstants& constants) {
   const std::string where = std::string(kernel.name) + ": ";
   std::size_t total = kernel.static_threadgroup_bytes();
   for (const Argument& argument : kernel.arguments) {
@@ -169,17 +174,19 @@ void check_arguments(const Kernel& kernel, std::span<const Binding> buffers, std
       continue;
     }
     const std::size_t bytes = argument.index < lengths.size() ? lengths[argument.index] : 0;
-    const std::string name = "threadgroup argument " + std::to_string(argument.index) + " (" + std::string(argument.name) + ")";
+    const std::string name =
+        "threadgroup argument " + std::to_string(argument.index) + " (" + std::string(argument.name) + ")";
     if (bytes == 0) throw ShaderFault(where + name + " has no length");
     if (bytes % 16 != 0) {
-      throw ShaderFault(where + name + " must have a length that is a multiple of 16 bytes; got " + std::to_string(bytes));
+      throw ShaderFault(where + name + " must have a length that is a multiple of 16 bytes; got " +
+                        std::to_string(bytes));
     }
     total += bytes;
   }
   if (total > kMaxThreadgroupMemory) {
-    throw ShaderFault(where + "a threadgroup may use at most " + std::to_string(kMaxThreadgroupMemory) + " bytes of memory; got " +
-                      std::to_string(total) + ", of which " + std::to_string(kernel.static_threadgroup_bytes()) +
-                      " are declared in the shader");
+    throw ShaderFault(where + "a threadgroup may use at most " + std::to_string(kMaxThreadgroupMemory) +
+                      " bytes of memory; got " + std::to_string(total) + ", of which " +
+                      std::to_string(kernel.static_threadgroup_bytes()) + " are declared in the shader");
   }
 }
 
@@ -196,20 +203,27 @@ void set_options(const Options& options) {
 }
 
 Grid Grid::of_threads(Size3 threads, Size3 per_group) {
-  const auto groups = [](std::uint32_t n, std::uint32_t size) { return size == 0 ? 0 : (n + size - 1) / size; };
-  return {{groups(threads.x, per_group.x), groups(threads.y, per_group.y), groups(threads.z, per_group.z)}, per_group, threads};
+  const auto groups = [](std::uint32_t n, std::uint32_t size) {
+    return size == 0 ? 0 : (n + size - 1) / size;
+  };
+  return {{groups(threads.x, per_group.x), groups(threads.y, per_group.y), groups(threads.z, per_group.z)},
+          per_group,
+          threads};
 }
 
-void launch(const Kernel& kernel, std::span<const Binding> buffers, std::span<const std::size_t> threadgroup_lengths,
-            const FunctionConstants& constants, const Grid& grid) {
+void launch(const Kernel& kernel, std::span<const Binding> buffers,
+            std::span<const std::size_t> threadgroup_lengths, const FunctionConstants& constants,
+            const Grid& grid) {
   if (std::string problem = check_constants(kernel, constants); !problem.empty()) throw ShaderFault(problem);
   check_grid(kernel, grid);
   check_arguments(kernel, buffers, threadgroup_lengths, constants);
   const Options chosen = options();
   Job job(kernel, buffers, threadgroup_lengths, constants, grid, chosen);
   const unsigned machine = std::max(1u, std::thread::hardware_concurrency());
-  const std::uint64_t threads = std::min<std::uint64_t>(chosen.os_threads == 0 ? machine : chosen.os_threads, job.group_count);
-  const std::string fault = threads <= 1 ? run_here(job) : Helpers::instance().share(job, static_cast<unsigned>(threads - 1));
+  const std::uint64_t threads =
+      std::min<std::uint64_t>(chosen.os_threads == 0 ? machine : chosen.os_threads, job.group_count);
+  const std::string fault =
+      threads <= 1 ? run_here(job) : Helpers::instance().share(job, static_cast<unsigned>(threads - 1));
   if (!fault.empty()) throw ShaderFault(fault);
 }
 

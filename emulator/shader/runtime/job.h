@@ -11,7 +11,12 @@ class Job {
  public:
   Job(const Kernel& kernel_, std::span<const Binding> buffers_, std::span<const std::size_t> lengths,
       const FunctionConstants& constants_, const Grid& grid_, const Options& options_)
-      : kernel(kernel_), buffers(buffers_), threadgroup_lengths(lengths), constants(constants_), grid(grid_), options(options_),
+      : kernel(kernel_),
+        buffers(buffers_),
+        threadgroup_lengths(lengths),
+        constants(constants_),
+        grid(grid_),
+        options(options_),
         group_count(grid_.threadgroups.count()) {}
 
   /// The number of a group that nobody has taken yet, or group_count.

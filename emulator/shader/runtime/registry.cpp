@@ -27,9 +27,13 @@ void register_kernel(const Kernel& kernel) {
   }
 }
 
-void register_source(const ShaderSource& source) { registry().sources.push_back(&source); }
+void register_source(const ShaderSource& source) {
+  registry().sources.push_back(&source);
+}
 
-std::size_t Kernel::static_threadgroup_bytes() const { return shared->bytes; }
+std::size_t Kernel::static_threadgroup_bytes() const {
+  return shared->bytes;
+}
 
 std::uint64_t source_hash(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325u;
@@ -56,7 +60,9 @@ const Kernel* find_kernel(std::string_view name) {
   return found == registry().kernels.end() ? nullptr : found->second;
 }
 
-std::vector<const ShaderSource*> sources() { return registry().sources; }
+std::vector<const ShaderSource*> sources() {
+  return registry().sources;
+}
 
 const ShaderSource* find_source(std::string_view text) {
   const std::uint64_t hash = source_hash(text);
@@ -67,7 +73,8 @@ const ShaderSource* find_source(std::string_view text) {
 }
 
 std::string_view name_of(ScalarType type) {
-  constexpr std::string_view kNames[] = {"bool", "char", "uchar", "short", "ushort", "int", "uint", "long", "ulong", "half", "bfloat", "float"};
+  constexpr std::string_view kNames[] = {"bool", "char", "uchar", "short", "ushort", "int",
+                                         "uint", "long", "ulong", "half",  "bfloat", "float"};
   return kNames[static_cast<std::size_t>(type)];
 }
 
@@ -88,7 +95,9 @@ void FunctionConstants::set(std::string_view name, ScalarType type, const void* 
   entries_.push_back(std::move(entry));
 }
 
-void FunctionConstants::reset() { entries_.clear(); }
+void FunctionConstants::reset() {
+  entries_.clear();
+}
 
 const FunctionConstants::Value* FunctionConstants::find(std::uint32_t index, std::string_view name) const {
   const auto last = [this](const auto& matches) -> const Value* {
@@ -101,8 +110,9 @@ const FunctionConstants::Value* FunctionConstants::find(std::uint32_t index, std
 
 std::string check_constants(const Kernel& kernel, const FunctionConstants& constants) {
   for (const FunctionConstant& constant : kernel.function_constants) {
-    const std::string where = std::string(kernel.name) + ": function constant " + std::to_string(constant.index) + " (" +
-                              std::string(name_of(constant.type)) + " " + std::string(constant.name) + ")";
+    const std::string where = std::string(kernel.name) + ": function constant " +
+                              std::to_string(constant.index) + " (" + std::string(name_of(constant.type)) +
+                              " " + std::string(constant.name) + ")";
     const FunctionConstants::Value* value = constants.find(constant.index, constant.name);
     if (value == nullptr) {
       if (constant.required) return where + " has no value";

@@ -1,5 +1,5 @@
-// clang calls this where a translated shader indexes one of its own arrays out of bounds (-fsanitize=array-bounds with the
-// minimal run time).
+// clang calls this where a translated shader indexes one of its own arrays out of bounds
+// (-fsanitize=array-bounds with the minimal run time).
 
 #include "execution.h"
 

@@ -30,7 +30,8 @@ fs::path find_included(const fs::path& from, const std::string& name, const std:
   throw std::runtime_error(from.string() + ": cannot find the include \"" + name + "\"");
 }
 
-void append(const fs::path& path, const std::vector<fs::path>& folders, std::set<fs::path>& seen, std::string& out) {
+void append(const fs::path& path, const std::vector<fs::path>& folders, std::set<fs::path>& seen,
+            std::string& out) {
   std::istringstream text(read_text(path));
   for (std::string line; std::getline(text, line);) {
     const std::string name = included_name(line);

@@ -7,9 +7,15 @@
 namespace translate {
 namespace {
 
-bool starts_name(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$'; }
-bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; }
-bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
+bool starts_name(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$';
+}
+bool is_digit(char c) {
+  return std::isdigit(static_cast<unsigned char>(c)) != 0;
+}
+bool is_space(char c) {
+  return std::isspace(static_cast<unsigned char>(c)) != 0;
+}
 
 class Lexer {
  public:
@@ -60,8 +66,9 @@ class Lexer {
     }
     if (is_digit(c) || (c == '.' && is_digit(at(position_ + 1)))) return scan_number();
     if (c == '"' || c == '\'') return scan_quoted(c);
-    constexpr std::array<std::string_view, 22> kLong = {"<<=", ">>=", "...", "->", "::", "&&", "||", "==", "!=", "<=", ">=",
-                                                        "+=",  "-=",  "*=",  "/=", "%=", "&=", "|=", "^=", "++", "--", "<<"};
+    constexpr std::array<std::string_view, 22> kLong = {
+        "<<=", ">>=", "...", "->", "::", "&&", "||", "==", "!=", "<=", ">=",
+        "+=",  "-=",  "*=",  "/=", "%=", "&=", "|=", "^=", "++", "--", "<<"};
     for (const std::string_view symbol : kLong) {
       if (text_.substr(position_).starts_with(symbol)) {
         position_ += symbol.size();
@@ -99,7 +106,8 @@ class Lexer {
     std::size_t i = 1;
     while (i < directive.size() && is_space(directive[i])) ++i;
     int number = 0;
-    const auto [end, error] = std::from_chars(directive.data() + i, directive.data() + directive.size(), number);
+    const auto [end, error] =
+        std::from_chars(directive.data() + i, directive.data() + directive.size(), number);
     if (error != std::errc()) return;
     const std::string_view rest(end, static_cast<std::size_t>(directive.data() + directive.size() - end));
     const std::size_t open = rest.find('"'), close = rest.rfind('"');
@@ -119,6 +127,8 @@ class Lexer {
 SourceError::SourceError(const Token& at, const std::string& what)
     : std::runtime_error(std::string(at.file) + ":" + std::to_string(at.line) + ": error: " + what) {}
 
-std::vector<Token> lex(std::string_view text) { return Lexer(text).run(); }
+std::vector<Token> lex(std::string_view text) {
+  return Lexer(text).run();
+}
 
 }  // namespace translate

@@ -1,5 +1,6 @@
 #pragma once
-// Tokens of preprocessed Metal source. The text before each token is kept, so that what is not rewritten stays as it was.
+// Tokens of preprocessed Metal source. The text before each token is kept, so that what is not rewritten
+// stays as it was.
 
 #include <stdexcept>
 #include <string>
@@ -14,7 +15,7 @@ struct Token {
   Kind kind = Kind::kEnd;
   std::string_view space;  // white space before it
   std::string_view text;
-  int line = 0;            // in the original file
+  int line = 0;  // in the original file
   std::string_view file;
 
   bool is(std::string_view what) const { return text == what; }

@@ -36,9 +36,13 @@ int run(int count, char** words) {
   }
   const bool flatten = given.contains("--flatten");
   if (count % 2 == 0 || !given.contains("--output") ||
-      (!flatten && (!given.contains("--preprocessed") || !given.contains("--source") || !given.contains("--name")))) {
-    std::fputs("usage: translate_metal --preprocessed FILE --source FILE --name NAME --output FILE [--include DIR]...\n"
-               "       translate_metal --flatten FILE --output FILE [--include DIR]...\n", stderr);
+      (!flatten &&
+       (!given.contains("--preprocessed") || !given.contains("--source") || !given.contains("--name")))) {
+    std::fputs(
+        "usage: translate_metal --preprocessed FILE --source FILE --name NAME --output FILE [--include "
+        "DIR]...\n"
+        "       translate_metal --flatten FILE --output FILE [--include DIR]...\n",
+        stderr);
     return 2;
   }
   if (flatten) {
@@ -46,7 +50,8 @@ int run(int count, char** words) {
     return 0;
   }
   const std::string& source = given["--source"];
-  const translate::SourceInfo info{given["--name"], fnv1a(translate::read_text(source)), fnv1a(translate::flatten(source, folders))};
+  const translate::SourceInfo info{given["--name"], fnv1a(translate::read_text(source)),
+                                   fnv1a(translate::flatten(source, folders))};
   const std::string preprocessed = translate::read_text(given["--preprocessed"]);
   write(given["--output"], translate::translate(preprocessed, info));
   return 0;

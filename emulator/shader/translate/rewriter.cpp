@@ -11,24 +11,29 @@ bool one_of(const Token& token, const std::array<std::string_view, N>& words) {
   return std::find(words.begin(), words.end(), token.text) != words.end();
 }
 
-constexpr std::array<std::string_view, 7> kQualifiers = {"const", "volatile", "constexpr", "static", "inline", "extern", "coherent"};
+constexpr std::array<std::string_view, 7> kQualifiers = {"const",  "volatile", "constexpr", "static",
+                                                         "inline", "extern",   "coherent"};
 constexpr std::array<std::string_view, 4> kSpaces = {"device", "constant", "threadgroup", "thread"};
-constexpr std::array<std::string_view, 9> kIntegerWords = {"unsigned", "signed", "short", "long", "int", "char", "float", "bool", "void"};
+constexpr std::array<std::string_view, 9> kIntegerWords = {"unsigned", "signed", "short", "long", "int",
+                                                           "char",     "float",  "bool",  "void"};
 
 /// Floating literals are float unless they say otherwise; there is no double.
 std::string literal(const Token& token) {
   const std::string text(token.text);
   const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
-  const bool floating = hexadecimal ? text.find_first_of("pP") != text.npos : text.find_first_of(".eE") != text.npos;
+  const bool floating =
+      hexadecimal ? text.find_first_of("pP") != text.npos : text.find_first_of(".eE") != text.npos;
   const auto without = [&text](std::size_t n) { return text.substr(0, text.size() - n); };
   const auto as_float = [](const std::string& digits) {
     return digits.find_first_of(".eEpP") == digits.npos ? digits + ".0f" : digits + "f";
   };
-  if (!hexadecimal && (text.ends_with("bf") || text.ends_with("BF"))) return "::metal::bfloat(" + as_float(without(2)) + ")";
+  if (!hexadecimal && (text.ends_with("bf") || text.ends_with("BF")))
+    return "::metal::bfloat(" + as_float(without(2)) + ")";
   if (text.ends_with('h') || text.ends_with('H')) return "::metal::half(" + as_float(without(1)) + ")";
   if (!floating) return text;
   if (text.ends_with('f') || text.ends_with('F')) return text;
-  if (text.ends_with('l') || text.ends_with('L')) throw SourceError(token, "there is no long double in Metal");
+  if (text.ends_with('l') || text.ends_with('L'))
+    throw SourceError(token, "there is no long double in Metal");
   return text + "f";
 }
 
@@ -36,7 +41,8 @@ std::string directive(const Token& token) {
   const std::string text(token.text);
   if (text.starts_with("#pragma")) {
     if (text.find("METAL") != text.npos) return "";
-    return text.starts_with("#pragma unroll") ? "#pragma unroll" : text;  // its count may be a macro, which is gone by now
+    return text.starts_with("#pragma unroll") ? "#pragma unroll"
+                                              : text;  // its count may be a macro, which is gone by now
   }
   // `# 12 "file" 2`: the flags are not part of #line.
   const std::size_t close = text.rfind('"');
@@ -60,7 +66,9 @@ struct Rewriter::Declaration {
   std::size_t declarator = 0;
 };
 
-bool is_address_space(const Token& token) { return token.is_identifier() && one_of(token, kSpaces); }
+bool is_address_space(const Token& token) {
+  return token.is_identifier() && one_of(token, kSpaces);
+}
 
 bool starts_attribute(const Tokens& tokens, std::size_t i) {
   return tokens[i].is("[") && i + 1 < tokens.size() && tokens[i + 1].is("[") && tokens[i + 1].space.empty();
@@ -125,17 +133,24 @@ std::size_t Rewriter::emit(std::size_t i, std::size_t end, std::string& out) {
   if (starts_attribute(tokens_, i)) {
     const std::size_t next = past_closing(tokens_, i);
     if (next > end) throw SourceError(token, "an attribute is never closed");
-    if (tokens_[i + 2].is("id") && tokens_[i + 3].is("(")) throw SourceError(token, "argument buffers are not known here");
+    if (tokens_[i + 2].is("id") && tokens_[i + 3].is("("))
+      throw SourceError(token, "argument buffers are not known here");
     return next;
   }
   switch (token.kind) {
-    case Kind::kIdentifier: return emit_identifier(i, end, out);
-    case Kind::kNumber: out += std::string(token.space) + literal(token); return i + 1;
-    case Kind::kDirective: out += std::string(token.space) + directive(token); return i + 1;
+    case Kind::kIdentifier:
+      return emit_identifier(i, end, out);
+    case Kind::kNumber:
+      out += std::string(token.space) + literal(token);
+      return i + 1;
+    case Kind::kDirective:
+      out += std::string(token.space) + directive(token);
+      return i + 1;
     case Kind::kPunctuation:
       if (token.is("&") && address_of_is_unary(i)) return emit_address_of(i, end, out);
       break;
-    default: break;
+    default:
+      break;
   }
   out += std::string(token.space) + std::string(token.text);
   return i + 1;
@@ -180,11 +195,14 @@ bool Rewriter::address_of_is_unary(std::size_t i) const {
   const Token& before = tokens_[i - 1];
   if (before.is(")")) return casts_.contains(i - 1);
   if (before.kind == Kind::kIdentifier) return before.is("return");
-  constexpr std::array<std::string_view, 20> kBefore = {"(", ",", "=", "{", "}", ";", "?", ":", "&&", "||", "!", "==", "!=", "+", "-", "+=", "-=", "<=", ">=", "<"};
+  constexpr std::array<std::string_view, 20> kBefore = {"(", ",",  "=",  "{",  "}",  ";",  "?",
+                                                        ":", "&&", "||", "!",  "==", "!=", "+",
+                                                        "-", "+=", "-=", "<=", ">=", "<"};
   return before.kind == Kind::kPunctuation && one_of(before, kBefore);
 }
 
-/// `&a.b[i]` becomes element(a.b, i), which for a checked pointer is the pointer i further on. Other operands stay.
+/// `&a.b[i]` becomes element(a.b, i), which for a checked pointer is the pointer i further on. Other operands
+/// stay.
 std::size_t Rewriter::emit_address_of(std::size_t i, std::size_t end, std::string& out) {
   std::size_t j = i + 1, subscript = 0;
   const auto plain = [&] {
@@ -256,18 +274,21 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   };
   qualifiers();
   // After a parameter list it belongs to the object of a member function, which is a C++ object here.
-  if (i > 0 && tokens_[i - 1].is(")") && !casts_.contains(i - 1) && (j >= end || tokens_[j].is("{") || tokens_[j].is(";") || tokens_[j].is("->") || tokens_[j].is(":"))) {
+  if (i > 0 && tokens_[i - 1].is(")") && !casts_.contains(i - 1) &&
+      (j >= end || tokens_[j].is("{") || tokens_[j].is(";") || tokens_[j].is("->") || tokens_[j].is(":"))) {
     if (d.is_const) out += " const";
     return j;
   }
   d.type.begin = j;
   j = d.type.end = past_type(j, end);
-  if (d.type.empty()) throw SourceError(tokens_[i], "the type must follow the address space '" + std::string(d.space) + "'");
+  if (d.type.empty())
+    throw SourceError(tokens_[i], "the type must follow the address space '" + std::string(d.space) + "'");
   qualifiers();
   while (j < end && tokens_[j].kind == Kind::kDirective) ++j;
   d.declarator = j;
   // `int constant n = 1`: what follows is the name, and the type stands before.
-  if (i > 0 && is_address_space(tokens_[i]) && j == i + 2 && j < end && (tokens_[j].is("=") || tokens_[j].is(";")) &&
+  if (i > 0 && is_address_space(tokens_[i]) && j == i + 2 && j < end &&
+      (tokens_[j].is("=") || tokens_[j].is(";")) &&
       (tokens_[i - 1].is_identifier() || tokens_[i - 1].is(">")) && d.space == "constant") {
     return i + 1;
   }
@@ -277,7 +298,8 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
     out += (d.is_const || d.space == "constant" ? "const " : "") + type_text(d.type);
     return j;
   }
-  if (j + 2 < end && tokens_[j].is("(") && (tokens_[j + 1].is("&") || tokens_[j + 1].is("*"))) return emit_array_reference(d, end, out);
+  if (j + 2 < end && tokens_[j].is("(") && (tokens_[j + 1].is("&") || tokens_[j + 1].is("*")))
+    return emit_array_reference(d, end, out);
   return emit_object(d, end, out);
 }
 
@@ -295,11 +317,12 @@ std::size_t Rewriter::emit_pointer(const Declaration& d, std::string& out) {
   } else if (type == "auto") {
     out += "auto";
   } else {
-    out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " + (is_const ? "const " : "") + type + ">";
+    out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " + (is_const ? "const " : "") +
+           type + ">";
   }
   std::size_t j = d.declarator + 1;
-  while (tokens_[j].is("const") || tokens_[j].is("restrict") || tokens_[j].is("__restrict") || tokens_[j].is("__restrict__") ||
-         tokens_[j].is("volatile")) {
+  while (tokens_[j].is("const") || tokens_[j].is("restrict") || tokens_[j].is("__restrict") ||
+         tokens_[j].is("__restrict__") || tokens_[j].is("volatile")) {
     if (tokens_[j].is("const")) out += " const";
     ++j;
   }
@@ -316,7 +339,8 @@ std::size_t Rewriter::emit_array_reference(const Declaration& d, std::size_t end
     return d.declarator;
   }
   const std::size_t close = past_closing(tokens_, d.declarator);
-  if (!tokens_[d.declarator + 1].is("&")) throw SourceError(at, "pointers to arrays are not known here; use a pointer to the elements");
+  if (!tokens_[d.declarator + 1].is("&"))
+    throw SourceError(at, "pointers to arrays are not known here; use a pointer to the elements");
   if (d.space != "threadgroup") {
     out += (is_const ? "const " : "") + type_text(d.type);
     return d.declarator;
@@ -328,27 +352,33 @@ std::size_t Rewriter::emit_array_reference(const Declaration& d, std::size_t end
     sizes += ", " + rewrite({j + 1, next - 1});
     j = next;
   }
-  out += "const ::emulator::SharedArray<" + type_text(d.type) + sizes + ">& " + rewrite({d.declarator + 2, close - 1});
+  out += "const ::emulator::SharedArray<" + type_text(d.type) + sizes + ">& " +
+         rewrite({d.declarator + 2, close - 1});
   return j;
 }
 
 /// A parameter such as `constant int* shape` in the spelling `constant int shape[3]`; 0 if it is none.
 std::size_t Rewriter::emit_array_parameter(const Declaration& d, std::size_t end, std::string& out) {
   std::size_t j = d.declarator + 1;
-  if (d.space == "thread" || j >= end || !tokens_[d.declarator].is_identifier() || !tokens_[j].is("[") || starts_attribute(tokens_, j)) return 0;
+  if (d.space == "thread" || j >= end || !tokens_[d.declarator].is_identifier() || !tokens_[j].is("[") ||
+      starts_attribute(tokens_, j))
+    return 0;
   const std::size_t next = past_closing(tokens_, j);
-  const bool parameter = next >= tokens_.size() || tokens_[next].is(",") || tokens_[next].is(")") || starts_attribute(tokens_, next);
+  const bool parameter = next >= tokens_.size() || tokens_[next].is(",") || tokens_[next].is(")") ||
+                         starts_attribute(tokens_, next);
   const Token& before = tokens_[d.first == 0 ? 0 : d.first - 1];
   if (!parameter || (!before.is("(") && !before.is(","))) return 0;
-  out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " + (d.is_const || d.space == "constant" ? "const " : "") +
-         type_text(d.type) + ">" + std::string(tokens_[d.declarator].space) + std::string(tokens_[d.declarator].text);
+  out += std::string("::emulator::Pointer<") + space_name(d.space) + ", " +
+         (d.is_const || d.space == "constant" ? "const " : "") + type_text(d.type) + ">" +
+         std::string(tokens_[d.declarator].space) + std::string(tokens_[d.declarator].text);
   return next;
 }
 
 std::size_t Rewriter::emit_object(const Declaration& d, std::size_t end, std::string& out) {
   if (const std::size_t next = emit_array_parameter(d, end, out); next != 0) return next;
   if (d.space == "threadgroup") return emit_shared(d, end, out);
-  if (d.space == "device") throw SourceError(tokens_[d.first], "an object cannot be declared in device memory");
+  if (d.space == "device")
+    throw SourceError(tokens_[d.first], "an object cannot be declared in device memory");
   const bool declares = d.declarator < end && tokens_[d.declarator].is_identifier();
   if (d.space == "constant" && declares) {
     out += d.is_constexpr ? "static constexpr " : "static inline const ";
@@ -363,11 +393,13 @@ std::size_t Rewriter::emit_object(const Declaration& d, std::size_t end, std::st
 
 /// `threadgroup T a[N][M], b;` in a kernel: memory that the group shares.
 std::size_t Rewriter::emit_shared(const Declaration& d, std::size_t end, std::string& out) {
-  if (!in_kernel_) throw SourceError(tokens_[d.first], "threadgroup variables can be declared in kernels only");
+  if (!in_kernel_)
+    throw SourceError(tokens_[d.first], "threadgroup variables can be declared in kernels only");
   std::string type = type_text(d.type);
   std::size_t j = d.declarator;
   for (;;) {
-    if (j >= end || !tokens_[j].is_identifier()) throw SourceError(tokens_[d.first], "a threadgroup variable needs a name");
+    if (j >= end || !tokens_[j].is_identifier())
+      throw SourceError(tokens_[d.first], "a threadgroup variable needs a name");
     const std::string name(tokens_[j++].text);
     const std::string number = std::to_string(shared_.size());
     shared_.push_back(name);
@@ -378,16 +410,18 @@ std::size_t Rewriter::emit_shared(const Declaration& d, std::size_t end, std::st
       j = next;
     }
     if (sizes.empty()) {
-      out += type + "& " + name + " = ::emulator::shared_variable<Emulated_kernel, " + number + ", " + type + ">();";
+      out += type + "& " + name + " = ::emulator::shared_variable<Emulated_kernel, " + number + ", " + type +
+             ">();";
     } else {
-      out += "const ::emulator::SharedArray<" + type + sizes + "> " + name + " = ::emulator::shared_array<Emulated_kernel, " + number +
-             ", " + type + sizes + ">();";
+      out += "const ::emulator::SharedArray<" + type + sizes + "> " + name +
+             " = ::emulator::shared_array<Emulated_kernel, " + number + ", " + type + sizes + ">();";
     }
     if (j < end && tokens_[j].is(",")) {
       ++j;
       continue;
     }
-    if (j >= end || !tokens_[j].is(";")) throw SourceError(tokens_[d.first], "a threadgroup variable cannot have an initial value");
+    if (j >= end || !tokens_[j].is(";"))
+      throw SourceError(tokens_[d.first], "a threadgroup variable cannot have an initial value");
     return j + 1;
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Rewrites ranges of Metal tokens to C++: address spaces, literals, attributes, casts. Knows nothing of kernels but which
-// names they have, and whether a range lies in the body of one.
+// Rewrites ranges of Metal tokens to C++: address spaces, literals, attributes, casts. Knows nothing of
+// kernels but which names they have, and whether a range lies in the body of one.
 
 #include <map>
 #include <set>

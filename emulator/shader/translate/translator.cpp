@@ -48,7 +48,7 @@ struct KernelDefinition {
   bool is_template = false, has_max_threads = false;
   std::vector<std::string> conditions;
   std::array<std::set<std::string>, 2> taken;  // indices of buffers and of threadgroup arguments
-  std::string parameters;                // the initializers of kParameters
+  std::string parameters;                      // the initializers of kParameters
   std::vector<std::string> shared_names;
   std::string host_name;
 };
@@ -60,7 +60,8 @@ struct Instantiation {
 
 class Translator {
  public:
-  Translator(const Tokens& tokens, const SourceInfo& info) : tokens_(tokens), info_(info), rewriter_(tokens) {}
+  Translator(const Tokens& tokens, const SourceInfo& info)
+      : tokens_(tokens), info_(info), rewriter_(tokens) {}
 
   std::string run();
 
@@ -75,10 +76,11 @@ class Translator {
   void emit_instantiation(const Head& head, Range range);
   bool emit_constant(const Head& head, Range range);
   std::string parameter(Range range, KernelDefinition& kernel);
-  std::string builtin_or_binding(Range range, KernelDefinition& kernel, std::size_t attribute, const std::string& name) const;
+  std::string builtin_or_binding(Range range, KernelDefinition& kernel, std::size_t attribute,
+                                 const std::string& name) const;
   void emit_tail();
-  void emit_entry(std::size_t number, const KernelDefinition& kernel, const std::string& host_name, const std::string& arguments,
-                  Range extra);
+  void emit_entry(std::size_t number, const KernelDefinition& kernel, const std::string& host_name,
+                  const std::string& arguments, Range extra);
   std::string constants_of(const KernelDefinition& kernel, Range extra) const;
 
   const Tokens& tokens_;
@@ -98,8 +100,8 @@ struct Translator::Head {
   Range template_parameters;
   std::vector<std::size_t> attributes;  // where `[[` starts, before the parameters
   std::size_t after_template = 0;
-  std::size_t parenthesis = 0;          // the first at depth 0; 0 if there is none
-  std::string name;                     // the identifier before it
+  std::size_t parenthesis = 0;  // the first at depth 0; 0 if there is none
+  std::string name;             // the identifier before it
 };
 
 bool attribute_has(const Tokens& tokens, std::size_t attribute, std::string_view word) {
@@ -128,7 +130,9 @@ std::string quoted(std::string_view text) {
   return out + "\"";
 }
 
-std::string unquoted(std::string_view text) { return text.size() < 2 ? "" : std::string(text.substr(1, text.size() - 2)); }
+std::string unquoted(std::string_view text) {
+  return text.size() < 2 ? "" : std::string(text.substr(1, text.size() - 2));
+}
 
 /// The string that neighbouring literals make.
 std::string joined(const Tokens& tokens, Range range) {
@@ -141,11 +145,12 @@ std::string Translator::run() {
   const std::size_t end = tokens_.size() - 1;
   survey(0, end);
   for (const char c : info_.file) stem_ += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  out_ = "// Written by translate_metal from " + info_.file + ".\n#include \"runtime/generated.h\"\nnamespace metal { namespace emulated_" +
-         stem_ + " {\n";
+  out_ = "// Written by translate_metal from " + info_.file +
+         ".\n#include \"runtime/generated.h\"\nnamespace metal { namespace emulated_" + stem_ + " {\n";
   std::set<std::string_view> overloaded;
   for (const Function& function : functions_) {
-    if (std::find(kLibraryNames.begin(), kLibraryNames.end(), function.name) != kLibraryNames.end()) overloaded.insert(function.name);
+    if (std::find(kLibraryNames.begin(), kLibraryNames.end(), function.name) != kLibraryNames.end())
+      overloaded.insert(function.name);
   }
   for (const std::string_view name : overloaded) out_ += "using ::metal::" + std::string(name) + ";\n";
   emit_scope(0, end);
@@ -165,7 +170,8 @@ std::size_t Translator::declaration_end(std::size_t i, std::size_t end) const {
       continue;
     }
     if (token.is("=") || token.is("using") || token.is("typedef")) initialized = true;
-    if (!named && (token.is("struct") || token.is("class") || token.is("enum") || token.is("union"))) is_struct = true;
+    if (!named && (token.is("struct") || token.is("class") || token.is("enum") || token.is("union")))
+      is_struct = true;
     if (token.is(";")) return j + 1;
     if (token.is("(") || token.is("[")) {
       named |= token.is("(");
@@ -228,8 +234,8 @@ Translator::Head Translator::read_head(std::size_t i, std::size_t end) const {
   return head;
 }
 
-/// Finds what must be known before anything is written: the names of kernel templates, function constants, and what each
-/// function mentions.
+/// Finds what must be known before anything is written: the names of kernel templates, function constants,
+/// and what each function mentions.
 void Translator::survey(std::size_t begin, std::size_t end) {
   for (std::size_t i = begin; i < end;) {
     if (tokens_[i].kind == Kind::kDirective || tokens_[i].is(";")) {
@@ -246,11 +252,13 @@ void Translator::survey(std::size_t begin, std::size_t end) {
     }
     const std::size_t next = declaration_end(i, end);
     const Head head = read_head(i, next);
-    if (head.is_kernel && !head.is_instantiation && head.parenthesis != 0) rewriter_.kernel_templates.insert(head.name);
+    if (head.is_kernel && !head.is_instantiation && head.parenthesis != 0)
+      rewriter_.kernel_templates.insert(head.name);
     if (!head.is_instantiation) functions_.push_back({head.name, {i, next}});
     for (const std::size_t attribute : head.attributes) {
       if (!attribute_argument(tokens_, attribute, "function_constant") || head.parenthesis != 0) continue;
-      if (tokens_[attribute - 1].is_identifier()) rewriter_.function_constants.insert(std::string(tokens_[attribute - 1].text));
+      if (tokens_[attribute - 1].is_identifier())
+        rewriter_.function_constants.insert(std::string(tokens_[attribute - 1].text));
     }
     i = next;
   }
@@ -268,9 +276,11 @@ void Translator::emit_scope(std::size_t begin, std::size_t end) {
       while (brace < end && !tokens_[brace].is("{") && !tokens_[brace].is(";")) ++brace;
       if (tokens_[brace].is("{")) {
         const std::size_t next = past_closing(tokens_, brace);
-        // What a file adds to namespace metal goes there, and not into a namespace of that name in the file's own.
+        // What a file adds to namespace metal goes there, and not into a namespace of that name in the file's
+        // own.
         const bool library = tokens_[i + 1].is("metal") && brace == i + 2;
-        out_ += library ? std::string(tokens_[i].space) + "} } namespace metal {" : rewriter_.rewrite({i, brace + 1});
+        out_ += library ? std::string(tokens_[i].space) + "} } namespace metal {"
+                        : rewriter_.rewrite({i, brace + 1});
         emit_scope(brace + 1, next - 1);
         out_ += rewriter_.rewrite({next - 1, next});
         if (library) out_ += " namespace metal { namespace emulated_" + stem_ + " {";
@@ -299,8 +309,9 @@ bool Translator::emit_constant(const Head& head, Range range) {
   if (!tokens_[i].is("constant")) return false;
   ++i;
   std::size_t name = i;
-  while (name < range.end && !tokens_[name].is("=") && !tokens_[name].is(";") && !starts_attribute(tokens_, name) &&
-         !tokens_[name].is("[") && !tokens_[name].is("{") && !tokens_[name].is("(")) {
+  while (name < range.end && !tokens_[name].is("=") && !tokens_[name].is(";") &&
+         !starts_attribute(tokens_, name) && !tokens_[name].is("[") && !tokens_[name].is("{") &&
+         !tokens_[name].is("(")) {
     ++name;
   }
   const std::size_t after = name--;
@@ -314,14 +325,17 @@ bool Translator::emit_constant(const Head& head, Range range) {
     const auto index = attribute_argument(tokens_, after, "function_constant");
     if (!index) return false;
     constant.index = rewriter_.rewrite(*index);
-    out_ += std::string(tokens_[range.begin].space) + "static thread_local bool emulated_" + constant.name + "_is_defined; ";
+    out_ += std::string(tokens_[range.begin].space) + "static thread_local bool emulated_" + constant.name +
+            "_is_defined; ";
   } else {
     constant.tokens = {after + 1, range.end - 1};
     const auto derived = [this](const Token& token) {
-      return std::any_of(constants_.begin(), constants_.end(), [&token](const Constant& c) { return token.is(c.name); });
+      return std::any_of(constants_.begin(), constants_.end(),
+                         [&token](const Constant& c) { return token.is(c.name); });
     };
-    if (!tokens_[after].is("=") || std::none_of(tokens_.begin() + static_cast<std::ptrdiff_t>(after),
-                                               tokens_.begin() + static_cast<std::ptrdiff_t>(range.end), derived)) {
+    if (!tokens_[after].is("=") ||
+        std::none_of(tokens_.begin() + static_cast<std::ptrdiff_t>(after),
+                     tokens_.begin() + static_cast<std::ptrdiff_t>(range.end), derived)) {
       return false;
     }
     constant.initializer = rewriter_.rewrite(constant.tokens);
@@ -354,22 +368,29 @@ std::vector<Range> split_parameters(const Tokens& tokens, Range range) {
   return out;
 }
 
-std::string Translator::builtin_or_binding(Range range, KernelDefinition& kernel, std::size_t attribute, const std::string& name) const {
+std::string Translator::builtin_or_binding(Range range, KernelDefinition& kernel, std::size_t attribute,
+                                           const std::string& name) const {
   for (const BuiltinName& builtin : kBuiltins) {
-    if (attribute != range.end && attribute_has(tokens_, attribute, builtin.attribute)) return "::emulator::Builtin::" + std::string(builtin.builtin);
+    if (attribute != range.end && attribute_has(tokens_, attribute, builtin.attribute))
+      return "::emulator::Builtin::" + std::string(builtin.builtin);
   }
   std::string kind, type;
   for (std::size_t i = range.begin; i < attribute; ++i) {
     const Token& token = tokens_[i];
     if (is_address_space(token)) kind = token.text;
     if (token.is("[")) break;
-    if (is_address_space(token) || token.is("const") || token.is("volatile") || token.is("*") || token.is("&") || token.is(name)) continue;
+    if (is_address_space(token) || token.is("const") || token.is("volatile") || token.is("*") ||
+        token.is("&") || token.is(name))
+      continue;
     type += (type.empty() || !token.is_identifier() ? "" : " ") + std::string(token.text);
   }
   const bool threadgroup = kind == "threadgroup";
   const bool bound = threadgroup || kind == "device" || kind == "constant";
   std::string index;
-  if (const auto given = attribute == range.end ? std::nullopt : attribute_argument(tokens_, attribute, threadgroup ? "threadgroup" : "buffer")) {
+  if (const auto given =
+          attribute == range.end
+              ? std::nullopt
+              : attribute_argument(tokens_, attribute, threadgroup ? "threadgroup" : "buffer")) {
     index = plain_text(tokens_, *given);
   } else if (bound && attribute == range.end) {
     // The compiler numbers what the source does not, in order and leaving out what the source names.
@@ -380,18 +401,22 @@ std::string Translator::builtin_or_binding(Range range, KernelDefinition& kernel
     taken.insert(index);
   }
   if (index.empty() || !bound) {
-    throw SourceError(tokens_[range.begin], "parameter " + name + " of " + kernel.name +
-                                              " must be a device or constant pointer with [[buffer(n)]], a threadgroup pointer with "
-                                              "[[threadgroup(n)]], or a builtin known to the stand-in");
+    throw SourceError(
+        tokens_[range.begin],
+        "parameter " + name + " of " + kernel.name +
+            " must be a device or constant pointer with [[buffer(n)]], a threadgroup pointer with "
+            "[[threadgroup(n)]], or a builtin known to the stand-in");
   }
   std::string condition;
-  if (const auto constant = attribute == range.end ? std::nullopt : attribute_argument(tokens_, attribute, "function_constant")) {
+  if (const auto constant = attribute == range.end
+                                ? std::nullopt
+                                : attribute_argument(tokens_, attribute, "function_constant")) {
     condition = plain_text(tokens_, *constant);
     kernel.conditions.push_back(condition);
   }
   const std::string space = threadgroup ? "kThreadgroup" : kind == "constant" ? "kConstant" : "kDevice";
-  return "::emulator::Builtin::kNone, ::emulator::ArgumentKind::" + space + ", " + index + ", " + quoted(name) +
-         ", " + quoted(type) + ", " + quoted(condition);
+  return "::emulator::Builtin::kNone, ::emulator::ArgumentKind::" + space + ", " + index + ", " +
+         quoted(name) + ", " + quoted(type) + ", " + quoted(condition);
 }
 
 std::string Translator::parameter(Range range, KernelDefinition& kernel) {
@@ -416,8 +441,10 @@ void Translator::emit_kernel(const Head& head, Range range) {
   const std::size_t close = past_closing(tokens_, head.parenthesis);
   for (std::size_t i = head.parenthesis; i < close; ++i) {
     if (!starts_attribute(tokens_, i)) continue;
-    if (const auto index = attribute_argument(tokens_, i, "buffer")) kernel.taken[0].insert(plain_text(tokens_, *index));
-    if (const auto index = attribute_argument(tokens_, i, "threadgroup")) kernel.taken[1].insert(plain_text(tokens_, *index));
+    if (const auto index = attribute_argument(tokens_, i, "buffer"))
+      kernel.taken[0].insert(plain_text(tokens_, *index));
+    if (const auto index = attribute_argument(tokens_, i, "threadgroup"))
+      kernel.taken[1].insert(plain_text(tokens_, *index));
   }
   for (const Range& part : split_parameters(tokens_, {head.parenthesis + 1, close - 1})) {
     kernel.parameters += (kernel.parameters.empty() ? "" : ",\n      ") + parameter(part, kernel);
@@ -433,23 +460,27 @@ void Translator::emit_kernel(const Head& head, Range range) {
   const std::string parameters = rewriter_.rewrite(head.template_parameters);
   out_ += tokens_[range.begin].space;
   for (const std::size_t attribute : attributes) {
-    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) kernel.host_name = joined(tokens_, *name);
+    if (const auto name = attribute_argument(tokens_, attribute, "host_name"))
+      kernel.host_name = joined(tokens_, *name);
     const auto limit = attribute_argument(tokens_, attribute, "max_total_threads_per_threadgroup");
     if (!limit) continue;
     kernel.has_max_threads = true;
     out_ += "template <class Emulated_kernel" + (parameters.empty() ? "" : ", " + parameters) +
-            "> static constexpr ::std::size_t emulated_max_threads_" + kernel.name + " = " + rewriter_.rewrite(*limit) + "; ";
+            "> static constexpr ::std::size_t emulated_max_threads_" + kernel.name + " = " +
+            rewriter_.rewrite(*limit) + "; ";
   }
   out_ += "template <class Emulated_kernel" + (parameters.empty() ? "" : ", " + parameters) + "> static ";
   rewriter_.begin_kernel();
   std::size_t type = head.after_template;
-  while (type < head.parenthesis && (tokens_[type].is("kernel") || tokens_[type].is("static") || tokens_[type].is("inline") ||
-                                     starts_attribute(tokens_, type))) {
+  while (type < head.parenthesis && (tokens_[type].is("kernel") || tokens_[type].is("static") ||
+                                     tokens_[type].is("inline") || starts_attribute(tokens_, type))) {
     type = starts_attribute(tokens_, type) ? past_closing(tokens_, type) : type + 1;
   }
   if (!tokens_[type].is("void")) throw SourceError(tokens_[type], "a kernel returns void");
-  for (std::size_t i = type; i < head.parenthesis; ++i) out_ += std::string(tokens_[i].space) + std::string(tokens_[i].text);
-  out_ += rewriter_.rewrite({head.parenthesis, close}) + (body < range.end ? rewriter_.rewrite({body, range.end}) : ";");
+  for (std::size_t i = type; i < head.parenthesis; ++i)
+    out_ += std::string(tokens_[i].space) + std::string(tokens_[i].text);
+  out_ += rewriter_.rewrite({head.parenthesis, close}) +
+          (body < range.end ? rewriter_.rewrite({body, range.end}) : ";");
   kernel.shared_names = rewriter_.end_kernel();
   kernel_order_.push_back(kernel.name);
   kernels_.emplace(kernel.name, std::move(kernel));
@@ -459,9 +490,12 @@ void Translator::emit_instantiation(const Head& head, Range range) {
   Instantiation instantiation;
   instantiation.tokens = range;
   for (const std::size_t attribute : head.attributes) {
-    if (const auto name = attribute_argument(tokens_, attribute, "host_name")) instantiation.host_name = joined(tokens_, *name);
+    if (const auto name = attribute_argument(tokens_, attribute, "host_name"))
+      instantiation.host_name = joined(tokens_, *name);
   }
-  if (instantiation.host_name.empty()) throw SourceError(tokens_[range.begin], "an explicit instantiation of a kernel needs [[host_name(\"...\")]]");
+  if (instantiation.host_name.empty())
+    throw SourceError(tokens_[range.begin],
+                      "an explicit instantiation of a kernel needs [[host_name(\"...\")]]");
   // The name is what stands before the parameters or the end; template arguments follow it.
   for (std::size_t i = head.after_template; i < range.end; ++i) {
     if (starts_attribute(tokens_, i)) {
@@ -474,7 +508,8 @@ void Translator::emit_instantiation(const Head& head, Range range) {
       break;
     }
   }
-  if (instantiation.kernel.empty()) throw SourceError(tokens_[range.begin], "this instantiates no kernel template of the file");
+  if (instantiation.kernel.empty())
+    throw SourceError(tokens_[range.begin], "this instantiates no kernel template of the file");
   for (std::size_t i = range.begin; i < range.end; ++i) {
     for (const char c : tokens_[i].space) out_ += c == '\n' ? "\n" : "";
     if (tokens_[i].kind == Kind::kDirective) out_ += rewriter_.rewrite({i, i + 1});
@@ -515,33 +550,38 @@ std::string Translator::constants_of(const KernelDefinition& kernel, Range extra
   for (const std::string& condition : kernel.conditions) used.erase(condition), guarded.insert(condition);
   std::string out;
   for (const Constant& constant : constants_) {
-    if (constant.index.empty() || (!used.contains(constant.name) && !guarded.contains(constant.name))) continue;
-    out += std::string(out.empty() ? "" : ", ") + "{" + constant.index + ", " + quoted(constant.name) + ", ::emulator::scalar_type<" + constant.type +
-           ">(), " + (used.contains(constant.name) ? "true" : "false") + "}";
+    if (constant.index.empty() || (!used.contains(constant.name) && !guarded.contains(constant.name)))
+      continue;
+    out += std::string(out.empty() ? "" : ", ") + "{" + constant.index + ", " + quoted(constant.name) +
+           ", ::emulator::scalar_type<" + constant.type + ">(), " +
+           (used.contains(constant.name) ? "true" : "false") + "}";
   }
   return out;
 }
 
-void Translator::emit_entry(std::size_t number, const KernelDefinition& kernel, const std::string& host_name, const std::string& arguments,
-                            Range extra) {
+void Translator::emit_entry(std::size_t number, const KernelDefinition& kernel, const std::string& host_name,
+                            const std::string& arguments, Range extra) {
   const std::string tag = "emulated_kernel_" + std::to_string(number);
   const std::string all = "<" + tag + (arguments.empty() ? "" : ", " + arguments) + ">";
   out_ += "struct " + tag + " : emulated_parameters_" + kernel.name + " {};\n";
-  out_ += "static const ::emulator::KernelEntry<" + tag + ", &" + kernel.name + all + "> emulated_entry_" + std::to_string(number) + "(" +
-          quoted(host_name) + ", " + quoted(info_.file) + ", " +
-          (kernel.has_max_threads ? "emulated_max_threads_" + kernel.name + all : "::emulator::kMaxThreadsPerThreadgroup") + ", {" +
-          constants_of(kernel, extra) + "}, &emulated_apply_constants);\n";
+  out_ += "static const ::emulator::KernelEntry<" + tag + ", &" + kernel.name + all + "> emulated_entry_" +
+          std::to_string(number) + "(" + quoted(host_name) + ", " + quoted(info_.file) + ", " +
+          (kernel.has_max_threads ? "emulated_max_threads_" + kernel.name + all
+                                  : "::emulator::kMaxThreadsPerThreadgroup") +
+          ", {" + constants_of(kernel, extra) + "}, &emulated_apply_constants);\n";
 }
 
 void Translator::emit_tail() {
   out_ += "\n#line 1 \"" + info_.file + " (entries)\"\n";
-  out_ += "[[maybe_unused]] static void emulated_apply_constants([[maybe_unused]] const ::emulator::FunctionConstants& emulated_values) {\n";
+  out_ +=
+      "[[maybe_unused]] static void emulated_apply_constants([[maybe_unused]] const "
+      "::emulator::FunctionConstants& emulated_values) {\n";
   for (const Constant& constant : constants_) {
     if (constant.index.empty()) {
       out_ += "  " + constant.name + " = " + constant.type + "(" + constant.initializer + ");\n";
     } else {
-      out_ += "  emulated_" + constant.name + "_is_defined = ::emulator::load_constant(emulated_values, " + constant.index + ", " +
-              quoted(constant.name) + ", " + constant.name + ");\n";
+      out_ += "  emulated_" + constant.name + "_is_defined = ::emulator::load_constant(emulated_values, " +
+              constant.index + ", " + quoted(constant.name) + ", " + constant.name + ");\n";
     }
   }
   out_ += "}\n";
@@ -549,19 +589,23 @@ void Translator::emit_tail() {
     const KernelDefinition& kernel = kernels_.at(name);
     std::string shared = "\"\"";
     for (const std::string& variable : kernel.shared_names) shared += ", " + quoted(variable);
-    out_ += "struct emulated_parameters_" + name + " {\n  static constexpr ::emulator::Parameter kParameters[] = {\n      " + kernel.parameters +
-            "};\n  static constexpr const char* kAllNames[] = {" + shared + "};\n  static constexpr const char* const* kSharedNames = kAllNames + 1;\n};\n";
+    out_ += "struct emulated_parameters_" + name +
+            " {\n  static constexpr ::emulator::Parameter kParameters[] = {\n      " + kernel.parameters +
+            "};\n  static constexpr const char* kAllNames[] = {" + shared +
+            "};\n  static constexpr const char* const* kSharedNames = kAllNames + 1;\n};\n";
   }
   std::size_t number = 0;
   for (const std::string& name : kernel_order_) {
     const KernelDefinition& kernel = kernels_.at(name);
-    if (!kernel.is_template) emit_entry(number++, kernel, kernel.host_name.empty() ? name : kernel.host_name, "", {});
+    if (!kernel.is_template)
+      emit_entry(number++, kernel, kernel.host_name.empty() ? name : kernel.host_name, "", {});
   }
   for (const Instantiation& instantiation : instantiations_) {
-    emit_entry(number++, kernels_.at(instantiation.kernel), instantiation.host_name, instantiation.arguments, instantiation.tokens);
+    emit_entry(number++, kernels_.at(instantiation.kernel), instantiation.host_name, instantiation.arguments,
+               instantiation.tokens);
   }
-  out_ += "static const ::emulator::SourceEntry emulated_source(" + quoted(info_.file) + ", " + std::to_string(info_.hash) + "u, " +
-          std::to_string(info_.flat_hash) + "u);\n";
+  out_ += "static const ::emulator::SourceEntry emulated_source(" + quoted(info_.file) + ", " +
+          std::to_string(info_.hash) + "u, " + std::to_string(info_.flat_hash) + "u);\n";
 }
 
 }  // namespace
