@@ -1,0 +1,106 @@
+#include "backend/metal/launch.h"
+#include "backend/metal/loop_params.h"
+#include "backend/metal/operand.h"
+#include "backend/metal/table.h"
+
+namespace candela::metal {
+namespace {
+
+// shaders/elementwise.metal repeats these numbers.
+static_assert(static_cast<int>(UnaryOp::Affine) == 0 && static_cast<int>(UnaryOp::Square) == 6 &&
+              static_cast<int>(UnaryOp::Silu) == 11 && static_cast<int>(UnaryOp::GeluTanh) == 13);
+static_assert(static_cast<int>(BinaryOp::Add) == 0 && static_cast<int>(BinaryOp::Maximum) == 4 &&
+              static_cast<int>(BinaryOp::GreaterEqual) == 8);
+
+std::string supports(const TensorArg& out) {
+  if (!is_shader_float(out.dtype)) return "takes f32, f16 and bf16";
+  if (out.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
+  return {};
+}
+
+template <int N>
+void over(Launch& launch, const Loops<N>& loops) {
+  launch.over(static_cast<std::size_t>(loops.inner()), static_cast<std::size_t>(loops.outer()));
+}
+
+void unary(const UnaryArgs& args, Stream& stream) {
+  const Loops<2> loops({args.out, args.x});
+  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op), static_cast<float>(args.alpha),
+                                   static_cast<float>(args.beta)};
+  static_cast<Engine&>(stream).encode("unary", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
+    over(Launch(encoding, "elementwise", "unary" + suffix(args.out.dtype)).tensor(args.out).tensor(args.x).params(params), loops);
+  });
+}
+
+void unary_grad(const UnaryGradArgs& args, Stream& stream) {
+  const Loops<3> loops({args.dx, args.x, args.dy});
+  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op), static_cast<float>(args.alpha), 0};
+  static_cast<Engine&>(stream).encode("unary_grad", {0, 3 * bytes_of(args.x)}, [&](Encoding& encoding) {
+    over(Launch(encoding, "elementwise", "unary_grad" + suffix(args.dx.dtype))
+             .tensor(args.dx)
+             .tensor(args.x)
+             .tensor(args.dy)
+             .params(params),
+         loops);
+  });
+}
+
+void binary(const BinaryArgs& args, Stream& stream) {
+  const Loops<3> loops({args.out, args.a, args.b});
+  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op), 1, 0};
+  static_cast<Engine&>(stream).encode("binary", {0, 3 * bytes_of(args.out)}, [&](Encoding& encoding) {
+    over(Launch(encoding, "elementwise", "binary" + suffix(args.out.dtype))
+             .tensor(args.out)
+             .tensor(args.a)
+             .tensor(args.b)
+             .params(params),
+         loops);
+  });
+}
+
+void swiglu(const SwigluArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor gate(engine, args.gate);
+  const RowMajor up(engine, args.up);
+  RowMajorResult out(args.out);
+  engine.encode("swiglu", {0, 3 * bytes_of(args.out)}, [&](Encoding& encoding) {
+    Launch(encoding, "elementwise", "swiglu" + suffix(args.out.dtype))
+        .tensor(gate.arg())
+        .tensor(up.arg())
+        .tensor(out.arg())
+        .over(static_cast<std::size_t>(args.out.numel()));
+  });
+  out.finish(engine);
+}
+
+void swiglu_grad(const SwigluGradArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor gate(engine, args.gate);
+  const RowMajor up(engine, args.up);
+  const RowMajor dy(engine, args.dy);
+  RowMajorResult dgate(args.dgate);
+  RowMajorResult dup(args.dup);
+  engine.encode("swiglu_grad", {0, 5 * bytes_of(args.dy)}, [&](Encoding& encoding) {
+    Launch(encoding, "elementwise", "swiglu_grad" + suffix(args.dy.dtype))
+        .tensor(gate.arg())
+        .tensor(up.arg())
+        .tensor(dy.arg())
+        .tensor(dgate.arg())
+        .tensor(dup.arg())
+        .over(static_cast<std::size_t>(args.dy.numel()));
+  });
+  dgate.finish(engine);
+  dup.finish(engine);
+}
+
+}  // namespace
+
+void fill_elementwise(KernelTable& table, const Offer&) {
+  table.unary.add("own", [](const UnaryArgs& args) { return supports(args.out); }, unary);
+  table.unary_grad.add("own", [](const UnaryGradArgs& args) { return supports(args.dx); }, unary_grad);
+  table.binary.add("own", [](const BinaryArgs& args) { return supports(args.out); }, binary);
+  table.swiglu.add("own", [](const SwigluArgs& args) { return supports(args.out); }, swiglu);
+  table.swiglu_grad.add("own", [](const SwigluGradArgs& args) { return supports(args.dy); }, swiglu_grad);
+}
+
+}  // namespace candela::metal

@@ -1,0 +1,154 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/metal/counters.h"
+#include "backend/metal/objc/command.h"
+#include "backend/metal/shader_library.h"
+
+namespace candela::metal {
+
+/// When the open command buffer is committed without being asked to. A buffer that runs for too long trips the GPU's watchdog; one that is too short costs
+/// more to commit than to run.
+struct EngineLimits {
+  std::size_t ops = 128;            ///< ops of one command buffer
+  double flop = 2e10;               ///< arithmetic of one command buffer: about 10 ms of an M1
+  double bytes = 1e9;               ///< memory traffic of one command buffer
+  std::size_t in_flight = 16;       ///< command buffers committed and not completed
+  std::size_t cached_kernels = 512; ///< MPS kernel objects; the least recently used goes first
+};
+
+/// What one op asks of the GPU, as far as its shapes tell.
+struct Work {
+  double flop = 0, bytes = 0;
+};
+
+/// Where an op encodes its commands: valid inside Engine::encode.
+class Encoding {
+ public:
+  const objc::Device& device() const { return device_; }
+  /// The open compute encoder. Dispatches in it run in order, each sees the writes of those before.
+  objc::ComputeEncoder& compute();
+  /// The command buffer, no encoder open: MPS kernels open their own.
+  const objc::CommandBuffer& buffer();
+  /// The pipeline of an own shader.
+  const objc::Pipeline& pipeline(std::string_view family, const std::string& function) {
+    return shaders_.pipeline(family, function);
+  }
+  /// The cached kernel object of this key, made by `make` when it is new. K derives from objc::Object. One thread encodes at a time, so the
+  /// object's mutable state is safe.
+  template <class K, class Make>
+  K& kernel(const std::string& key, Make&& make) {
+    if (auto* found = find_kernel(key)) return static_cast<Holder<K>*>(found)->kernel;
+    auto holder = std::make_unique<Holder<K>>(make());
+    K& made = holder->kernel;
+    add_kernel(key, std::move(holder));
+    return made;
+  }
+
+ private:
+  friend class Engine;
+  struct AnyKernel {
+    AnyKernel() = default;
+    AnyKernel(const AnyKernel&) = delete;
+    AnyKernel& operator=(const AnyKernel&) = delete;
+    virtual ~AnyKernel() = default;
+  };
+  template <class K>
+  struct Holder final : AnyKernel {
+    explicit Holder(K made) : kernel(std::move(made)) {}
+    K kernel;
+  };
+  struct CachedKernel {
+    std::string key;
+    std::unique_ptr<AnyKernel> kernel;
+  };
+
+  Encoding(objc::Device device, AtomicCounters& counters, std::size_t cached_kernels)
+      : device_(std::move(device)), counters_(counters), shaders_(device_, counters), cached_kernels_(cached_kernels) {}
+  AnyKernel* find_kernel(const std::string& key);
+  void add_kernel(const std::string& key, std::unique_ptr<AnyKernel> kernel);
+
+  objc::Device device_;
+  AtomicCounters& counters_;
+  ShaderLibrary shaders_;
+  std::size_t cached_kernels_;
+  objc::CommandBuffer buffer_;
+  objc::ComputeEncoder encoder_;
+  std::list<CachedKernel> kernels_;  ///< the most recently used first
+  std::unordered_map<std::string, std::list<CachedKernel>::iterator> kernel_index_;
+};
+
+/// The command engine of one device: one queue, one open command buffer into which every op encodes, committed after a bounded amount of work or when the
+/// host reads. Thread-safe: threads take turns encoding, each one's ops stay in order.
+class Engine final : public Stream {
+ public:
+  Engine(objc::Device device, const EngineLimits& limits);
+  ~Engine() override;
+
+  /// Calls `body(Encoding&)` to encode one op. May block while too many command buffers are in flight.
+  template <class Body>
+  void encode(std::string_view op, Work work, Body&& body) {
+    const std::lock_guard lock(encode_mutex_);
+    const objc::AutoreleasePool pool;
+    begin_op(op);
+    body(encoding_);
+    end_op(work);
+  }
+
+  /// Commits what is open and waits until all of it is done; throws DeviceError naming the ops of command buffers that failed.
+  void synchronize() override;
+  /// As synchronize, but leaves failures for the next synchronize: for the allocator, which must not throw them.
+  void wait_idle();
+  /// Commits what is open without waiting.
+  void flush();
+
+  const objc::Device& device() const { return device_; }
+  AtomicCounters& counters() { return *counters_; }
+  /// Called before an out-of-memory failure is thrown: gives cached memory back.
+  void set_trim(std::function<void()> trim) { trim_ = std::move(trim); }
+
+ private:
+  /// What completion handlers write; outlives the engine while handlers are pending.
+  struct Completion {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::set<std::uint64_t> in_flight;  ///< tickets of the command buffers that are not completed
+    std::vector<std::string> failures;
+    bool out_of_memory = false;
+  };
+
+  void begin_op(std::string_view op);
+  void end_op(Work work);
+  void commit_open();
+  /// Waits until `done(completion)`; called without the completion's lock.
+  void wait_until(bool stall, const std::function<bool(const Completion&)>& done);
+  std::string op_summary() const;
+
+  objc::Device device_;
+  EngineLimits limits_;
+  std::shared_ptr<AtomicCounters> counters_;
+  std::shared_ptr<Completion> completion_;
+  std::function<void()> trim_;
+
+  std::mutex encode_mutex_;
+  objc::CommandQueue queue_;
+  Encoding encoding_;
+  std::map<std::string, int, std::less<>> open_ops_;  ///< what the open command buffer holds
+  std::size_t open_count_ = 0;
+  std::uint64_t last_ticket_ = 0;  ///< command buffers committed so far
+  Work open_work_;
+};
+
+}  // namespace candela::metal

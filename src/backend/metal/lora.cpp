@@ -1,0 +1,171 @@
+#include "backend/metal/launch.h"
+#include "backend/metal/matmul.h"
+#include "backend/metal/operand.h"
+#include "backend/metal/shaders/params.h"
+#include "backend/metal/table.h"
+
+namespace candela::metal {
+namespace {
+
+constexpr std::size_t kTile = 64;
+constexpr std::size_t kTileThreads = 128;
+
+using EncodeMatmul = void (*)(Engine&, const MatmulArgs&);
+
+MatmulArgs product(const TensorArg& a, const TensorArg& b, const TensorArg& out, double alpha = 1, double beta = 0) {
+  return {a, b, out, {}, alpha, beta};
+}
+
+/// The columns of xa (or dxa) that belong to one adapter.
+TensorArg adapter_columns(const TensorArg& xa, const LoraBranch& branch) {
+  return columns_of(xa, branch.first_row, branch.b.shape[1]);
+}
+
+/// Every product of a forward pass goes through `supports` as it will be encoded.
+template <class SupportsMatmul>
+std::string forward_supports(const LoraLinearArgs& args, SupportsMatmul supports_matmul) {
+  if (args.a.present()) {
+    const std::string refusal = supports_matmul(product(args.lora_x, swapped(args.a), args.xa));
+    if (!refusal.empty()) return refusal;
+  }
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    const std::string refusal = supports_matmul(product(args.x, swapped(branch.weight), branch.y));
+    if (!refusal.empty()) return refusal;
+  }
+  return {};
+}
+
+std::string own_supports(const LoraLinearArgs& args) {
+  const DType adapter = args.a.present() ? args.a.dtype : args.x.dtype;
+  if (adapter != args.x.dtype && adapter != DType::F32) return "the adapter must be f32 or as the weight";
+  return forward_supports(args, own_matmul_supports);
+}
+
+std::string mps_supports(const LoraLinearArgs& args) {
+  if (args.a.present() && args.a.dtype != args.x.dtype) return "MPS takes operands of one dtype";
+  return forward_supports(args, mps_matmul_supports);
+}
+
+/// y = x w^T + bias + scale xa b^T, one shader.
+void encode_fused(Engine& engine, const LoraLinearArgs& args, const LoraBranch& branch) {
+  const RowMajor bias(engine, branch.bias);
+  const TensorArg xa = adapter_columns(args.xa, branch);
+  shader::LoraParams params{};
+  params.m = static_cast<std::uint32_t>(args.x.shape[0]);
+  params.n = static_cast<std::uint32_t>(branch.weight.shape[0]);
+  params.k = static_cast<std::uint32_t>(args.x.shape[1]);
+  params.rank = static_cast<std::uint32_t>(branch.b.shape[1]);
+  params.x_row = args.x.strides[0];
+  params.x_column = args.x.strides[1];
+  params.w_row = branch.weight.strides[0];
+  params.w_column = branch.weight.strides[1];
+  params.xa_row = xa.strides[0];
+  params.xa_column = xa.strides[1];
+  params.b_row = branch.b.strides[0];
+  params.b_column = branch.b.strides[1];
+  params.y_row = branch.y.strides[0];
+  params.scale = static_cast<float>(branch.scale);
+  params.has_bias = branch.bias.present() ? 1 : 0;
+  const double flop = 2.0 * params.m * params.n * (static_cast<double>(params.k) + params.rank);
+  const double bytes = bytes_of(args.x) + bytes_of(branch.weight) + bytes_of(branch.y);
+  engine.encode("lora_linear", {flop, bytes}, [&](Encoding& encoding) {
+    Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype))
+        .tensor(args.x)
+        .tensor(branch.weight)
+        .optional(bias.arg(), args.x)
+        .tensor(xa)
+        .tensor(branch.b)
+        .tensor(branch.y)
+        .params(params)
+        .groups({(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, 1}, kTileThreads);
+  });
+}
+
+void own_lora(const LoraLinearArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  if (args.a.present()) encode_own_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    if (branch.b.present()) {
+      encode_fused(engine, args, branch);
+    } else {
+      encode_own_matmul(engine, {args.x, swapped(branch.weight), branch.y, branch.bias, 1, 0});
+    }
+  }
+}
+
+/// The chain of MPS products: xa = lora_x A^T, y = x W^T + bias, y += scale xa B^T.
+void mps_lora(const LoraLinearArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  if (args.a.present()) encode_mps_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    encode_mps_matmul(engine, {args.x, swapped(branch.weight), branch.y, branch.bias, 1, 0});
+    if (branch.b.present()) {
+      encode_mps_matmul(engine, product(adapter_columns(args.xa, branch), swapped(branch.b), branch.y, branch.scale, 1));
+    }
+  }
+}
+
+/// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch.
+void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, EncodeMatmul encode) {
+  const LoraLinearArgs& forward = args.forward;
+  double beta = 0;
+  for (int i = 0; i < forward.branch_count; ++i) {
+    const LoraBranch& branch = forward.branches[i];
+    if (args.dx.present()) encode(engine, product(args.dy[i], branch.weight, args.dx, 1, beta));
+    beta = 1;
+    if (!branch.b.present()) continue;
+    encode(engine, product(args.dy[i], branch.b, adapter_columns(args.dxa, branch), branch.scale));
+    if (args.db[i].present()) {
+      encode(engine, product(swapped(args.dy[i]), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
+    }
+  }
+  if (!forward.a.present()) return;
+  if (args.dlora_x.present()) {
+    encode(engine, product(args.dxa, forward.a, args.dlora_x));
+  } else if (args.dx.present() && forward.lora_x.storage == forward.x.storage) {
+    encode(engine, product(args.dxa, forward.a, args.dx, 1, 1));
+  }
+  if (args.da.present()) encode(engine, product(swapped(args.dxa), forward.lora_x, args.da));
+}
+
+/// Whether all adapters' gradients come out in the adapter's dtype, which both ways can write.
+std::string gradient_dtypes(const LoraLinearGradArgs& args) {
+  const DType adapter = args.forward.a.present() ? args.forward.a.dtype : args.forward.x.dtype;
+  if (args.da.present() && args.da.dtype != adapter) return "da must have the adapter's dtype";
+  for (int i = 0; i < args.forward.branch_count; ++i) {
+    if (args.db[i].present() && args.db[i].dtype != adapter) return "db must have the adapter's dtype";
+  }
+  return {};
+}
+
+std::string own_grad_supports(const LoraLinearGradArgs& args) {
+  const std::string refusal = gradient_dtypes(args);
+  return refusal.empty() ? own_supports(args.forward) : refusal;
+}
+
+std::string mps_grad_supports(const LoraLinearGradArgs& args) {
+  const std::string refusal = gradient_dtypes(args);
+  if (!refusal.empty()) return refusal;
+  if (args.forward.x.dtype != DType::F32 && args.forward.x.dtype != DType::F16) return "MPS takes f32 and f16";
+  if (args.forward.a.present() && args.forward.a.dtype != args.forward.x.dtype) return "MPS takes operands of one dtype";
+  return {};
+}
+
+}  // namespace
+
+void fill_lora(KernelTable& table, const Offer& offer) {
+  table.lora_linear.add("fused", own_supports, own_lora);
+  table.lora_linear_grad.add("simdgroup", own_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
+    encode_gradient(static_cast<Engine&>(stream), args, encode_own_matmul);
+  });
+  if (!offer.mps) return;
+  table.lora_linear.add("mps", mps_supports, mps_lora);
+  table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
+    encode_gradient(static_cast<Engine&>(stream), args, encode_mps_matmul);
+  });
+}
+
+}  // namespace candela::metal

@@ -1,0 +1,279 @@
+#include "backend/metal/matmul.h"
+
+#include <array>
+#include <set>
+#include <vector>
+
+#include "backend/metal/launch.h"
+#include "backend/metal/mps_matrix.h"
+#include "backend/metal/operand.h"
+#include "backend/metal/shaders/params.h"
+#include "backend/metal/table.h"
+
+namespace candela::metal {
+namespace {
+
+// shaders/matmul_tile.h repeats these.
+constexpr std::size_t kTile = 64;
+constexpr std::size_t kTileThreads = 128;
+
+/// The leading dimensions of a, b and out, those of size 1 dropped and neighbours merged where all three step through them evenly.
+struct Batches {
+  int rank = 0;
+  std::int64_t shape[kMaxRank] = {};
+  std::int64_t strides[3][kMaxRank] = {};
+
+  Batches(const TensorArg& a, const TensorArg& b, const TensorArg& out) {
+    const TensorArg* operands[3] = {&a, &b, &out};
+    for (int d = 0; d < out.rank - 2; ++d) {
+      if (out.shape[d] == 1) continue;
+      bool merge = rank > 0;
+      for (int n = 0; n < 3 && merge; ++n) merge = strides[n][rank - 1] == operands[n]->strides[d] * out.shape[d];
+      if (merge) {
+        shape[rank - 1] *= out.shape[d];
+      } else {
+        shape[rank++] = out.shape[d];
+      }
+      for (int n = 0; n < 3; ++n) strides[n][rank - 1] = operands[n]->strides[d];
+    }
+  }
+
+  std::int64_t count(int dims) const {
+    std::int64_t total = 1;
+    for (int d = 0; d < dims; ++d) total *= shape[d];
+    return total;
+  }
+  /// Element offsets of the three operands at `index` over the first `dims` dimensions.
+  std::array<std::int64_t, 3> offsets(std::int64_t index, int dims) const {
+    std::array<std::int64_t, 3> result{};
+    for (int d = dims - 1; d >= 0; --d) {
+      const std::int64_t i = index % shape[d];
+      index /= shape[d];
+      for (std::size_t n = 0; n < 3; ++n) result[n] += i * strides[n][d];
+    }
+    return result;
+  }
+};
+
+std::int64_t row_stride(const TensorArg& arg) { return arg.strides[arg.rank - 2]; }
+std::int64_t column_stride(const TensorArg& arg) { return arg.strides[arg.rank - 1]; }
+std::int64_t row_count(const TensorArg& arg) { return arg.shape[arg.rank - 2]; }
+
+/// A product as MPS sees it: op(A) [m, k] op(B) [k, n], all three operands row-major in their buffers.
+struct Product {
+  TensorArg a, b, out;
+  MatrixView a_view, b_view, out_view;
+  std::size_t m = 0, n = 0, k = 0;
+  double alpha = 1, beta = 0;
+};
+
+/// Where the batch's second operand is one matrix and the rows of the first follow on, the whole batch is one product of more rows.
+void fold_batch_into_rows(Batches& batches, MatmulArgs& args) {
+  while (batches.rank > 0) {
+    const int d = batches.rank - 1;
+    const std::int64_t rows = row_count(args.a);
+    const bool follows_on = batches.strides[1][d] == 0 && batches.strides[0][d] == rows * row_stride(args.a) &&
+                            batches.strides[2][d] == rows * row_stride(args.out) && column_stride(args.a) == 1 &&
+                            column_stride(args.out) == 1;
+    if (!follows_on) return;
+    args.a.shape[args.a.rank - 2] *= batches.shape[d];
+    args.out.shape[args.out.rank - 2] *= batches.shape[d];
+    --batches.rank;
+  }
+}
+
+/// C^T = B^T A^T: for results that lie column by column.
+void swap_roles(Product& product) {
+  std::swap(product.a, product.b);
+  std::swap(product.a_view, product.b_view);
+  std::swap(product.m, product.n);
+  product.a_view.transposed = !product.a_view.transposed;
+  product.b_view.transposed = !product.b_view.transposed;
+}
+
+objc::MatrixMultiplication& kernel_for(Encoding& encoding, const Product& product) {
+  const objc::ProductShape shape{product.a_view.transposed, product.b_view.transposed, product.m,    product.n,
+                                 product.k,                 product.alpha,             product.beta};
+  const std::string key = fmt::format("matmul {} {} {} {} {} {} {}", shape.transpose_left, shape.transpose_right, shape.rows,
+                                      shape.columns, shape.interior, shape.alpha, shape.beta);
+  return encoding.kernel<objc::MatrixMultiplication>(key, [&] { return objc::MatrixMultiplication(encoding.device(), shape); });
+}
+
+/// A single row times a matrix (m = 1): y [n] = op(B)^T x, the way one token goes through a layer.
+void encode_vector(Encoding& encoding, const Product& product) {
+  const objc::VectorProductShape shape{!product.b_view.transposed, product.n, product.k, product.alpha, product.beta};
+  const std::string key =
+      fmt::format("matvec {} {} {} {} {}", shape.transpose, shape.rows, shape.columns, shape.alpha, shape.beta);
+  auto& kernel = encoding.kernel<objc::MatrixVectorMultiplication>(
+      key, [&] { return objc::MatrixVectorMultiplication(encoding.device(), shape); });
+  const auto vector = [](const TensorArg& arg, std::size_t length) {
+    return objc::Vector(arg.storage->native(), static_cast<std::size_t>(arg.offset) * size_of(arg.dtype), length, arg.dtype);
+  };
+  kernel.encode(encoding.buffer(), matrix_at(product.b, product.b_view), vector(product.a, product.k),
+                vector(product.out, product.n));
+}
+
+/// Whether the innermost batch dimension can be one MPS batch: every operand steps on by whole rows.
+bool is_mps_batch(const Batches& batches, const Product& product) {
+  if (batches.rank == 0) return false;
+  const int d = batches.rank - 1;
+  const MatrixView* views[3] = {&product.a_view, &product.b_view, &product.out_view};
+  const std::size_t width = size_of(product.out.dtype);
+  for (int n = 0; n < 3; ++n) {
+    const std::size_t step = static_cast<std::size_t>(batches.strides[n][d]) * width;
+    if (step == 0 || step % views[n]->row_bytes != 0 || step < views[n]->row_bytes * views[n]->rows) return false;
+  }
+  return true;
+}
+
+void encode_product(Encoding& encoding, const Batches& batches, const Product& product, bool swapped_roles) {
+  if (batches.rank == 0 && product.m == 1 && !swapped_roles && !product.a_view.transposed) return encode_vector(encoding, product);
+  const bool batched = is_mps_batch(batches, product);
+  const int loops = batched ? batches.rank - 1 : batches.rank;
+  const std::size_t matrices = batched ? static_cast<std::size_t>(batches.shape[loops]) : 1;
+  const std::size_t a_index = swapped_roles ? 1 : 0;
+  const std::size_t width = size_of(product.out.dtype);
+  const auto matrix_bytes = [&](std::size_t n) {
+    return batched ? static_cast<std::size_t>(batches.strides[n][loops]) * width : 0;
+  };
+  objc::MatrixMultiplication& kernel = kernel_for(encoding, product);
+  for (std::int64_t i = 0; i < batches.count(loops); ++i) {
+    const std::array<std::int64_t, 3> at = batches.offsets(i, loops);
+    kernel.encode(encoding.buffer(), matrix_at(product.a, product.a_view, at[a_index], matrices, matrix_bytes(a_index)),
+                  matrix_at(product.b, product.b_view, at[1 - a_index], matrices, matrix_bytes(1 - a_index)),
+                  matrix_at(product.out, product.out_view, at[2], matrices, matrix_bytes(2)), matrices);
+  }
+}
+
+Work work_of(const MatmulArgs& args) {
+  const double k = static_cast<double>(args.a.shape[args.a.rank - 1]);
+  return {2 * static_cast<double>(args.out.numel()) * k, bytes_of(args.a) + bytes_of(args.b) + bytes_of(args.out)};
+}
+
+/// `args` with an operand that MPS cannot see as a matrix replaced by a row-major copy.
+const TensorArg& as_matrix(Engine& engine, const TensorArg& arg, std::vector<RowMajor>& copies) {
+  if (matrix_view(arg).has_value()) return arg;
+  return copies.emplace_back(engine, arg).arg();
+}
+
+}  // namespace
+
+TensorArg swapped(const TensorArg& arg) {
+  TensorArg result = arg;
+  std::swap(result.shape[arg.rank - 1], result.shape[arg.rank - 2]);
+  std::swap(result.strides[arg.rank - 1], result.strides[arg.rank - 2]);
+  return result;
+}
+
+TensorArg columns_of(const TensorArg& arg, std::int64_t first, std::int64_t count) {
+  TensorArg result = arg;
+  const std::int64_t skip = first * arg.strides[arg.rank - 1];
+  result.shape[arg.rank - 1] = count;
+  result.offset += skip;
+  if (result.data != nullptr) {
+    result.data = static_cast<std::byte*>(arg.data) + skip * static_cast<std::int64_t>(size_of(arg.dtype));
+  }
+  return result;
+}
+
+std::string mps_matmul_supports(const MatmulArgs& args) {
+  if (args.a.dtype != DType::F32 && args.a.dtype != DType::F16) return "MPS takes f32 and f16";
+  if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype) return "MPS takes operands and results of one dtype";
+  if (args.a.shape[args.a.rank - 1] == 0) return "MPS needs an inner dimension";
+  if (args.bias.present() && args.beta != 0) return "the bias takes the place of the third term";
+  if (!matrix_view(args.out).has_value()) return "MPS writes results whose rows or columns lie together";
+  return {};
+}
+
+void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
+  MatmulArgs args = original;
+  std::vector<RowMajor> copies;
+  copies.reserve(2);
+  args.a = as_matrix(engine, original.a, copies);
+  args.b = as_matrix(engine, original.b, copies);
+  if (args.bias.present()) {
+    TensorArg rows = args.out;  // the bias, once per row
+    rows.storage = args.bias.storage;
+    rows.data = args.bias.data;
+    rows.offset = args.bias.offset;
+    rows.dtype = args.bias.dtype;
+    for (int d = 0; d < rows.rank - 1; ++d) rows.strides[d] = 0;
+    rows.strides[rows.rank - 1] = args.bias.strides[0];
+    encode_copy(engine, rows, args.out);
+    args.beta = 1;
+  }
+  Batches batches(args.a, args.b, args.out);
+  fold_batch_into_rows(batches, args);
+  Product product{args.a, args.b, args.out, *matrix_view(args.a), *matrix_view(args.b), *matrix_view(args.out), 0, 0, 0,
+                  args.alpha, args.beta};
+  product.m = static_cast<std::size_t>(row_count(args.out));
+  product.n = static_cast<std::size_t>(args.out.shape[args.out.rank - 1]);
+  product.k = static_cast<std::size_t>(args.a.shape[args.a.rank - 1]);
+  const bool swap = product.out_view.transposed;
+  if (swap) swap_roles(product);
+  engine.encode("matmul", work_of(args), [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
+}
+
+std::string own_matmul_supports(const MatmulArgs& args) {
+  static const std::set<std::string> kinds = {"f32_f32_f32",   "f16_f16_f16",   "bf16_bf16_bf16", "f16_f16_f32",
+                                              "bf16_bf16_f32", "f16_f32_f32",   "bf16_f32_f32",   "f32_f16_f32",
+                                              "f32_bf16_f32",  "f32_f32_f16",   "f32_f32_bf16"};
+  const std::string kind = fmt::format("{}_{}_{}", to_string(args.a.dtype), to_string(args.b.dtype), to_string(args.out.dtype));
+  if (!kinds.contains(kind)) return "the shader takes f32, f16 and bf16";
+  if (args.bias.present() && args.bias.dtype != args.a.dtype) return "the bias must have the operands' dtype";
+  for (const TensorArg* arg : {&args.a, &args.b, &args.out}) {
+    for (int d = 0; d < arg->rank; ++d) {
+      if (arg->shape[d] > kMaxCount) return "takes at most 2^31 - 1 elements per dimension";
+    }
+  }
+  return {};
+}
+
+void encode_own_matmul(Engine& engine, const MatmulArgs& original) {
+  MatmulArgs args = original;
+  Batches batches(args.a, args.b, args.out);
+  fold_batch_into_rows(batches, args);
+  shader::MatmulParams params{};
+  params.m = static_cast<std::uint32_t>(row_count(args.out));
+  params.n = static_cast<std::uint32_t>(args.out.shape[args.out.rank - 1]);
+  params.k = static_cast<std::uint32_t>(args.a.shape[args.a.rank - 1]);
+  params.batch_rank = static_cast<std::uint32_t>(batches.rank);
+  for (int d = 0; d < batches.rank; ++d) {
+    params.batch_shape[d] = static_cast<std::uint32_t>(batches.shape[d]);
+    params.a_batch[d] = batches.strides[0][d];
+    params.b_batch[d] = batches.strides[1][d];
+    params.out_batch[d] = batches.strides[2][d];
+  }
+  params.a_row = row_stride(args.a);
+  params.a_column = column_stride(args.a);
+  params.b_row = row_stride(args.b);
+  params.b_column = column_stride(args.b);
+  params.out_row = row_stride(args.out);
+  params.out_column = column_stride(args.out);
+  params.alpha = static_cast<float>(args.alpha);
+  params.beta = static_cast<float>(args.beta);
+  params.has_bias = args.bias.present() ? 1 : 0;
+  const RowMajor bias(engine, args.bias);
+  const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile,
+                          static_cast<std::size_t>(batches.count(batches.rank))};
+  engine.encode("matmul", work_of(args), [&](Encoding& encoding) {
+    Launch(encoding, "matmul", "matmul" + suffix(args.a.dtype) + suffix(args.b.dtype) + suffix(args.out.dtype))
+        .tensor(args.a)
+        .tensor(args.b)
+        .tensor(args.out)
+        .optional(bias.arg(), args.out)
+        .params(params)
+        .groups(groups, kTileThreads);
+  });
+}
+
+void fill_matmul(KernelTable& table, const Offer& offer) {
+  if (offer.mps) {
+    table.matmul.add("mps", mps_matmul_supports,
+                     [](const MatmulArgs& args, Stream& stream) { encode_mps_matmul(static_cast<Engine&>(stream), args); });
+  }
+  table.matmul.add("simdgroup", own_matmul_supports,
+                   [](const MatmulArgs& args, Stream& stream) { encode_own_matmul(static_cast<Engine&>(stream), args); });
+}
+
+}  // namespace candela::metal

@@ -1,0 +1,25 @@
+#include "backend/metal/shader_library.h"
+
+namespace candela::metal {
+
+const objc::Pipeline& ShaderLibrary::pipeline(std::string_view family, const std::string& function) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = pipelines_.find(function); found != pipelines_.end()) {
+    counters_.pipeline_hits.fetch_add(1, std::memory_order_relaxed);
+    return found->second;
+  }
+  auto library = libraries_.find(family);
+  if (library == libraries_.end()) {
+    const EmbeddedShaders& shaders = embedded_shaders(family);
+    objc::Library loaded =
+        shaders.compiled
+            ? device_.new_library_from_data(shaders.data, shaders.bytes)
+            : device_.new_library_from_source({reinterpret_cast<const char*>(shaders.data), shaders.bytes});
+    library = libraries_.emplace(std::string(family), std::move(loaded)).first;
+  }
+  objc::Pipeline made = device_.new_pipeline(library->second, function, objc::FunctionConstants());
+  counters_.pipelines_made.fetch_add(1, std::memory_order_relaxed);
+  return pipelines_.emplace(function, std::move(made)).first->second;
+}
+
+}  // namespace candela::metal

@@ -1,0 +1,65 @@
+#ifndef CANDELA_METAL_SHADERS_COMMON_H
+#define CANDELA_METAL_SHADERS_COMMON_H
+
+#include <metal_stdlib>
+
+#include "params.h"
+
+using namespace metal;
+
+/// bfloat16 in memory. The language's own type needs Metal 3.1; this one works on every system.
+struct bf16 {
+  ushort bits;
+};
+
+inline float to_float(float x) { return x; }
+inline float to_float(half x) { return static_cast<float>(x); }
+inline float to_float(bf16 x) { return as_type<float>(static_cast<uint>(x.bits) << 16); }
+
+/// Rounds to nearest, ties to even; NaN stays NaN.
+template <class T>
+inline T from_float(float x);
+template <>
+inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+inline half from_float<half>(float x) {
+  return static_cast<half>(x);
+}
+template <>
+inline bf16 from_float<bf16>(float x) {
+  uint word = as_type<uint>(x);
+  bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;
+  uint rounded = word + 0x7fffu + ((word >> 16) & 1u);
+  bf16 result;
+  result.bits = static_cast<ushort>(is_nan ? (word >> 16) | 0x40u : rounded >> 16);
+  return result;
+}
+
+/// What the threads of a group need to combine their values: one slot per simdgroup.
+constant constexpr uint kMaxSimdgroups = 32;
+
+/// The sum over the threadgroup, in a fixed order. Every thread must call it.
+inline float group_sum(float value, threadgroup float* slots, uint thread, uint threads) {
+  value = simd_sum(value);
+  if (thread % 32 == 0) slots[thread / 32] = value;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  float total = 0.0f;
+  for (uint i = 0; i < (threads + 31) / 32; ++i) total += slots[i];
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  return total;
+}
+
+/// The largest over the threadgroup; NaN is passed over.
+inline float group_max(float value, threadgroup float* slots, uint thread, uint threads) {
+  value = simd_max(value);
+  if (thread % 32 == 0) slots[thread / 32] = value;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  float largest = slots[0];
+  for (uint i = 1; i < (threads + 31) / 32; ++i) largest = fmax(largest, slots[i]);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  return largest;
+}
+
+#endif

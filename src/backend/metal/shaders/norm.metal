@@ -1,0 +1,155 @@
+#include "common.h"
+
+using namespace candela::shader;
+
+/// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight. One threadgroup per row.
+template <class T>
+[[kernel]] void rms_norm(device const T* x [[buffer(0)]], device const T* residual [[buffer(1)]], device const T* weight [[buffer(2)]],
+                         device T* out [[buffer(3)]], device T* kept_sum [[buffer(4)]], device float* rstds [[buffer(5)]],
+                         constant NormParams& p [[buffer(6)]], uint row [[threadgroup_position_in_grid]],
+                         uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+  threadgroup float slots[kMaxSimdgroups];
+  ulong base = static_cast<ulong>(row) * p.length;
+  float squares = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float h = to_float(x[base + i]);
+    if (p.has_residual != 0) {
+      T rounded = from_float<T>(h + to_float(residual[base + i]));
+      kept_sum[base + i] = rounded;
+      h = to_float(rounded);
+    }
+    squares += h * h;
+  }
+  squares = group_sum(squares, slots, thread_index, threads);
+  float rstd = 1.0f / sqrt(squares / static_cast<float>(p.length) + p.eps);
+  if (p.has_statistics != 0 && thread_index == 0) rstds[row] = rstd;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    // Each thread reads back what it wrote itself.
+    float h = to_float(p.has_residual != 0 ? kept_sum[base + i] : x[base + i]);
+    out[base + i] = from_float<T>(h * rstd * to_float(weight[i]));
+  }
+}
+
+/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum.
+template <class T>
+[[kernel]] void rms_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
+                              device const float* rstds [[buffer(2)]], device const T* dy [[buffer(3)]],
+                              device const T* dsum [[buffer(4)]], device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
+                              uint row [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+                              uint threads [[threads_per_threadgroup]]) {
+  threadgroup float slots[kMaxSimdgroups];
+  ulong base = static_cast<ulong>(row) * p.length;
+  float rstd = rstds[row];
+  float dot = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    dot += to_float(dy[base + i]) * to_float(weight[i]) * (to_float(x[base + i]) * rstd);
+  }
+  dot = group_sum(dot, slots, thread_index, threads) / static_cast<float>(p.length);
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float g = to_float(dy[base + i]) * to_float(weight[i]);
+    float value = rstd * (g - to_float(x[base + i]) * rstd * dot);
+    if (p.has_sum_gradient != 0) value += to_float(dsum[base + i]);
+    dx[base + i] = from_float<T>(value);
+  }
+}
+
+/// out = (x - mean) rstd weight + bias; the variance is taken about the mean, in a second reading.
+template <class T>
+[[kernel]] void layer_norm(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]], device const T* bias [[buffer(2)]],
+                           device T* out [[buffer(3)]], device float* means [[buffer(4)]], device float* rstds [[buffer(5)]],
+                           constant NormParams& p [[buffer(6)]], uint row [[threadgroup_position_in_grid]],
+                           uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+  threadgroup float slots[kMaxSimdgroups];
+  ulong base = static_cast<ulong>(row) * p.length;
+  float sum = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) sum += to_float(x[base + i]);
+  float mean = group_sum(sum, slots, thread_index, threads) / static_cast<float>(p.length);
+  float squares = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float centred = to_float(x[base + i]) - mean;
+    squares += centred * centred;
+  }
+  squares = group_sum(squares, slots, thread_index, threads);
+  float rstd = 1.0f / sqrt(squares / static_cast<float>(p.length) + p.eps);
+  if (p.has_statistics != 0 && thread_index == 0) {
+    means[row] = mean;
+    rstds[row] = rstd;
+  }
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float value = (to_float(x[base + i]) - mean) * rstd;
+    if (p.has_weight != 0) value *= to_float(weight[i]);
+    if (p.has_bias != 0) value += to_float(bias[i]);
+    out[base + i] = from_float<T>(value);
+  }
+}
+
+/// With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
+template <class T>
+[[kernel]] void layer_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
+                                device const float* means [[buffer(2)]], device const float* rstds [[buffer(3)]],
+                                device const T* dy [[buffer(4)]], device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
+                                uint row [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+                                uint threads [[threads_per_threadgroup]]) {
+  threadgroup float slots[kMaxSimdgroups];
+  ulong base = static_cast<ulong>(row) * p.length;
+  float mean = means[row];
+  float rstd = rstds[row];
+  float sum = 0.0f;
+  float dot = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float g = to_float(dy[base + i]) * (p.has_weight != 0 ? to_float(weight[i]) : 1.0f);
+    sum += g;
+    dot += g * ((to_float(x[base + i]) - mean) * rstd);
+  }
+  sum = group_sum(sum, slots, thread_index, threads) / static_cast<float>(p.length);
+  dot = group_sum(dot, slots, thread_index, threads) / static_cast<float>(p.length);
+  for (uint i = thread_index; i < p.length; i += threads) {
+    float g = to_float(dy[base + i]) * (p.has_weight != 0 ? to_float(weight[i]) : 1.0f);
+    float n = (to_float(x[base + i]) - mean) * rstd;
+    dx[base + i] = from_float<T>(rstd * (g - sum - n * dot));
+  }
+}
+
+/// Sums over a piece of the rows: sums[piece][column] of dy, or of dy (x - mean) rstd. One thread per column and piece.
+template <class T>
+[[kernel]] void column_sums(device const T* dy [[buffer(0)]], device const T* x [[buffer(1)]], device const float* means [[buffer(2)]],
+                            device const float* rstds [[buffer(3)]], device float* sums [[buffer(4)]],
+                            constant ColumnParams& p [[buffer(5)]], uint2 at [[thread_position_in_grid]]) {
+  uint first = at.y * p.chunk;
+  uint last = min(first + p.chunk, p.rows);
+  float sum = 0.0f;
+  for (uint row = first; row < last; ++row) {
+    ulong position = static_cast<ulong>(row) * p.length + at.x;
+    float value = to_float(dy[position]);
+    if (p.accumulate_products != 0) {
+      float mean = p.has_mean != 0 ? means[row] : 0.0f;
+      value *= (to_float(x[position]) - mean) * rstds[row];
+    }
+    sum += value;
+  }
+  sums[static_cast<ulong>(at.y) * p.length + at.x] = sum;
+}
+
+/// Adds the pieces up in order: the same bits every time.
+[[kernel]] void add_pieces(device const float* sums [[buffer(0)]], device float* out [[buffer(1)]],
+                           constant ColumnParams& p [[buffer(2)]], uint column [[thread_position_in_grid]]) {
+  float total = 0.0f;
+  for (uint piece = 0; piece < p.rows; ++piece) total += sums[static_cast<ulong>(piece) * p.length + column];
+  out[column] = total;
+}
+
+template [[host_name("rms_norm_f32")]] [[kernel]] decltype(rms_norm<float>) rms_norm<float>;
+template [[host_name("rms_norm_f16")]] [[kernel]] decltype(rms_norm<half>) rms_norm<half>;
+template [[host_name("rms_norm_bf16")]] [[kernel]] decltype(rms_norm<bf16>) rms_norm<bf16>;
+template [[host_name("rms_norm_grad_f32")]] [[kernel]] decltype(rms_norm_grad<float>) rms_norm_grad<float>;
+template [[host_name("rms_norm_grad_f16")]] [[kernel]] decltype(rms_norm_grad<half>) rms_norm_grad<half>;
+template [[host_name("rms_norm_grad_bf16")]] [[kernel]] decltype(rms_norm_grad<bf16>) rms_norm_grad<bf16>;
+template [[host_name("layer_norm_f32")]] [[kernel]] decltype(layer_norm<float>) layer_norm<float>;
+template [[host_name("layer_norm_f16")]] [[kernel]] decltype(layer_norm<half>) layer_norm<half>;
+template [[host_name("layer_norm_bf16")]] [[kernel]] decltype(layer_norm<bf16>) layer_norm<bf16>;
+template [[host_name("layer_norm_grad_f32")]] [[kernel]] decltype(layer_norm_grad<float>) layer_norm_grad<float>;
+template [[host_name("layer_norm_grad_f16")]] [[kernel]] decltype(layer_norm_grad<half>) layer_norm_grad<half>;
+template [[host_name("layer_norm_grad_bf16")]] [[kernel]] decltype(layer_norm_grad<bf16>) layer_norm_grad<bf16>;
+template [[host_name("column_sums_f32")]] [[kernel]] decltype(column_sums<float>) column_sums<float>;
+template [[host_name("column_sums_f16")]] [[kernel]] decltype(column_sums<half>) column_sums<half>;
+template [[host_name("column_sums_bf16")]] [[kernel]] decltype(column_sums<bf16>) column_sums<bf16>;

@@ -1,0 +1,69 @@
+#include "common.h"
+
+using namespace candela::shader;
+
+// The numbers of ReduceOp in backend/args/reduce.h; the host checks that they agree.
+enum Reduction { kSum, kSumSquares, kMax, kMin };
+
+inline float start_value(uint op) { return op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f); }
+
+/// NaN wins over everything.
+inline float join(uint op, float a, float b) {
+  switch (op) {
+    case kMax: return isnan(a) || a > b ? a : b;
+    case kMin: return isnan(a) || a < b ? a : b;
+    default: return a + b;
+  }
+}
+
+inline float part_of(uint op, float x) { return op == kSumSquares ? x * x : x; }
+
+inline long offset_over(uint index, uint rank, constant uint32_t* shape, constant int64_t* strides) {
+  long offset = 0;
+  for (int d = static_cast<int>(rank) - 1; d >= 0; --d) {
+    offset += static_cast<long>(index % shape[d]) * strides[d];
+    index /= shape[d];
+  }
+  return offset;
+}
+
+/// One threadgroup per result: for long reductions.
+template <class T>
+[[kernel]] void reduce_groups(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
+                              uint output [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+                              uint threads [[threads_per_threadgroup]]) {
+  threadgroup float parts[1024];
+  long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
+  float value = start_value(p.op);
+  for (uint i = thread_index; i < p.length; i += threads) {
+    value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
+  }
+  parts[thread_index] = value;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint step = threads / 2; step > 0; step /= 2) {
+    if (thread_index < step) parts[thread_index] = join(p.op, parts[thread_index], parts[thread_index + step]);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  if (thread_index == 0) {
+    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(parts[0]);
+  }
+}
+
+/// One thread per result: for short reductions, and for columns, where neighbouring threads read neighbouring elements.
+template <class T>
+[[kernel]] void reduce_threads(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
+                               uint output [[thread_position_in_grid]]) {
+  long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
+  float value = start_value(p.op);
+  for (uint i = 0; i < p.length; ++i) {
+    value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
+  }
+  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(value);
+}
+
+template [[host_name("reduce_groups_f32")]] [[kernel]] decltype(reduce_groups<float>) reduce_groups<float>;
+template [[host_name("reduce_groups_f16")]] [[kernel]] decltype(reduce_groups<half>) reduce_groups<half>;
+template [[host_name("reduce_groups_bf16")]] [[kernel]] decltype(reduce_groups<bf16>) reduce_groups<bf16>;
+template [[host_name("reduce_threads_f32")]] [[kernel]] decltype(reduce_threads<float>) reduce_threads<float>;
+template [[host_name("reduce_threads_f16")]] [[kernel]] decltype(reduce_threads<half>) reduce_threads<half>;
+template [[host_name("reduce_threads_bf16")]] [[kernel]] decltype(reduce_threads<bf16>) reduce_threads<bf16>;

@@ -1,0 +1,105 @@
+#include "backend/metal/launch.h"
+#include "backend/metal/mps_matrix.h"
+#include "backend/metal/operand.h"
+#include "backend/metal/shaders/params.h"
+#include "backend/metal/table.h"
+
+namespace candela::metal {
+namespace {
+
+std::string own_supports(const TensorArg& x) {
+  if (!is_shader_float(x.dtype)) return "takes f32, f16 and bf16";
+  if (x.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
+  return {};
+}
+
+shader::SoftmaxParams params_of(const TensorArg& x, int dim, bool log) {
+  std::int64_t outer = 1;
+  std::int64_t inner = 1;
+  for (int d = 0; d < dim; ++d) outer *= x.shape[d];
+  for (int d = dim + 1; d < x.rank; ++d) inner *= x.shape[d];
+  return {static_cast<std::uint32_t>(x.shape[dim]), static_cast<std::uint32_t>(inner), static_cast<std::uint32_t>(outer),
+          log ? 1U : 0U};
+}
+
+void dispatch(Launch& launch, const shader::SoftmaxParams& params) {
+  launch.params(params);
+  if (params.inner == 1) {
+    launch.rows(params.outer, params.length);
+  } else {
+    launch.over(params.inner, params.outer);
+  }
+}
+
+void own_softmax(const SoftmaxArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor x(engine, args.x);
+  RowMajorResult out(args.out);
+  const shader::SoftmaxParams params = params_of(args.x, args.dim, args.log);
+  const std::string name = params.inner == 1 ? "softmax_rows" : "softmax_columns";
+  engine.encode(args.log ? "log_softmax" : "softmax", {0, 4 * bytes_of(args.x)}, [&](Encoding& encoding) {
+    Launch launch(encoding, "softmax", name + suffix(args.x.dtype));
+    dispatch(launch.tensor(x.arg()).tensor(out.arg()), params);
+  });
+  out.finish(engine);
+}
+
+void own_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor y(engine, args.y);
+  const RowMajor dy(engine, args.dy);
+  RowMajorResult dx(args.dx);
+  const shader::SoftmaxParams params = params_of(args.y, args.dim, args.log);
+  const std::string name = params.inner == 1 ? "softmax_grad_rows" : "softmax_grad_columns";
+  engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 5 * bytes_of(args.y)}, [&](Encoding& encoding) {
+    Launch launch(encoding, "softmax", name + suffix(args.y.dtype));
+    dispatch(launch.tensor(y.arg()).tensor(dy.arg()).tensor(dx.arg()), params);
+  });
+  dx.finish(engine);
+}
+
+std::string mps_supports(const TensorArg& x, int dim) {
+  if (x.dtype != DType::F32 && x.dtype != DType::F16) return "MPS takes f32 and f16";
+  if (dim != x.rank - 1) return "MPS works along the last dimension";
+  return {};
+}
+
+void mps_softmax(const SoftmaxArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor x(engine, args.x);
+  RowMajorResult out(args.out);
+  engine.encode(args.log ? "log_softmax" : "softmax", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
+    auto& kernel = encoding.kernel<objc::MatrixSoftmax>(args.log ? "log_softmax" : "softmax",
+                                                        [&] { return objc::MatrixSoftmax(encoding.device(), args.log); });
+    kernel.encode(encoding.buffer(), rows_matrix(x.arg()), rows_matrix(out.arg()));
+  });
+  out.finish(engine);
+}
+
+void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor y(engine, args.y);
+  const RowMajor dy(engine, args.dy);
+  RowMajorResult dx(args.dx);
+  engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
+    auto& kernel =
+        encoding.kernel<objc::MatrixSoftmaxGradient>(args.log ? "log_softmax_grad" : "softmax_grad", [&] {
+          return objc::MatrixSoftmaxGradient(encoding.device(), args.log);
+        });
+    kernel.encode(encoding.buffer(), rows_matrix(dy.arg()), rows_matrix(y.arg()), rows_matrix(dx.arg()));
+  });
+  dx.finish(engine);
+}
+
+}  // namespace
+
+void fill_softmax(KernelTable& table, const Offer& offer) {
+  if (offer.mps) {
+    table.softmax.add("mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
+    table.softmax_grad.add("mps", [](const SoftmaxGradArgs& args) { return mps_supports(args.y, args.dim); }, mps_softmax_grad);
+  }
+  table.softmax.add("own", [](const SoftmaxArgs& args) { return own_supports(args.x); }, own_softmax);
+  table.softmax_grad.add("own", [](const SoftmaxGradArgs& args) { return own_supports(args.y); }, own_softmax_grad);
+}
+
+}  // namespace candela::metal

@@ -1,0 +1,59 @@
+#include "backend/metal/launch.h"
+#include "backend/metal/mps_matrix.h"
+#include "backend/metal/operand.h"
+#include "backend/metal/shaders/params.h"
+#include "backend/metal/table.h"
+
+namespace candela::metal {
+namespace {
+
+std::string mps_supports(const TopkArgs& args) {
+  if (args.k > static_cast<std::int64_t>(objc::kMaxMpsTopk)) return "MPS finds at most 16";
+  if (args.x.dtype != DType::F32 && args.x.dtype != DType::F16) return "MPS takes f32 and f16";
+  if (!args.values.contiguous() || !args.indices.contiguous()) return "MPS writes row-major results here";
+  return {};
+}
+
+void mps_topk(const TopkArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor x(engine, args.x);
+  const auto k = static_cast<std::size_t>(args.k);
+  engine.encode("topk", {0, bytes_of(args.x)}, [&](Encoding& encoding) {
+    auto& kernel = encoding.kernel<objc::MatrixFindTopk>(fmt::format("topk {}", k),
+                                                         [&] { return objc::MatrixFindTopk(encoding.device(), k); });
+    kernel.encode(encoding.buffer(), rows_matrix(x.arg()), rows_matrix(args.indices, true), rows_matrix(args.values));
+  });
+}
+
+std::string own_supports(const TopkArgs& args) {
+  if (!is_shader_float(args.x.dtype)) return "takes f32, f16 and bf16";
+  if (args.x.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
+  return {};
+}
+
+void own_topk(const TopkArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const RowMajor x(engine, args.x);
+  RowMajorResult values(args.values);
+  RowMajorResult indices(args.indices);
+  const shader::TopkParams params{static_cast<std::uint32_t>(args.x.last()), static_cast<std::uint32_t>(args.k)};
+  engine.encode("topk", {0, bytes_of(args.x) * static_cast<double>(args.k)}, [&](Encoding& encoding) {
+    Launch(encoding, "topk", "topk" + suffix(args.x.dtype))
+        .tensor(x.arg())
+        .tensor(values.arg())
+        .tensor(indices.arg())
+        .params(params)
+        .rows(static_cast<std::size_t>(args.x.rows()), params.length);
+  });
+  values.finish(engine);
+  indices.finish(engine);
+}
+
+}  // namespace
+
+void fill_topk(KernelTable& table, const Offer& offer) {
+  if (offer.mps) table.topk.add("mps", mps_supports, mps_topk);
+  table.topk.add("own", own_supports, own_topk);
+}
+
+}  // namespace candela::metal
