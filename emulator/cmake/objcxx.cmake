@@ -33,7 +33,9 @@ if(NOT TARGET candela_objcxx)
 
   add_library(candela_objcxx INTERFACE)
   target_include_directories(candela_objcxx SYSTEM INTERFACE
-    ${CMAKE_CURRENT_LIST_DIR}/../include ${gnustep_headers} ${OBJC_INCLUDE} ${BLOCKS_INCLUDE})
+    ${CMAKE_CURRENT_LIST_DIR}/../include ${gnustep_headers} ${BLOCKS_INCLUDE})
+  # After all others: GCC's folder also holds its own versions of headers that clang must take from itself (immintrin.h).
+  target_compile_options(candela_objcxx INTERFACE "$<$<COMPILE_LANGUAGE:OBJCXX>:SHELL:-idirafter ${OBJC_INCLUDE}>")
   target_compile_definitions(candela_objcxx INTERFACE
     "$<$<COMPILE_LANGUAGE:OBJCXX>:GNUSTEP=1;GNUSTEP_BASE_LIBRARY=1;GNU_RUNTIME=1;_NATIVE_OBJC_EXCEPTIONS=1>")
   target_compile_options(candela_objcxx INTERFACE

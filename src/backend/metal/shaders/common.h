@@ -41,9 +41,9 @@ inline bf16 from_float<bf16>(float x) {
 constant constexpr uint kMaxSimdgroups = 32;
 
 /// The sum over the threadgroup, in a fixed order. Every thread must call it.
-inline float group_sum(float value, threadgroup float* slots, uint thread, uint threads) {
+inline float group_sum(float value, threadgroup float* slots, uint thread_index, uint threads) {
   value = simd_sum(value);
-  if (thread % 32 == 0) slots[thread / 32] = value;
+  if (thread_index % 32 == 0) slots[thread_index / 32] = value;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   float total = 0.0f;
   for (uint i = 0; i < (threads + 31) / 32; ++i) total += slots[i];
@@ -52,9 +52,9 @@ inline float group_sum(float value, threadgroup float* slots, uint thread, uint 
 }
 
 /// The largest over the threadgroup; NaN is passed over.
-inline float group_max(float value, threadgroup float* slots, uint thread, uint threads) {
+inline float group_max(float value, threadgroup float* slots, uint thread_index, uint threads) {
   value = simd_max(value);
-  if (thread % 32 == 0) slots[thread / 32] = value;
+  if (thread_index % 32 == 0) slots[thread_index / 32] = value;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   float largest = slots[0];
   for (uint i = 1; i < (threads + 31) / 32; ++i) largest = fmax(largest, slots[i]);

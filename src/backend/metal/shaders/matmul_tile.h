@@ -26,8 +26,8 @@ inline void clear(thread Accumulators& sums) {
 /// rows x columns. Neighbouring threads read neighbouring elements, whichever way the matrix lies.
 template <class T>
 inline void load_rows(threadgroup float* tile, device const T* x, long row_stride, long column_stride, uint row, uint column,
-                      uint rows, uint columns, float scale, uint thread) {
-  for (uint i = thread; i < kTile * kDepth; i += kTileThreads) {
+                      uint rows, uint columns, float scale, uint thread_index) {
+  for (uint i = thread_index; i < kTile * kDepth; i += kTileThreads) {
     uint r = column_stride == 1 ? i / kDepth : i % kTile;
     uint c = column_stride == 1 ? i % kDepth : i / kTile;
     float value = 0.0f;
@@ -41,8 +41,8 @@ inline void load_rows(threadgroup float* tile, device const T* x, long row_strid
 /// The same for rows [row, row + kDepth) x columns [column, column + kTile), into [kDepth][kTile].
 template <class T>
 inline void load_columns(threadgroup float* tile, device const T* x, long row_stride, long column_stride, uint row, uint column,
-                         uint rows, uint columns, uint thread) {
-  for (uint i = thread; i < kTile * kDepth; i += kTileThreads) {
+                         uint rows, uint columns, uint thread_index) {
+  for (uint i = thread_index; i < kTile * kDepth; i += kTileThreads) {
     uint r = column_stride == 1 ? i / kTile : i % kDepth;
     uint c = column_stride == 1 ? i % kTile : i / kDepth;
     float value = 0.0f;
@@ -57,14 +57,14 @@ inline void load_columns(threadgroup float* tile, device const T* x, long row_st
 template <class TA, class TB>
 inline void accumulate_product(thread Accumulators& sums, threadgroup float* tiles, device const TA* a, long a_row, long a_column,
                                device const TB* b, long b_row, long b_column, uint m, uint n, uint k, uint row, uint column,
-                               float scale, uint thread, uint simdgroup) {
+                               float scale, uint thread_index, uint simdgroup) {
   threadgroup float* a_tile = tiles;
   threadgroup float* b_tile = tiles + kTile * kDepth;
   uint top = (simdgroup / 2) * kHalfTile;
   uint left = (simdgroup % 2) * kHalfTile;
   for (uint start = 0; start < k; start += kDepth) {
-    load_rows(a_tile, a, a_row, a_column, row, start, m, k, scale, thread);
-    load_columns(b_tile, b, b_row, b_column, start, column, k, n, thread);
+    load_rows(a_tile, a, a_row, a_column, row, start, m, k, scale, thread_index);
+    load_columns(b_tile, b, b_row, b_column, start, column, k, n, thread_index);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint step = 0; step < kDepth; step += 8) {
       simdgroup_float8x8 left_parts[4];

@@ -1,0 +1,141 @@
+#include <cstring>
+#include <thread>
+
+#include <candela/core/device.h>
+#include <candela/ops/elementwise.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/norm.h>
+#include <candela/ops/random.h>
+#include <candela/ops/reduce.h>
+#include <candela/ops/softmax.h>
+
+#include "backend/metal/engine.h"
+#include "metal/support.h"
+
+namespace candela::metal_tests {
+namespace {
+
+class Engine : public MetalTest {};
+
+TEST_F(Engine, ThousandChainedProducts) {
+  const Tensor step = affine(random_tensor({16, 16}, 1), 0.25, 0);
+  Tensor x = random_tensor({16, 16}, 2);
+  Tensor reference = to_device(x, Device::cpu());
+  matmul(x, step).to_vector<float>();  // the kernel object of these sizes may have been made by an earlier test
+  const Since since;
+  for (int i = 0; i < 1000; ++i) x = matmul(x, step);
+  metal::Counters counts = since.now();
+  EXPECT_EQ(counts.ops, 1000U);
+  EXPECT_EQ(counts.queues, 0U);
+  EXPECT_EQ(metal::counters(metal()).queues, 1U);
+  EXPECT_EQ(counts.kernels_made + counts.pipelines_made, 0U);
+  EXPECT_EQ(counts.kernel_hits + counts.pipeline_hits, 1000U);
+  EXPECT_LE(counts.command_buffers, 16U);
+  EXPECT_EQ(counts.waits, 0U) << "nothing was read yet";
+  const std::vector<double> got = values(x);
+  EXPECT_LE(since.now().waits, 2U);
+  const Tensor cpu_step = to_device(step, Device::cpu());
+  for (int i = 0; i < 1000; ++i) reference = matmul(reference, cpu_step);
+  const std::vector<double> expected = values(reference);
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-3 * std::abs(expected[i]) + 1e-30);
+}
+
+TEST_F(Engine, OneKernelObjectPerShape) {
+  const Tensor a = random_tensor({37, 41}, 1);
+  const Tensor b = random_tensor({41, 43}, 2);
+  const Since since;
+  for (int i = 0; i < 5; ++i) matmul(a, b);
+  EXPECT_LE(since.now().kernels_made + since.now().pipelines_made, 1U);
+  EXPECT_GE(since.now().kernel_hits + since.now().pipeline_hits, 4U);
+}
+
+TEST_F(Engine, WorkIsBoundedPerCommandBuffer) {
+  metal::EngineLimits limits;
+  limits.ops = 4;
+  limits.in_flight = 2;
+  metal::Engine engine(metal::objc::Device::system_default(), limits);
+  int encoded = 0;
+  for (int i = 0; i < 40; ++i) engine.encode("count", {}, [&](metal::Encoding&) { ++encoded; });
+  EXPECT_EQ(encoded, 40);
+  EXPECT_EQ(engine.counters().read().commits, 10U);
+  engine.encode("large", {1e12, 0}, [](metal::Encoding&) {});
+  EXPECT_EQ(engine.counters().read().commits, 11U) << "a large op is committed at once";
+  engine.synchronize();
+  EXPECT_EQ(engine.counters().read().commits, 11U) << "nothing was open";
+}
+
+TEST_F(Engine, MpsAndOwnShadersShareACommandBuffer) {
+  const Tensor a = random_tensor({20, 20}, 1);
+  const Tensor weight = ones({20}, DType::F32, metal());
+  a.to_vector<float>();
+  const Since since;
+  Tensor x = a;
+  for (int i = 0; i < 5; ++i) x = softmax(rms_norm(matmul(x, a), weight, 1e-6), 0);
+  EXPECT_EQ(since.now().host_runs, 0U);
+  EXPECT_EQ(since.now().waits, 0U);
+  EXPECT_LE(since.now().command_buffers, 1U);
+  EXPECT_NEAR(sum(x, {0}).to_vector<float>()[7], 1, 1e-5);
+}
+
+TEST_F(Engine, HostMemoryBecomesABufferWithoutACopy) {
+  constexpr std::size_t kPage = 16384;
+  const std::size_t count = kPage / sizeof(float) - 10;
+  std::shared_ptr<float> memory(static_cast<float*>(std::aligned_alloc(kPage, kPage)), std::free);
+  for (std::size_t i = 0; i < count; ++i) memory.get()[i] = static_cast<float>(i);
+  const std::weak_ptr<float> watch = memory;
+  {
+    const Since since;
+    StoragePtr storage = device_interface(metal()).wrap_host(memory.get(), count * sizeof(float), memory);
+    ASSERT_NE(storage, nullptr);
+    EXPECT_EQ(storage->data(), memory.get());
+    EXPECT_EQ(since.now().wrapped_bytes, count * sizeof(float));
+    const Tensor x = Tensor::from_storage(storage, Layout::contiguous({static_cast<std::int64_t>(count)}), DType::F32);
+    storage.reset();
+    EXPECT_EQ(affine(x, 2, 1).to_vector<float>()[100], 201.0F);
+    memory.reset();
+    EXPECT_FALSE(watch.expired()) << "the buffer keeps its owner";
+  }
+  device_interface(metal()).synchronize();
+  for (int i = 0; i < 100 && !watch.expired(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST_F(Engine, UnalignedHostMemoryIsLeftToTheCaller) {
+  alignas(64) static char memory[256];
+  EXPECT_EQ(device_interface(metal()).wrap_host(memory + 64, 64, nullptr), nullptr);
+}
+
+TEST_F(Engine, FourThreadsEncodeAtOnce) {
+  constexpr int kThreads = 4;
+  std::vector<double> errors(kThreads, HUGE_VAL);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([t, &errors] {
+      const std::int64_t n = 8 + 3 * t;
+      const auto chain = [&](Device device) {
+        Tensor x = random_tensor({n, n}, static_cast<std::uint64_t>(t), DType::F32, device);
+        const Tensor w = random_tensor({n, n}, static_cast<std::uint64_t>(100 + t), DType::F32, device);
+        for (int i = 0; i < 50; ++i) x = softmax(matmul(x, w), i % 2);
+        return values(x);
+      };
+      errors[static_cast<std::size_t>(t)] = relative_error(chain(metal()), chain(Device::cpu()));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const double error : errors) EXPECT_LE(error, 1e-4);
+}
+
+TEST_F(Engine, OpsWithoutMetalImplementationRunOnTheHost) {
+  const Since since;
+  Generator generator(1);
+  const Tensor x = uniform({100}, generator, 0, 1, DType::F32, metal());
+  Generator same(1);
+  EXPECT_EQ(x.to_vector<float>(), uniform({100}, same).to_vector<float>());
+  EXPECT_EQ(since.now().host_runs, 1U);
+  EXPECT_EQ(runs_of(&KernelTable::uniform, "host"), 1U);
+}
+
+TEST_F(Engine, CountersBelongToMetalDevices) { EXPECT_THROW(metal::counters(Device::cpu()), DeviceError); }
+
+}  // namespace
+}  // namespace candela::metal_tests

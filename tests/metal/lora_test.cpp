@@ -1,0 +1,181 @@
+#include <candela/autograd/backward.h>
+#include <candela/ops/elementwise.h>
+#include <candela/ops/lora.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/optimizer.h>
+#include <candela/ops/reduce.h>
+
+#include "metal/support.h"
+#include "ops/composed.h"
+
+namespace candela::metal_tests {
+namespace {
+
+Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x, Device::cpu()), DType::F64) : x; }
+
+/// Two layers that share x: one with bias and adapter of rank 4, one with an adapter of rank 6.
+std::vector<LoraLinear> two_layers(DType dtype, DType adapter, Device device) {
+  return {{random_tensor({20, 24}, 1, dtype, device), random_tensor({20}, 2, dtype, device),
+           random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0},
+          {random_tensor({70, 24}, 5, dtype, device), {}, random_tensor({6, 24}, 6, adapter, device),
+           random_tensor({70, 6}, 7, adapter, device), 0.5}};
+}
+
+std::vector<LoraLinear> widened(const std::vector<LoraLinear>& layers) {
+  std::vector<LoraLinear> result;
+  for (const LoraLinear& layer : layers) {
+    result.push_back({wide(layer.weight), wide(layer.bias), wide(layer.a), wide(layer.b), layer.scale});
+  }
+  return result;
+}
+
+class Lora : public MetalTest {};
+
+TEST_F(Lora, ForwardMatchesTheReferenceInEveryMixOfDtypes) {
+  for (const auto& [dtype, adapter] : {std::pair{DType::F32, DType::F32}, std::pair{DType::F16, DType::F16},
+                                       std::pair{DType::F16, DType::F32}, std::pair{DType::BF16, DType::BF16},
+                                       std::pair{DType::BF16, DType::F32}}) {
+    const Tensor x = random_tensor({2, 5, 24}, 10, dtype);
+    const std::vector<LoraLinear> layers = two_layers(dtype, adapter, metal());
+    const std::vector<Tensor> got = lora_linear(x, layers);
+    const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype)) << to_string(dtype) << " " << to_string(adapter) << " " << i;
+    }
+  }
+}
+
+TEST_F(Lora, MpsChainAgainstFusedShaderAgainstCpu) {
+  const Tensor x = random_tensor({65, 24}, 10);
+  const std::vector<LoraLinear> layers = two_layers(DType::F32, DType::F32, metal());
+  const Tensor a = concat({layers[0].a, layers[1].a}, 0);
+  const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
+  for (const std::string& name : gpu_names(&KernelTable::lora_linear)) {
+    const Tensor xa = full({65, 10}, NAN, DType::F32, metal());
+    const std::vector<Tensor> y = {full({65, 20}, NAN, DType::F32, metal()), full({65, 70}, NAN, DType::F32, metal())};
+    LoraLinearArgs args{x, x, a, xa, {}, 2};
+    args.branches[0] = {layers[0].weight, layers[0].bias, layers[0].b, y[0], 0, layers[0].scale};
+    args.branches[1] = {layers[1].weight, {}, layers[1].b, y[1], 4, layers[1].scale};
+    ASSERT_EQ(run_named(&KernelTable::lora_linear, name, args), "") << name;
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_LE(relative_error(y[i], expected[i]), 1e-5) << name << " " << i;
+  }
+}
+
+TEST_F(Lora, BothWaysAreBuilt) {
+  EXPECT_NE(find_kernel(&KernelTable::lora_linear, "fused"), nullptr);
+#if defined(CANDELA_MPS)
+  EXPECT_NE(find_kernel(&KernelTable::lora_linear, "mps"), nullptr);
+#else
+  EXPECT_EQ(find_kernel(&KernelTable::lora_linear, "mps"), nullptr);
+#endif
+}
+
+/// Gradients of x, lora_x and both adapters through the op on `device` with every GPU implementation, or the reference.
+std::vector<Tensor> gradients(DType dtype, DType adapter, bool separate, bool reference, Device device) {
+  const auto place = [&](const Tensor& t) { return reference ? wide(t) : t; };
+  Tensor x = place(random_tensor({9, 24}, 10, dtype, device)).set_requires_grad(true);
+  Tensor lora_x;
+  if (separate) lora_x = place(random_tensor({9, 24}, 11, dtype, device)).set_requires_grad(true);
+  std::vector<LoraLinear> layers = two_layers(dtype, adapter, device);
+  if (reference) layers = widened(layers);
+  for (LoraLinear& layer : layers) {
+    layer.a.set_requires_grad(true);
+    layer.b.set_requires_grad(true);
+  }
+  const std::vector<Tensor> y =
+      reference ? composed::lora_linear(x, layers, lora_x) : lora_linear(x, layers, lora_x);
+  const auto seed = [&](std::int64_t columns, std::uint64_t number) { return place(random_tensor({9, columns}, number, dtype, device)); };
+  backward(add(sum(mul(y[0], seed(20, 20))), sum(mul(y[1], seed(70, 21)))));
+  std::vector<Tensor> result = {x.grad(), layers[0].a.grad(), layers[0].b.grad(), layers[1].a.grad(), layers[1].b.grad()};
+  if (separate) result.push_back(lora_x.grad());
+  return result;
+}
+
+TEST_F(Lora, GradientsMatchTheReference) {
+  for (const auto& [dtype, adapter] : {std::pair{DType::F32, DType::F32}, std::pair{DType::F16, DType::F32},
+                                       std::pair{DType::BF16, DType::F32}, std::pair{DType::BF16, DType::BF16}}) {
+    for (const bool separate : {false, true}) {
+      const std::vector<Tensor> got = gradients(dtype, adapter, separate, false, metal());
+      const std::vector<Tensor> expected = gradients(dtype, adapter, separate, true, Device::cpu());
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype)) << to_string(dtype) << to_string(adapter) << separate << i;
+      }
+    }
+  }
+}
+
+TEST_F(Lora, EveryGradientImplementationAgrees) {
+  const Tensor x = random_tensor({9, 24}, 10);
+  const Tensor weight = random_tensor({20, 24}, 1);
+  const Tensor a = random_tensor({4, 24}, 3);
+  const Tensor b = random_tensor({20, 4}, 4);
+  const Tensor dy = random_tensor({9, 20}, 5);
+  const Tensor xa = matmul(x, transpose(a, 0, 1));
+  const Tensor dxa_expected = affine(matmul(dy, b), 2, 0);
+  const std::vector<Tensor> expected = {add(matmul(dy, weight), matmul(dxa_expected, a)),
+                                        matmul(transpose(dxa_expected, 0, 1), x),
+                                        affine(matmul(transpose(dy, 0, 1), xa), 2, 0)};
+  for (const std::string& name : gpu_names(&KernelTable::lora_linear_grad)) {
+    const std::vector<Tensor> got = {full({9, 24}, NAN, DType::F32, metal()), full({4, 24}, NAN, DType::F32, metal()),
+                                     full({20, 4}, NAN, DType::F32, metal())};
+    const Tensor dxa = full({9, 4}, NAN, DType::F32, metal());
+    LoraLinearGradArgs args{};
+    args.forward = {x, x, a, xa, {}, 1};
+    args.forward.branches[0] = {weight, {}, b, {}, 0, 2.0};
+    args.dy[0] = dy;
+    args.db[0] = got[2];
+    args.dxa = dxa;
+    args.dx = got[0];
+    args.da = got[1];
+    ASSERT_EQ(run_named(&KernelTable::lora_linear_grad, name, args), "") << name;
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_LE(relative_error(got[i], expected[i]), 1e-5) << name << " " << i;
+  }
+}
+
+/// The losses of 50 AdamW steps that fit an adapter to a target map.
+std::vector<double> fit(Device device, metal::Counters* counts) {
+  const Tensor x = random_tensor({32, 16}, 1, DType::F32, device);
+  const Tensor weight = random_tensor({12, 16}, 2, DType::F32, device, 0.25);
+  const Tensor target = matmul(x, transpose(random_tensor({12, 16}, 3, DType::F32, device, 0.25), 0, 1));
+  LoraLinear layer{weight, {}, random_tensor({8, 16}, 4, DType::F32, device, 0.25), zeros({12, 8}, DType::F32, device), 2.0};
+  layer.a.set_requires_grad(true);
+  layer.b.set_requires_grad(true);
+  std::vector<Tensor> moments;
+  for (const Tensor& parameter : {layer.a, layer.b, layer.a, layer.b}) moments.push_back(zeros(parameter.shape(), DType::F32, device));
+  AdamwOptions options;
+  options.lr = 0.03;
+  std::vector<Tensor> losses;
+  const metal::Counters before = counts == nullptr ? metal::Counters{} : metal::counters(device);
+  for (std::int64_t step = 1; step <= 50; ++step) {
+    layer.a.set_grad({});
+    layer.b.set_grad({});
+    const Tensor difference = sub(lora_linear(x, std::span(&layer, 1))[0], target);
+    const Tensor loss = mean(square(difference));
+    backward(loss);
+    adamw_step(layer.a, layer.a.grad(), moments[0], moments[2], options, step);
+    adamw_step(layer.b, layer.b.grad(), moments[1], moments[3], options, step);
+    losses.push_back(loss.detach());
+  }
+  if (counts != nullptr) {
+    *counts = metal::counters(device);
+    counts->waits -= before.waits;
+    counts->host_runs -= before.host_runs;
+  }
+  std::vector<double> numbers;
+  for (const Tensor& loss : losses) numbers.push_back(loss.item());
+  return numbers;
+}
+
+TEST_F(Lora, FiftyStepsOfFittingConvergeAsOnTheCpu) {
+  metal::Counters counts;
+  const std::vector<double> on_gpu = fit(metal(), &counts);
+  const std::vector<double> on_cpu = fit(Device::cpu(), nullptr);
+  EXPECT_LT(on_gpu.back(), 0.2 * on_gpu.front());
+  for (std::size_t i = 0; i < on_gpu.size(); ++i) EXPECT_NEAR(on_gpu[i], on_cpu[i], 1e-3 * on_cpu[i]) << "step " << i + 1;
+  EXPECT_EQ(counts.host_runs, 0U) << "no op of the step may leave the GPU";
+}
+
+TEST_F(Lora, SameSeedSameBits) { EXPECT_EQ(fit(metal(), nullptr), fit(metal(), nullptr)); }
+
+}  // namespace
+}  // namespace candela::metal_tests

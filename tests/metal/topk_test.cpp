@@ -1,0 +1,66 @@
+#include <algorithm>
+#include <numeric>
+
+#include <candela/ops/topk.h>
+
+#include "metal/support.h"
+
+namespace candela::metal_tests {
+namespace {
+
+class Topk : public MetalTest {
+ protected:
+  /// Every implementation that takes it against sorting on the host.
+  static void check(const Tensor& x, std::int64_t k, const std::string& only = "") {
+    const std::vector<double> numbers = values(x);
+    const auto width = static_cast<std::size_t>(x.size(-1));
+    const std::size_t rows = numbers.size() / width;
+    for (const std::string& name : gpu_names(&KernelTable::topk)) {
+      if (!only.empty() && name != only) continue;
+      const TopkResult result{full({static_cast<std::int64_t>(rows), k}, NAN, x.dtype(), metal()),
+                              full({static_cast<std::int64_t>(rows), k}, -1, DType::I32, metal())};
+      if (!run_named(&KernelTable::topk, name, TopkArgs{x, result.values, result.indices, k}).empty()) continue;
+      const std::vector<double> found = values(result.values);
+      const std::vector<double> places = values(result.indices);
+      for (std::size_t row = 0; row < rows; ++row) {
+        std::vector<std::size_t> order(width);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        const double* line = numbers.data() + row * width;
+        std::stable_sort(order.begin(), order.end(), [line](std::size_t a, std::size_t b) {
+          return line[a] > line[b] || (std::isnan(line[a]) && !std::isnan(line[b]));
+        });
+        for (std::size_t j = 0; j < static_cast<std::size_t>(k); ++j) {
+          const std::size_t at = row * static_cast<std::size_t>(k) + j;
+          EXPECT_EQ(places[at], static_cast<double>(order[j])) << name << " row " << row << " rank " << j;
+          if (!std::isnan(line[order[j]])) EXPECT_EQ(found[at], line[order[j]]) << name;
+        }
+      }
+    }
+  }
+};
+
+TEST_F(Topk, SmallK) {
+  for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) check(random_tensor({5, 100}, 1, dtype), 3);
+}
+TEST_F(Topk, SixteenIsTheMostForMps) { check(random_tensor({3, 50}, 1), 16); }
+TEST_F(Topk, MoreThanSixteen) { check(random_tensor({3, 300}, 1), 40); }
+TEST_F(Topk, AllOfThem) { check(random_tensor({2, 33}, 1), 33); }
+TEST_F(Topk, TiesTakeTheLowerIndexFirst) {
+  check(Tensor::from_values<float>({1, 3, 3, 0, -0.0F, 0, 3, 2}, {1, 8}, metal()), 7);
+}
+TEST_F(Topk, NanCountsAsLargest) { check(Tensor::from_values<float>({1, NAN, 5, -INFINITY, INFINITY}, {1, 5}, metal()), 5, "own"); }
+
+TEST_F(Topk, WhoRuns) {
+  const Tensor x = random_tensor({2, 64}, 1);
+  const std::uint64_t own = runs_of(&KernelTable::topk, "own");
+  topk(x, 17);
+  EXPECT_EQ(runs_of(&KernelTable::topk, "own"), own + 1);
+#if defined(CANDELA_MPS)
+  const std::uint64_t mps = runs_of(&KernelTable::topk, "mps");
+  topk(x, 16);
+  EXPECT_EQ(runs_of(&KernelTable::topk, "mps"), mps + 1);
+#endif
+}
+
+}  // namespace
+}  // namespace candela::metal_tests
