@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#if defined(__APPLE__)
-#include <Accelerate/Accelerate.h>
-#else
+#if !defined(__APPLE__)
 #include <oneapi/dnnl/dnnl.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -16,8 +14,19 @@
 
 #include "backend/cpu/scratch.h"
 
+#if defined(__APPLE__)
+// The one function of Accelerate that is used. Its header calls it deprecated unless the whole program chooses another integer width, and not every
+// folder of SDK headers has it.
+extern "C" void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a, int lda,
+                            const float* b, int ldb, float beta, float* c, int ldc);
+#endif
+
 namespace candela {
 namespace {
+
+#if defined(__APPLE__)
+constexpr int kRowMajor = 101, kNoTranspose = 111, kTranspose = 112;
+#endif
 
 /// An f32 matrix as BLAS takes it: one stride is 1, the other is the leading dimension.
 struct BlasMatrix {
@@ -48,7 +57,7 @@ bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& 
 void sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const BlasMatrix& a, const BlasMatrix& b, float beta,
            float* c, std::int64_t ldc) {
 #if defined(__APPLE__)
-  cblas_sgemm(CblasRowMajor, a.transposed ? CblasTrans : CblasNoTrans, b.transposed ? CblasTrans : CblasNoTrans,
+  cblas_sgemm(kRowMajor, a.transposed ? kTranspose : kNoTranspose, b.transposed ? kTranspose : kNoTranspose,
               static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, a.data, static_cast<int>(a.ld), b.data,
               static_cast<int>(b.ld), beta, c, static_cast<int>(ldc));
 #else

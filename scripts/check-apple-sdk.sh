@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# check-apple-sdk.sh SDK_DIR [TARGET]: compiles every source of the Apple build against a real SDK, headers only: no linking, no Mac needed. Fails on any
+# error or warning. SDK_DIR holds System/Library/Frameworks, usr/include and usr/include/c++/v1. Needs clang 14 or later.
+# CXX picks the compiler, JOBS how many run at once.
+set -euo pipefail
+
+usage="usage: scripts/check-apple-sdk.sh SDK_DIR [TARGET (arm64-apple-macos13)]"
+sdk=${1:?$usage}
+target=${2:-arm64-apple-macos13}
+root=$(cd "$(dirname "$0")/.." && pwd)
+cxx=${CXX:-clang++}
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
+
+for part in System/Library/Frameworks/Metal.framework System/Library/Frameworks/MetalPerformanceShaders.framework usr/include/c++/v1/vector; do
+  [ -e "$sdk/$part" ] || { echo "check-apple-sdk: $sdk has no $part; $usage" >&2; exit 2; }
+done
+
+# Headers of the packages that the project uses. They come from the system here, each linked by name into a folder of its own, so that nothing else of the
+# system's include folders is seen.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/packages"
+for package in fmt nlohmann hwy CLI yaml-cpp pcre2.h utf8proc.h; do
+  for folder in ${PACKAGE_INCLUDE:-} /usr/include /usr/local/include /opt/homebrew/include; do
+    [ -e "$folder/$package" ] && { ln -s "$folder/$package" "$work/packages/$package"; break; }
+  done
+  [ -e "$work/packages/$package" ] || { echo "check-apple-sdk: the headers of $package were not found; set PACKAGE_INCLUDE" >&2; exit 2; }
+done
+
+# What the build generates is part of it: the embedded shaders.
+"$cxx" -std=c++20 "$root/cmake/embed_shaders.cpp" -o "$work/embed_shaders"
+shaders=()
+for shader in "$root"/src/backend/metal/shaders/*.metal; do shaders+=("$(basename "$shader" .metal)=$shader"); done
+"$work/embed_shaders" "$work/embedded_shaders.cpp" "${shaders[@]}"
+
+# Sources that are for other systems say so in their folder or name (cuda/, *.cu); everything else is built on a Mac.
+find "$root/src" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
+echo "$work/embedded_shaders.cpp" >> "$work/sources"
+
+cat > "$work/flags" <<FLAGS
+-target $target -isysroot "$sdk" -nostdinc++ -isystem "$sdk/usr/include/c++/v1" -isystem "$work/packages"
+-std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
+-fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS
+-I"$root/include" -I"$root/src"
+FLAGS
+
+compile() {
+  local log
+  log=$(mktemp -p "$WORK" log.XXXXXX)
+  "$COMPILER" @"$WORK/flags" "$1" > "$log" 2>&1 && return 0
+  echo "FAILED $1"
+  cat "$log"
+  return 1
+}
+export -f compile
+export WORK=$work COMPILER=$cxx
+count=$(wc -l < "$work/sources")
+echo "check-apple-sdk: $count sources for $target against $sdk"
+if ! xargs -P "$jobs" -I SOURCE bash -c 'compile "SOURCE"' < "$work/sources"; then
+  echo "check-apple-sdk: FAILED" >&2
+  exit 1
+fi
+echo "check-apple-sdk: all $count sources compile without a warning"
