@@ -129,7 +129,7 @@ TEST_F(Faults, SlowCompletionStallsAtTheLimitOfBuffersInFlight) {
   for (int i = 0; i < 20; ++i) engine.encode("count", {}, [](metal::Encoding&) {});
   EXPECT_GE(engine.counters().read().stalls, 10U);
   engine.synchronize();
-  EXPECT_LE(emulator::counters().max_in_flight, 3U);
+  EXPECT_LE(emulator::counters().max_in_flight, 4U) << "three committed, one open";
 }
 
 TEST_F(Faults, FailedPipelineIsAnErrorAndCanBeMadeLater) {

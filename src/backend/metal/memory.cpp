@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 namespace candela::metal {
 namespace {
@@ -12,6 +14,9 @@ constexpr std::size_t kSmall = 4096;
 constexpr std::size_t kHeapBytes = std::size_t{4} << 20U;
 /// Pages of Apple silicon; a system with smaller ones must meet it too.
 constexpr std::size_t kPage = 16384;
+
+/// Milliseconds that a shortage may last before it counts as one.
+constexpr int kAttempts = 20;
 
 std::size_t page_size() { return std::max(kPage, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))); }
 
@@ -36,9 +41,13 @@ MemoryBlock MetalMemory::acquire(std::size_t bytes) {
   const objc::AutoreleasePool pool;
   objc::Buffer buffer = take(bytes);
   if (!buffer) {
-    // Command buffers keep what they use alive: buffers released earlier are really free once the GPU is done.
+    // Command buffers keep what they use alive: buffers released earlier are really free once the GPU is done, and a moment after it said so.
     engine_->wait_idle();
     buffer = take(bytes);
+    for (int attempt = 0; !buffer && attempt < kAttempts; ++attempt) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      buffer = take(bytes);
+    }
   }
   if (!buffer) return {nullptr, nullptr, bytes};
   void* contents = buffer.contents();

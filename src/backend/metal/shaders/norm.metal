@@ -53,7 +53,8 @@ template <class T>
   }
 }
 
-/// out = (x - mean) rstd weight + bias; the variance is taken about the mean, in a second reading.
+/// out = (x - mean) rstd weight + bias. Everything is taken relative to the row's first element, so that a large mean costs no digits; the variance is
+/// taken about the mean, in a second reading.
 template <class T>
 [[kernel]] void layer_norm(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]], device const T* bias [[buffer(2)]],
                            device T* out [[buffer(3)]], device float* means [[buffer(4)]], device float* rstds [[buffer(5)]],
@@ -61,22 +62,23 @@ template <class T>
                            uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
+  float origin = to_float(x[base]);
   float sum = 0.0f;
-  for (uint i = thread_index; i < p.length; i += threads) sum += to_float(x[base + i]);
+  for (uint i = thread_index; i < p.length; i += threads) sum += to_float(x[base + i]) - origin;
   float mean = group_sum(sum, slots, thread_index, threads) / static_cast<float>(p.length);
   float squares = 0.0f;
   for (uint i = thread_index; i < p.length; i += threads) {
-    float centred = to_float(x[base + i]) - mean;
+    float centred = (to_float(x[base + i]) - origin) - mean;
     squares += centred * centred;
   }
   squares = group_sum(squares, slots, thread_index, threads);
   float rstd = 1.0f / sqrt(squares / static_cast<float>(p.length) + p.eps);
   if (p.has_statistics != 0 && thread_index == 0) {
-    means[row] = mean;
+    means[row] = origin + mean;
     rstds[row] = rstd;
   }
   for (uint i = thread_index; i < p.length; i += threads) {
-    float value = (to_float(x[base + i]) - mean) * rstd;
+    float value = ((to_float(x[base + i]) - origin) - mean) * rstd;
     if (p.has_weight != 0) value *= to_float(weight[i]);
     if (p.has_bias != 0) value += to_float(bias[i]);
     out[base + i] = from_float<T>(value);
