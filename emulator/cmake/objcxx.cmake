@@ -41,6 +41,7 @@ if(NOT TARGET candela_objcxx)
   target_compile_options(candela_objcxx INTERFACE
     "$<$<COMPILE_LANGUAGE:OBJCXX>:-fobjc-runtime=gcc;-fblocks;-fexceptions;-fobjc-exceptions;-fno-strict-aliasing>"
     "$<$<COMPILE_LANGUAGE:OBJCXX>:-fconstant-string-class=NSConstantString>")
+  # The blocks runtime first: GNUstep exports a _Block_copy of its own that leaves blocks on the stack.
   target_link_libraries(candela_objcxx INTERFACE
-    ${GNUSTEP_BASE_LIBRARY} ${OBJC_LIBRARY} ${BLOCKS_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS})
+    ${BLOCKS_LIBRARY} ${GNUSTEP_BASE_LIBRARY} ${OBJC_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS})
 endif()

@@ -11,7 +11,7 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x, Device::cpu()), DType::F64) : x; }
+Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x; }
 
 /// Two layers that share x: one with bias and adapter of rank 4, one with an adapter of rank 6.
 std::vector<LoraLinear> two_layers(DType dtype, DType adapter, Device device) {

@@ -8,7 +8,7 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x, Device::cpu()), DType::F64) : x; }
+Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x; }
 
 class RmsNorm : public MetalTest {
  protected:

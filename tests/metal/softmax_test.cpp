@@ -7,7 +7,7 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return cast(to_device(x, Device::cpu()), DType::F64); }
+Tensor wide(const Tensor& x) { return cast(to_device(x.detach(), Device::cpu()), DType::F64); }
 
 /// Every implementation that takes it, both kinds, against the composed reference in f64.
 void check(const Tensor& x, int dim) {

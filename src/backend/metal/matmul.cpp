@@ -211,7 +211,7 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   product.k = static_cast<std::size_t>(args.a.shape[args.a.rank - 1]);
   const bool swap = product.out_view.transposed;
   if (swap) swap_roles(product);
-  engine.encode("matmul", work_of(args), [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
+  engine.encode("matmul", work_of(original), [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
 }
 
 std::string own_matmul_supports(const MatmulArgs& args) {
@@ -256,7 +256,7 @@ void encode_own_matmul(Engine& engine, const MatmulArgs& original) {
   const RowMajor bias(engine, args.bias);
   const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile,
                           static_cast<std::size_t>(batches.count(batches.rank))};
-  engine.encode("matmul", work_of(args), [&](Encoding& encoding) {
+  engine.encode("matmul", work_of(original), [&](Encoding& encoding) {
     Launch(encoding, "matmul", "matmul" + suffix(args.a.dtype) + suffix(args.b.dtype) + suffix(args.out.dtype))
         .tensor(args.a)
         .tensor(args.b)

@@ -77,7 +77,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
   const RowMajor dy(engine, args.dy);
   const RowMajor dsum(engine, args.dsum);
   RowMajorResult dx(args.dx);
-  shader::NormParams params = params_of(args.x, 0);
+  shader::NormParams params = params_of(args.x, args.eps);
   params.has_sum_gradient = args.dsum.present() ? 1 : 0;
   engine.encode("rms_norm_grad", {0, 3 * bytes_of(args.x) + bytes_of(args.dsum)}, [&](Encoding& encoding) {
     Launch(encoding, "norm", "rms_norm_grad" + suffix(args.x.dtype))

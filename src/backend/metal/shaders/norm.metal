@@ -2,6 +2,8 @@
 
 using namespace candela::shader;
 
+constant constexpr uint kFewElements = 8;
+
 /// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight. One threadgroup per row.
 template <class T>
 [[kernel]] void rms_norm(device const T* x [[buffer(0)]], device const T* residual [[buffer(1)]], device const T* weight [[buffer(2)]],
@@ -30,7 +32,8 @@ template <class T>
   }
 }
 
-/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum.
+/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c nearly cancels; there the same is taken as
+/// rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j h_i) / D), where nothing does.
 template <class T>
 [[kernel]] void rms_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
                               device const float* rstds [[buffer(2)]], device const T* dy [[buffer(3)]],
@@ -47,7 +50,16 @@ template <class T>
   dot = group_sum(dot, slots, thread_index, threads) / static_cast<float>(p.length);
   for (uint i = thread_index; i < p.length; i += threads) {
     float g = to_float(dy[base + i]) * to_float(weight[i]);
-    float value = rstd * (g - to_float(x[base + i]) * rstd * dot);
+    float h = to_float(x[base + i]);
+    float value = rstd * (g - h * rstd * dot);
+    if (p.length <= kFewElements) {
+      float rest = 0.0f;
+      for (uint j = 0; j < p.length; ++j) {
+        float hj = to_float(x[base + j]) * rstd;
+        rest += hj * (g * hj - to_float(dy[base + j]) * to_float(weight[j]) * (h * rstd));
+      }
+      value = rstd * (p.eps * g * rstd * rstd + rest / static_cast<float>(p.length));
+    }
     if (p.has_sum_gradient != 0) value += to_float(dsum[base + i]);
     dx[base + i] = from_float<T>(value);
   }
