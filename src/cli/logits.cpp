@@ -33,7 +33,9 @@ void logits(const LogitsOptions& options) {
   const NoGrad guard;
   const SafetensorsReader input = SafetensorsReader::open(options.input);
   require<IoError>(input.contains("input_ids"), "{}: needs a tensor input_ids [B, T]", options.input);
-  const LoadedModel loaded = load(options.model);
+  ModelOptions model = options.model;
+  if (model.dtype == "auto") model.dtype = "f32";
+  const LoadedModel loaded = load(model);
   const Device device = loaded.model->device();
   const Tensor ids = cast(input.tensor("input_ids"), DType::I32);
   require<IoError>(ids.rank() == 2, "{}: input_ids must be [B, T]; got {}", options.input, ids.shape());
@@ -53,11 +55,13 @@ void add_logits(CLI::App& app, Action& action) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits (and loss) of given token ids");
   declare_model_options(*command, options->model, true);
+  command->add_flag("--bf16-rope", options->model.bf16_rope,
+                    "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
   command->add_option("--input", options->input, "safetensors file with input_ids [B, T] and, optionally, labels [B, T] (-100: not counted)")->required();
   command->add_option("--output", options->output, "safetensors file to write: logits f32 [B, T, V], loss f32 [1]")->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer("Example:\n  candela logits --model models/stories-7m --input ids.safetensors --output out.safetensors\n"
-                  "Labels are those of the same positions as the ids; the shift by one is made here.");
+                  "Labels are those of the same positions as the ids; the shift by one is made here. Unless --dtype says otherwise, the arithmetic is in f32.");
   command->callback([&action, options] { action = [options] { logits(*options); }; });
 }
 

@@ -22,7 +22,7 @@ std::optional<DType> wanted_dtype(const ModelOptions& options, bool training) {
 LoadedModel load(const ModelOptions& options) {
   set_thread_count(options.threads);
   LoadedModel loaded;
-  loaded.model = load_model(options.model, {wanted_dtype(options, false), parse_device(options.device)});
+  loaded.model = load_model(options.model, {wanted_dtype(options, false), parse_device(options.device), options.bf16_rope});
   if (!options.adapter.empty()) {
     loaded.lora = Lora::load(*loaded.model, options.adapter);
     for (const std::string& note : loaded.lora->notes()) fmt::print(stderr, "candela: note: {}\n", note);

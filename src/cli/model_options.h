@@ -18,6 +18,7 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string device = "cpu";
   int threads = 0;
+  bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
 };
 
 /// Declares --model, --dtype, --device, --threads, and --adapter if `with_adapter`.
