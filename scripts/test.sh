@@ -25,7 +25,7 @@ if [ "$(uname)" = Darwin ]; then
 fi
 
 echo "== emulated-metal: the Metal backend against the stand-in"
-build emulated-metal test_metal test_emulator test_emulator_shader
+build emulated-metal test_metal test_emulator emulator_shader_tests
 ctest --preset emulated-metal --parallel "$jobs" --output-on-failure -R '^(metal|emulator|emulator_shader)\.'
 
 echo "== asan: the parsers, fuzzed for some seconds each under the address and undefined-behaviour sanitizers"
