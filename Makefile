@@ -10,7 +10,7 @@ demo: build
 build:
 	@scripts/setup.sh
 	@cmake --preset portable
-	@cmake --build --preset portable --parallel $(JOBS)
+	@cmake --build --preset portable --parallel $(JOBS) --target candela_cli
 
 test:
 	@scripts/test.sh $(JOBS)

@@ -11,6 +11,9 @@ namespace {
 
 std::size_t bytes_of(const Tensor& tensor) { return static_cast<std::size_t>(tensor.numel()) * size_of(tensor.dtype()); }
 
+/// Code, tables and stacks that the first step touches beyond what is resident before it.
+constexpr std::size_t kFirstStep = std::size_t{8} << 20U;
+
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
 
 }  // namespace
@@ -18,7 +21,7 @@ double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 10
 MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare, const TrainOptions& options,
                        std::span<const Sample> samples, std::span<const std::size_t> worst_batch) {
   MemoryPlan plan;
-  plan.runtime = process_memory().resident;
+  plan.runtime = process_memory().resident + kFirstStep;
   plan.available = available_memory();
   Allocator& allocator = device_interface(Device::plan()).allocator();
   allocator.trim();

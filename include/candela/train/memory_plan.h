@@ -10,7 +10,7 @@ namespace candela {
 
 /// What a training run will need, in bytes, from its largest batch.
 struct MemoryPlan {
-  std::size_t runtime = 0;      ///< resident before the model is loaded: code, libraries, tokenizer, data
+  std::size_t runtime = 0;      ///< the program itself: code, libraries, tokenizer, data
   std::size_t weights = 0;      ///< the base model, whether mapped or converted
   std::size_t adapters = 0;     ///< trainable parameters and the optimizer's two moments
   std::size_t activations = 0;  ///< everything else at the peak: activations, gradients, scratch

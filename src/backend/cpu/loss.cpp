@@ -208,7 +208,7 @@ struct ChunkedLoss {
       targets.push_back(target);
     }
     const auto count = static_cast<std::int64_t>(rows.size());
-    chunk = std::min(std::max<std::int64_t>(count, 1), args.chunk_rows > 0 ? args.chunk_rows : chunk_rows(classes));
+    chunk = args.chunk_rows > 0 ? std::min(std::max<std::int64_t>(count, 1), args.chunk_rows) : cross_entropy_chunk_rows(count, classes);
     const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
     const bool grad = args.dx.present() || args.dweight.present();
     logits = Scratch<float>(chunk * classes);
@@ -218,10 +218,6 @@ struct ChunkedLoss {
     losses.resize(rows.size());
   }
 
-  /// 16 MiB of logits, but at least 128 rows so that the weight is not read too often, and at most 1024.
-  static std::int64_t chunk_rows(std::int64_t classes) {
-    return std::clamp<std::int64_t>((std::int64_t{1} << 22U) / std::max<std::int64_t>(classes, 1), 128, 1024);
-  }
   /// bf16 weights: the gradient of the logits is rounded to bf16 so that the products with it run in bf16 too. f16 would lose small probabilities.
   bool narrow_gradient() const { return args.weight.dtype == DType::BF16; }
   Matrix gradient() const {
