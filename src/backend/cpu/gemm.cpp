@@ -12,21 +12,11 @@
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/accelerate.h"
 #include "backend/cpu/scratch.h"
-
-#if defined(__APPLE__)
-// The one function of Accelerate that is used. Its header calls it deprecated unless the whole program chooses another integer width, and not every
-// folder of SDK headers has it.
-extern "C" void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a, int lda,
-                            const float* b, int ldb, float beta, float* c, int ldc);
-#endif
 
 namespace candela {
 namespace {
-
-#if defined(__APPLE__)
-constexpr int kRowMajor = 101, kNoTranspose = 111, kTranspose = 112;
-#endif
 
 /// An f32 matrix as BLAS takes it: one stride is 1, the other is the leading dimension.
 struct BlasMatrix {

@@ -10,11 +10,10 @@
 #include <candela/core/parallel.h>
 #include <candela/core/tensor.h>
 
+#include "backend/cpu/accelerate.h"
 #include "backend/cpu/gemm.h"
 
-#if defined(__APPLE__)
-#include <Accelerate/Accelerate.h>
-#else
+#if !defined(__APPLE__)
 #include <dnnl.hpp>
 #endif
 
@@ -53,7 +52,7 @@ double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
   const std::vector<float> b = some_values(k * n);
   std::vector<float> c(static_cast<std::size_t>(m * n));
   return median_seconds([&] {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1.0F,
+    cblas_sgemm(kRowMajor, kNoTranspose, kNoTranspose, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1.0F,
                 a.data(), static_cast<int>(k), b.data(), static_cast<int>(n), 0.0F, c.data(), static_cast<int>(n));
   });
 }
