@@ -9,6 +9,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/row_spans.cpp"
 #include <hwy/foreach_target.h>
+// highway.h after foreach_target.h
+#include <hwy/cache_control.h>
 
 #include "backend/cpu/simd_math-inl.h"
 
@@ -72,12 +74,19 @@ HWY_INLINE float largest(const float* x, std::int64_t count) {
   return hn::GetLane(hn::MaxOfLanes(Floats(), hn::Max(a, b)));
 }
 
+/// Asks for the element `count` behind x: the next row, while this one is worked on from the cache and memory would rest. Past the last row it
+/// asks for what is not read, which does no harm.
+HWY_INLINE void ask_for_next(const float* x, std::int64_t count) { hwy::Prefetch(x + count); }
+
 void softmax_row(const float* x, float* out, std::int64_t count, bool log) {
   const auto top = splat(largest(x, count));
   const std::int64_t step = lanes();
   if (log) {
     const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left)
-                                           HWY_ATTR { return exp(hn::Sub(take(x + i, left), top)); });
+                                           HWY_ATTR {
+                                             ask_for_next(x + i, count);
+                                             return exp(hn::Sub(take(x + i, left), top));
+                                           });
     const auto shift = splat(std::log(sum));
     for (std::int64_t i = 0; i < count; i += step) {
       put(hn::Sub(hn::Sub(take(x + i, count - i), top), shift), out + i, count - i);
@@ -85,6 +94,7 @@ void softmax_row(const float* x, float* out, std::int64_t count, bool log) {
     return;
   }
   const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
+    ask_for_next(x + i, count);
     const auto e = exp(hn::Sub(take(x + i, left), top));
     put(e, out + i, left);
     return e;
@@ -167,6 +177,7 @@ void scale_rows(const float* x, float scale, const float* weight, float* out, st
   const auto s = splat(scale);
   for (std::int64_t i = 0; i < count; i += lanes()) {
     const std::int64_t left = count - i;
+    ask_for_next(x + i, count);
     put(hn::Mul(hn::Mul(take(x + i, left), s), take(weight + i, left)), out + i, left);
   }
 }
@@ -177,6 +188,7 @@ void normalize(const float* x, float mean, float scale, const float* weight, con
   const auto s = splat(scale);
   for (std::int64_t i = 0; i < count; i += lanes()) {
     const std::int64_t left = count - i;
+    ask_for_next(x + i, count);
     const auto unit = hn::Mul(hn::Sub(take(x + i, left), centre), s);
     put(hn::MulAdd(unit, take(weight + i, left), take(bias + i, left)), out + i, left);
   }
