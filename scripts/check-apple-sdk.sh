@@ -34,14 +34,14 @@ for shader in "$root"/src/backend/metal/shaders/*.metal; do shaders+=("$(basenam
 "$work/embed_shaders" "$work/embedded_shaders.cpp" "${shaders[@]}"
 
 # Sources that are for other systems say so in their folder or name (cuda/, *.cu); everything else is built on a Mac.
-find "$root/src" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
+find "$root/src" "$root/cases" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
 echo "$work/embedded_shaders.cpp" >> "$work/sources"
 
 cat > "$work/flags" <<FLAGS
 -target $target -isysroot "$sdk" -nostdinc++ -isystem "$sdk/usr/include/c++/v1" -isystem "$work/packages"
 -std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
 -fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS
--I"$root/include" -I"$root/src"
+-I"$root/include" -I"$root/src" -I"$root"
 FLAGS
 
 compile() {

@@ -25,7 +25,7 @@ void adamw(const AdamwArgs& args, Stream& stream) {
                                    static_cast<float>(args.beta1),
                                    static_cast<float>(args.beta2),
                                    static_cast<float>(args.eps),
-                                   static_cast<float>(args.weight_decay),
+                                   static_cast<float>(1 - args.lr * args.weight_decay),
                                    static_cast<float>(args.grad_scale),
                                    static_cast<float>(1 - std::pow(args.beta1, step)),
                                    static_cast<float>(1 - std::pow(args.beta2, step))};

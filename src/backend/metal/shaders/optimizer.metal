@@ -2,7 +2,7 @@
 
 using namespace candela::shader;
 
-/// AdamW, one element per thread. correction_i = 1 - beta_i^step.
+/// AdamW, one element per thread. correction_i = 1 - beta_i^step, keep = 1 - lr weight_decay.
 template <class P, class G>
 [[kernel]] void adamw(device P* param [[buffer(0)]], device const G* grad [[buffer(1)]], device float* m [[buffer(2)]],
                       device float* v [[buffer(3)]], constant AdamwParams& p [[buffer(4)]], uint at [[thread_position_in_grid]]) {
@@ -13,7 +13,7 @@ template <class P, class G>
   v[at] = second;
   float value = to_float(param[at]);
   float direction = (first / p.correction1) / (sqrt(second / p.correction2) + p.eps);
-  param[at] = from_float<P>(value - p.lr * (p.weight_decay * value + direction));
+  param[at] = from_float<P>(p.keep * value - p.lr * direction);
 }
 
 template [[host_name("adamw_f32_f32")]] [[kernel]] decltype(adamw<float, float>) adamw<float, float>;

@@ -82,7 +82,7 @@ struct TopkParams {
 
 struct AdamwParams {
   uint32_t count;
-  float lr, beta1, beta2, eps, weight_decay, grad_scale, correction1, correction2;
+  float lr, beta1, beta2, eps, keep, grad_scale, correction1, correction2;
 };
 
 }  // namespace shader

@@ -5,18 +5,28 @@ using namespace candela::shader;
 // The numbers of ReduceOp in backend/args/reduce.h; the host checks that they agree.
 enum Reduction { kSum, kSumSquares, kMax, kMin };
 
-inline float start_value(uint op) { return op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f); }
+/// What part of the elements gave so far. A sum carries the rounding error of its additions along (Knuth's exact sum of two numbers), so that a long sum in
+/// which much cancels keeps its digits.
+struct Part {
+  float value, rest;
+};
+
+inline Part start_part(uint op) { return {op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f), 0.0f}; }
 
 /// NaN wins over everything.
-inline float join(uint op, float a, float b) {
-  switch (op) {
-    case kMax: return isnan(a) || a > b ? a : b;
-    case kMin: return isnan(a) || a < b ? a : b;
-    default: return a + b;
-  }
+inline Part join(uint op, Part a, Part b) {
+  if (op == kMax) return {isnan(a.value) || a.value > b.value ? a.value : b.value, 0.0f};
+  if (op == kMin) return {isnan(a.value) || a.value < b.value ? a.value : b.value, 0.0f};
+  float sum = a.value + b.value;
+  float second = sum - a.value;
+  float error = (a.value - (sum - second)) + (b.value - second);
+  return {sum, a.rest + b.rest + error};
 }
 
-inline float part_of(uint op, float x) { return op == kSumSquares ? x * x : x; }
+/// Infinity and NaN leave no meaningful rest.
+inline float result_of(Part part) { return isfinite(part.value) ? part.value + part.rest : part.value; }
+
+inline Part part_of(uint op, float x) { return {op == kSumSquares ? x * x : x, 0.0f}; }
 
 inline long offset_over(uint index, uint rank, constant uint32_t* shape, constant int64_t* strides) {
   long offset = 0;
@@ -32,9 +42,9 @@ template <class T>
 [[kernel]] void reduce_groups(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
                               uint output [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
                               uint threads [[threads_per_threadgroup]]) {
-  threadgroup float parts[1024];
+  threadgroup Part parts[1024];
   long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
-  float value = start_value(p.op);
+  Part value = start_part(p.op);
   for (uint i = thread_index; i < p.length; i += threads) {
     value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
@@ -45,7 +55,7 @@ template <class T>
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (thread_index == 0) {
-    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(parts[0]);
+    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(result_of(parts[0]));
   }
 }
 
@@ -54,11 +64,11 @@ template <class T>
 [[kernel]] void reduce_threads(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
                                uint output [[thread_position_in_grid]]) {
   long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
-  float value = start_value(p.op);
+  Part value = start_part(p.op);
   for (uint i = 0; i < p.length; ++i) {
     value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
-  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(value);
+  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(result_of(value));
 }
 
 template [[host_name("reduce_groups_f32")]] [[kernel]] decltype(reduce_groups<float>) reduce_groups<float>;

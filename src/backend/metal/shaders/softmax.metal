@@ -39,7 +39,8 @@ template <class T>
   }
 }
 
-/// softmax: dx = y (dy - sum(dy y)); log softmax: dx = dy - exp(y) sum(dy).
+/// softmax: dx = y (dy - sum(dy y) / sum(y)); log softmax: dx = dy - exp(y) sum(dy). sum(y) is 1 but for the rounding of y to 16 bits, which the mean of dy
+/// must not inherit.
 inline float softmax_slope(float y, float dy, float sum, bool log) { return log ? dy - exp(y) * sum : y * (dy - sum); }
 
 template <class T>
@@ -49,10 +50,15 @@ template <class T>
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
   float sum = 0.0f;
+  float weights = 0.0f;
   for (uint i = thread_index; i < p.length; i += threads) {
-    sum += to_float(dy[base + i]) * (p.log != 0 ? 1.0f : to_float(y[base + i]));
+    float weight = p.log != 0 ? 1.0f : to_float(y[base + i]);
+    sum += to_float(dy[base + i]) * weight;
+    weights += weight;
   }
   sum = group_sum(sum, slots, thread_index, threads);
+  weights = group_sum(weights, slots, thread_index, threads);
+  if (p.log == 0 && weights != 0.0f) sum /= weights;
   for (uint i = thread_index; i < p.length; i += threads) {
     dx[base + i] = from_float<T>(softmax_slope(to_float(y[base + i]), to_float(dy[base + i]), sum, p.log != 0));
   }
@@ -63,10 +69,14 @@ template <class T>
                                      constant SoftmaxParams& p [[buffer(3)]], uint2 at [[thread_position_in_grid]]) {
   ulong base = static_cast<ulong>(at.y) * p.length * p.inner + at.x;
   float sum = 0.0f;
+  float weights = 0.0f;
   for (uint i = 0; i < p.length; ++i) {
     ulong position = base + static_cast<ulong>(i) * p.inner;
-    sum += to_float(dy[position]) * (p.log != 0 ? 1.0f : to_float(y[position]));
+    float weight = p.log != 0 ? 1.0f : to_float(y[position]);
+    sum += to_float(dy[position]) * weight;
+    weights += weight;
   }
+  if (p.log == 0 && weights != 0.0f) sum /= weights;
   for (uint i = 0; i < p.length; ++i) {
     ulong position = base + static_cast<ulong>(i) * p.inner;
     dx[position] = from_float<T>(softmax_slope(to_float(y[position]), to_float(dy[position]), sum, p.log != 0));
