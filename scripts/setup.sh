@@ -3,7 +3,7 @@
 # setup.sh [tests]: with "tests", also what `make test` needs beyond a build: on Linux, the stand-in for Metal and the sanitizers.
 set -euo pipefail
 
-debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
   libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev)
 debian_tests=(clang libclang-rt-14-dev libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev xz-utils)
 brew=(cmake ninja pkg-config highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest rapidcheck libomp)
