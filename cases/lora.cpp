@@ -20,7 +20,7 @@ struct Group {
   std::string name;
   Input x;
   std::vector<Branch> branches;
-  bool separate = false;                 ///< the adapters see an input of their own
+  bool separate = false;  ///< the adapters see an input of their own
   std::optional<DType> adapter_dtype = {};
 };
 
@@ -69,7 +69,8 @@ OpCase lora_case(const Group& group) {
 std::vector<OpCase> lora_cases() {
   std::vector<OpCase> list;
   const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
-  const std::vector<Branch> three = {{.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  const std::vector<Branch> three = {
+      {.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
   add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
   add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});
   add({"one_row", {.shape = {1, 64}}, three});
@@ -93,9 +94,12 @@ std::vector<OpCase> lora_cases() {
     std::vector<Branch> branches;
   };
   constexpr std::int64_t kRows = 2048;
-  for (const Bench& bench : {Bench{"bench_qkv", 256, {{.outputs = 256, .rank = 16}, {.outputs = 128, .rank = 16}, {.outputs = 128, .rank = 16}}},
-                             Bench{"bench_gate_up", 256, {{.outputs = 768, .rank = 16}, {.outputs = 768, .rank = 16}}},
-                             Bench{"bench_down", 768, {{.outputs = 256, .rank = 16}}}}) {
+  for (const Bench& bench :
+       {Bench{"bench_qkv",
+              256,
+              {{.outputs = 256, .rank = 16}, {.outputs = 128, .rank = 16}, {.outputs = 128, .rank = 16}}},
+        Bench{"bench_gate_up", 256, {{.outputs = 768, .rank = 16}, {.outputs = 768, .rank = 16}}},
+        Bench{"bench_down", 768, {{.outputs = 256, .rank = 16}}}}) {
     add({bench.name, {.shape = {kRows, bench.width}}, bench.branches, false, DType::F32});
     OpCase& made = list.back();
     made.bench = true;

@@ -15,7 +15,9 @@ OpCase cross_entropy_case(const std::string& name, const Input& logits, DType in
   OpCase made{.op = "cross_entropy", .name = name, .inputs = {logits}};
   made.inputs.push_back({.shape = {logits.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = index});
   made.inputs.back().high = static_cast<double>(logits.shape[1]);
-  made.fused = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> { return {cross_entropy(in[0], in[1], ignored)}; };
+  made.fused = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {cross_entropy(in[0], in[1], ignored)};
+  };
   made.composed = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
     return {composed::cross_entropy(in[0], in[1], ignored)};
   };
@@ -27,10 +29,13 @@ OpCase cross_entropy_case(const std::string& name, const Input& logits, DType in
 std::vector<OpCase> cross_entropy_cases() {
   std::vector<OpCase> list;
   const auto add = [&](const std::string& name, const Input& logits, DType index = DType::I64,
-                       std::int64_t ignored = kIgnoreIndex) { list.push_back(cross_entropy_case(name, logits, index, ignored)); };
+                       std::int64_t ignored = kIgnoreIndex) {
+    list.push_back(cross_entropy_case(name, logits, index, ignored));
+  };
   add("one_element", {.shape = {1, 1}});
   add("empty", {.shape = {0, 5}});
-  for (const std::int64_t width : {3, 7, 17, 33, 65, 127, 130}) add("width_" + std::to_string(width), {.shape = {5, width}}, DType::I32);
+  for (const std::int64_t width : {3, 7, 17, 33, 65, 127, 130})
+    add("width_" + std::to_string(width), {.shape = {5, width}}, DType::I32);
   add("wide_row", {.shape = {2, 100003}});
   add("ignored_rows", {.shape = {40, 5}}, DType::I64, kIgnored);
   add("spread", {.shape = {9, 129}, .scale = 40});
@@ -48,7 +53,8 @@ std::vector<OpCase> cross_entropy_cases() {
     const char* name;
     Shape shape;
   };
-  for (const Bench& bench : {Bench{"bench_2048x32000", {2048, 32000}}, Bench{"bench_8192x4096", {8192, 4096}}}) {
+  for (const Bench& bench :
+       {Bench{"bench_2048x32000", {2048, 32000}}, Bench{"bench_8192x4096", {8192, 4096}}}) {
     const auto elements = static_cast<double>(numel(bench.shape));
     add(bench.name, {.shape = bench.shape});
     list.back().bench = true;
@@ -72,7 +78,8 @@ OpCase linear_cross_entropy_case(const Head& head) {
   const std::int64_t width = head.x.shape[1];
   const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
   made.inputs.push_back({.shape = {head.classes, width}, .arrange = head.weight, .scale = spread});
-  made.inputs.push_back({.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
+  made.inputs.push_back(
+      {.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
   made.inputs.back().high = static_cast<double>(head.classes);
   made.fused = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
     return {linear_cross_entropy(in[0], in[1], in[2], ignored)};
@@ -97,7 +104,12 @@ std::vector<OpCase> linear_cross_entropy_cases() {
   add({"many_rows", {.shape = {1100, 8}}, 17, DType::I64, kIgnored});
   add({"many_classes", {.shape = {150, 4}}, 33000});
   add({"sliced", {.shape = {12, 33}, .arrange = Arrange::Sliced}, 17});
-  add({"transposed", {.shape = {12, 33}, .arrange = Arrange::Transposed}, 17, DType::I64, kIgnoreIndex, Arrange::Transposed});
+  add({"transposed",
+       {.shape = {12, 33}, .arrange = Arrange::Transposed},
+       17,
+       DType::I64,
+       kIgnoreIndex,
+       Arrange::Transposed});
   add({"large", {.shape = {6, 33}, .fill = Fill::Large}, 17});
   add({"tiny", {.shape = {6, 33}, .fill = Fill::Tiny}, 17});
   add({"nan", {.shape = {6, 33}, .fill = Fill::WithNan}, 17});

@@ -20,8 +20,9 @@ struct Sizes {
 };
 
 /// Narrow and wide, odd, one element, and past the block sizes of the kernels.
-constexpr Sizes kSizes[] = {{1, 1, 1},    {1, 7, 5},     {3, 5, 7},      {8, 33, 65},    {9, 16, 31},    {17, 3, 40},
-                            {33, 65, 1},  {64, 64, 64},  {70, 90, 33},   {128, 300, 57}, {1, 1000, 300}, {5, 700, 100},
+constexpr Sizes kSizes[] = {{1, 1, 1},    {1, 7, 5},      {3, 5, 7},      {8, 33, 65},
+                            {9, 16, 31},  {17, 3, 40},    {33, 65, 1},    {64, 64, 64},
+                            {70, 90, 33}, {128, 300, 57}, {1, 1000, 300}, {5, 700, 100},
                             {300, 2, 77}, {40, 48, 2100}, {1100, 40, 70}, {33, 1030, 50}};
 
 std::vector<OpCase> shape_cases() {
@@ -32,7 +33,8 @@ std::vector<OpCase> shape_cases() {
                                        std::tuple{"tn", Arrange::Transposed, Arrange::Contiguous},
                                        std::tuple{"tt", Arrange::Transposed, Arrange::Transposed}}) {
       list.push_back(product_case(fmt::format("{}x{}x{}_{}", size.m, size.n, size.k, suffix),
-                                  {.shape = {size.m, size.k}, .arrange = a}, {.shape = {size.k, size.n}, .arrange = b}));
+                                  {.shape = {size.m, size.k}, .arrange = a},
+                                  {.shape = {size.k, size.n}, .arrange = b}));
     }
   }
   return list;
@@ -40,25 +42,32 @@ std::vector<OpCase> shape_cases() {
 
 std::vector<OpCase> layout_cases() {
   std::vector<OpCase> list;
-  const auto add = [&](const char* name, const Input& a, const Input& b) { list.push_back(product_case(name, a, b)); };
+  const auto add = [&](const char* name, const Input& a, const Input& b) {
+    list.push_back(product_case(name, a, b));
+  };
   add("batched", {.shape = {3, 17, 20}}, {.shape = {3, 20, 9}});
-  add("batched_transposed", {.shape = {3, 17, 20}, .arrange = Arrange::Transposed}, {.shape = {3, 20, 9}, .arrange = Arrange::Transposed});
+  add("batched_transposed", {.shape = {3, 17, 20}, .arrange = Arrange::Transposed},
+      {.shape = {3, 20, 9}, .arrange = Arrange::Transposed});
   add("batched_4d", {.shape = {2, 3, 17, 20}}, {.shape = {2, 3, 20, 9}});
   add("broadcast_right", {.shape = {2, 3, 17, 20}}, {.shape = {20, 9}});
   add("broadcast_left", {.shape = {17, 20}}, {.shape = {4, 20, 9}, .arrange = Arrange::Transposed});
   add("broadcast_both", {.shape = {2, 1, 17, 20}}, {.shape = {3, 20, 9}});
   add("batched_large", {.shape = {2, 130, 150}}, {.shape = {2, 150, 260}});
-  add("sliced", {.shape = {17, 40}, .arrange = Arrange::Sliced}, {.shape = {40, 23}, .arrange = Arrange::Sliced});
-  add("strided", {.shape = {17, 40}, .arrange = Arrange::Strided}, {.shape = {40, 23}, .arrange = Arrange::Strided});
+  add("sliced", {.shape = {17, 40}, .arrange = Arrange::Sliced},
+      {.shape = {40, 23}, .arrange = Arrange::Sliced});
+  add("strided", {.shape = {17, 40}, .arrange = Arrange::Strided},
+      {.shape = {40, 23}, .arrange = Arrange::Strided});
   add("row_broadcast", {.shape = {17, 40}, .arrange = Arrange::Broadcast}, {.shape = {40, 23}});
   add("no_depth", {.shape = {3, 0}}, {.shape = {0, 5}});
   add("no_rows", {.shape = {0, 7}}, {.shape = {7, 5}});
   add("no_batch", {.shape = {0, 3, 7}}, {.shape = {0, 7, 5}});
-  for (const auto& [name, fill] : {std::pair{"large", Fill::Large}, std::pair{"tiny", Fill::Tiny}, std::pair{"nan", Fill::WithNan},
-                                   std::pair{"infinity", Fill::WithInfinity}}) {
+  for (const auto& [name, fill] :
+       {std::pair{"large", Fill::Large}, std::pair{"tiny", Fill::Tiny}, std::pair{"nan", Fill::WithNan},
+        std::pair{"infinity", Fill::WithInfinity}}) {
     const std::string prefix = name;
     add(prefix.c_str(), {.shape = {20, 33}, .fill = fill}, {.shape = {33, 19}});
-    add((prefix + "_narrow").c_str(), {.shape = {2, 33}, .fill = fill}, {.shape = {33, 19}, .arrange = Arrange::Transposed});
+    add((prefix + "_narrow").c_str(), {.shape = {2, 33}, .fill = fill},
+        {.shape = {33, 19}, .arrange = Arrange::Transposed});
   }
   return list;
 }
@@ -70,12 +79,18 @@ std::vector<OpCase> scaled_cases() {
     double alpha, beta;
   };
   for (const Sizes& size : {Sizes{1, 9, 40}, Sizes{40, 9, 33}, Sizes{70, 90, 33}}) {
-    for (const Scaling& scaling : {Scaling{"add", 1, 1}, Scaling{"mix", 0.5, -2}, Scaling{"only_c", 0, 1.5}}) {
+    for (const Scaling& scaling :
+         {Scaling{"add", 1, 1}, Scaling{"mix", 0.5, -2}, Scaling{"only_c", 0, 1.5}}) {
       const Call call = [scaling](std::span<const Tensor> in) -> std::vector<Tensor> {
         return {matmul(in[0], in[1], in[2], scaling.alpha, scaling.beta)};
       };
-      OpCase made{.op = "matmul_add", .name = fmt::format("{}_{}x{}x{}", scaling.name, size.m, size.n, size.k), .fused = call, .composed = call};
-      made.inputs = {{.shape = {size.m, size.k}}, {.shape = {size.k, size.n}, .arrange = Arrange::Transposed}, {.shape = {size.m, size.n}}};
+      OpCase made{.op = "matmul_add",
+                  .name = fmt::format("{}_{}x{}x{}", scaling.name, size.m, size.n, size.k),
+                  .fused = call,
+                  .composed = call};
+      made.inputs = {{.shape = {size.m, size.k}},
+                     {.shape = {size.k, size.n}, .arrange = Arrange::Transposed},
+                     {.shape = {size.m, size.n}}};
       made.kernel = "matmul";
       made.kernel_grad = "matmul";
       list.push_back(std::move(made));
@@ -92,9 +107,10 @@ std::vector<OpCase> linear_cases() {
     std::int64_t outputs;
     bool bias;
   };
-  for (const Layer& layer : {Layer{"one_row", {.shape = {1, 64}}, 100, true}, Layer{"rank_3", {.shape = {2, 9, 40}}, 33, true},
-                             Layer{"no_bias", {.shape = {30, 65}}, 48, false},
-                             Layer{"sliced", {.shape = {30, 65}, .arrange = Arrange::Sliced}, 48, true}}) {
+  for (const Layer& layer :
+       {Layer{"one_row", {.shape = {1, 64}}, 100, true}, Layer{"rank_3", {.shape = {2, 9, 40}}, 33, true},
+        Layer{"no_bias", {.shape = {30, 65}}, 48, false},
+        Layer{"sliced", {.shape = {30, 65}, .arrange = Arrange::Sliced}, 48, true}}) {
     const Call call = [bias = layer.bias](std::span<const Tensor> in) -> std::vector<Tensor> {
       return {linear(in[0], in[1], bias ? in[2] : Tensor())};
     };
@@ -115,12 +131,15 @@ std::vector<OpCase> bench_cases() {
     Sizes size;
     bool transposed;
   };
-  for (const Bench& bench : {Bench{"bench_1024", {1024, 1024, 1024}, false}, Bench{"bench_1024_nt", {1024, 1024, 1024}, true},
-                             Bench{"bench_2048x768x256_nt", {2048, 768, 256}, true}, Bench{"bench_decode_4864x896", {1, 4864, 896}, true},
-                             Bench{"bench_decode_151936x896", {1, 151936, 896}, true}}) {
+  for (const Bench& bench :
+       {Bench{"bench_1024", {1024, 1024, 1024}, false}, Bench{"bench_1024_nt", {1024, 1024, 1024}, true},
+        Bench{"bench_2048x768x256_nt", {2048, 768, 256}, true},
+        Bench{"bench_decode_4864x896", {1, 4864, 896}, true},
+        Bench{"bench_decode_151936x896", {1, 151936, 896}, true}}) {
     const auto [m, n, k] = bench.size;
-    list.push_back(product_case(bench.name, {.shape = {m, k}},
-                                {.shape = {k, n}, .arrange = bench.transposed ? Arrange::Transposed : Arrange::Contiguous}));
+    list.push_back(product_case(
+        bench.name, {.shape = {m, k}},
+        {.shape = {k, n}, .arrange = bench.transposed ? Arrange::Transposed : Arrange::Contiguous}));
     list.back().bench = true;
     const auto flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
     list.back().forward = {.flops = flops, .elements = static_cast<double>(m * k + k * n + m * n)};

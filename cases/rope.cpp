@@ -50,8 +50,9 @@ std::vector<OpCase> rope_cases() {
   add("tiny", {.shape = {2, 3, 2, 34}, .fill = Fill::Tiny}, 34);
   add("nan", {.shape = {2, 3, 2, 34}, .fill = Fill::WithNan}, 34);
   add("infinity", {.shape = {2, 3, 2, 34}, .fill = Fill::WithInfinity}, 34);
-  for (const auto& [name, arrange] : {std::pair{"transposed", Arrange::Transposed}, std::pair{"sliced", Arrange::Sliced},
-                                      std::pair{"strided", Arrange::Strided}, std::pair{"broadcast", Arrange::Broadcast}}) {
+  for (const auto& [name, arrange] :
+       {std::pair{"transposed", Arrange::Transposed}, std::pair{"sliced", Arrange::Sliced},
+        std::pair{"strided", Arrange::Strided}, std::pair{"broadcast", Arrange::Broadcast}}) {
     add(name, {.shape = {2, 5, 3, 34}, .arrange = arrange}, 34);
   }
   const Shape shape = {16, 512, 14, 64};

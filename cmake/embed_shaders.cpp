@@ -1,5 +1,6 @@
-// embed_shaders OUTPUT FAMILY=FILE...: writes a C++ source that holds the shaders of every family. A `.metal` file is embedded as text with its quoted
-// includes put in place, once each, so that it compiles on its own at run time; any other file (a metallib) as it is.
+// embed_shaders OUTPUT FAMILY=FILE...: writes a C++ source that holds the shaders of every family. A `.metal`
+// file is embedded as text with its quoted includes put in place, once each, so that it compiles on its own
+// at run time; any other file (a metallib) as it is.
 
 #include <filesystem>
 #include <fstream>
@@ -50,7 +51,8 @@ struct Family {
 
 Family load(const std::string& argument) {
   const std::size_t equals = argument.find('=');
-  if (equals == std::string::npos) throw std::runtime_error("embed_shaders: expected FAMILY=FILE; got " + argument);
+  if (equals == std::string::npos)
+    throw std::runtime_error("embed_shaders: expected FAMILY=FILE; got " + argument);
   const fs::path path = argument.substr(equals + 1);
   Family family{argument.substr(0, equals), "", path.extension() != ".metal"};
   if (family.compiled) {
@@ -63,12 +65,14 @@ Family load(const std::string& argument) {
 }
 
 void write(std::ostream& out, const std::vector<Family>& families) {
-  out << "// Written by cmake/embed_shaders.cpp.\n#include <array>\n#include <string>\n\n#include <candela/core/error.h>\n\n"
+  out << "// Written by cmake/embed_shaders.cpp.\n#include <array>\n#include <string>\n\n#include "
+         "<candela/core/error.h>\n\n"
          "#include \"backend/metal/shader_library.h\"\n\nnamespace candela::metal {\nnamespace {\n\n";
   for (const Family& family : families) {
     out << "alignas(16) constexpr unsigned char k_" << family.name << "[] = {";
     for (std::size_t i = 0; i < family.content.size(); ++i) {
-      out << (i % 32 == 0 ? "\n" : "") << static_cast<int>(static_cast<unsigned char>(family.content[i])) << ',';
+      out << (i % 32 == 0 ? "\n" : "") << static_cast<int>(static_cast<unsigned char>(family.content[i]))
+          << ',';
     }
     out << "};\n";
   }
@@ -78,8 +82,10 @@ void write(std::ostream& out, const std::vector<Family>& families) {
         << (family.compiled ? "true" : "false") << "},\n";
   }
   out << "}};\n\n}  // namespace\n\nconst EmbeddedShaders& embedded_shaders(std::string_view family) {\n"
-         "  for (const EmbeddedShaders& shaders : kFamilies) {\n    if (shaders.family == family) return shaders;\n  }\n"
-         "  throw DeviceError(\"metal: no shaders of family \" + std::string(family));\n}\n\n}  // namespace candela::metal\n";
+         "  for (const EmbeddedShaders& shaders : kFamilies) {\n    if (shaders.family == family) return "
+         "shaders;\n  }\n"
+         "  throw DeviceError(\"metal: no shaders of family \" + std::string(family));\n}\n\n}  // namespace "
+         "candela::metal\n";
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Fine-tunes a model on a JSONL file with LoRA and continues a prompt: example_finetune MODEL_FOLDER DATA_FILE OUTPUT_FOLDER PROMPT
+// Fine-tunes a model on a JSONL file with LoRA and continues a prompt: example_finetune MODEL_FOLDER
+// DATA_FILE OUTPUT_FOLDER PROMPT
 #include <cstdio>
 
 #include <candela/candela.h>

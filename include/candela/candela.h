@@ -1,6 +1,7 @@
 #pragma once
 
-/// Everything at once. Fine-tuning and generating need little more than load_model, Tokenizer, Lora and TextGenerator: see examples/.
+/// Everything at once. Fine-tuning and generating need little more than load_model, Tokenizer, Lora and
+/// TextGenerator: see examples/.
 
 #include <candela/autograd/backward.h>
 #include <candela/core/device.h>

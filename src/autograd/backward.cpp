@@ -10,8 +10,11 @@
 namespace candela {
 namespace {
 
-/// a + b where either may be undefined. Never writes into its operands: ops may hand one tensor to several inputs.
-Tensor accumulate(const Tensor& a, const Tensor& b) { return !a.defined() ? b : (!b.defined() ? a : add(a, b)); }
+/// a + b where either may be undefined. Never writes into its operands: ops may hand one tensor to several
+/// inputs.
+Tensor accumulate(const Tensor& a, const Tensor& b) {
+  return !a.defined() ? b : (!b.defined() ? a : add(a, b));
+}
 
 void accumulate_leaf(const Tensor& leaf, const Tensor& grad) {
   const Tensor converted = cast(grad, leaf.dtype());
@@ -27,16 +30,17 @@ using Pending = std::unordered_map<GradNode*, std::vector<Tensor>>;
 /// Runs one node's backward and hands the results to the nodes (or leaves) behind its inputs.
 void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
           std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>>& ready) {
-  require(node.backward != nullptr, "backward: the graph of {} has been walked already; run the forward pass again", node.op);
+  require(node.backward != nullptr,
+          "backward: the graph of {} has been walked already; run the forward pass again", node.op);
   const std::vector<Tensor> input_grads = node.backward(grads);
-  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs", node.op,
-                 input_grads.size(), node.inputs.size());
+  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs",
+                 node.op, input_grads.size(), node.inputs.size());
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     const Tensor& input = node.inputs[i];
     const Tensor& grad = input_grads[i];
     if (!input.defined() || !grad.defined()) continue;
-    require<Error>(grad.shape() == input.shape(), "backward: {} gave a gradient of {} for input {} of {}", node.op,
-                   grad.shape(), i, input.shape());
+    require<Error>(grad.shape() == input.shape(), "backward: {} gave a gradient of {} for input {} of {}",
+                   node.op, grad.shape(), i, input.shape());
     const std::shared_ptr<GradNode>& source = input.grad_node();
     if (!source) {
       accumulate_leaf(input, grad);
@@ -55,10 +59,12 @@ void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
 }  // namespace
 
 void backward(const Tensor& loss, const Tensor& seed) {
-  require(loss.defined() && loss.requires_grad(), "backward: the loss does not depend on anything that requires a gradient");
+  require(loss.defined() && loss.requires_grad(),
+          "backward: the loss does not depend on anything that requires a gradient");
   const NoGrad guard;
   Tensor start = seed.defined() ? seed : ones(loss.shape(), loss.dtype(), loss.device());
-  require(start.shape() == loss.shape(), "backward: seed must be {} to match the loss; got {}", loss.shape(), start.shape());
+  require(start.shape() == loss.shape(), "backward: seed must be {} to match the loss; got {}", loss.shape(),
+          start.shape());
   if (!loss.grad_node()) {
     accumulate_leaf(loss, start);
     return;

@@ -24,7 +24,8 @@
 
 namespace candela {
 
-/// One implementation of one op. `supports` returns why it cannot take the arguments, or an empty string if it can.
+/// One implementation of one op. `supports` returns why it cannot take the arguments, or an empty string if
+/// it can.
 template <class Args>
 struct Kernel {
   using Supports = std::string (*)(const Args&);

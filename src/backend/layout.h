@@ -7,8 +7,8 @@
 /// Stride logic, written once for all backends.
 namespace candela {
 
-/// The loops over N operands of one shape, reduced to as few dimensions as their strides allow: size-1 dimensions vanish, neighbours that every operand
-/// steps through evenly merge.
+/// The loops over N operands of one shape, reduced to as few dimensions as their strides allow: size-1
+/// dimensions vanish, neighbours that every operand steps through evenly merge.
 template <int N>
 struct Loops {
   int rank = 0;

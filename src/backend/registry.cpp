@@ -40,15 +40,19 @@ Backend& backend(Device device) {
   if (device.type == DeviceType::Metal && static_cast<std::size_t>(device.index) < all.metal.size()) {
     return *all.metal[static_cast<std::size_t>(device.index)];
   }
-  throw DeviceError(fmt::format("device: {} is not available in this build on this machine; `candela devices` lists what is",
-                                to_string(device)));
+  throw DeviceError(fmt::format(
+      "device: {} is not available in this build on this machine; `candela devices` lists what is",
+      to_string(device)));
 }
 
-DeviceInterface& device_interface(Device device) { return backend(device); }
+DeviceInterface& device_interface(Device device) {
+  return backend(device);
+}
 
 std::vector<Device> available_devices() {
   std::vector<Device> devices = {Device::cpu()};
-  for (std::size_t i = 0; i < registry().metal.size(); ++i) devices.push_back(Device::metal(static_cast<int>(i)));
+  for (std::size_t i = 0; i < registry().metal.size(); ++i)
+    devices.push_back(Device::metal(static_cast<int>(i)));
   return devices;
 }
 

@@ -1,8 +1,8 @@
+#include "backend/selector.h"
+
 #include <cstdio>
 #include <mutex>
 #include <set>
-
-#include "backend/selector.h"
 
 namespace candela {
 

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <memory>
-
 #include <fmt/format.h>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include <candela/core/grad.h>
@@ -57,37 +56,48 @@ void bench_decode(const DecodeBench& options) {
       5.0, [&] { cache.truncate(options.context); });
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
-    // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the output layer's weight too, and is.
+    // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the
+    // output layer's weight too, and is.
     if (parameter.name.find("embed_tokens") != std::string::npos && !model->tied()) continue;
-    bytes += static_cast<double>(parameter.tensor.numel()) * static_cast<double>(size_of(parameter.tensor.dtype()));
+    bytes += static_cast<double>(parameter.tensor.numel()) *
+             static_cast<double>(size_of(parameter.tensor.dtype()));
   }
   const double bandwidth = read_bandwidth();
   const double limit = bandwidth / bytes;
   const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"model", name}, {"tokens_per_s", 1 / seconds}, {"weight_bytes", bytes},
-                                      {"read_gb_per_s", bandwidth / 1e9}, {"limit_tokens_per_s", limit},
+    fmt::print("{}\n", nlohmann::json{{"model", name},
+                                      {"tokens_per_s", 1 / seconds},
+                                      {"weight_bytes", bytes},
+                                      {"read_gb_per_s", bandwidth / 1e9},
+                                      {"limit_tokens_per_s", limit},
                                       {"share_of_limit", 1 / seconds / limit}}
                            .dump(2));
     return;
   }
   fmt::print("{}, {}, batch 1, context {}\n", name, options.dtype, options.context);
-  fmt::print("{:.1f} tok/s; reading {:.0f} MB of weights once a token at the measured {:.1f} GB/s allows {:.1f} tok/s: {:.0f} %\n",
-             1 / seconds, bytes / 1e6, bandwidth / 1e9, limit, 100 / seconds / limit);
+  fmt::print(
+      "{:.1f} tok/s; reading {:.0f} MB of weights once a token at the measured {:.1f} GB/s allows {:.1f} "
+      "tok/s: {:.0f} %\n",
+      1 / seconds, bytes / 1e6, bandwidth / 1e9, limit, 100 / seconds / limit);
 }
 
 }  // namespace
 
 void add_bench_decode(CLI::App& bench, Action& action) {
   auto options = std::make_shared<DecodeBench>();
-  CLI::App* command = bench.add_subcommand("decode", "One token at a time: tokens/s and the share of what reading the weights allows");
-  command->add_option("--model", options->model, "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
+  CLI::App* command = bench.add_subcommand(
+      "decode", "One token at a time: tokens/s and the share of what reading the weights allows");
+  command->add_option("--model", options->model,
+                      "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
   command->add_option("--dtype", options->dtype, "Weights: f32, bf16 or f16")->capture_default_str();
-  command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")->capture_default_str();
+  command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")
+      ->capture_default_str();
   command->add_option("--context", options->context, "Tokens already in the cache")->capture_default_str();
   command->add_option("--threads", options->threads, "CPU threads; 0: every core")->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON instead of text");
-  command->footer("Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");
+  command->footer(
+      "Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");
   command->callback([&action, options] { action = [options] { bench_decode(*options); }; });
 }
 

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <memory>
-
 #include <fmt/format.h>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include <candela/core/parallel.h>
@@ -31,7 +30,8 @@ std::vector<Sample> random_rows(std::int64_t rows, std::int64_t length, std::int
   std::vector<Sample> samples(static_cast<std::size_t>(rows));
   for (Sample& sample : samples) {
     for (std::int64_t t = 0; t <= length; ++t) {
-      sample.ids.push_back(static_cast<TokenId>(generator.next_below(static_cast<std::uint64_t>(vocabulary))));
+      sample.ids.push_back(
+          static_cast<TokenId>(generator.next_below(static_cast<std::uint64_t>(vocabulary))));
       sample.trained.push_back(t > 0 ? 1 : 0);
     }
   }
@@ -40,13 +40,15 @@ std::vector<Sample> random_rows(std::int64_t rows, std::int64_t length, std::int
 
 void bench_train(const TrainBench& options) {
   set_thread_count(options.model.threads);
-  const auto model = load_model(options.model.model, {wanted_dtype(options.model, true), parse_device(options.model.device)});
+  const auto model = load_model(options.model.model,
+                                {wanted_dtype(options.model, true), parse_device(options.model.device)});
   LoraConfig config;
   config.rank = options.rank;
   config.alpha = static_cast<double>(options.rank);
   Lora::attach(*model, config);
   Trainer trainer(*model, {});
-  const std::vector<Sample> samples = random_rows(options.batch_size, options.length, model->config().vocab_size);
+  const std::vector<Sample> samples =
+      random_rows(options.batch_size, options.length, model->config().vocab_size);
   std::vector<std::size_t> rows(samples.size());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i;
   const Batch batch = make_batch(samples, rows, 0, model->device());
@@ -56,16 +58,22 @@ void bench_train(const TrainBench& options) {
   const double flops = 4.0 * static_cast<double>(model->parameter_count()) * tokens / seconds;
   const double peak = product_peak(model->dtype());
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"seconds_per_step", seconds}, {"tokens_per_s", tokens / seconds}, {"gflop_per_s", flops / 1e9},
-                                      {"product_peak_gflop_per_s", peak / 1e9}, {"share_of_peak", flops / peak},
+    fmt::print("{}\n", nlohmann::json{{"seconds_per_step", seconds},
+                                      {"tokens_per_s", tokens / seconds},
+                                      {"gflop_per_s", flops / 1e9},
+                                      {"product_peak_gflop_per_s", peak / 1e9},
+                                      {"share_of_peak", flops / peak},
                                       {"peak_memory_bytes", process_memory().peak_resident}}
                            .dump(2));
     return;
   }
-  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}\n", options.model.model, options.rank, options.batch_size,
-             options.length, to_string(model->dtype()));
-  fmt::print("{:.1f} ms a step, {} tok/s, {:.1f} GFLOP/s at 4 FLOP per parameter and token: {:.1f} % of the {:.0f} GFLOP/s product peak\n",
-             seconds * 1e3, format_count(static_cast<std::int64_t>(tokens / seconds)), flops / 1e9, 100 * flops / peak, peak / 1e9);
+  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}\n", options.model.model, options.rank,
+             options.batch_size, options.length, to_string(model->dtype()));
+  fmt::print(
+      "{:.1f} ms a step, {} tok/s, {:.1f} GFLOP/s at 4 FLOP per parameter and token: {:.1f} % of the {:.0f} "
+      "GFLOP/s product peak\n",
+      seconds * 1e3, format_count(static_cast<std::int64_t>(tokens / seconds)), flops / 1e9,
+      100 * flops / peak, peak / 1e9);
   fmt::print("peak memory {}\n", format_bytes(static_cast<double>(process_memory().peak_resident)));
 }
 
@@ -73,11 +81,13 @@ void bench_train(const TrainBench& options) {
 
 void add_bench_train(CLI::App& bench, Action& action) {
   auto options = std::make_shared<TrainBench>();
-  CLI::App* command = bench.add_subcommand("train", "One LoRA training step on random tokens: tokens/s and the share of the product peak");
+  CLI::App* command = bench.add_subcommand(
+      "train", "One LoRA training step on random tokens: tokens/s and the share of the product peak");
   declare_model_options(*command, options->model, false);
   command->add_option("--batch-size", options->batch_size, "Rows")->capture_default_str();
   command->add_option("--length", options->length, "Tokens a row")->capture_default_str();
-  command->add_option("--rank", options->rank, "Rank of the adapters, on all linear layers")->capture_default_str();
+  command->add_option("--rank", options->rank, "Rank of the adapters, on all linear layers")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-
 #include <yaml-cpp/yaml.h>
 
 #include <candela/core/error.h>
@@ -13,7 +12,9 @@ namespace {
 std::string known_keys(const CLI::App& command) {
   std::string keys;
   for (const CLI::Option* option : command.get_options()) {
-    if (option->get_lnames().empty() || option->get_lnames()[0] == "help" || option->get_lnames()[0] == "config") continue;
+    if (option->get_lnames().empty() || option->get_lnames()[0] == "help" ||
+        option->get_lnames()[0] == "config")
+      continue;
     keys += (keys.empty() ? "" : ", ") + option->get_lnames()[0];
   }
   return keys;
@@ -24,16 +25,17 @@ std::string scalar(const YAML::Node& node, const std::string& where) {
   return node.Scalar();
 }
 
-void append_option(const std::string& file, const CLI::App& command, const YAML::Node& key_node, const YAML::Node& value,
-                   std::vector<std::string>& out) {
+void append_option(const std::string& file, const CLI::App& command, const YAML::Node& key_node,
+                   const YAML::Node& value, std::vector<std::string>& out) {
   const std::string key = scalar(key_node, fmt::format("{}:{}", file, key_node.Mark().line + 1));
   const std::string where = fmt::format("{}:{}: {}", file, key_node.Mark().line + 1, key);
   const CLI::Option* option = command.get_option_no_throw("--" + key);
-  require(option != nullptr && key != "config" && key != "help", "{}: is no option of `candela {}`; known: {}", where,
-          command.get_name(), known_keys(command));
+  require(option != nullptr && key != "config" && key != "help",
+          "{}: is no option of `candela {}`; known: {}", where, command.get_name(), known_keys(command));
   if (option->get_expected_max() == 0) {  // a flag
     const std::string text = scalar(value, where);
-    require(text == "true" || text == "false", "{}: is a switch; expected true or false, got {}", where, text);
+    require(text == "true" || text == "false", "{}: is a switch; expected true or false, got {}", where,
+            text);
     out.push_back(fmt::format("--{}={}", key, text));
     return;
   }
@@ -47,7 +49,8 @@ void append_option(const std::string& file, const CLI::App& command, const YAML:
 }
 
 std::vector<std::string> read_config(const std::string& file, const CLI::App& command) {
-  require<IoError>(std::filesystem::is_regular_file(file), "{}: no such file; --config takes a YAML or JSON file", file);
+  require<IoError>(std::filesystem::is_regular_file(file),
+                   "{}: no such file; --config takes a YAML or JSON file", file);
   std::vector<std::string> options;
   try {
     const YAML::Node root = YAML::LoadFile(file);

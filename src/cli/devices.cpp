@@ -1,5 +1,4 @@
 #include <cstdio>
-
 #include <fmt/format.h>
 
 #include <candela/core/device.h>
@@ -9,7 +8,8 @@
 namespace candela::cli {
 
 void add_devices(CLI::App& app, Action& action) {
-  CLI::App* command = app.add_subcommand("devices", "List the devices that this build can use on this machine");
+  CLI::App* command =
+      app.add_subcommand("devices", "List the devices that this build can use on this machine");
   command->footer("Example:\n  candela devices\nThe first column is what --device takes.");
   command->callback([&action] {
     action = [] {

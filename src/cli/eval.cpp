@@ -1,8 +1,7 @@
 #include <cmath>
 #include <cstdio>
-#include <memory>
-
 #include <fmt/format.h>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include <candela/generate/evaluate.h>
@@ -35,7 +34,9 @@ struct Result {
   std::vector<std::string> answers;
   std::int64_t exact = 0;
 
-  double exact_share() const { return answers.empty() ? 0 : static_cast<double>(exact) / static_cast<double>(answers.size()); }
+  double exact_share() const {
+    return answers.empty() ? 0 : static_cast<double>(exact) / static_cast<double>(answers.size());
+  }
 };
 
 struct Rows {
@@ -49,7 +50,8 @@ Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
   DatasetOptions format;
   format.max_length = static_cast<std::size_t>(config.max_position_embeddings);
   if (!config.eos_token_ids.empty()) format.eos = static_cast<TokenId>(config.eos_token_ids[0]);
-  if (config.add_bos_token.value_or(false) && config.bos_token_id) format.bos = static_cast<TokenId>(*config.bos_token_id);
+  if (config.add_bos_token.value_or(false) && config.bos_token_id)
+    format.bos = static_cast<TokenId>(*config.bos_token_id);
   Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
   if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
     rows.samples.resize(static_cast<std::size_t>(options.limit));
@@ -60,7 +62,8 @@ Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
 
 double mean_loss(Model& model, const EvalOptions& options, const Rows& rows, std::int64_t& tokens) {
   for (const Sample& sample : rows.samples) tokens += static_cast<std::int64_t>(sample.trained_tokens());
-  return evaluate_loss(model, rows.samples, options.batch_size, static_cast<std::int32_t>(model.config().pad_token_id.value_or(0)));
+  return evaluate_loss(model, rows.samples, options.batch_size,
+                       static_cast<std::int32_t>(model.config().pad_token_id.value_or(0)));
 }
 
 Result evaluate(Model& model, const EvalOptions& options, const Rows& rows, const std::string& name) {
@@ -86,7 +89,9 @@ Result evaluate(Model& model, const EvalOptions& options, const Rows& rows, cons
 }
 
 nlohmann::json to_json(const Result& result) {
-  nlohmann::json out = {{"loss", result.loss}, {"perplexity", std::exp(result.loss)}, {"trained_tokens", result.trained_tokens}};
+  nlohmann::json out = {{"loss", result.loss},
+                        {"perplexity", std::exp(result.loss)},
+                        {"trained_tokens", result.trained_tokens}};
   if (!result.answers.empty()) {
     out["questions"] = result.answers.size();
     out["exact"] = result.exact;
@@ -98,7 +103,8 @@ nlohmann::json to_json(const Result& result) {
 void print_result(const std::string& name, const Result& result) {
   fmt::print("{:<16} loss {:.4f}  perplexity {:.2f}", name, result.loss, std::exp(result.loss));
   if (!result.answers.empty()) {
-    fmt::print("  exact match {:.1f} % ({} of {})", 100 * result.exact_share(), result.exact, result.answers.size());
+    fmt::print("  exact match {:.1f} % ({} of {})", 100 * result.exact_share(), result.exact,
+               result.answers.size());
   }
   fmt::print("\n");
 }
@@ -113,11 +119,13 @@ std::string one_line(std::string text) {
 }
 
 /// Questions spread over the file, with every model's answer.
-void print_examples(const EvalOptions& options, const Rows& rows, const std::vector<std::pair<std::string, Result>>& results) {
+void print_examples(const EvalOptions& options, const Rows& rows,
+                    const std::vector<std::pair<std::string, Result>>& results) {
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(options.show), rows.questions.size());
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t at = i * rows.questions.size() / count;
-    fmt::print("\n{}\n  expected: {}\n", trim(rows.tokenizer.decode(rows.questions[at].prompt, true)), rows.questions[at].reference);
+    fmt::print("\n{}\n  expected: {}\n", trim(rows.tokenizer.decode(rows.questions[at].prompt, true)),
+               rows.questions[at].reference);
     for (const auto& [name, result] : results) {
       const bool right = result.answers[at] == rows.questions[at].reference;
       fmt::print("  {:<16} {} {}\n", name + ":", right ? "✓" : "✗", one_line(result.answers[at]));
@@ -153,19 +161,24 @@ void eval(const EvalOptions& options) {
 
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* command = app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
+  CLI::App* command =
+      app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
   declare_model_options(*command, options->model, true);
   command->add_option("--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
   command->add_option("--limit", options->limit, "Only the first rows; 0: all")->capture_default_str();
   command->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
   command->add_option("--batch-size", options->batch_size, "Rows at once")->capture_default_str();
   command->add_flag("--compare", options->compare, "Evaluate the base model too");
-  command->add_option("--show", options->show, "Print this many questions with the answers")->capture_default_str();
+  command->add_option("--show", options->show, "Print this many questions with the answers")
+      ->capture_default_str();
   command->add_flag("--no-answers", options->no_answers, "Loss and perplexity only; generate nothing");
   command->add_flag("--json", options->json, "Print JSON: rows, loss, perplexity, exact_match");
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
-  command->footer("Example:\n  candela eval --model models/stories-7m --adapter out/sql --data data/text-to-sql/test.jsonl --compare --show 5\n"
-                  "Answers are greedy; an answer is exact if it equals the row's last answer but for white space at its ends.");
+  command->footer(
+      "Example:\n  candela eval --model models/stories-7m --adapter out/sql --data "
+      "data/text-to-sql/test.jsonl --compare --show 5\n"
+      "Answers are greedy; an answer is exact if it equals the row's last answer but for white space at its "
+      "ends.");
   command->callback([&action, options] { action = [options] { eval(*options); }; });
 }
 

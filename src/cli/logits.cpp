@@ -1,6 +1,5 @@
-#include <memory>
-
 #include <fmt/format.h>
+#include <memory>
 
 #include <candela/core/grad.h>
 #include <candela/io/safetensors.h>
@@ -24,7 +23,8 @@ struct LogitsOptions {
 Tensor mean_loss(const Model& model, const Tensor& hidden, const Tensor& labels) {
   const Tensor targets = shift_labels(labels);
   std::int64_t counted = 0;
-  for (const std::int64_t target : cast(targets, DType::I64).to_vector<std::int64_t>()) counted += target != kIgnoreIndex ? 1 : 0;
+  for (const std::int64_t target : cast(targets, DType::I64).to_vector<std::int64_t>())
+    counted += target != kIgnoreIndex ? 1 : 0;
   require(counted > 0, "logits: no label counts; all are {}", kIgnoreIndex);
   return affine(model.loss(hidden, targets), 1.0 / static_cast<double>(counted), 0);
 }
@@ -40,10 +40,12 @@ void logits(const LogitsOptions& options) {
   const Tensor ids = cast(input.tensor("input_ids"), DType::I32);
   require<IoError>(ids.rank() == 2, "{}: input_ids must be [B, T]; got {}", options.input, ids.shape());
   const Tensor hidden = loaded.model->forward_hidden(to_device(ids, device));
-  std::vector<std::pair<std::string, Tensor>> results = {{"logits", cast(loaded.model->logits(hidden), DType::F32)}};
+  std::vector<std::pair<std::string, Tensor>> results = {
+      {"logits", cast(loaded.model->logits(hidden), DType::F32)}};
   if (input.contains("labels")) {
     const Tensor labels = cast(input.tensor("labels"), DType::I32);
-    require<IoError>(labels.shape() == ids.shape(), "{}: labels must be {} as input_ids; got {}", options.input, ids.shape(), labels.shape());
+    require<IoError>(labels.shape() == ids.shape(), "{}: labels must be {} as input_ids; got {}",
+                     options.input, ids.shape(), labels.shape());
     results.emplace_back("loss", mean_loss(*loaded.model, hidden, to_device(labels, device)));
   }
   write_safetensors(options.output, results);
@@ -57,11 +59,21 @@ void add_logits(CLI::App& app, Action& action) {
   declare_model_options(*command, options->model, true);
   command->add_flag("--bf16-rope", options->model.bf16_rope,
                     "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
-  command->add_option("--input", options->input, "safetensors file with input_ids [B, T] and, optionally, labels [B, T] (-100: not counted)")->required();
-  command->add_option("--output", options->output, "safetensors file to write: logits f32 [B, T, V], loss f32 [1]")->required();
+  command
+      ->add_option(
+          "--input", options->input,
+          "safetensors file with input_ids [B, T] and, optionally, labels [B, T] (-100: not counted)")
+      ->required();
+  command
+      ->add_option("--output", options->output,
+                   "safetensors file to write: logits f32 [B, T, V], loss f32 [1]")
+      ->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
-  command->footer("Example:\n  candela logits --model models/stories-7m --input ids.safetensors --output out.safetensors\n"
-                  "Labels are those of the same positions as the ids; the shift by one is made here. Unless --dtype says otherwise, the arithmetic is in f32.");
+  command->footer(
+      "Example:\n  candela logits --model models/stories-7m --input ids.safetensors --output "
+      "out.safetensors\n"
+      "Labels are those of the same positions as the ids; the shift by one is made here. Unless --dtype says "
+      "otherwise, the arithmetic is in f32.");
   command->callback([&action, options] { action = [options] { logits(*options); }; });
 }
 

@@ -16,8 +16,10 @@ void declare(CLI::App& app, candela::cli::Action& action) {
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::simple);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app.footer("Start with: candela finetune --model DIR --data DIR --output DIR, then candela generate --model DIR --adapter DIR --prompt TEXT.\n"
-             "`candela COMMAND --help` explains a command and shows an example.");
+  app.footer(
+      "Start with: candela finetune --model DIR --data DIR --output DIR, then candela generate --model DIR "
+      "--adapter DIR --prompt TEXT.\n"
+      "`candela COMMAND --help` explains a command and shows an example.");
   candela::cli::add_finetune(app, action);
   candela::cli::add_generate(app, action);
   candela::cli::add_eval(app, action);

@@ -1,12 +1,10 @@
 #include "cli/progress.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-
 #include <fmt/format.h>
+#include <unistd.h>
 
 namespace candela::cli {
 
@@ -17,7 +15,9 @@ Progress::Progress(std::string what, std::int64_t total, std::string unit, bool 
       quiet_(quiet),
       terminal_(::isatty(STDERR_FILENO) != 0) {}
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 void Progress::update(std::int64_t done, const std::string& note) {
   done_ = done;
@@ -47,9 +47,10 @@ void Progress::draw(bool final) {
   const int filled = static_cast<int>(static_cast<double>(done_) / static_cast<double>(total_) * kBar);
   std::string bar;
   for (int i = 0; i < kBar; ++i) bar += i < filled ? "█" : "░";
-  const std::string time = final || done_ >= total_ ? "in " + format_duration(seconds) : "ETA " + format_duration(left);
-  fmt::print(stderr, "{}{} {} {}/{} {}  {}{}{}{}", terminal_ ? "\r" : "", what_, bar, done_, total_, unit_, note_,
-             note_.empty() ? "" : "  ", time, terminal_ ? "\x1b[K" : "\n");
+  const std::string time =
+      final || done_ >= total_ ? "in " + format_duration(seconds) : "ETA " + format_duration(left);
+  fmt::print(stderr, "{}{} {} {}/{} {}  {}{}{}{}", terminal_ ? "\r" : "", what_, bar, done_, total_, unit_,
+             note_, note_.empty() ? "" : "  ", time, terminal_ ? "\x1b[K" : "\n");
   if (terminal_ && final) fmt::print(stderr, "\n");
   std::fflush(stderr);
 }
@@ -69,7 +70,8 @@ std::string format_bytes(double bytes) {
 
 std::string format_count(std::int64_t count) {
   std::string digits = std::to_string(count);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0 && digits[static_cast<std::size_t>(at) - 1] != '-'; at -= 3) {
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3;
+       at > 0 && digits[static_cast<std::size_t>(at) - 1] != '-'; at -= 3) {
     digits.insert(static_cast<std::size_t>(at), ",");
   }
   return digits;

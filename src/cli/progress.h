@@ -6,8 +6,8 @@
 
 namespace candela::cli {
 
-/// One line on standard error that shows how far something is: rewritten in place on a terminal, printed every few seconds elsewhere.
-/// Shows nothing before a tenth of a second has passed.
+/// One line on standard error that shows how far something is: rewritten in place on a terminal, printed
+/// every few seconds elsewhere. Shows nothing before a tenth of a second has passed.
 class Progress {
  public:
   /// `total` units named `unit` ("steps", "rows"); `quiet` prints nothing at all.

@@ -6,7 +6,8 @@
 
 namespace candela::cli {
 
-double median_seconds(const std::function<void()>& call, double budget_s, const std::function<void()>& prepare) {
+double median_seconds(const std::function<void()>& call, double budget_s,
+                      const std::function<void()>& prepare) {
   using Clock = std::chrono::steady_clock;
   constexpr std::size_t kWarmUps = 2;
   constexpr std::size_t kLeast = 5;

@@ -1,9 +1,8 @@
+#include <fmt/ranges.h>
 #include <iostream>
 #include <iterator>
 #include <memory>
 #include <string>
-
-#include <fmt/ranges.h>
 
 #include <candela/io/tokenizer.h>
 
@@ -26,16 +25,20 @@ void tokenize(const TokenizeOptions& options) {
     fmt::print("[{}]\n", fmt::join(ids, ", "));
     return;
   }
-  for (const TokenId id : ids) fmt::print("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
+  for (const TokenId id : ids)
+    fmt::print("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
 }
 
 }  // namespace
 
 void add_tokenize(CLI::App& app, Action& action) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command = app.add_subcommand("tokenize", "Turn text from standard input into token ids, as a JSON array");
-  command->add_option("--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")->required();
-  command->add_flag("--special", options->special, "Let the post-processor add its special tokens (BOS, for one)");
+  CLI::App* command =
+      app.add_subcommand("tokenize", "Turn text from standard input into token ids, as a JSON array");
+  command->add_option("--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")
+      ->required();
+  command->add_flag("--special", options->special,
+                    "Let the post-processor add its special tokens (BOS, for one)");
   command->add_flag("--show", options->show, "Print one token a line, id and text, instead of the array");
   command->footer("Example:\n  printf 'Once upon a time' | candela tokenize --tokenizer models/stories-7m");
   command->callback([&action, options] { action = [options] { tokenize(*options); }; });

@@ -16,22 +16,30 @@ std::uint64_t next_sequence() {
 
 }  // namespace
 
-bool grad_enabled() { return recording; }
+bool grad_enabled() {
+  return recording;
+}
 
-NoGrad::NoGrad() : previous_(recording) { recording = false; }
+NoGrad::NoGrad() : previous_(recording) {
+  recording = false;
+}
 
-NoGrad::~NoGrad() { recording = previous_; }
+NoGrad::~NoGrad() {
+  recording = previous_;
+}
 
 bool needs_grad(std::span<const Tensor> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(),
-                                  [](const Tensor& input) { return input.defined() && input.requires_grad(); });
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& input) {
+           return input.defined() && input.requires_grad();
+         });
 }
 
 bool needs_grad(std::initializer_list<Tensor> inputs) {
   return needs_grad(std::span<const Tensor>(inputs.begin(), inputs.size()));
 }
 
-void record(std::string op, std::vector<Tensor> inputs, std::vector<Tensor*> outputs, GradNode::Backward backward) {
+void record(std::string op, std::vector<Tensor> inputs, std::vector<Tensor*> outputs,
+            GradNode::Backward backward) {
   auto node = std::make_shared<GradNode>();
   node->op = std::move(op);
   node->sequence = next_sequence();
@@ -45,10 +53,11 @@ void record(std::string op, std::vector<Tensor> inputs, std::vector<Tensor*> out
 }
 
 void refuse_grad(const char* op, std::initializer_list<Tensor> inputs) {
-  require<Unsupported>(!needs_grad(inputs),
-                       "{}: has no gradient, but an input requires one; use NoGrad, detach() the input, or call the "
-                       "composed op",
-                       op);
+  require<Unsupported>(
+      !needs_grad(inputs),
+      "{}: has no gradient, but an input requires one; use NoGrad, detach() the input, or call the "
+      "composed op",
+      op);
 }
 
 }  // namespace candela

@@ -12,13 +12,18 @@ namespace candela {
 
 #if defined(_OPENMP)
 
-int thread_count() { return omp_get_max_threads(); }
+int thread_count() {
+  return omp_get_max_threads();
+}
 
-void set_thread_count(int count) { omp_set_num_threads(count > 0 ? count : omp_get_num_procs()); }
+void set_thread_count(int count) {
+  omp_set_num_threads(count > 0 ? count : omp_get_num_procs());
+}
 
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {
   if (count <= 0) return;
-  const std::int64_t useful = (count + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
+  const std::int64_t useful =
+      (count + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(useful, omp_get_max_threads()));
   if (threads <= 1 || omp_in_parallel() != 0) {
     body(0, count);
@@ -45,7 +50,9 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {
 
 #else
 
-int thread_count() { return 1; }
+int thread_count() {
+  return 1;
+}
 
 void set_thread_count(int) {}
 

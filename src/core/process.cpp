@@ -1,10 +1,9 @@
-#include <candela/core/process.h>
-
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <fstream>
 #include <string>
+#include <sys/resource.h>
+
+#include <candela/core/process.h>
 
 #if defined(__APPLE__)
 #include <mach/mach.h>
@@ -42,7 +41,9 @@ std::size_t cgroup_room() {
 ProcessMemory process_memory() {
   mach_task_basic_info_data_t info{};
   mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
-  if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, reinterpret_cast<task_info_t>(&info), &count) != KERN_SUCCESS) return {};
+  if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, reinterpret_cast<task_info_t>(&info), &count) !=
+      KERN_SUCCESS)
+    return {};
   return {static_cast<std::size_t>(info.resident_size), static_cast<std::size_t>(info.resident_size_max)};
 }
 
@@ -58,7 +59,9 @@ ProcessMemory process_memory() {
   return {read_kib("/proc/self/status", "VmRSS:"), read_kib("/proc/self/status", "VmHWM:")};
 }
 
-std::size_t available_memory() { return std::min(read_kib("/proc/meminfo", "MemAvailable:"), cgroup_room()); }
+std::size_t available_memory() {
+  return std::min(read_kib("/proc/meminfo", "MemAvailable:"), cgroup_room());
+}
 
 #endif
 

@@ -2,7 +2,8 @@
 
 namespace candela {
 
-std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter_low, std::uint64_t counter_high) {
+std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter_low,
+                                    std::uint64_t counter_high) {
   constexpr std::uint64_t kMultiplier0 = 0xD2511F53U;
   constexpr std::uint64_t kMultiplier1 = 0xCD9E8D57U;
   auto key0 = static_cast<std::uint32_t>(seed);

@@ -18,7 +18,9 @@ Dims Dims::filled(int rank, std::int64_t value) {
   return result;
 }
 
-void Dims::push_back(std::int64_t value) { insert(rank_, value); }
+void Dims::push_back(std::int64_t value) {
+  insert(rank_, value);
+}
 
 void Dims::insert(int position, std::int64_t value) {
   require(rank_ < kMaxRank, "shape: at most {} dimensions are supported", kMaxRank);
@@ -32,9 +34,13 @@ void Dims::erase(int position) {
   --rank_;
 }
 
-bool Dims::operator==(const Dims& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+bool Dims::operator==(const Dims& other) const {
+  return std::equal(begin(), end(), other.begin(), other.end());
+}
 
-std::string Dims::to_string() const { return fmt::format("[{}]", fmt::join(begin(), end(), ", ")); }
+std::string Dims::to_string() const {
+  return fmt::format("[{}]", fmt::join(begin(), end(), ", "));
+}
 
 std::int64_t numel(const Shape& shape) {
   std::int64_t count = 1;
@@ -71,8 +77,8 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, std::string_view op) {
 }
 
 int normalize_dim(int dim, int rank, std::string_view op) {
-  require(dim >= -rank && dim < rank, "{}: dim must be in [{}, {}] for rank {}; got {}", op, -rank, rank - 1, rank,
-          dim);
+  require(dim >= -rank && dim < rank, "{}: dim must be in [{}, {}] for rank {}; got {}", op, -rank, rank - 1,
+          rank, dim);
   return dim < 0 ? dim + rank : dim;
 }
 
@@ -108,15 +114,16 @@ Layout Layout::slice(int dim, std::int64_t start, std::int64_t end) const {
   Layout result = *this;
   dim = normalize_dim(dim, shape.rank(), "slice");
   require(start >= 0 && start <= end && end <= shape[dim],
-          "slice: [start, end) must lie in [0, {}] for dim {} of {}; got [{}, {})", shape[dim], dim, shape, start,
-          end);
+          "slice: [start, end) must lie in [0, {}] for dim {} of {}; got [{}, {})", shape[dim], dim, shape,
+          start, end);
   result.shape[dim] = end - start;
   result.offset += start * strides[dim];
   return result;
 }
 
 Layout Layout::broadcast_to(const Shape& to) const {
-  require(broadcast_shapes(shape, to, "broadcast_to") == to, "broadcast_to: {} does not broadcast to {}", shape, to);
+  require(broadcast_shapes(shape, to, "broadcast_to") == to, "broadcast_to: {} does not broadcast to {}",
+          shape, to);
   Layout result{to, Dims::filled(to.rank(), 0), offset};
   for (int d = 0; d < shape.rank(); ++d) {
     const int target = d + to.rank() - shape.rank();
@@ -129,7 +136,8 @@ Layout Layout::reshape(const Shape& to, bool& possible) const {
   possible = true;
   Layout result{to, contiguous_strides(to), offset};
   if (is_contiguous()) return result;
-  // Walk both shapes from the front in groups of equal element count; inside a group the old strides must be collapsible.
+  // Walk both shapes from the front in groups of equal element count; inside a group the old strides must be
+  // collapsible.
   int old_dim = 0;
   int new_dim = 0;
   while (old_dim < shape.rank() || new_dim < to.rank()) {

@@ -57,7 +57,8 @@ struct CachingAllocator::State {
 
   static constexpr std::size_t kLarge = std::size_t{1} << 16U;
 
-  /// Gives back cached blocks of at least `from` bytes, the smallest first (a larger one can stand in for it), until `bytes` are returned or none is left.
+  /// Gives back cached blocks of at least `from` bytes, the smallest first (a larger one can stand in for
+  /// it), until `bytes` are returned or none is left.
   void release_cached(std::size_t bytes, std::size_t from = 0) {
     std::size_t released = 0;
     auto next = free_blocks.lower_bound(from);
@@ -72,7 +73,8 @@ struct CachingAllocator::State {
     }
   }
 
-  /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only when the need does.
+  /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only
+  /// when the need does.
   void release_beyond_peak(std::size_t bytes) {
     const std::size_t after = stats.reserved + bytes;
     if (after > most_reserved) release_cached(after - most_reserved, kLarge);
@@ -80,12 +82,15 @@ struct CachingAllocator::State {
     most_reserved = std::max(most_reserved, stats.reserved + bytes);
   }
 
-  /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as large again: when lengths differ from batch
-  /// to batch, the blocks of the longest serve all others, and no page is given back and faulted in again.
+  /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as
+  /// large again: when lengths differ from batch to batch, the blocks of the longest serve all others, and no
+  /// page is given back and faulted in again.
   std::map<std::size_t, std::vector<MemoryBlock>>::iterator find_free(std::size_t bytes) {
     const auto found = free_blocks.lower_bound(bytes);
     if (found == free_blocks.end()) return found;
-    return found->first == bytes || (bytes >= kLarge && found->first <= bytes + bytes / 2) ? found : free_blocks.end();
+    return found->first == bytes || (bytes >= kLarge && found->first <= bytes + bytes / 2)
+               ? found
+               : free_blocks.end();
   }
 
   MemoryBlock take(std::size_t bytes) {
@@ -106,10 +111,11 @@ struct CachingAllocator::State {
         release_cached(cached);
         block = source->acquire(bytes);
       }
-      require<DeviceError>(block.data != nullptr || block.native != nullptr,
-                           "allocate: {} has no room for {} bytes ({} bytes are in use); use a smaller batch or a shorter "
-                           "maximum length",
-                           to_string(device), bytes, stats.allocated);
+      require<DeviceError>(
+          block.data != nullptr || block.native != nullptr,
+          "allocate: {} has no room for {} bytes ({} bytes are in use); use a smaller batch or a shorter "
+          "maximum length",
+          to_string(device), bytes, stats.allocated);
       stats.reserved += bytes;
       stats.peak_reserved = std::max(stats.peak_reserved, stats.reserved);
     }

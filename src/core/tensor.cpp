@@ -33,16 +33,18 @@ Tensor Tensor::from_bytes(std::span<const std::byte> bytes, const Shape& shape, 
   if (device.type == DeviceType::Plan || bytes.empty()) return result;
   require<Unsupported>(on.host_accessible(), "tensor: the memory of {} cannot be written by the host",
                        candela::to_string(device));
-  if (device.type != DeviceType::Cpu) on.synchronize();  // the block may be a recycled one that queued work still reads
+  if (device.type != DeviceType::Cpu)
+    on.synchronize();  // the block may be a recycled one that queued work still reads
   std::memcpy(result.storage()->data(), bytes.data(), bytes.size());
   return result;
 }
 
 Tensor Tensor::from_storage(StoragePtr storage, const Layout& layout, DType dtype) {
   require(storage != nullptr, "tensor: from_storage needs a storage");
-  require(layout.offset >= 0 && static_cast<std::size_t>(layout.extent()) * size_of(dtype) <= storage->bytes(),
-          "tensor: {} {} at element {} does not fit a storage of {} bytes", candela::to_string(dtype), layout.shape,
-          layout.offset, storage->bytes());
+  require(
+      layout.offset >= 0 && static_cast<std::size_t>(layout.extent()) * size_of(dtype) <= storage->bytes(),
+      "tensor: {} {} at element {} does not fit a storage of {} bytes", candela::to_string(dtype),
+      layout.shape, layout.offset, storage->bytes());
   auto impl = std::make_shared<Impl>();
   impl->storage = std::move(storage);
   impl->layout = layout;
@@ -55,16 +57,22 @@ const Layout& Tensor::layout() const {
   return impl_->layout;
 }
 
-std::int64_t Tensor::size(int dim) const { return shape()[normalize_dim(dim, rank(), "size")]; }
+std::int64_t Tensor::size(int dim) const {
+  return shape()[normalize_dim(dim, rank(), "size")];
+}
 
-std::int64_t Tensor::numel() const { return candela::numel(shape()); }
+std::int64_t Tensor::numel() const {
+  return candela::numel(shape());
+}
 
 DType Tensor::dtype() const {
   require(defined(), "tensor: is undefined");
   return impl_->dtype;
 }
 
-Device Tensor::device() const { return storage()->device(); }
+Device Tensor::device() const {
+  return storage()->device();
+}
 
 const StoragePtr& Tensor::storage() const {
   require(defined(), "tensor: is undefined");
@@ -72,11 +80,14 @@ const StoragePtr& Tensor::storage() const {
 }
 
 void* Tensor::host_data(DType expected) const {
-  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected), describe(*this));
+  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected),
+          describe(*this));
   DeviceInterface& on = device_interface(device());
-  require(on.host_accessible(), "tensor: the memory of {} cannot be read by the host", candela::to_string(device()));
+  require(on.host_accessible(), "tensor: the memory of {} cannot be read by the host",
+          candela::to_string(device()));
   on.synchronize();
-  return static_cast<std::byte*>(storage()->data()) + static_cast<std::size_t>(layout().offset) * size_of(expected);
+  return static_cast<std::byte*>(storage()->data()) +
+         static_cast<std::size_t>(layout().offset) * size_of(expected);
 }
 
 void Tensor::read_bytes(DType expected, void* out) const {
@@ -93,7 +104,8 @@ void Tensor::read_bytes(DType expected, void* out) const {
   for (std::int64_t i = 0; i < count; ++i) {
     std::int64_t position = 0;
     for (int d = 0; d < rank(); ++d) position += index[d] * strides()[d];
-    std::memcpy(to + static_cast<std::size_t>(i) * width, from + position * static_cast<std::int64_t>(width), width);
+    std::memcpy(to + static_cast<std::size_t>(i) * width, from + position * static_cast<std::int64_t>(width),
+                width);
     for (int d = rank() - 1; d >= 0 && ++index[d] == shape()[d]; --d) index[d] = 0;
   }
 }
@@ -119,14 +131,21 @@ double Tensor::item() const {
   throw InvalidArgument("item: unknown dtype");
 }
 
-Tensor Tensor::with_layout(const Layout& layout) const { return from_storage(storage(), layout, dtype()); }
+Tensor Tensor::with_layout(const Layout& layout) const {
+  return from_storage(storage(), layout, dtype());
+}
 
-Tensor Tensor::detach() const { return with_layout(layout()); }
+Tensor Tensor::detach() const {
+  return with_layout(layout());
+}
 
-bool Tensor::requires_grad() const { return defined() && (impl_->leaf_requires_grad || impl_->node != nullptr); }
+bool Tensor::requires_grad() const {
+  return defined() && (impl_->leaf_requires_grad || impl_->node != nullptr);
+}
 
 Tensor& Tensor::set_requires_grad(bool value) {
-  require(defined() && is_floating(dtype()), "requires_grad: only floating point tensors can have a gradient");
+  require(defined() && is_floating(dtype()),
+          "requires_grad: only floating point tensors can have a gradient");
   require(impl_->node == nullptr, "requires_grad: can only be set on a leaf, this is a result of {}",
           impl_->node ? impl_->node->op : "");
   impl_->leaf_requires_grad = value;
@@ -150,7 +169,9 @@ const std::shared_ptr<GradNode>& Tensor::grad_node() const {
   return impl_->node;
 }
 
-int Tensor::grad_output() const { return impl_->output; }
+int Tensor::grad_output() const {
+  return impl_->output;
+}
 
 void Tensor::set_grad_node(std::shared_ptr<GradNode> node, int output) {
   require(defined(), "grad_node: tensor is undefined");

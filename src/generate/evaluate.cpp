@@ -1,6 +1,6 @@
-#include <candela/generate/evaluate.h>
-
 #include <algorithm>
+
+#include <candela/generate/evaluate.h>
 
 namespace candela {
 

@@ -1,10 +1,9 @@
-#include <candela/generate/generate.h>
-
 #include <algorithm>
 #include <numeric>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/generate/generate.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/gather.h>
 
@@ -15,10 +14,11 @@ namespace {
 
 /// One prompt on its way.
 struct Row {
-  Row(std::vector<TokenId> prompt, std::size_t index, const std::optional<Tokenizer>& tokenizer, const GenerateOptions& options,
-      StreamCallback callback)
+  Row(std::vector<TokenId> prompt, std::size_t index, const std::optional<Tokenizer>& tokenizer,
+      const GenerateOptions& options, StreamCallback callback)
       : seen(std::move(prompt)),
-        generator(options.seed ^ (0x9e3779b97f4a7c15ULL * index)),  // index 0 keeps the seed: a batch of one is a single call
+        generator(options.seed ^ (0x9e3779b97f4a7c15ULL *
+                                  index)),  // index 0 keeps the seed: a batch of one is a single call
         stream(tokenizer, options.stop_strings, std::move(callback)) {
     result.prompt_tokens = static_cast<std::int64_t>(seen.size());
   }
@@ -34,7 +34,10 @@ struct Row {
 class BatchRun {
  public:
   BatchRun(Model& model, const GenerateOptions& options, std::vector<Row*> rows)
-      : model_(model), options_(options), rows_(std::move(rows)), limit_(model.config().max_position_embeddings) {
+      : model_(model),
+        options_(options),
+        rows_(std::move(rows)),
+        limit_(model.config().max_position_embeddings) {
     if (options.stop_at_eos) {
       for (const std::int64_t id : model.config().eos_token_ids) stops_.push_back(static_cast<TokenId>(id));
     }
@@ -45,9 +48,11 @@ class BatchRun {
     const NoGrad guard;
     std::int64_t longest = 0;
     for (const Row* row : rows_) longest = std::max(longest, row->result.prompt_tokens);
-    const std::int64_t room = limit_ > 0 ? std::min(longest + options_.max_tokens, limit_) : longest + options_.max_tokens;
+    const std::int64_t room =
+        limit_ > 0 ? std::min(longest + options_.max_tokens, limit_) : longest + options_.max_tokens;
     // Not all of a generous max_tokens at once: the cache grows as tokens come.
-    KvCache cache = model_.make_cache(static_cast<std::int64_t>(rows_.size()), std::min(room, longest + kFirstRoom));
+    KvCache cache =
+        model_.make_cache(static_cast<std::int64_t>(rows_.size()), std::min(room, longest + kFirstRoom));
     std::vector<std::vector<TokenId>> inputs;
     for (const Row* row : rows_) inputs.push_back(row->seen);
     while (true) {
@@ -64,7 +69,8 @@ class BatchRun {
  private:
   static constexpr std::int64_t kFirstRoom = 256;
 
-  /// The logits f32 [B, V] behind the last input of each row; rows without input get numbers that mean nothing.
+  /// The logits f32 [B, V] behind the last input of each row; rows without input get numbers that mean
+  /// nothing.
   std::vector<float> forward(KvCache& cache, const std::vector<std::vector<TokenId>>& inputs) {
     std::size_t width = 0;
     for (const auto& input : inputs) width = std::max(width, input.size());
@@ -79,7 +85,8 @@ class BatchRun {
     }
     const auto batch = static_cast<std::int64_t>(inputs.size());
     const Device device = model_.device();
-    Tensor hidden = model_.forward_hidden(Tensor::from_values(ids, {batch, static_cast<std::int64_t>(width)}, device), options);
+    Tensor hidden = model_.forward_hidden(
+        Tensor::from_values(ids, {batch, static_cast<std::int64_t>(width)}, device), options);
     hidden = reshape(hidden, {hidden.size(0) * hidden.size(1), hidden.size(2)});
     if (width > 1) hidden = embedding(hidden, Tensor::from_values(last, {batch}, device));
     return cast(model_.logits(hidden), DType::F32).to_vector<float>();
@@ -102,7 +109,8 @@ class BatchRun {
     const bool stop = std::find(stops_.begin(), stops_.end(), row.seen.back()) != stops_.end();
     const TextStream::State state = stop ? TextStream::State::kGoing : row.stream.add(row.seen.back());
     if (state != TextStream::State::kGoing) {
-      finish(row, state == TextStream::State::kStopString ? FinishReason::kStopString : FinishReason::kCancelled);
+      finish(row,
+             state == TextStream::State::kStopString ? FinishReason::kStopString : FinishReason::kCancelled);
     } else if (stop) {
       finish(row, FinishReason::kStopToken);
     } else if (static_cast<std::int64_t>(row.result.tokens.size()) >= options_.max_tokens) {
@@ -124,7 +132,8 @@ class BatchRun {
     row.result.text = row.stream.text();
   }
 
-  /// Takes finished rows out of the batch once they are half of it: fewer copies than one at a time, and little wasted work.
+  /// Takes finished rows out of the batch once they are half of it: fewer copies than one at a time, and
+  /// little wasted work.
   void drop_finished(KvCache& cache) {
     std::vector<std::int64_t> going;
     for (std::size_t b = 0; b < rows_.size(); ++b) {
@@ -148,19 +157,22 @@ void check_options(const GenerateOptions& options, bool has_tokenizer) {
   check_sampling(options.sampling);
   require(options.max_tokens > 0, "generate: max_tokens must be positive; got {}", options.max_tokens);
   require(options.batch_size > 0, "generate: batch_size must be positive; got {}", options.batch_size);
-  require(options.alternatives >= 0, "generate: alternatives must be 0 or more; got {}", options.alternatives);
+  require(options.alternatives >= 0, "generate: alternatives must be 0 or more; got {}",
+          options.alternatives);
   require(options.stop_strings.empty() || has_tokenizer, "generate: stop strings need a tokenizer");
-  for (const std::string& stop : options.stop_strings) require(!stop.empty(), "generate: a stop string must not be empty");
+  for (const std::string& stop : options.stop_strings)
+    require(!stop.empty(), "generate: a stop string must not be empty");
 }
 
 void check_prompt(const ModelConfig& config, std::span<const TokenId> prompt) {
   require(!prompt.empty(), "generate: the prompt has no tokens");
   const auto length = static_cast<std::int64_t>(prompt.size());
   require(config.max_position_embeddings == 0 || length < config.max_position_embeddings,
-          "generate: the prompt must be shorter than the model's context of {} tokens; got {}", config.max_position_embeddings,
-          length);
+          "generate: the prompt must be shorter than the model's context of {} tokens; got {}",
+          config.max_position_embeddings, length);
   for (const TokenId id : prompt) {
-    require(id >= 0 && id < config.vocab_size, "generate: prompt ids must be in [0, {}); got {}", config.vocab_size, id);
+    require(id >= 0 && id < config.vocab_size, "generate: prompt ids must be in [0, {}); got {}",
+            config.vocab_size, id);
   }
 }
 
@@ -189,12 +201,14 @@ std::vector<TokenId> Generation::ids() const {
   return result;
 }
 
-Generation TextGenerator::generate(std::string_view prompt, const GenerateOptions& options, const StreamCallback& stream) {
+Generation TextGenerator::generate(std::string_view prompt, const GenerateOptions& options,
+                                   const StreamCallback& stream) {
   require(tokenizer_.has_value(), "generate: a text prompt needs a tokenizer");
   return generate(tokenizer_->encode(prompt), options, stream);
 }
 
-Generation TextGenerator::generate(std::span<const TokenId> prompt, const GenerateOptions& options, const StreamCallback& stream) {
+Generation TextGenerator::generate(std::span<const TokenId> prompt, const GenerateOptions& options,
+                                   const StreamCallback& stream) {
   check_options(options, tokenizer_.has_value());
   check_prompt(model_.config(), prompt);
   require(!stream || tokenizer_.has_value(), "generate: streaming text needs a tokenizer");
@@ -210,7 +224,8 @@ std::vector<Generation> TextGenerator::generate_batch(const std::vector<std::vec
   for (const std::vector<TokenId>& prompt : prompts) check_prompt(model_.config(), prompt);
   std::vector<std::size_t> order(prompts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return prompts[a].size() < prompts[b].size(); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return prompts[a].size() < prompts[b].size(); });
   std::vector<Generation> results(prompts.size());
   const auto batch = static_cast<std::size_t>(options.batch_size);
   for (std::size_t start = 0; start < order.size(); start += batch) {
@@ -218,7 +233,8 @@ std::vector<Generation> TextGenerator::generate_batch(const std::vector<std::vec
     std::vector<std::unique_ptr<Row>> rows;
     std::vector<Row*> pointers;
     for (std::size_t i = start; i < end; ++i) {
-      rows.push_back(std::make_unique<Row>(prompts[order[i]], order[i], tokenizer_, options, StreamCallback()));
+      rows.push_back(
+          std::make_unique<Row>(prompts[order[i]], order[i], tokenizer_, options, StreamCallback()));
       pointers.push_back(rows.back().get());
     }
     BatchRun(model_, options, std::move(pointers)).run();

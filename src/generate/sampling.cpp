@@ -1,10 +1,9 @@
-#include <candela/generate/sampling.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <candela/core/error.h>
+#include <candela/generate/sampling.h>
 
 namespace candela {
 namespace {
@@ -14,7 +13,9 @@ struct Scored {
   double logit;
 };
 
-bool likelier(const Scored& a, const Scored& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
+bool likelier(const Scored& a, const Scored& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
 
 void check_logits(std::span<const float> logits) {
   require(!logits.empty(), "sample: there are no logits");
@@ -34,7 +35,8 @@ std::vector<Scored> penalized(std::span<const float> logits, double penalty, std
   if (penalty == 1) return scores;
   for (const TokenId id : seen) {
     if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) continue;
-    const double logit = logits[static_cast<std::size_t>(id)];  // the original: a token seen twice is punished once
+    const double logit =
+        logits[static_cast<std::size_t>(id)];  // the original: a token seen twice is punished once
     scores[static_cast<std::size_t>(id)].logit = logit > 0 ? logit / penalty : logit * penalty;
   }
   return scores;
@@ -50,11 +52,12 @@ double partition(const std::vector<Scored>& scores, double top) {
 /// Moves the `count` likeliest to the front, in order.
 void order_front(std::vector<Scored>& scores, std::size_t count) {
   count = std::min(count, scores.size());
-  std::partial_sort(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(count), scores.end(), likelier);
+  std::partial_sort(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(count), scores.end(),
+                    likelier);
 }
 
-/// The number of likeliest tokens whose probabilities reach `p`; orders that many. A vocabulary is large and the set mostly
-/// small: it is sorted only as far as needed.
+/// The number of likeliest tokens whose probabilities reach `p`; orders that many. A vocabulary is large and
+/// the set mostly small: it is sorted only as far as needed.
 std::size_t nucleus(std::vector<Scored>& scores, double p, double top) {
   const double goal = p * partition(scores, top);
   for (std::size_t ordered = 256;; ordered *= 8) {
@@ -71,11 +74,13 @@ std::size_t nucleus(std::vector<Scored>& scores, double p, double top) {
 }  // namespace
 
 void check_sampling(const SamplingOptions& options) {
-  require(options.temperature >= 0 && std::isfinite(options.temperature), "sampling: temperature must be 0 or more; got {}",
-          options.temperature);
+  require(options.temperature >= 0 && std::isfinite(options.temperature),
+          "sampling: temperature must be 0 or more; got {}", options.temperature);
   require(options.top_k >= 0, "sampling: top_k must be 0 (all) or more; got {}", options.top_k);
-  require(options.top_p > 0 && options.top_p <= 1, "sampling: top_p must be in (0, 1]; got {}", options.top_p);
-  require(options.min_p >= 0 && options.min_p <= 1, "sampling: min_p must be in [0, 1]; got {}", options.min_p);
+  require(options.top_p > 0 && options.top_p <= 1, "sampling: top_p must be in (0, 1]; got {}",
+          options.top_p);
+  require(options.min_p >= 0 && options.min_p <= 1, "sampling: min_p must be in [0, 1]; got {}",
+          options.min_p);
   require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
           "sampling: repetition_penalty must be positive; got {}", options.repetition_penalty);
 }
@@ -83,7 +88,8 @@ void check_sampling(const SamplingOptions& options) {
 namespace {
 
 /// The tokens that all filters leave, in no particular order; temperature > 0.
-std::vector<Scored> filtered(std::span<const float> logits, const SamplingOptions& options, std::span<const TokenId> seen) {
+std::vector<Scored> filtered(std::span<const float> logits, const SamplingOptions& options,
+                             std::span<const TokenId> seen) {
   std::vector<Scored> scores = penalized(logits, options.repetition_penalty, seen);
   for (Scored& score : scores) score.logit /= options.temperature;
   if (options.top_k > 0 && static_cast<std::size_t>(options.top_k) < scores.size()) {
@@ -99,14 +105,16 @@ std::vector<Scored> filtered(std::span<const float> logits, const SamplingOption
   return scores;
 }
 
-TokenId most_likely(std::span<const float> logits, const SamplingOptions& options, std::span<const TokenId> seen) {
+TokenId most_likely(std::span<const float> logits, const SamplingOptions& options,
+                    std::span<const TokenId> seen) {
   const std::vector<Scored> scores = penalized(logits, options.repetition_penalty, seen);
   return std::min_element(scores.begin(), scores.end(), likelier)->id;
 }
 
 }  // namespace
 
-std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options, std::span<const TokenId> seen) {
+std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options,
+                                  std::span<const TokenId> seen) {
   check_sampling(options);
   check_logits(logits);
   if (options.temperature == 0) return {{most_likely(logits, options, seen), 1.0}};
@@ -136,15 +144,16 @@ TokenId sample(std::span<const float> logits, const SamplingOptions& options, st
 }
 
 double log_probability(std::span<const float> logits, TokenId id) {
-  require(id >= 0 && static_cast<std::size_t>(id) < logits.size(), "log_probability: id must be in [0, {}); got {}",
-          logits.size(), id);
+  require(id >= 0 && static_cast<std::size_t>(id) < logits.size(),
+          "log_probability: id must be in [0, {}); got {}", logits.size(), id);
   const double top = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - top);
   return logits[static_cast<std::size_t>(id)] - top - std::log(sum);
 }
 
-std::vector<std::pair<TokenId, double>> top_log_probabilities(std::span<const float> logits, std::int64_t count) {
+std::vector<std::pair<TokenId, double>> top_log_probabilities(std::span<const float> logits,
+                                                              std::int64_t count) {
   std::vector<Scored> scores = penalized(logits, 1, {});
   const auto kept = std::min(static_cast<std::size_t>(std::max<std::int64_t>(count, 0)), scores.size());
   if (kept == 0) return {};

@@ -15,8 +15,8 @@ std::size_t partial_stop(std::string_view text, std::string_view stop) {
 
 }  // namespace
 
-TextStream::TextStream(const std::optional<Tokenizer>& tokenizer, const std::vector<std::string>& stop_strings,
-                       StreamCallback callback)
+TextStream::TextStream(const std::optional<Tokenizer>& tokenizer,
+                       const std::vector<std::string>& stop_strings, StreamCallback callback)
     : stop_strings_(stop_strings), callback_(std::move(callback)) {
   if (tokenizer.has_value()) decoder_.emplace(*tokenizer);
 }
@@ -44,8 +44,12 @@ TextStream::State TextStream::take(std::string_view piece, bool last) {
   return give(last ? pending_.size() : pending_.size() - held);
 }
 
-TextStream::State TextStream::add(TokenId id) { return decoder_ ? take(decoder_->add(id), false) : State::kGoing; }
+TextStream::State TextStream::add(TokenId id) {
+  return decoder_ ? take(decoder_->add(id), false) : State::kGoing;
+}
 
-TextStream::State TextStream::finish() { return decoder_ ? take(decoder_->finish(), true) : State::kGoing; }
+TextStream::State TextStream::finish() {
+  return decoder_ ? take(decoder_->finish(), true) : State::kGoing;
+}
 
 }  // namespace candela

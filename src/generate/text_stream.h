@@ -12,7 +12,8 @@ namespace candela {
 /// The text of one continuation as its tokens come: whole characters, cut before a stop string.
 class TextStream {
  public:
-  TextStream(const std::optional<Tokenizer>& tokenizer, const std::vector<std::string>& stop_strings, StreamCallback callback);
+  TextStream(const std::optional<Tokenizer>& tokenizer, const std::vector<std::string>& stop_strings,
+             StreamCallback callback);
 
   enum class State { kGoing, kStopString, kCancelled };
   State add(TokenId id);

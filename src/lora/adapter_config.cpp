@@ -13,14 +13,17 @@ using OrderedJson = nlohmann::ordered_json;
 
 /// Fields that describe a run, a file or a training-time choice and do not change what the adapter computes.
 constexpr std::array kIrrelevant = {
-    "auto_mapping",  "base_model_name_or_path", "ensure_weight_tying", "inference_mode", "megatron_core", "peft_version",
-    "revision",      "runtime_config",          "task_type",           "qalora_group_size",
+    "auto_mapping",      "base_model_name_or_path", "ensure_weight_tying",
+    "inference_mode",    "megatron_core",           "peft_version",
+    "revision",          "runtime_config",          "task_type",
+    "qalora_group_size",
 };
 
 /// Fields that parse_adapter_config reads.
 constexpr std::array kRead = {
-    "alpha_pattern", "bias",      "exclude_modules", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha",
-    "lora_dropout",  "peft_type", "r",               "rank_pattern",      "target_modules", "use_rslora",
+    "alpha_pattern",       "bias",           "exclude_modules", "init_lora_weights", "layers_pattern",
+    "layers_to_transform", "lora_alpha",     "lora_dropout",    "peft_type",         "r",
+    "rank_pattern",        "target_modules", "use_rslora",
 };
 
 template <std::size_t N>
@@ -33,28 +36,34 @@ bool contains(const std::array<const char*, N>& names, const std::string& name) 
 
 /// Whether a field stands at a value that switches it off.
 bool is_off(const io::Json& value) {
-  return value.is_null() || value == false || (value.is_structured() && value.empty()) || value == "none" || value == "";
+  return value.is_null() || value == false || (value.is_structured() && value.empty()) || value == "none" ||
+         value == "";
 }
 
-/// What changes the result and is not supported must not be passed over: the adapter would run, and run wrong.
+/// What changes the result and is not supported must not be passed over: the adapter would run, and run
+/// wrong.
 void refuse_unsupported(const io::JsonObject& object) {
   for (const auto& [name, value] : object.json().items()) {
     if (contains(kIrrelevant, name) || contains(kRead, name)) continue;
-    require<Unsupported>(is_off(value), "{}: {} = {} is not supported; save the adapter without it", object.source(), name,
-                         io::shown(value));
+    require<Unsupported>(is_off(value), "{}: {} = {} is not supported; save the adapter without it",
+                         object.source(), name, io::shown(value));
   }
   const std::string bias = object.string("bias", "none");
-  require<Unsupported>(bias == "none", "{}: bias = \"{}\" is not supported; only \"none\" is", object.source(), bias);
-  // Some initialisations move part of the base weights into the adapter; without that change of the base the result is wrong.
+  require<Unsupported>(bias == "none", "{}: bias = \"{}\" is not supported; only \"none\" is",
+                       object.source(), bias);
+  // Some initialisations move part of the base weights into the adapter; without that change of the base the
+  // result is wrong.
   if (const io::Json* init = object.find("init_lora_weights"); init != nullptr && init->is_string()) {
     const bool leaves_base = *init == "gaussian" || *init == "orthogonal" || *init == "eva";
-    require<Unsupported>(leaves_base, "{}: init_lora_weights = {} changes the base weights, which is not supported",
+    require<Unsupported>(leaves_base,
+                         "{}: init_lora_weights = {} changes the base weights, which is not supported",
                          object.source(), io::shown(*init));
   }
   if (const io::Json* pattern = object.find("layers_pattern"); pattern != nullptr && !is_off(*pattern)) {
-    const bool usual = *pattern == "layers" || (pattern->is_array() && pattern->size() == 1 && pattern->front() == "layers");
-    require<Unsupported>(usual, "{}: layers_pattern = {} is not supported; only \"layers\" is", object.source(),
-                         io::shown(*pattern));
+    const bool usual =
+        *pattern == "layers" || (pattern->is_array() && pattern->size() == 1 && pattern->front() == "layers");
+    require<Unsupported>(usual, "{}: layers_pattern = {} is not supported; only \"layers\" is",
+                         object.source(), io::shown(*pattern));
   }
 }
 
@@ -67,7 +76,8 @@ ModuleFilter parse_filter(const io::JsonObject& object, const char* key) {
 
 /// The fields of an object of patterns, in the order of the file: the first that matches a module counts.
 template <class Value, class Convert>
-std::vector<std::pair<std::string, Value>> parse_patterns(const OrderedJson& root, const io::JsonObject& object, const char* key,
+std::vector<std::pair<std::string, Value>> parse_patterns(const OrderedJson& root,
+                                                          const io::JsonObject& object, const char* key,
                                                           const Convert& convert) {
   std::vector<std::pair<std::string, Value>> result;
   if (!object.has(key)) return result;
@@ -111,10 +121,12 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
   if (config.targets.empty()) config.targets = {{"q_proj", "v_proj"}, ""};
   config.excluded = parse_filter(object, "exclude_modules");
   config.layers = object.integers_or_one("layers_to_transform");
-  config.rank_pattern = parse_patterns<std::int64_t>(ordered, object, "rank_pattern",
-                                                     [](const io::JsonObject& o, const char* key) { return o.positive(key); });
-  config.alpha_pattern = parse_patterns<double>(ordered, object, "alpha_pattern",
-                                                [](const io::JsonObject& o, const char* key) { return o.number(key); });
+  config.rank_pattern =
+      parse_patterns<std::int64_t>(ordered, object, "rank_pattern",
+                                   [](const io::JsonObject& o, const char* key) { return o.positive(key); });
+  config.alpha_pattern =
+      parse_patterns<double>(ordered, object, "alpha_pattern",
+                             [](const io::JsonObject& o, const char* key) { return o.number(key); });
   try {
     check_lora_config(config);
   } catch (const InvalidArgument& error) {

@@ -1,10 +1,9 @@
 #include "lora/adapter_file.h"
 
 #include <algorithm>
+#include <fmt/ranges.h>
 #include <map>
 #include <optional>
-
-#include <fmt/ranges.h>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
@@ -36,7 +35,8 @@ std::optional<ParsedKey> parse_key(const std::string& key) {
   std::string_view rest = key;
   if (rest.starts_with(kPrefix)) rest.remove_prefix(kPrefix.size());
   for (const std::string_view end : {".lora_A.weight", ".lora_B.weight"}) {
-    if (rest.ends_with(end)) return ParsedKey{std::string(rest.substr(0, rest.size() - end.size())), end[6] == 'A'};
+    if (rest.ends_with(end))
+      return ParsedKey{std::string(rest.substr(0, rest.size() - end.size())), end[6] == 'A'};
   }
   return std::nullopt;
 }
@@ -45,7 +45,9 @@ std::optional<ParsedKey> parse_key(const std::string& key) {
 class AdapterReader {
  public:
   AdapterReader(const std::filesystem::path& folder, Model& model)
-      : model_(model), file_((folder / kWeightsName).string()), reader_(SafetensorsReader::open(folder / kWeightsName)) {}
+      : model_(model),
+        file_((folder / kWeightsName).string()),
+        reader_(SafetensorsReader::open(folder / kWeightsName)) {}
 
   void read(AdapterFile& result) {
     assign_keys(result.notes);
@@ -56,17 +58,18 @@ class AdapterReader {
         take(layer, keys, result);
       } else {
         for (const std::string& key : {keys.a, keys.b}) {
-          if (!key.empty()) problems_.push_back("unexpected: " + key + " (target_modules leaves this layer out)");
+          if (!key.empty())
+            problems_.push_back("unexpected: " + key + " (target_modules leaves this layer out)");
         }
       }
     }
-    require<IoError>(problems_.empty(), "{}: the adapter does not fit the model and {}:\n  {}", file_, kConfigName,
-                     fmt::join(problems_, "\n  "));
+    require<IoError>(problems_.empty(), "{}: the adapter does not fit the model and {}:\n  {}", file_,
+                     kConfigName, fmt::join(problems_, "\n  "));
   }
 
  private:
-  /// Finds the layer of every key. Some exporters leave out a part of the prefix; a layer whose path ends in the key's
-  /// is taken if it is the only one.
+  /// Finds the layer of every key. Some exporters leave out a part of the prefix; a layer whose path ends in
+  /// the key's is taken if it is the only one.
   void assign_keys(std::vector<std::string>& notes) {
     std::size_t shortened = 0;
     std::string example;
@@ -86,8 +89,9 @@ class AdapterReader {
       slot = name;
     }
     if (shortened > 0) {
-      notes.push_back(fmt::format("{}: {} keys lack a part of the usual prefix {}, such as {}; matched by their ends", file_,
-                                  shortened, kPrefix, example));
+      notes.push_back(
+          fmt::format("{}: {} keys lack a part of the usual prefix {}, such as {}; matched by their ends",
+                      file_, shortened, kPrefix, example));
     }
   }
 
@@ -143,18 +147,20 @@ AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
   const NoGrad guard;
   const std::filesystem::path config_file = folder / kConfigName;
   AdapterFile result;
-  result.config = parse_adapter_config(io::read_file(config_file, std::size_t{1} << 26), config_file.string());
+  result.config =
+      parse_adapter_config(io::read_file(config_file, std::size_t{1} << 26), config_file.string());
   AdapterReader(folder, model).read(result);
-  require<IoError>(!result.entries.empty(), "{}: target_modules matches no linear layer of this {} model", config_file.string(),
-                   model.config().model_type);
+  require<IoError>(!result.entries.empty(), "{}: target_modules matches no linear layer of this {} model",
+                   config_file.string(), model.config().model_type);
   return result;
 }
 
-void write_adapter(const std::filesystem::path& folder, const LoraConfig& config, const std::vector<NamedTensor>& parameters,
-                   const std::string& base_model) {
+void write_adapter(const std::filesystem::path& folder, const LoraConfig& config,
+                   const std::vector<NamedTensor>& parameters, const std::string& base_model) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   tensors.reserve(parameters.size());
-  for (const NamedTensor& parameter : parameters) tensors.emplace_back(parameter.name, parameter.tensor.detach());
+  for (const NamedTensor& parameter : parameters)
+    tensors.emplace_back(parameter.name, parameter.tensor.detach());
   const std::string text = format_adapter_config(config, base_model);
   write_safetensors(folder / kWeightsName, tensors);
   write_file_atomically(folder / kConfigName, text);

@@ -23,8 +23,8 @@ struct AdapterFile {
 /// Reads the folder and fits it to the model; errors as Lora::load says.
 AdapterFile read_adapter(const std::filesystem::path& folder, Model& model);
 
-void write_adapter(const std::filesystem::path& folder, const LoraConfig& config, const std::vector<NamedTensor>& parameters,
-                   const std::string& base_model);
+void write_adapter(const std::filesystem::path& folder, const LoraConfig& config,
+                   const std::vector<NamedTensor>& parameters, const std::string& base_model);
 
 /// "base_model.model." + path + "." + part + ".weight".
 std::string adapter_key(const std::string& path, const std::string& part);

@@ -1,11 +1,10 @@
-#include <candela/lora/config.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <optional>
 
 #include <candela/core/error.h>
+#include <candela/lora/config.h>
 
 #include "io/regex.h"
 
@@ -19,10 +18,13 @@ bool full_match(const std::string& pattern, const std::string& text, const char*
 }
 
 /// Whether `key` is the whole of `path` or its end behind a dot.
-bool is_suffix(const std::string& path, const std::string& key) { return path == key || path.ends_with("." + key); }
+bool is_suffix(const std::string& path, const std::string& key) {
+  return path == key || path.ends_with("." + key);
+}
 
 bool matches(const ModuleFilter& filter, const std::string& path, bool is_head, const char* field) {
-  if (std::any_of(filter.names.begin(), filter.names.end(), [&](const std::string& name) { return is_suffix(path, name); })) {
+  if (std::any_of(filter.names.begin(), filter.names.end(),
+                  [&](const std::string& name) { return is_suffix(path, name); })) {
     return true;
   }
   if (filter.pattern == kAllLinear) return !is_head;
@@ -36,7 +38,8 @@ std::optional<std::int64_t> layer_number(const std::string& path) {
   if (at == std::string::npos) return std::nullopt;
   std::int64_t number = 0;
   std::size_t digits = 0;
-  for (std::size_t i = at + kMark.size(); i < path.size() && std::isdigit(static_cast<unsigned char>(path[i])) && digits < 9; ++i) {
+  for (std::size_t i = at + kMark.size();
+       i < path.size() && std::isdigit(static_cast<unsigned char>(path[i])) && digits < 9; ++i) {
     number = 10 * number + (path[i] - '0');
     ++digits;
   }
@@ -44,8 +47,8 @@ std::optional<std::int64_t> layer_number(const std::string& path) {
 }
 
 template <class Value>
-Value pattern_value(const std::vector<std::pair<std::string, Value>>& patterns, const std::string& path, Value otherwise,
-                    const char* field) {
+Value pattern_value(const std::vector<std::pair<std::string, Value>>& patterns, const std::string& path,
+                    Value otherwise, const char* field) {
   for (const auto& [pattern, value] : patterns) {
     if (is_suffix(path, pattern) || full_match("(?:.*\\.)?(?:" + pattern + ")", path, field)) return value;
   }
@@ -84,10 +87,13 @@ void check_lora_config(const LoraConfig& config) {
   };
   check_rank(config.rank, "r");
   check_alpha(config.alpha, "lora_alpha");
-  require(config.dropout >= 0 && config.dropout < 1, "lora: lora_dropout must be in [0, 1); got {}", config.dropout);
-  require(!config.targets.empty(), "lora: target_modules names no module; give names, a regular expression or {}", kAllLinear);
+  require(config.dropout >= 0 && config.dropout < 1, "lora: lora_dropout must be in [0, 1); got {}",
+          config.dropout);
+  require(!config.targets.empty(),
+          "lora: target_modules names no module; give names, a regular expression or {}", kAllLinear);
   for (const auto& [pattern, rank] : config.rank_pattern) check_rank(rank, "rank_pattern[" + pattern + "]");
-  for (const auto& [pattern, alpha] : config.alpha_pattern) check_alpha(alpha, "alpha_pattern[" + pattern + "]");
+  for (const auto& [pattern, alpha] : config.alpha_pattern)
+    check_alpha(alpha, "alpha_pattern[" + pattern + "]");
   config.selects("model", false);  // compiles the patterns, or says which is none
   config.scale_of("model");
 }

@@ -1,13 +1,11 @@
-#include <candela/lora/lora.h>
-
 #include <algorithm>
 #include <cmath>
-#include <set>
-
 #include <fmt/ranges.h>
+#include <set>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/matmul.h>
@@ -33,20 +31,25 @@ void check_targets(const Model& model, const LoraConfig& config) {
     const bool found = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
       return one.selects(layer.path, &layer == &model.head());
     });
-    require<Unsupported>(found || !name.ends_with("embed_tokens"),
-                         "lora: adapters on the embedding ({}) are not supported; leave it out of target_modules", name);
-    require(found, "lora: target {} matches no linear layer; the model has {}", name, fmt::join(short_names(model), ", "));
+    require<Unsupported>(
+        found || !name.ends_with("embed_tokens"),
+        "lora: adapters on the embedding ({}) are not supported; leave it out of target_modules", name);
+    require(found, "lora: target {} matches no linear layer; the model has {}", name,
+            fmt::join(short_names(model), ", "));
   }
   const bool any = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
     return config.selects(layer.path, &layer == &model.head());
   });
-  require(any, "lora: target_modules, exclude_modules and layers_to_transform leave no linear layer; the model has {}",
-          fmt::join(short_names(model), ", "));
+  require(
+      any,
+      "lora: target_modules, exclude_modules and layers_to_transform leave no linear layer; the model has {}",
+      fmt::join(short_names(model), ", "));
 }
 
 void check_free(const Model& model) {
   for (const Linear& layer : model.linears()) {
-    require(!layer.adapter.a.defined(), "lora: the model has adapters already (on {}); detach them first", layer.path);
+    require(!layer.adapter.a.defined(), "lora: the model has adapters already (on {}); detach them first",
+            layer.path);
   }
 }
 
@@ -139,7 +142,8 @@ void Lora::merge(bool keep_originals) {
 void Lora::unmerge() {
   require(merged_, "lora: the adapters are not merged");
   for (const Linear* layer : adapted()) {
-    require(layer->adapter.original.defined(), "lora: the original weight of {} was not kept; load the model again", layer->path);
+    require(layer->adapter.original.defined(),
+            "lora: the original weight of {} was not kept; load the model again", layer->path);
   }
   for (Linear* layer : adapted()) {
     layer->weight = std::move(layer->adapter.original);

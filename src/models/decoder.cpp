@@ -23,7 +23,9 @@ Tensor ResidualStream::normed(const Tensor& weight, double eps) {
   return result;
 }
 
-Tensor ResidualStream::value() const { return update_.defined() ? candela::add(update_, x_) : x_; }
+Tensor ResidualStream::value() const {
+  return update_.defined() ? candela::add(update_, x_) : x_;
+}
 
 GatedMlp::GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config, bool bias)
     : gate_(parameters.linear(path + ".gate_proj", config.intermediate_size, config.hidden_size, bias)),
@@ -40,11 +42,13 @@ Tensor split_heads(const Tensor& x, std::int64_t head_dim) {
 }
 
 std::int64_t layer_window(const ModelConfig& config, int layer) {
-  const bool slides = config.use_sliding_window && config.layer_types.at(static_cast<std::size_t>(layer)) == "sliding_attention";
+  const bool slides = config.use_sliding_window &&
+                      config.layer_types.at(static_cast<std::size_t>(layer)) == "sliding_attention";
   return slides ? config.sliding_window : 0;
 }
 
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer, std::int64_t window) {
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
+              std::int64_t window) {
   const Tensor rotated_q = rope(q, step.rope, step.positions);
   Tensor keys = rope(k, step.rope, step.positions);
   Tensor values = v;
@@ -85,14 +89,15 @@ Decoder::Decoder(ModelConfig config, WeightSource& source)
       parameters_(source),
       rope_config_(rope_config(config_, source.bf16_rope_frequencies())),
       embedding_(parameters_.tensor("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size})) {
-  require<Unsupported>(config_.hidden_act == "silu", "{}: hidden_act must be silu; got {}", config_.model_type,
-                       config_.hidden_act);
+  require<Unsupported>(config_.hidden_act == "silu", "{}: hidden_act must be silu; got {}",
+                       config_.model_type, config_.hidden_act);
 }
 
 void Decoder::finish() {
   final_norm_ = &parameters_.tensor("model.norm.weight", {config_.hidden_size});
-  head_ = config_.tie_word_embeddings ? &parameters_.tied_linear("lm_head", embedding_)
-                                      : &parameters_.linear("lm_head", config_.vocab_size, config_.hidden_size);
+  head_ = config_.tie_word_embeddings
+              ? &parameters_.tied_linear("lm_head", embedding_)
+              : &parameters_.linear("lm_head", config_.vocab_size, config_.hidden_size);
   parameters_.finish();
 }
 
@@ -100,7 +105,8 @@ namespace {
 
 /// i32 [B, T] (or [T] where all rows start alike): the positions of T ids behind `starts`.
 Tensor positions_behind(const std::vector<std::int64_t>& starts, std::int64_t tokens, Device device) {
-  const bool even = std::all_of(starts.begin(), starts.end(), [&](std::int64_t start) { return start == starts[0]; });
+  const bool even =
+      std::all_of(starts.begin(), starts.end(), [&](std::int64_t start) { return start == starts[0]; });
   const std::size_t rows = even ? 1 : starts.size();
   std::vector<std::int32_t> positions;
   positions.reserve(rows * static_cast<std::size_t>(tokens));
@@ -112,13 +118,16 @@ Tensor positions_behind(const std::vector<std::int64_t>& starts, std::int64_t to
 }
 
 void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOptions& options) {
-  require(ids.defined() && ids.rank() == 2 && ids.size(0) > 0 && ids.size(1) > 0, "{}: ids must be [B, T], not empty; got {}",
-          config.model_type, ids.defined() ? describe(ids) : "an undefined tensor");
-  require(options.cache == nullptr || options.cache->batch() == ids.size(0), "{}: the cache must have {} rows as ids; got {}",
-          config.model_type, ids.size(0), options.cache == nullptr ? 0 : options.cache->batch());
+  require(ids.defined() && ids.rank() == 2 && ids.size(0) > 0 && ids.size(1) > 0,
+          "{}: ids must be [B, T], not empty; got {}", config.model_type,
+          ids.defined() ? describe(ids) : "an undefined tensor");
+  require(options.cache == nullptr || options.cache->batch() == ids.size(0),
+          "{}: the cache must have {} rows as ids; got {}", config.model_type, ids.size(0),
+          options.cache == nullptr ? 0 : options.cache->batch());
   require(options.cache == nullptr || (!options.positions.defined() && !options.cu_seqlens.defined()),
           "{}: a cache keeps the positions itself; leave out positions and cu_seqlens", config.model_type);
-  require(options.row_lengths.empty() || options.cache != nullptr, "{}: row_lengths goes with a cache", config.model_type);
+  require(options.row_lengths.empty() || options.cache != nullptr, "{}: row_lengths goes with a cache",
+          config.model_type);
   require(!options.cu_seqlens.defined() || options.positions.defined(),
           "{}: packed sequences need the position of each id within its sequence", config.model_type);
 }
@@ -127,14 +136,18 @@ void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOp
 
 const RopeTable& Decoder::rope(std::int64_t length) {
   const RopeConfig& config = rope_config_;
-  const std::int64_t trained = config.original_max_positions > 0 ? config.original_max_positions : config.max_positions;
-  // The angles of `dynamic` depend on the length once it is beyond the trained context: each length has its own table there.
-  // Otherwise tables are made for powers of two, so that decoding does not need a new one per token.
+  const std::int64_t trained =
+      config.original_max_positions > 0 ? config.original_max_positions : config.max_positions;
+  // The angles of `dynamic` depend on the length once it is beyond the trained context: each length has its
+  // own table there. Otherwise tables are made for powers of two, so that decoding does not need a new one
+  // per token.
   const bool own_table = config.type == "dynamic" && length > trained;
-  const bool reusable = own_table ? rope_length_ == length
-                                  : rope_length_ >= length && (config.type != "dynamic" || rope_length_ <= trained);
+  const bool reusable = own_table
+                            ? rope_length_ == length
+                            : rope_length_ >= length && (config.type != "dynamic" || rope_length_ <= trained);
   if (!reusable) {
-    std::int64_t made = own_table ? length : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
+    std::int64_t made =
+        own_table ? length : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
     if (!own_table && config.type == "dynamic") made = std::min(made, trained);
     rope_ = rope_table(config, made, device());
     rope_length_ = made;
@@ -157,7 +170,8 @@ Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) {
   const std::vector<std::int64_t>& starts = options.cache->lengths();
   step.positions = positions_behind(starts, tokens, device());
   step.rope = rope(options.cache->longest() + tokens);
-  if (step.positions.rank() == 2) {  // rows of different lengths; otherwise all queries stand at the end of the keys
+  if (step.positions.rank() ==
+      2) {  // rows of different lengths; otherwise all queries stand at the end of the keys
     const std::vector<std::int32_t> q_start(starts.begin(), starts.end());
     step.attention.q_start = Tensor::from_values(q_start, {ids.size(0)}, device());
   }
@@ -184,21 +198,27 @@ Tensor Decoder::forward_hidden(const Tensor& ids, const ForwardOptions& options)
   return hidden;
 }
 
-Tensor Decoder::logits(const Tensor& hidden, Generator* dropout) const { return apply_linear(hidden, *head_, dropout); }
+Tensor Decoder::logits(const Tensor& hidden, Generator* dropout) const {
+  return apply_linear(hidden, *head_, dropout);
+}
 
 Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const {
   const std::int64_t width = config_.hidden_size;
-  require(hidden.defined() && hidden.rank() >= 1 && hidden.size(-1) == width, "{}: hidden must be [..., {}]; got {}",
-          config_.model_type, width, hidden.defined() ? describe(hidden) : "an undefined tensor");
+  require(hidden.defined() && hidden.rank() >= 1 && hidden.size(-1) == width,
+          "{}: hidden must be [..., {}]; got {}", config_.model_type, width,
+          hidden.defined() ? describe(hidden) : "an undefined tensor");
   const Tensor rows = reshape(hidden, {-1, width});
   const Tensor flat = reshape(targets, {targets.numel()});
   if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight, flat);
-  // [h, s d(h) A^T] [W, B]^T = h W^T + s (d(h) A^T) B^T: an adapted output layer is a wider one, so the chunked loss serves it too.
+  // [h, s d(h) A^T] [W, B]^T = h W^T + s (d(h) A^T) B^T: an adapted output layer is a wider one, so the
+  // chunked loss serves it too.
   const LoraAdapter& adapter = head_->adapter;
   const DType dtype = rows.dtype();
-  const Tensor seen = dropout != nullptr && adapter.dropout > 0 ? candela::dropout(rows, adapter.dropout, *dropout) : rows;
+  const Tensor seen =
+      dropout != nullptr && adapter.dropout > 0 ? candela::dropout(rows, adapter.dropout, *dropout) : rows;
   const Tensor low = affine(linear(seen, cast(adapter.a, dtype)), adapter.scale, 0);
-  return linear_cross_entropy(concat({rows, low}, 1), concat({head_->weight, cast(adapter.b, dtype)}, 1), flat);
+  return linear_cross_entropy(concat({rows, low}, 1), concat({head_->weight, cast(adapter.b, dtype)}, 1),
+                              flat);
 }
 
 std::vector<NamedTensor> Decoder::named_parameters() const {

@@ -9,7 +9,8 @@
 
 #include "models/parameters.h"
 
-/// What decoder-only transformers share: embedding, a stack of blocks on a residual stream, final norm, output layer.
+/// What decoder-only transformers share: embedding, a stack of blocks on a residual stream, final norm,
+/// output layer.
 namespace candela {
 
 /// What every block of one forward pass is given.
@@ -21,7 +22,8 @@ struct Step {
   Generator* dropout = nullptr;
 };
 
-/// The residual stream of a pre-norm transformer. Updates are added where the next norm reads the stream, so that both are one fused op.
+/// The residual stream of a pre-norm transformer. Updates are added where the next norm reads the stream, so
+/// that both are one fused op.
 class ResidualStream {
  public:
   explicit ResidualStream(Tensor x) : x_(std::move(x)) {}
@@ -60,9 +62,10 @@ class GatedMlp {
   const Linear& down_;
 };
 
-/// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and attends: [B, T, H D].
-/// window: as in AttentionOptions.
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer, std::int64_t window);
+/// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and
+/// attends: [B, T, H D]. window: as in AttentionOptions.
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
+              std::int64_t window);
 
 /// How many positions back the tokens of a layer see, as AttentionOptions::window: 0 for all.
 std::int64_t layer_window(const ModelConfig& config, int layer);

@@ -1,24 +1,25 @@
-#include <candela/models/kv_cache.h>
-
 #include <algorithm>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/models/kv_cache.h>
 #include <candela/ops/copy.h>
 
 namespace candela {
 
 KvCache::KvCache(const Geometry& geometry, std::int64_t batch, std::int64_t capacity) : geometry_(geometry) {
   require(geometry.layers > 0 && geometry.kv_heads > 0 && geometry.head_dim > 0,
-          "kv_cache: layers, kv_heads and head_dim must be positive; got {}, {} and {}", geometry.layers, geometry.kv_heads,
-          geometry.head_dim);
-  require(batch > 0 && capacity >= 0, "kv_cache: batch must be positive and capacity not negative; got {} and {}", batch,
-          capacity);
+          "kv_cache: layers, kv_heads and head_dim must be positive; got {}, {} and {}", geometry.layers,
+          geometry.kv_heads, geometry.head_dim);
+  require(batch > 0 && capacity >= 0,
+          "kv_cache: batch must be positive and capacity not negative; got {} and {}", batch, capacity);
   lengths_.assign(static_cast<std::size_t>(batch), 0);
   if (capacity > 0) reserve(capacity);
 }
 
-std::int64_t KvCache::longest() const { return *std::max_element(lengths_.begin(), lengths_.end()); }
+std::int64_t KvCache::longest() const {
+  return *std::max_element(lengths_.begin(), lengths_.end());
+}
 
 void KvCache::reserve(std::int64_t tokens) {
   const std::int64_t needed = longest() + tokens;
@@ -43,18 +44,21 @@ void KvCache::reserve(std::int64_t tokens) {
 }
 
 void KvCache::check_append(int layer, const Tensor& k, const Tensor& v) const {
-  require(layer >= 0 && layer < geometry_.layers, "kv_cache: layer must be in [0, {}); got {}", geometry_.layers, layer);
+  require(layer >= 0 && layer < geometry_.layers, "kv_cache: layer must be in [0, {}); got {}",
+          geometry_.layers, layer);
   const bool fits = k.rank() == 4 && k.size(0) == batch() && k.size(2) == geometry_.kv_heads &&
                     k.size(3) == geometry_.head_dim && v.shape() == k.shape();
   require(fits, "kv_cache: k and v must be [{}, T, {}, {}]; got {} and {}", batch(), geometry_.kv_heads,
           geometry_.head_dim, k.shape(), v.shape());
-  require(longest() + k.size(1) <= capacity_, "kv_cache: {} tokens held and {} new exceed the capacity {}; call reserve first",
-          longest(), k.size(1), capacity_);
+  require(longest() + k.size(1) <= capacity_,
+          "kv_cache: {} tokens held and {} new exceed the capacity {}; call reserve first", longest(),
+          k.size(1), capacity_);
 }
 
 void KvCache::write(const Tensor& target, const Tensor& x) const {
   const std::int64_t tokens = x.size(1);
-  const bool even = std::all_of(lengths_.begin(), lengths_.end(), [&](std::int64_t n) { return n == lengths_[0]; });
+  const bool even =
+      std::all_of(lengths_.begin(), lengths_.end(), [&](std::int64_t n) { return n == lengths_[0]; });
   if (even) {
     copy_(slice(target, 1, lengths_[0], lengths_[0] + tokens), x);
     return;
@@ -76,16 +80,18 @@ std::pair<Tensor, Tensor> KvCache::append(int layer, const Tensor& k, const Tens
 }
 
 void KvCache::advance(std::span<const std::int64_t> counts) {
-  require(counts.size() == lengths_.size(), "kv_cache: advance needs a count for each of {} rows; got {}", lengths_.size(),
-          counts.size());
+  require(counts.size() == lengths_.size(), "kv_cache: advance needs a count for each of {} rows; got {}",
+          lengths_.size(), counts.size());
   for (std::size_t b = 0; b < counts.size(); ++b) {
-    require(counts[b] >= 0 && lengths_[b] + counts[b] <= capacity_, "kv_cache: row {} cannot advance by {} beyond {} of {}", b,
-            counts[b], lengths_[b], capacity_);
+    require(counts[b] >= 0 && lengths_[b] + counts[b] <= capacity_,
+            "kv_cache: row {} cannot advance by {} beyond {} of {}", b, counts[b], lengths_[b], capacity_);
     lengths_[b] += counts[b];
   }
 }
 
-void KvCache::advance(std::int64_t count) { advance(std::vector<std::int64_t>(lengths_.size(), count)); }
+void KvCache::advance(std::int64_t count) {
+  advance(std::vector<std::int64_t>(lengths_.size(), count));
+}
 
 void KvCache::truncate(std::int64_t length) {
   require(length >= 0, "kv_cache: truncate needs a length of 0 or more; got {}", length);
@@ -101,13 +107,15 @@ void KvCache::select_rows(std::span<const std::int64_t> rows) {
   }
   const NoGrad guard;
   const std::int64_t held = *std::max_element(lengths.begin(), lengths.end());
-  const Shape shape{static_cast<std::int64_t>(rows.size()), capacity_, geometry_.kv_heads, geometry_.head_dim};
+  const Shape shape{static_cast<std::int64_t>(rows.size()), capacity_, geometry_.kv_heads,
+                    geometry_.head_dim};
   const auto pick = [&](std::vector<Tensor>& tensors) {
     for (Tensor& tensor : tensors) {
       Tensor picked = zeros(shape, geometry_.dtype, geometry_.device);
       for (std::size_t i = 0; i < rows.size() && held > 0; ++i) {
         const auto to = static_cast<std::int64_t>(i);
-        copy_(slice(slice(picked, 0, to, to + 1), 1, 0, held), slice(slice(tensor, 0, rows[i], rows[i] + 1), 1, 0, held));
+        copy_(slice(slice(picked, 0, to, to + 1), 1, 0, held),
+              slice(slice(tensor, 0, rows[i], rows[i] + 1), 1, 0, held));
       }
       tensor = std::move(picked);
     }

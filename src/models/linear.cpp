@@ -1,14 +1,14 @@
-#include <candela/models/linear.h>
-
 #include <algorithm>
 
+#include <candela/models/linear.h>
 #include <candela/ops/lora.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/random.h>
 
 namespace candela {
 
-std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers, Generator* dropout) {
+std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers,
+                                 Generator* dropout) {
   const auto adapted =
       std::find_if(layers.begin(), layers.end(), [](const Linear* layer) { return layer->adapted(); });
   if (adapted == layers.end()) {

@@ -1,7 +1,8 @@
 #include "models/architectures.h"
 #include "models/decoder.h"
 
-/// Llama 1 to 3 (Touvron et al., 2023): RMS norm before each half of a block, rotary positions, grouped-query attention, gated MLP.
+/// Llama 1 to 3 (Touvron et al., 2023): RMS norm before each half of a block, rotary positions, grouped-query
+/// attention, gated MLP.
 namespace candela {
 namespace {
 
@@ -10,10 +11,14 @@ class LlamaAttention {
   LlamaAttention(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
       : layer_(layer),
         head_dim_(config.head_dim),
-        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_, config.attention_bias)) {}
+        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_,
+                             config.attention_bias)) {}
 
   Tensor forward(const Tensor& x, const Step& step) const {
     const std::vector<Tensor> qkv = apply_linear(x, {&q_, &k_, &v_}, step.dropout);
@@ -57,7 +62,8 @@ class Llama final : public Decoder {
  public:
   Llama(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
     for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<LlamaBlock>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+      blocks_.push_back(
+          std::make_unique<LlamaBlock>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
     }
     finish();
   }

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <set>
-
 #include <fmt/ranges.h>
+#include <set>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
@@ -16,7 +15,8 @@ namespace {
 /// The weights of a Hugging Face folder.
 class CheckpointWeights final : public WeightSource {
  public:
-  CheckpointWeights(const std::filesystem::path& folder, const ModelConfig& config, const LoadOptions& options)
+  CheckpointWeights(const std::filesystem::path& folder, const ModelConfig& config,
+                    const LoadOptions& options)
       : folder_(folder.string()),
         reader_(SafetensorsReader::open(folder)),
         dtype_(options.dtype.value_or(stored_dtype(config))),
@@ -24,9 +24,11 @@ class CheckpointWeights final : public WeightSource {
     require(dtype_ == DType::F32 || dtype_ == DType::BF16 || dtype_ == DType::F16,
             "load_model: dtype must be f32, bf16 or f16; got {}", to_string(dtype_));
     left_over_.insert(reader_.names().begin(), reader_.names().end());
-    // Older exports keep the rotary frequencies, which follow from the config; a tied output layer may be stored a second time.
+    // Older exports keep the rotary frequencies, which follow from the config; a tied output layer may be
+    // stored a second time.
     std::erase_if(left_over_, [&](const std::string& name) {
-      return name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
+      return name.ends_with(".rotary_emb.inv_freq") ||
+             (config.tie_word_embeddings && name == "lm_head.weight");
     });
   }
 
@@ -43,8 +45,8 @@ class CheckpointWeights final : public WeightSource {
       problems_.push_back(fmt::format("{}: expected {}, found [{}]", name, shape, fmt::join(found, ", ")));
     } else {
       const Tensor stored = reader_.tensor(name, options_.device);
-      require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_, name,
-                       to_string(stored.dtype()));
+      require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_,
+                       name, to_string(stored.dtype()));
       return cast(stored, dtype_);
     }
     // Stands in until finish() throws, so that all problems are found in one go.
@@ -53,7 +55,8 @@ class CheckpointWeights final : public WeightSource {
 
   void finish() override {
     for (const std::string& name : left_over_) problems_.push_back("unexpected: " + name);
-    require<IoError>(problems_.empty(), "{}: the weights do not fit config.json:\n  {}", folder_, fmt::join(problems_, "\n  "));
+    require<IoError>(problems_.empty(), "{}: the weights do not fit config.json:\n  {}", folder_,
+                     fmt::join(problems_, "\n  "));
   }
 
  private:

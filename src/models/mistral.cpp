@@ -1,7 +1,8 @@
 #include "models/architectures.h"
 #include "models/decoder.h"
 
-/// Mistral (Jiang et al., 2023): Llama without biases, whose attention sees no more than the last `sliding_window` tokens.
+/// Mistral (Jiang et al., 2023): Llama without biases, whose attention sees no more than the last
+/// `sliding_window` tokens.
 namespace candela {
 namespace {
 
@@ -59,7 +60,8 @@ class Mistral final : public Decoder {
  public:
   Mistral(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
     for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<MistralBlock>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+      blocks_.push_back(std::make_unique<MistralBlock>(parameters_, "model.layers." + std::to_string(layer),
+                                                       config_, layer));
     }
     finish();
   }

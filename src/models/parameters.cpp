@@ -8,7 +8,8 @@ const Tensor& Parameters::tensor(const std::string& name, const Shape& shape) {
   return tensors_.back();
 }
 
-const Linear& Parameters::linear(const std::string& path, std::int64_t outputs, std::int64_t inputs, bool bias) {
+const Linear& Parameters::linear(const std::string& path, std::int64_t outputs, std::int64_t inputs,
+                                 bool bias) {
   Linear& layer = linears_.emplace_back();
   layer.path = path;
   layer.weight = source_->take(path + ".weight", {outputs, inputs});

@@ -19,7 +19,8 @@ class WeightSource {
   virtual Device device() const = 0;
   /// As LoadOptions::bf16_rope_frequencies.
   virtual bool bf16_rope_frequencies() const = 0;
-  /// The weight `name`, of this shape, in dtype() on device(). What cannot be had is noted, and reported by finish().
+  /// The weight `name`, of this shape, in dtype() on device(). What cannot be had is noted, and reported by
+  /// finish().
   virtual Tensor take(const std::string& name, const Shape& shape) = 0;
   /// Throws IoError listing everything that was missing, misshapen or left over.
   virtual void finish() = 0;

@@ -1,7 +1,8 @@
 #include "models/architectures.h"
 #include "models/decoder.h"
 
-/// Qwen2 and Qwen2.5 (Yang et al., 2024): Llama with biases on q, k and v; some layers may have a sliding window.
+/// Qwen2 and Qwen2.5 (Yang et al., 2024): Llama with biases on q, k and v; some layers may have a sliding
+/// window.
 namespace candela {
 namespace {
 
@@ -59,7 +60,8 @@ class Qwen2 final : public Decoder {
  public:
   Qwen2(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
     for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<Qwen2Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+      blocks_.push_back(
+          std::make_unique<Qwen2Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
     }
     finish();
   }

@@ -3,7 +3,8 @@
 #include "models/architectures.h"
 #include "models/decoder.h"
 
-/// Qwen3 (Yang et al., 2025): Llama with an RMS norm on every head of q and k before the rotation; some layers may have a sliding window.
+/// Qwen3 (Yang et al., 2025): Llama with an RMS norm on every head of q and k before the rotation; some
+/// layers may have a sliding window.
 namespace candela {
 namespace {
 
@@ -14,10 +15,14 @@ class Qwen3Attention {
         head_dim_(config.head_dim),
         window_(layer_window(config, layer)),
         eps_(config.rms_norm_eps),
-        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size, config.attention_bias)),
-        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_, config.attention_bias)),
+        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size,
+                             config.attention_bias)),
+        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_,
+                             config.attention_bias)),
         q_norm_(parameters.tensor(path + ".q_norm.weight", {head_dim_})),
         k_norm_(parameters.tensor(path + ".k_norm.weight", {head_dim_})) {}
 
@@ -68,7 +73,8 @@ class Qwen3 final : public Decoder {
  public:
   Qwen3(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
     for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<Qwen3Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+      blocks_.push_back(
+          std::make_unique<Qwen3Block>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
     }
     finish();
   }

@@ -1,7 +1,6 @@
 #include "models/registry.h"
 
 #include <array>
-
 #include <fmt/ranges.h>
 
 #include <candela/core/error.h>
@@ -39,17 +38,22 @@ void check_geometry(const ModelConfig& config) {
   positive("num_key_value_heads", config.num_kv_heads);
   positive("head_dim", config.head_dim);
   require(config.num_heads % config.num_kv_heads == 0,
-          "{}: num_attention_heads must be a multiple of num_key_value_heads; got {} and {}", type, config.num_heads,
-          config.num_kv_heads);
-  require(!config.use_sliding_window || config.layer_types.size() == static_cast<std::size_t>(config.num_layers),
-          "{}: layer_types must name each of {} layers; got {}", type, config.num_layers, config.layer_types.size());
+          "{}: num_attention_heads must be a multiple of num_key_value_heads; got {} and {}", type,
+          config.num_heads, config.num_kv_heads);
+  require(
+      !config.use_sliding_window || config.layer_types.size() == static_cast<std::size_t>(config.num_layers),
+      "{}: layer_types must name each of {} layers; got {}", type, config.num_layers,
+      config.layer_types.size());
 }
 
 /// Weights drawn at random, the way transformers initialises these architectures.
 class RandomWeights final : public WeightSource {
  public:
   RandomWeights(const ModelConfig& config, const LoadOptions& options, std::uint64_t seed)
-      : stddev_(config.initializer_range), dtype_(options.dtype.value_or(DType::F32)), options_(options), generator_(seed) {}
+      : stddev_(config.initializer_range),
+        dtype_(options.dtype.value_or(DType::F32)),
+        options_(options),
+        generator_(seed) {}
 
   DType dtype() const override { return dtype_; }
   Device device() const override { return options_.device; }
@@ -77,8 +81,8 @@ std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& sour
     check_geometry(config);
     return architecture.make(config, source);
   }
-  throw Unsupported(fmt::format("config.json: model_type must be one of {}; got {}", fmt::join(model_types(), ", "),
-                                config.model_type));
+  throw Unsupported(fmt::format("config.json: model_type must be one of {}; got {}",
+                                fmt::join(model_types(), ", "), config.model_type));
 }
 
 std::vector<std::string> model_types() {
@@ -94,7 +98,8 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, const LoadOptions& 
 
 KvCache Model::make_cache(std::int64_t batch, std::int64_t capacity) const {
   const ModelConfig& c = config();
-  return KvCache({static_cast<int>(c.num_layers), c.num_kv_heads, c.head_dim, dtype(), device()}, batch, capacity);
+  return KvCache({static_cast<int>(c.num_layers), c.num_kv_heads, c.head_dim, dtype(), device()}, batch,
+                 capacity);
 }
 
 std::int64_t Model::parameter_count() const {
@@ -104,9 +109,11 @@ std::int64_t Model::parameter_count() const {
 }
 
 Tensor shift_labels(const Tensor& labels) {
-  require(labels.defined() && labels.rank() == 2 && labels.size(1) > 0, "shift_labels: labels must be [B, T], not empty; got {}",
+  require(labels.defined() && labels.rank() == 2 && labels.size(1) > 0,
+          "shift_labels: labels must be [B, T], not empty; got {}",
           labels.defined() ? describe(labels) : "an undefined tensor");
-  const Tensor end = full({labels.size(0), 1}, static_cast<double>(kIgnoreIndex), labels.dtype(), labels.device());
+  const Tensor end =
+      full({labels.size(0), 1}, static_cast<double>(kIgnoreIndex), labels.dtype(), labels.device());
   if (labels.size(1) == 1) return end;
   return concat({slice(labels, 1, 1, labels.size(1)), end}, 1);
 }

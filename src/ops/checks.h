@@ -27,18 +27,19 @@ inline void check_defined(std::string_view op, std::string_view name, const Tens
 
 inline void check_floating(std::string_view op, std::string_view name, const Tensor& tensor) {
   check_defined(op, name, tensor);
-  require(is_floating(tensor.dtype()), "{}: {} must be a floating point tensor; got {}", op, name, describe(tensor));
+  require(is_floating(tensor.dtype()), "{}: {} must be a floating point tensor; got {}", op, name,
+          describe(tensor));
 }
 
 inline void check_index(std::string_view op, std::string_view name, const Tensor& tensor) {
   check_defined(op, name, tensor);
-  require(tensor.dtype() == DType::I32 || tensor.dtype() == DType::I64, "{}: {} must be i32 or i64; got {}", op, name,
-          describe(tensor));
+  require(tensor.dtype() == DType::I32 || tensor.dtype() == DType::I64, "{}: {} must be i32 or i64; got {}",
+          op, name, describe(tensor));
 }
 
 inline void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b) {
-  require(a.dtype() == b.dtype(), "{}: dtypes must match; got {} and {}; cast() one of them", op, to_string(a.dtype()),
-          to_string(b.dtype()));
+  require(a.dtype() == b.dtype(), "{}: dtypes must match; got {} and {}; cast() one of them", op,
+          to_string(a.dtype()), to_string(b.dtype()));
 }
 
 }  // namespace candela

@@ -8,21 +8,24 @@
 #include <candela/ops/lora.h>
 #include <candela/ops/rope.h>
 
-/// The composed reference of every fused op: plain ops, readable, on any device and dtype (f64 included), with gradients through the plain ops'.
-/// They are the tests' oracle, and the path where no implementation takes the arguments.
+/// The composed reference of every fused op: plain ops, readable, on any device and dtype (f64 included),
+/// with gradients through the plain ops'. They are the tests' oracle, and the path where no implementation
+/// takes the arguments.
 namespace candela::composed {
 
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 Tensor softmax(const Tensor& x, int dim);
 Tensor log_softmax(const Tensor& x, int dim);
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
-std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps);
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                       double eps);
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
 /// Builds the T x S matrix: for references and small inputs.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options);
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions);
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index);
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, std::int64_t ignore_index);
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                            std::int64_t ignore_index);
 std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x);
 
 }  // namespace candela::composed

@@ -1,6 +1,5 @@
-#include <candela/ops/copy.h>
-
 #include <candela/core/grad.h>
+#include <candela/ops/copy.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
@@ -10,11 +9,14 @@ namespace candela {
 namespace {
 
 /// A view of x whose gradient is `restore`d to x's shape.
-Tensor view(const char* op, const Tensor& x, const Layout& layout, std::function<Tensor(const Tensor&)> restore) {
+Tensor view(const char* op, const Tensor& x, const Layout& layout,
+            std::function<Tensor(const Tensor&)> restore) {
   Tensor result = x.with_layout(layout);
   if (needs_grad({x})) {
     record(op, {x}, {&result},
-           [restore = std::move(restore)](std::span<const Tensor> grads) -> std::vector<Tensor> { return {restore(grads[0])}; });
+           [restore = std::move(restore)](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             return {restore(grads[0])};
+           });
   }
   return result;
 }
@@ -32,11 +34,12 @@ Shape infer_shape(const Tensor& x, const Shape& shape) {
     }
   }
   if (unknown >= 0) {
-    require(known > 0 && x.numel() % known == 0, "reshape: cannot infer -1 in {} for {} elements", shape, x.numel());
+    require(known > 0 && x.numel() % known == 0, "reshape: cannot infer -1 in {} for {} elements", shape,
+            x.numel());
     result[unknown] = x.numel() / known;
   }
-  require(numel(result) == x.numel(), "reshape: {} has {} elements, {} needs {}", x.shape(), x.numel(), result,
-          numel(result));
+  require(numel(result) == x.numel(), "reshape: {} has {} elements, {} needs {}", x.shape(), x.numel(),
+          result, numel(result));
   return result;
 }
 
@@ -59,7 +62,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 
 Tensor transpose(const Tensor& x, int a, int b) {
   check_defined("transpose", "x", x);
-  return view("transpose", x, x.layout().transpose(a, b), [a, b](const Tensor& dy) { return transpose(dy, a, b); });
+  return view("transpose", x, x.layout().transpose(a, b),
+              [a, b](const Tensor& dy) { return transpose(dy, a, b); });
 }
 
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end) {
@@ -67,11 +71,12 @@ Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end) {
   dim = normalize_dim(dim, x.rank(), "slice");
   if (start < 0) start += x.size(dim);
   if (end < 0) end += x.size(dim);
-  return view("slice", x, x.layout().slice(dim, start, end), [shape = x.shape(), dim, start, end](const Tensor& dy) {
-    Tensor dx = zeros(shape, dy.dtype(), dy.device());
-    copy_(slice(dx, dim, start, end), dy);
-    return dx;
-  });
+  return view("slice", x, x.layout().slice(dim, start, end),
+              [shape = x.shape(), dim, start, end](const Tensor& dy) {
+                Tensor dx = zeros(shape, dy.dtype(), dy.device());
+                copy_(slice(dx, dim, start, end), dy);
+                return dx;
+              });
 }
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
@@ -98,7 +103,8 @@ Tensor clone(const Tensor& x) {
   check_defined("clone", "x", x);
   Tensor result = copy_to(x, x.dtype());
   if (needs_grad({x})) {
-    record("clone", {x}, {&result}, [](std::span<const Tensor> grads) -> std::vector<Tensor> { return {grads[0]}; });
+    record("clone", {x}, {&result},
+           [](std::span<const Tensor> grads) -> std::vector<Tensor> { return {grads[0]}; });
   }
   return result;
 }
@@ -128,13 +134,16 @@ Tensor to_device(const Tensor& x, Device device) {
                          to_string(x.device()));
     from.synchronize();
     const auto width = static_cast<std::int64_t>(size_of(x.dtype()));
-    const auto* first = static_cast<const std::byte*>(source.storage()->data()) + source.layout().offset * width;
-    result = Tensor::from_bytes({first, static_cast<std::size_t>(source.numel() * width)}, x.shape(), x.dtype(), device);
+    const auto* first =
+        static_cast<const std::byte*>(source.storage()->data()) + source.layout().offset * width;
+    result = Tensor::from_bytes({first, static_cast<std::size_t>(source.numel() * width)}, x.shape(),
+                                x.dtype(), device);
   }
   if (needs_grad({x})) {
-    record("to_device", {x}, {&result}, [from = x.device()](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      return {to_device(grads[0], from)};
-    });
+    record("to_device", {x}, {&result},
+           [from = x.device()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             return {to_device(grads[0], from)};
+           });
   }
   return result;
 }
@@ -150,8 +159,8 @@ Tensor concat(const std::vector<Tensor>& parts, int dim) {
     check_same_dtype("concat", parts[0], part);
     Shape expected = parts[0].shape();
     if (part.rank() == expected.rank()) expected[dim] = part.shape()[dim];
-    require(part.shape() == expected, "concat: sizes must match {} but for dim {}; got {}", parts[0].shape(), dim,
-            part.shape());
+    require(part.shape() == expected, "concat: sizes must match {} but for dim {}; got {}", parts[0].shape(),
+            dim, part.shape());
     shape[dim] += part.size(dim);
   }
   Tensor result = Tensor::empty(shape, parts[0].dtype(), parts[0].device());
@@ -163,7 +172,8 @@ Tensor concat(const std::vector<Tensor>& parts, int dim) {
   if (needs_grad(parts)) {
     record("concat", parts, {&result}, [starts, dim](std::span<const Tensor> grads) {
       std::vector<Tensor> pieces;
-      for (std::size_t i = 0; i + 1 < starts.size(); ++i) pieces.push_back(slice(grads[0], dim, starts[i], starts[i + 1]));
+      for (std::size_t i = 0; i + 1 < starts.size(); ++i)
+        pieces.push_back(slice(grads[0], dim, starts[i], starts[i + 1]));
       return pieces;
     });
   }

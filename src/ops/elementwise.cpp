@@ -1,7 +1,6 @@
-#include <candela/ops/elementwise.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
@@ -16,12 +15,14 @@ Tensor run_unary(const char* name, UnaryOp op, const Tensor& x, double alpha = 1
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() > 0) run(&KernelTable::unary, x.device(), UnaryArgs{op, x, out, alpha, beta});
   if (needs_grad({x})) {
-    record(name, {x}, {&out}, [op, x = x.detach(), alpha, name](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      refuse_grad(name, {grads[0]});
-      Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-      if (x.numel() > 0) run(&KernelTable::unary_grad, x.device(), UnaryGradArgs{op, x, grads[0], dx, alpha});
-      return {dx};
-    });
+    record(name, {x}, {&out},
+           [op, x = x.detach(), alpha, name](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             refuse_grad(name, {grads[0]});
+             Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+             if (x.numel() > 0)
+               run(&KernelTable::unary_grad, x.device(), UnaryGradArgs{op, x, grads[0], dx, alpha});
+             return {dx};
+           });
   }
   return out;
 }
@@ -35,21 +36,24 @@ Tensor run_binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& 
   Tensor out = Tensor::empty(shape, a.dtype(), device);
   if (out.numel() > 0) {
     run(&KernelTable::binary, device,
-        BinaryArgs{op, a.with_layout(a.layout().broadcast_to(shape)), b.with_layout(b.layout().broadcast_to(shape)), out});
+        BinaryArgs{op, a.with_layout(a.layout().broadcast_to(shape)),
+                   b.with_layout(b.layout().broadcast_to(shape)), out});
   }
   return out;
 }
 
-/// A binary op whose gradient is `slopes(a, b, dy)`: the gradients before they are summed down to the operands' shapes.
+/// A binary op whose gradient is `slopes(a, b, dy)`: the gradients before they are summed down to the
+/// operands' shapes.
 using Slopes = std::pair<Tensor, Tensor> (*)(const Tensor& a, const Tensor& b, const Tensor& dy);
 
 Tensor binary_with_grad(const char* name, BinaryOp op, const Tensor& a, const Tensor& b, Slopes slopes) {
   Tensor out = run_binary(name, op, a, b);
   if (needs_grad({a, b})) {
-    record(name, {a, b}, {&out}, [a = a.detach(), b = b.detach(), slopes](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      const auto [da, db] = slopes(a, b, grads[0]);
-      return {sum_to(da, a.shape()), sum_to(db, b.shape())};
-    });
+    record(name, {a, b}, {&out},
+           [a = a.detach(), b = b.detach(), slopes](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             const auto [da, db] = slopes(a, b, grads[0]);
+             return {sum_to(da, a.shape()), sum_to(db, b.shape())};
+           });
   }
   return out;
 }
@@ -62,8 +66,9 @@ Tensor add(const Tensor& a, const Tensor& b) {
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("sub", BinaryOp::Sub, a, b,
-                          [](const Tensor&, const Tensor&, const Tensor& dy) { return std::pair(dy, neg(dy)); });
+  return binary_with_grad("sub", BinaryOp::Sub, a, b, [](const Tensor&, const Tensor&, const Tensor& dy) {
+    return std::pair(dy, neg(dy));
+  });
 }
 
 Tensor mul(const Tensor& a, const Tensor& b) {
@@ -80,21 +85,27 @@ Tensor div(const Tensor& a, const Tensor& b) {
 }
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("maximum", BinaryOp::Maximum, a, b, [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    const Tensor to_a = mul(dy, greater_equal(x, y));
-    return std::pair(to_a, sub(dy, to_a));
-  });
+  return binary_with_grad("maximum", BinaryOp::Maximum, a, b,
+                          [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+                            const Tensor to_a = mul(dy, greater_equal(x, y));
+                            return std::pair(to_a, sub(dy, to_a));
+                          });
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("minimum", BinaryOp::Minimum, a, b, [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    const Tensor to_a = mul(dy, greater_equal(y, x));
-    return std::pair(to_a, sub(dy, to_a));
-  });
+  return binary_with_grad("minimum", BinaryOp::Minimum, a, b,
+                          [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+                            const Tensor to_a = mul(dy, greater_equal(y, x));
+                            return std::pair(to_a, sub(dy, to_a));
+                          });
 }
 
-Tensor equal(const Tensor& a, const Tensor& b) { return run_binary("equal", BinaryOp::Equal, a, b); }
-Tensor greater(const Tensor& a, const Tensor& b) { return run_binary("greater", BinaryOp::Greater, a, b); }
+Tensor equal(const Tensor& a, const Tensor& b) {
+  return run_binary("equal", BinaryOp::Equal, a, b);
+}
+Tensor greater(const Tensor& a, const Tensor& b) {
+  return run_binary("greater", BinaryOp::Greater, a, b);
+}
 Tensor greater_equal(const Tensor& a, const Tensor& b) {
   return run_binary("greater_equal", BinaryOp::GreaterEqual, a, b);
 }
@@ -102,27 +113,56 @@ Tensor greater_equal(const Tensor& a, const Tensor& b) {
 Tensor affine(const Tensor& x, double alpha, double beta) {
   return run_unary("affine", UnaryOp::Affine, x, alpha, beta);
 }
-Tensor neg(const Tensor& x) { return affine(x, -1, 0); }
-Tensor exp(const Tensor& x) { return run_unary("exp", UnaryOp::Exp, x); }
-Tensor log(const Tensor& x) { return run_unary("log", UnaryOp::Log, x); }
-Tensor sqrt(const Tensor& x) { return run_unary("sqrt", UnaryOp::Sqrt, x); }
-Tensor rsqrt(const Tensor& x) { return run_unary("rsqrt", UnaryOp::Rsqrt, x); }
-Tensor reciprocal(const Tensor& x) { return run_unary("reciprocal", UnaryOp::Reciprocal, x); }
-Tensor square(const Tensor& x) { return run_unary("square", UnaryOp::Square, x); }
-Tensor abs(const Tensor& x) { return run_unary("abs", UnaryOp::Abs, x); }
-Tensor tanh(const Tensor& x) { return run_unary("tanh", UnaryOp::Tanh, x); }
-Tensor sigmoid(const Tensor& x) { return run_unary("sigmoid", UnaryOp::Sigmoid, x); }
-Tensor relu(const Tensor& x) { return run_unary("relu", UnaryOp::Relu, x); }
-Tensor silu(const Tensor& x) { return run_unary("silu", UnaryOp::Silu, x); }
-Tensor gelu(const Tensor& x) { return run_unary("gelu", UnaryOp::Gelu, x); }
-Tensor gelu_tanh(const Tensor& x) { return run_unary("gelu_tanh", UnaryOp::GeluTanh, x); }
+Tensor neg(const Tensor& x) {
+  return affine(x, -1, 0);
+}
+Tensor exp(const Tensor& x) {
+  return run_unary("exp", UnaryOp::Exp, x);
+}
+Tensor log(const Tensor& x) {
+  return run_unary("log", UnaryOp::Log, x);
+}
+Tensor sqrt(const Tensor& x) {
+  return run_unary("sqrt", UnaryOp::Sqrt, x);
+}
+Tensor rsqrt(const Tensor& x) {
+  return run_unary("rsqrt", UnaryOp::Rsqrt, x);
+}
+Tensor reciprocal(const Tensor& x) {
+  return run_unary("reciprocal", UnaryOp::Reciprocal, x);
+}
+Tensor square(const Tensor& x) {
+  return run_unary("square", UnaryOp::Square, x);
+}
+Tensor abs(const Tensor& x) {
+  return run_unary("abs", UnaryOp::Abs, x);
+}
+Tensor tanh(const Tensor& x) {
+  return run_unary("tanh", UnaryOp::Tanh, x);
+}
+Tensor sigmoid(const Tensor& x) {
+  return run_unary("sigmoid", UnaryOp::Sigmoid, x);
+}
+Tensor relu(const Tensor& x) {
+  return run_unary("relu", UnaryOp::Relu, x);
+}
+Tensor silu(const Tensor& x) {
+  return run_unary("silu", UnaryOp::Silu, x);
+}
+Tensor gelu(const Tensor& x) {
+  return run_unary("gelu", UnaryOp::Gelu, x);
+}
+Tensor gelu_tanh(const Tensor& x) {
+  return run_unary("gelu_tanh", UnaryOp::GeluTanh, x);
+}
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
   check_floating("swiglu", "gate", gate);
   check_floating("swiglu", "up", up);
   const Device device = check_same_device("swiglu", {gate, up});
   check_same_dtype("swiglu", gate, up);
-  require(gate.shape() == up.shape(), "swiglu: gate and up must have one shape; got {} and {}", gate.shape(), up.shape());
+  require(gate.shape() == up.shape(), "swiglu: gate and up must have one shape; got {} and {}", gate.shape(),
+          up.shape());
   Tensor out = Tensor::empty(gate.shape(), gate.dtype(), device);
   std::string reasons;
   if (out.numel() > 0 && !try_run(&KernelTable::swiglu, device, SwigluArgs{gate, up, out}, &reasons)) {
@@ -154,7 +194,9 @@ void add_(const Tensor& target, const Tensor& x) {
 
 namespace composed {
 
-Tensor swiglu(const Tensor& gate, const Tensor& up) { return mul(mul(gate, sigmoid(gate)), up); }
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  return mul(mul(gate, sigmoid(gate)), up);
+}
 
 }  // namespace composed
 }  // namespace candela

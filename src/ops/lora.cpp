@@ -1,8 +1,7 @@
-#include <candela/ops/lora.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
+#include <candela/ops/lora.h>
 #include <candela/ops/matmul.h>
 
 #include "backend/selector.h"
@@ -14,34 +13,38 @@ namespace {
 
 void check_lora(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x) {
   check_floating("lora_linear", "x", x);
-  require(!layers.empty() && layers.size() <= kMaxLoraBranches, "lora_linear: takes 1 to {} layers; got {}", kMaxLoraBranches,
-          layers.size());
+  require(!layers.empty() && layers.size() <= kMaxLoraBranches, "lora_linear: takes 1 to {} layers; got {}",
+          kMaxLoraBranches, layers.size());
   const std::int64_t width = x.size(-1);
   if (lora_x.defined()) {
     check_same_dtype("lora_linear", x, lora_x);
-    require(lora_x.shape() == x.shape(), "lora_linear: lora_x must be {} as x; got {}", x.shape(), lora_x.shape());
+    require(lora_x.shape() == x.shape(), "lora_linear: lora_x must be {} as x; got {}", x.shape(),
+            lora_x.shape());
   }
   for (const LoraLinear& layer : layers) {
     check_floating("lora_linear", "weight", layer.weight);
     check_same_device("lora_linear", {x, lora_x, layer.weight, layer.bias, layer.a, layer.b});
     check_same_dtype("lora_linear", x, layer.weight);
     require(layer.weight.rank() == 2 && layer.weight.size(1) == width,
-            "lora_linear: weight must be [O, {}] to match x {}; got {}", width, x.shape(), layer.weight.shape());
+            "lora_linear: weight must be [O, {}] to match x {}; got {}", width, x.shape(),
+            layer.weight.shape());
     const std::int64_t outputs = layer.weight.size(0);
     if (layer.bias.defined()) {
       check_same_dtype("lora_linear", x, layer.bias);
-      require(layer.bias.shape() == Shape{outputs}, "lora_linear: bias must be [{}] to match weight {}; got {}", outputs,
-              layer.weight.shape(), layer.bias.shape());
+      require(layer.bias.shape() == Shape{outputs},
+              "lora_linear: bias must be [{}] to match weight {}; got {}", outputs, layer.weight.shape(),
+              layer.bias.shape());
     }
     require(layer.a.defined() == layer.b.defined(), "lora_linear: a and b come together or not at all");
     if (!layer.a.defined()) continue;
     check_same_dtype("lora_linear", layer.a, layer.b);
     require(layer.a.dtype() == layers[0].a.dtype() || !layers[0].a.defined(),
             "lora_linear: the adapters of one group must share a dtype");
-    require(layer.a.rank() == 2 && layer.a.size(1) == width, "lora_linear: a must be [r, {}] to match x {}; got {}", width,
-            x.shape(), layer.a.shape());
-    require(layer.b.shape() == (Shape{outputs, layer.a.size(0)}), "lora_linear: b must be [{}, {}] to match weight {} and a {}; got {}",
-            outputs, layer.a.size(0), layer.weight.shape(), layer.a.shape(), layer.b.shape());
+    require(layer.a.rank() == 2 && layer.a.size(1) == width,
+            "lora_linear: a must be [r, {}] to match x {}; got {}", width, x.shape(), layer.a.shape());
+    require(layer.b.shape() == (Shape{outputs, layer.a.size(0)}),
+            "lora_linear: b must be [{}, {}] to match weight {} and a {}; got {}", outputs, layer.a.size(0),
+            layer.weight.shape(), layer.a.shape(), layer.b.shape());
   }
 }
 
@@ -50,7 +53,7 @@ struct LoraCall {
   Tensor x, lora_x, a, xa;
   std::vector<LoraLinear> layers;  // detached
   std::vector<std::int64_t> first_rows;
-  std::vector<Tensor> outputs;     // [N, O]
+  std::vector<Tensor> outputs;  // [N, O]
   Shape x_shape;
 
   LoraLinearArgs args() const {
@@ -72,7 +75,8 @@ LoraCall prepare(const Tensor& x, std::span<const LoraLinear> layers, const Tens
   std::int64_t rows = 0;
   for (const LoraLinear& layer : layers) {
     const auto detached = [](const Tensor& t) { return t.defined() ? t.detach() : Tensor(); };
-    call.layers.push_back({detached(layer.weight), detached(layer.bias), detached(layer.a), detached(layer.b), layer.scale});
+    call.layers.push_back(
+        {detached(layer.weight), detached(layer.bias), detached(layer.a), detached(layer.b), layer.scale});
     call.first_rows.push_back(rows);
     if (layer.a.defined()) {
       rows += layer.a.size(0);
@@ -86,8 +90,8 @@ LoraCall prepare(const Tensor& x, std::span<const LoraLinear> layers, const Tens
 }
 
 /// Gradients in the order x, lora_x, then a and b of every layer.
-std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor> grads, bool need_x, bool separate_lora_x,
-                                   bool need_lora_x) {
+std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor> grads, bool need_x,
+                                   bool separate_lora_x, bool need_lora_x) {
   const Device device = call.x.device();
   const auto empty_like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
   LoraLinearGradArgs args{};
@@ -96,7 +100,8 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
   std::vector<Tensor> dbs;
   for (std::size_t i = 0; i < call.layers.size(); ++i) {
     const Shape flat = {call.x.size(0), call.layers[i].weight.size(0)};
-    dys.push_back(grads[i].defined() ? contiguous(reshape(grads[i], flat)) : zeros(flat, call.x.dtype(), device));
+    dys.push_back(grads[i].defined() ? contiguous(reshape(grads[i], flat))
+                                     : zeros(flat, call.x.dtype(), device));
     dbs.push_back(call.layers[i].b.defined() ? empty_like(call.layers[i].b) : Tensor());
     args.dy[i] = dys.back();
     args.db[i] = dbs.back();

@@ -1,9 +1,8 @@
-#include <candela/ops/loss.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
+#include <candela/ops/loss.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/reduce.h>
 #include <candela/ops/softmax.h>
@@ -17,8 +16,8 @@ namespace {
 
 void check_targets(const char* op, const Tensor& x, const Tensor& targets) {
   check_index(op, "targets", targets);
-  require(x.rank() == 2 && targets.shape() == Shape{x.size(0)}, "{}: targets must be [N] to match [N, ...] {}; got {}", op,
-          x.shape(), targets.shape());
+  require(x.rank() == 2 && targets.shape() == Shape{x.size(0)},
+          "{}: targets must be [N] to match [N, ...] {}; got {}", op, x.shape(), targets.shape());
 }
 
 }  // namespace
@@ -30,14 +29,15 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   Tensor loss = Tensor::empty({logits.size(0)}, DType::F32, device);
   Tensor lse = Tensor::empty({logits.size(0)}, DType::F32, device);
   std::string reasons;
-  if (logits.numel() > 0 &&
-      !try_run(&KernelTable::cross_entropy, device, CrossEntropyArgs{logits, targets, loss, lse, ignore_index}, &reasons)) {
+  if (logits.numel() > 0 && !try_run(&KernelTable::cross_entropy, device,
+                                     CrossEntropyArgs{logits, targets, loss, lse, ignore_index}, &reasons)) {
     log_composed_once("cross_entropy", device, reasons);
     return composed::cross_entropy(logits, targets, ignore_index);
   }
   if (needs_grad({logits})) {
     record("cross_entropy", {logits}, {&loss},
-           [logits = logits.detach(), targets, lse, ignore_index](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           [logits = logits.detach(), targets, lse,
+            ignore_index](std::span<const Tensor> grads) -> std::vector<Tensor> {
              Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
              if (logits.numel() > 0) {
                run(&KernelTable::cross_entropy_grad, logits.device(),
@@ -49,14 +49,16 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   return loss;
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, std::int64_t ignore_index) {
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                            std::int64_t ignore_index) {
   check_floating("linear_cross_entropy", "x", x);
   check_floating("linear_cross_entropy", "weight", weight);
   const Device device = check_same_device("linear_cross_entropy", {x, weight, targets});
   check_same_dtype("linear_cross_entropy", x, weight);
   check_targets("linear_cross_entropy", x, targets);
-  require(weight.rank() == 2 && weight.size(1) == x.size(1), "linear_cross_entropy: weight must be [V, {}] to match x {}; got {}",
-          x.size(1), x.shape(), weight.shape());
+  require(weight.rank() == 2 && weight.size(1) == x.size(1),
+          "linear_cross_entropy: weight must be [V, {}] to match x {}; got {}", x.size(1), x.shape(),
+          weight.shape());
   const bool need_x = needs_grad({x});
   const bool need_weight = needs_grad({weight});
   Tensor loss = zeros({1}, DType::F32, device);
@@ -65,7 +67,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   // No kernel runs on the plan device, so the chunk of logits that one would take is taken here.
   Tensor planned;
   if (device.type == DeviceType::Plan) {
-    planned = Tensor::empty({cross_entropy_chunk_rows(x.size(0), weight.size(0)), weight.size(0)}, DType::F32, device);
+    planned = Tensor::empty({cross_entropy_chunk_rows(x.size(0), weight.size(0)), weight.size(0)}, DType::F32,
+                            device);
   }
   std::string reasons;
   if (x.numel() > 0 &&
@@ -90,7 +93,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
 namespace composed {
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index) {
-  // Ignored rows gather class 0 and are multiplied by 0. The keep mask is made on the host: this is the reference, not the fast way.
+  // Ignored rows gather class 0 and are multiplied by 0. The keep mask is made on the host: this is the
+  // reference, not the fast way.
   const std::vector<std::int64_t> values = cast(targets, DType::I64).to_vector<std::int64_t>();
   std::vector<std::int64_t> index(values.size());
   std::vector<double> keep(values.size());
@@ -106,7 +110,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   return logits.dtype() == DType::F64 ? loss : cast(loss, DType::F32);
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, std::int64_t ignore_index) {
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                            std::int64_t ignore_index) {
   return sum(composed::cross_entropy(matmul(x, transpose(weight, 0, 1)), targets, ignore_index), {0}, true);
 }
 

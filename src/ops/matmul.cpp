@@ -1,8 +1,7 @@
-#include <candela/ops/matmul.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
+#include <candela/ops/matmul.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
@@ -25,7 +24,8 @@ Shape with_matrix(Shape batch, std::int64_t rows, std::int64_t columns) {
 }
 
 /// out = alpha a b + beta out with the leading dimensions of a and b broadcast to those of out.
-void run_matmul(const Tensor& a, const Tensor& b, const Tensor& out, const Tensor& bias, double alpha, double beta) {
+void run_matmul(const Tensor& a, const Tensor& b, const Tensor& out, const Tensor& bias, double alpha,
+                double beta) {
   if (out.numel() == 0) return;
   const Shape batch = leading(out.shape());
   const Tensor wide_a = a.with_layout(a.layout().broadcast_to(with_matrix(batch, a.size(-2), a.size(-1))));
@@ -38,12 +38,15 @@ void check_operands(const Tensor& a, const Tensor& b) {
   check_floating("matmul", "b", b);
   check_same_device("matmul", {a, b});
   check_same_dtype("matmul", a, b);
-  require(a.rank() >= 2 && b.rank() >= 2, "matmul: operands must have at least 2 dimensions; got {} and {}", a.shape(),
+  require(a.rank() >= 2 && b.rank() >= 2, "matmul: operands must have at least 2 dimensions; got {} and {}",
+          a.shape(), b.shape());
+  require(a.size(-1) == b.size(-2), "matmul: inner dimensions must match: a is {}, b is {}", a.shape(),
           b.shape());
-  require(a.size(-1) == b.size(-2), "matmul: inner dimensions must match: a is {}, b is {}", a.shape(), b.shape());
 }
 
-Tensor swap_last(const Tensor& x) { return transpose(x, -2, -1); }
+Tensor swap_last(const Tensor& x) {
+  return transpose(x, -2, -1);
+}
 
 }  // namespace
 
@@ -55,7 +58,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, const Tensor& c, double alpha, d
   if (c.defined()) {
     check_same_device("matmul", {a, c});
     check_same_dtype("matmul", a, c);
-    require(c.shape() == shape, "matmul: c must be {} to match a {} and b {}; got {}", shape, a.shape(), b.shape(), c.shape());
+    require(c.shape() == shape, "matmul: c must be {} to match a {} and b {}; got {}", shape, a.shape(),
+            b.shape(), c.shape());
     out = clone(c.detach());
   } else {
     out = Tensor::empty(shape, a.dtype(), a.device());
@@ -67,7 +71,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, const Tensor& c, double alpha, d
     const bool need_b = b.requires_grad();
     const bool need_c = c.defined() && c.requires_grad();
     record("matmul", {a, b, c}, {&out},
-           [a = a.detach(), b = b.detach(), alpha, beta, need_a, need_b, need_c](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           [a = a.detach(), b = b.detach(), alpha, beta, need_a, need_b,
+            need_c](std::span<const Tensor> grads) -> std::vector<Tensor> {
              const Tensor& dy = grads[0];
              Tensor da;
              Tensor db;
@@ -79,7 +84,9 @@ Tensor matmul(const Tensor& a, const Tensor& b, const Tensor& c, double alpha, d
   return out;
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b) { return matmul(a, b, {}, 1, 0); }
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  return matmul(a, b, {}, 1, 0);
+}
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   check_floating("linear", "x", x);
@@ -87,17 +94,19 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const Device device = check_same_device("linear", {x, weight, bias});
   check_same_dtype("linear", x, weight);
   require(weight.rank() == 2 && x.rank() >= 1 && x.size(-1) == weight.size(1),
-          "linear: weight must be [O, {}] to match x {}; got {}", x.rank() > 0 ? x.size(-1) : 0, x.shape(), weight.shape());
+          "linear: weight must be [O, {}] to match x {}; got {}", x.rank() > 0 ? x.size(-1) : 0, x.shape(),
+          weight.shape());
   if (bias.defined()) {
     check_same_dtype("linear", x, bias);
-    require(bias.shape() == Shape{weight.size(0)}, "linear: bias must be [{}] to match weight {}; got {}", weight.size(0),
-            weight.shape(), bias.shape());
+    require(bias.shape() == Shape{weight.size(0)}, "linear: bias must be [{}] to match weight {}; got {}",
+            weight.size(0), weight.shape(), bias.shape());
   }
   Shape shape = x.shape();
   shape[shape.rank() - 1] = weight.size(0);
   Tensor out = Tensor::empty(shape, x.dtype(), device);
   const Tensor rows = reshape(x.detach(), {-1, weight.size(1)});
-  const Tensor flat = Tensor::from_storage(out.storage(), Layout::contiguous({rows.size(0), weight.size(0)}), out.dtype());
+  const Tensor flat =
+      Tensor::from_storage(out.storage(), Layout::contiguous({rows.size(0), weight.size(0)}), out.dtype());
   run_matmul(rows, swap_last(weight.detach()), flat, bias, 1, 0);
   if (needs_grad({x, weight, bias})) {
     const bool need_x = x.requires_grad();

@@ -1,8 +1,7 @@
-#include <candela/ops/norm.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
+#include <candela/ops/norm.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
@@ -15,13 +14,14 @@ namespace {
 void check_norm(const char* op, const Tensor& x, const Tensor& weight, const char* name) {
   if (!weight.defined()) return;
   check_same_dtype(op, x, weight);
-  require(weight.shape() == Shape{x.size(-1)}, "{}: {} must be [{}] to match x {}; got {}", op, name, x.size(-1), x.shape(),
-          weight.shape());
+  require(weight.shape() == Shape{x.size(-1)}, "{}: {} must be [{}] to match x {}; got {}", op, name,
+          x.size(-1), x.shape(), weight.shape());
 }
 
 /// f32 [rows]: one statistic per row, kept only when a gradient will ask for it.
 Tensor statistics(const Tensor& x, bool wanted) {
-  return wanted ? Tensor::empty({x.numel() / std::max<std::int64_t>(x.size(-1), 1)}, DType::F32, x.device()) : Tensor();
+  return wanted ? Tensor::empty({x.numel() / std::max<std::int64_t>(x.size(-1), 1)}, DType::F32, x.device())
+                : Tensor();
 }
 
 struct RmsNormResult {
@@ -30,14 +30,15 @@ struct RmsNormResult {
 };
 
 /// Both entry points: with a residual the sum is an output too, and its gradient joins on the way back.
-RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residual, const Tensor& weight, double eps) {
+RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residual, const Tensor& weight,
+                           double eps) {
   const bool grad = needs_grad({x, residual, weight});
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   Tensor sum = residual.defined() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
   Tensor rstd = statistics(x, grad);
   std::string reasons;
-  if (x.numel() > 0 &&
-      !try_run(&KernelTable::rms_norm, x.device(), RmsNormArgs{x, residual, weight, out, sum, rstd, eps}, &reasons)) {
+  if (x.numel() > 0 && !try_run(&KernelTable::rms_norm, x.device(),
+                                RmsNormArgs{x, residual, weight, out, sum, rstd, eps}, &reasons)) {
     log_composed_once(op, x.device(), reasons);
     if (!residual.defined()) return {{}, composed::rms_norm(x, weight, eps)};
     auto [h, normed] = composed::add_rms_norm(x, residual, weight, eps);
@@ -46,11 +47,13 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
   if (!grad) return {sum, out};
   const bool need_weight = weight.requires_grad();
   const Tensor h = residual.defined() ? sum.detach() : x.detach();
-  auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps](const Tensor& dy, const Tensor& dsum) {
+  auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps](const Tensor& dy,
+                                                                        const Tensor& dsum) {
     Tensor dx = Tensor::empty(h.shape(), h.dtype(), h.device());
     Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, h.device()) : Tensor();
     if (h.numel() > 0) {
-      run(&KernelTable::rms_norm_grad, h.device(), RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight, eps});
+      run(&KernelTable::rms_norm_grad, h.device(),
+          RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight, eps});
     }
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };
@@ -61,11 +64,12 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
     });
     return {sum, out};
   }
-  record(op, {x, residual, weight}, {&sum, &out}, [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
-    if (!grads[1].defined()) return {grads[0], grads[0], {}};
-    auto [dx, dweight] = gradient(grads[1], grads[0]);
-    return {dx, dx, dweight};
-  });
+  record(op, {x, residual, weight}, {&sum, &out},
+         [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           if (!grads[1].defined()) return {grads[0], grads[0], {}};
+           auto [dx, dweight] = gradient(grads[1], grads[0]);
+           return {dx, dx, dweight};
+         });
   return {sum, out};
 }
 
@@ -77,7 +81,8 @@ void check_rms_norm(const char* op, const Tensor& x, const Tensor& residual, con
   check_norm(op, x, weight, "weight");
   if (residual.defined()) {
     check_same_dtype(op, x, residual);
-    require(residual.shape() == x.shape(), "{}: residual must be {} as x; got {}", op, x.shape(), residual.shape());
+    require(residual.shape() == x.shape(), "{}: residual must be {} as x; got {}", op, x.shape(),
+            residual.shape());
   }
 }
 
@@ -88,7 +93,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   return run_rms_norm("rms_norm", x, {}, weight, eps).out;
 }
 
-std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps) {
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                       double eps) {
   check_defined("add_rms_norm", "residual", residual);
   check_rms_norm("add_rms_norm", x, residual, weight);
   const RmsNormResult result = run_rms_norm("add_rms_norm", x, residual, weight, eps);
@@ -106,8 +112,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   Tensor mean = statistics(x, grad);
   Tensor rstd = statistics(x, grad);
   std::string reasons;
-  if (x.numel() > 0 &&
-      !try_run(&KernelTable::layer_norm, x.device(), LayerNormArgs{x, weight, bias, out, mean, rstd, eps}, &reasons)) {
+  if (x.numel() > 0 && !try_run(&KernelTable::layer_norm, x.device(),
+                                LayerNormArgs{x, weight, bias, out, mean, rstd, eps}, &reasons)) {
     log_composed_once("layer_norm", x.device(), reasons);
     return composed::layer_norm(x, weight, bias, eps);
   }
@@ -124,7 +130,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
              run(&KernelTable::layer_norm_grad, x.device(),
                  LayerNormGradArgs{x, weight, mean, rstd, grads[0], dx, dweight, dbias});
            }
-           return {dx, need_weight ? cast(dweight, x.dtype()) : Tensor(), need_bias ? cast(dbias, x.dtype()) : Tensor()};
+           return {dx, need_weight ? cast(dweight, x.dtype()) : Tensor(),
+                   need_bias ? cast(dbias, x.dtype()) : Tensor()};
          });
   return out;
 }
@@ -136,7 +143,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   return mul(mul(x, rstd), weight);
 }
 
-std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps) {
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                       double eps) {
   const Tensor h = add(x, residual);
   return {h, composed::rms_norm(h, weight, eps)};
 }

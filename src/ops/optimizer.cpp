@@ -1,10 +1,9 @@
-#include <candela/ops/optimizer.h>
-
 #include <cmath>
 
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
+#include <candela/ops/optimizer.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
@@ -12,18 +11,19 @@
 
 namespace candela {
 
-void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v, const AdamwOptions& options,
-                std::int64_t step, double grad_scale) {
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, std::int64_t step, double grad_scale) {
   check_floating("adamw", "param", param);
   check_floating("adamw", "grad", grad);
   const Device device = check_same_device("adamw", {param, grad, m, v});
   for (const Tensor& other : {grad, m, v}) {
-    require(other.shape() == param.shape(), "adamw: grad, m and v must be {} as the parameter; got {}", param.shape(),
-            other.shape());
+    require(other.shape() == param.shape(), "adamw: grad, m and v must be {} as the parameter; got {}",
+            param.shape(), other.shape());
   }
-  require(m.dtype() == DType::F32 && v.dtype() == DType::F32, "adamw: m and v must be f32; got {} and {}", describe(m),
-          describe(v));
-  require(param.is_contiguous() && m.is_contiguous() && v.is_contiguous(), "adamw: param, m and v must be contiguous");
+  require(m.dtype() == DType::F32 && v.dtype() == DType::F32, "adamw: m and v must be f32; got {} and {}",
+          describe(m), describe(v));
+  require(param.is_contiguous() && m.is_contiguous() && v.is_contiguous(),
+          "adamw: param, m and v must be contiguous");
   require(step >= 1, "adamw: step counts from 1; got {}", step);
   if (param.numel() == 0) return;
   run(&KernelTable::adamw, device,

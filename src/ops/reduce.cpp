@@ -1,8 +1,7 @@
-#include <candela/ops/reduce.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
+#include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
 #include "ops/checks.h"
@@ -36,16 +35,18 @@ Tensor run_reduce(const char* name, ReduceOp op, const Tensor& x, const Shape& k
   return out;
 }
 
-Tensor run_extreme(const char* name, ReduceOp op, const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
+Tensor run_extreme(const char* name, ReduceOp op, const Tensor& x, const std::vector<int>& dims,
+                   bool keep_dims) {
   check_floating(name, "x", x);
   const Shape kept = kept_shape(name, x, dims);
   require(x.numel() > 0 || numel(kept) == 0, "{}: cannot reduce no elements; got {}", name, x.shape());
   Tensor out = run_reduce(name, op, x, kept);
   if (needs_grad({x})) {
-    record(name, {x}, {&out}, [x = x.detach(), y = out.detach(), kept](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      const Tensor hits = equal(x, y);
-      return {mul(hits, div(grads[0], sum_to(hits, kept)))};
-    });
+    record(name, {x}, {&out},
+           [x = x.detach(), y = out.detach(), kept](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             const Tensor hits = equal(x, y);
+             return {mul(hits, div(grads[0], sum_to(hits, kept)))};
+           });
   }
   return squeeze(out, dims, keep_dims);
 }
@@ -60,7 +61,8 @@ Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
 Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
   check_floating("mean", "x", x);
   const Shape kept = kept_shape("mean", x, dims);
-  const double count = static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(numel(kept), 1));
+  const double count =
+      static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(numel(kept), 1));
   return squeeze(affine(sum_to(x, kept), 1.0 / count, 0), dims, keep_dims);
 }
 
@@ -68,9 +70,10 @@ Tensor sum_squares(const Tensor& x, const std::vector<int>& dims, bool keep_dims
   check_floating("sum_squares", "x", x);
   Tensor out = run_reduce("sum_squares", ReduceOp::SumSquares, x, kept_shape("sum_squares", x, dims));
   if (needs_grad({x})) {
-    record("sum_squares", {x}, {&out}, [x = x.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      return {affine(mul(x, grads[0]), 2, 0)};
-    });
+    record("sum_squares", {x}, {&out},
+           [x = x.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             return {affine(mul(x, grads[0]), 2, 0)};
+           });
   }
   return squeeze(out, dims, keep_dims);
 }
@@ -98,8 +101,8 @@ Tensor argmax(const Tensor& x, int dim, bool keep_dim) {
 Tensor sum_to(const Tensor& x, const Shape& shape) {
   check_floating("sum_to", "x", x);
   if (x.shape() == shape) return x;
-  require(broadcast_shapes(x.shape(), shape, "sum_to") == x.shape(), "sum_to: {} does not broadcast to {}", shape,
-          x.shape());
+  require(broadcast_shapes(x.shape(), shape, "sum_to") == x.shape(), "sum_to: {} does not broadcast to {}",
+          shape, x.shape());
   Shape kept = Dims::filled(x.rank(), 1);
   for (int d = 0; d < shape.rank(); ++d) kept[d + x.rank() - shape.rank()] = shape[d];
   Tensor out = run_reduce("sum", ReduceOp::Sum, x, kept);

@@ -1,5 +1,3 @@
-#include <candela/ops/rope.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -8,6 +6,7 @@
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
+#include <candela/ops/rope.h>
 
 #include "backend/selector.h"
 #include "ops/checks.h"
@@ -47,15 +46,17 @@ std::vector<double> llama3_frequencies(const RopeConfig& config) {
     if (wavelength > trained / config.low_freq_factor) {
       frequency /= config.factor;
     } else if (wavelength >= trained / config.high_freq_factor) {
-      const double keep =
-          (trained / wavelength - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor);
+      const double keep = (trained / wavelength - config.low_freq_factor) /
+                          (config.high_freq_factor - config.low_freq_factor);
       frequency *= (1 - keep) / config.factor + keep;
     }
   }
   return inverse;
 }
 
-double yarn_mscale(double factor, double weight) { return factor <= 1 ? 1 : 0.1 * weight * std::log(factor) + 1; }
+double yarn_mscale(double factor, double weight) {
+  return factor <= 1 ? 1 : 0.1 * weight * std::log(factor) + 1;
+}
 
 /// YaRN (Peng et al., 2023): blends plain and stretched frequencies over a ramp of dimensions.
 RopeFrequencies yarn_frequencies(const RopeConfig& config) {
@@ -79,29 +80,32 @@ RopeFrequencies yarn_frequencies(const RopeConfig& config) {
     result.inverse[i] *= ramp / config.factor + (1 - ramp);
   }
   if (result.attention_scale == 0) {
-    result.attention_scale = config.mscale != 0 && config.mscale_all_dim != 0
-                                 ? yarn_mscale(config.factor, config.mscale) / yarn_mscale(config.factor, config.mscale_all_dim)
-                                 : yarn_mscale(config.factor, 1);
+    result.attention_scale =
+        config.mscale != 0 && config.mscale_all_dim != 0
+            ? yarn_mscale(config.factor, config.mscale) / yarn_mscale(config.factor, config.mscale_all_dim)
+            : yarn_mscale(config.factor, 1);
   }
   return result;
 }
 
 /// x as rope kernels take it: [B, T, H, D] with unit last stride.
-Tensor run_rope(const Tensor& x, const RopeTable& table, const Tensor& positions, bool inverse, std::string* reasons) {
+Tensor run_rope(const Tensor& x, const RopeTable& table, const Tensor& positions, bool inverse,
+                std::string* reasons) {
   const Tensor source = x.strides()[3] == 1 || x.size(3) <= 1 ? x.detach() : clone(x.detach());
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() == 0) return out;
-  const bool ran = try_run(&KernelTable::rope, x.device(), RopeArgs{source, table.cos, table.sin, positions, out, inverse}, reasons);
+  const bool ran = try_run(&KernelTable::rope, x.device(),
+                           RopeArgs{source, table.cos, table.sin, positions, out, inverse}, reasons);
   return ran ? out : Tensor();
 }
 
 }  // namespace
 
 RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length) {
-  require(config.rotary_dim > 0 && config.rotary_dim % 2 == 0, "rope: rotary_dim must be positive and even; got {}",
-          config.rotary_dim);
-  require(config.theta > 0 && config.factor > 0, "rope: theta and factor must be positive; got {} and {}", config.theta,
-          config.factor);
+  require(config.rotary_dim > 0 && config.rotary_dim % 2 == 0,
+          "rope: rotary_dim must be positive and even; got {}", config.rotary_dim);
+  require(config.theta > 0 && config.factor > 0, "rope: theta and factor must be positive; got {} and {}",
+          config.theta, config.factor);
   if (config.type == "default") return {plain_frequencies(config.theta, config.rotary_dim), 1};
   if (config.type == "linear") {
     RopeFrequencies result{plain_frequencies(config.theta, config.rotary_dim), 1};
@@ -111,13 +115,15 @@ RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length) 
   if (config.type == "dynamic") return {dynamic_frequencies(config, length), 1};
   if (config.type == "llama3") return {llama3_frequencies(config), 1};
   if (config.type == "yarn") return yarn_frequencies(config);
-  throw Unsupported(fmt::format("rope: type must be default, linear, dynamic, llama3 or yarn; got \"{}\"", config.type));
+  throw Unsupported(
+      fmt::format("rope: type must be default, linear, dynamic, llama3 or yarn; got \"{}\"", config.type));
 }
 
 RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device) {
   RopeFrequencies frequencies = rope_frequencies(config, length);
   if (config.frequency_dtype == DType::BF16) {
-    for (double& frequency : frequencies.inverse) frequency = static_cast<float>(BFloat16(static_cast<float>(frequency)));
+    for (double& frequency : frequencies.inverse)
+      frequency = static_cast<float>(BFloat16(static_cast<float>(frequency)));
   }
   const auto half = static_cast<std::int64_t>(frequencies.inverse.size());
   std::vector<float> cosines;
@@ -131,19 +137,23 @@ RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device devic
       sines.push_back(static_cast<float>(std::sin(angle) * frequencies.attention_scale));
     }
   }
-  return {Tensor::from_values(cosines, {length, half}, device), Tensor::from_values(sines, {length, half}, device)};
+  return {Tensor::from_values(cosines, {length, half}, device),
+          Tensor::from_values(sines, {length, half}, device)};
 }
 
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   check_floating("rope", "x", x);
   check_same_device("rope", {x, table.cos, table.sin, positions});
   require(x.rank() == 4, "rope: x must be [B, T, H, D]; got {}", x.shape());
-  require(table.cos.rank() == 2 && table.cos.shape() == table.sin.shape() && 2 * table.cos.size(1) <= x.size(3),
-          "rope: cos and sin must be [P, R / 2] with R <= {}; got {} and {}", x.size(3), table.cos.shape(), table.sin.shape());
-  require(positions.defined() && positions.dtype() == DType::I32, "rope: positions must be i32; got {}", describe(positions));
+  require(
+      table.cos.rank() == 2 && table.cos.shape() == table.sin.shape() && 2 * table.cos.size(1) <= x.size(3),
+      "rope: cos and sin must be [P, R / 2] with R <= {}; got {} and {}", x.size(3), table.cos.shape(),
+      table.sin.shape());
+  require(positions.defined() && positions.dtype() == DType::I32, "rope: positions must be i32; got {}",
+          describe(positions));
   const Shape by_row = {x.size(0), x.size(1)};
-  require(positions.shape() == Shape{x.size(1)} || positions.shape() == by_row, "rope: positions must be [{}] or {}; got {}",
-          x.size(1), by_row, positions.shape());
+  require(positions.shape() == Shape{x.size(1)} || positions.shape() == by_row,
+          "rope: positions must be [{}] or {}; got {}", x.size(1), by_row, positions.shape());
   const Tensor wide = positions.with_layout(positions.layout().broadcast_to(by_row));
   std::string reasons;
   Tensor out = run_rope(x, table, wide, false, &reasons);
@@ -154,7 +164,8 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   if (needs_grad({x})) {
     record("rope", {x}, {&out}, [table, wide](std::span<const Tensor> grads) -> std::vector<Tensor> {
       Tensor dx = run_rope(grads[0], table, wide, true, nullptr);
-      require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}", describe(grads[0]));
+      require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}",
+                           describe(grads[0]));
       return {dx};
     });
   }

@@ -1,8 +1,7 @@
-#include <candela/ops/softmax.h>
-
 #include <candela/core/grad.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/reduce.h>
+#include <candela/ops/softmax.h>
 
 #include "backend/selector.h"
 #include "ops/checks.h"
@@ -21,19 +20,25 @@ Tensor run_softmax(const char* op, const Tensor& x, int dim, bool log) {
     return log ? composed::log_softmax(x, dim) : composed::softmax(x, dim);
   }
   if (needs_grad({x})) {
-    record(op, {x}, {&out}, [y = out.detach(), dim, log](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
-      if (y.numel() > 0) run(&KernelTable::softmax_grad, y.device(), SoftmaxGradArgs{y, grads[0], dx, dim, log});
-      return {dx};
-    });
+    record(op, {x}, {&out},
+           [y = out.detach(), dim, log](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
+             if (y.numel() > 0)
+               run(&KernelTable::softmax_grad, y.device(), SoftmaxGradArgs{y, grads[0], dx, dim, log});
+             return {dx};
+           });
   }
   return out;
 }
 
 }  // namespace
 
-Tensor softmax(const Tensor& x, int dim) { return run_softmax("softmax", x, dim, false); }
-Tensor log_softmax(const Tensor& x, int dim) { return run_softmax("log_softmax", x, dim, true); }
+Tensor softmax(const Tensor& x, int dim) {
+  return run_softmax("softmax", x, dim, false);
+}
+Tensor log_softmax(const Tensor& x, int dim) {
+  return run_softmax("log_softmax", x, dim, true);
+}
 
 namespace composed {
 

@@ -1,14 +1,14 @@
-#include <candela/train/batch.h>
-
 #include <algorithm>
 #include <numeric>
 
 #include <candela/core/error.h>
+#include <candela/train/batch.h>
 
 namespace candela {
 namespace {
 
-/// How many batches are sorted by length together: enough to make lengths alike, few enough to keep the order random.
+/// How many batches are sorted by length together: enough to make lengths alike, few enough to keep the order
+/// random.
 constexpr std::size_t kWindowBatches = 32;
 
 template <class T>
@@ -25,16 +25,19 @@ std::vector<std::vector<std::size_t>> cut(std::span<const std::size_t> order, st
   return batches;
 }
 
-std::size_t inputs_of(const Sample& sample) { return sample.ids.size() - 1; }
+std::size_t inputs_of(const Sample& sample) {
+  return sample.ids.size() - 1;
+}
 
 }  // namespace
 
-Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id, Device device) {
+Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
+                 Device device) {
   require(!rows.empty(), "batch: needs at least one row");
   std::size_t longest = 0;
   for (const std::size_t row : rows) {
-    require(samples[row].ids.size() >= 2, "batch: row {} has {} tokens; at least 2 are needed to predict one", row,
-            samples[row].ids.size());
+    require(samples[row].ids.size() >= 2, "batch: row {} has {} tokens; at least 2 are needed to predict one",
+            row, samples[row].ids.size());
     longest = std::max(longest, inputs_of(samples[row]));
   }
   Batch batch;
@@ -52,14 +55,15 @@ Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> r
     }
   }
   batch.trained_tokens = static_cast<std::int64_t>(targets.size());
-  batch.ids = Tensor::from_values(ids, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, device);
+  batch.ids = Tensor::from_values(
+      ids, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, device);
   batch.targets = Tensor::from_values(targets, {batch.trained_tokens}, device);
   batch.positions = Tensor::from_values(positions, {batch.trained_tokens}, device);
   return batch;
 }
 
-std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples, std::size_t batch_size,
-                                                       Generator& generator) {
+std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples,
+                                                       std::size_t batch_size, Generator& generator) {
   require(batch_size > 0, "batch: batch size must be positive");
   std::vector<std::size_t> order(samples.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -68,19 +72,23 @@ std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> s
   for (std::size_t at = 0; at < order.size(); at += window) {
     const auto first = order.begin() + static_cast<std::ptrdiff_t>(at);
     const auto last = order.begin() + static_cast<std::ptrdiff_t>(std::min(at + window, order.size()));
-    std::stable_sort(first, last, [&](std::size_t a, std::size_t b) { return samples[a].ids.size() < samples[b].ids.size(); });
+    std::stable_sort(first, last, [&](std::size_t a, std::size_t b) {
+      return samples[a].ids.size() < samples[b].ids.size();
+    });
   }
   auto batches = cut(order, batch_size);
   shuffle(batches, generator);
   return batches;
 }
 
-std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples, std::size_t batch_size) {
+std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples,
+                                                     std::size_t batch_size) {
   require(batch_size > 0, "batch: batch size must be positive");
   std::vector<std::size_t> order(samples.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return samples[a].ids.size() > samples[b].ids.size(); });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return samples[a].ids.size() > samples[b].ids.size();
+  });
   return cut(order, batch_size);
 }
 

@@ -1,11 +1,10 @@
-#include <candela/train/loss_curve.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 
 #include <candela/core/error.h>
 #include <candela/io/atomic_file.h>
+#include <candela/train/loss_curve.h>
 
 namespace candela {
 namespace {
@@ -67,22 +66,28 @@ std::string escape(const std::string& text) {
 struct Axes {
   Range x, y;
 
-  double left(double value) const { return kLeft + (value - x.low) / (x.high - x.low) * (kWidth - kLeft - kRight); }
-  double top(double value) const { return kHeight - kBottom - (value - y.low) / (y.high - y.low) * (kHeight - kTop - kBottom); }
+  double left(double value) const {
+    return kLeft + (value - x.low) / (x.high - x.low) * (kWidth - kLeft - kRight);
+  }
+  double top(double value) const {
+    return kHeight - kBottom - (value - y.low) / (y.high - y.low) * (kHeight - kTop - kBottom);
+  }
 };
 
 std::string grid(const Axes& axes) {
   std::string out;
   const double step_y = nice_step(axes.y.high - axes.y.low, 6);
   for (double v = std::ceil(axes.y.low / step_y) * step_y; v <= axes.y.high + 1e-9; v += step_y) {
-    out += fmt::format(R"(<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="#e3e6ea"/>)", kLeft, axes.top(v),
-                       kWidth - kRight, axes.top(v));
-    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="end">{:.4g}</text>)", kLeft - 8, axes.top(v) + 4, v);
+    out += fmt::format(R"(<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="#e3e6ea"/>)", kLeft,
+                       axes.top(v), kWidth - kRight, axes.top(v));
+    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="end">{:.4g}</text>)", kLeft - 8,
+                       axes.top(v) + 4, v);
     out += '\n';
   }
   const double step_x = nice_step(axes.x.high - axes.x.low, 8);
   for (double v = std::ceil(axes.x.low / step_x) * step_x; v <= axes.x.high + 1e-9; v += step_x) {
-    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{:.6g}</text>)", axes.left(v), kHeight - kBottom + 20, v);
+    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{:.6g}</text>)", axes.left(v),
+                       kHeight - kBottom + 20, v);
     out += '\n';
   }
   return out;
@@ -94,7 +99,8 @@ std::string polyline(const Axes& axes, const CurveSeries& series, std::size_t in
     if (std::isfinite(y)) points += fmt::format("{:.1f},{:.1f} ", axes.left(x), axes.top(y));
   }
   const char* colour = kColours[index % kColours.size()];
-  std::string out = fmt::format(R"(<polyline fill="none" stroke="{}" stroke-width="1.8" points="{}"/>)", colour, points);
+  std::string out =
+      fmt::format(R"(<polyline fill="none" stroke="{}" stroke-width="1.8" points="{}"/>)", colour, points);
   const double x = kWidth - kRight - 170;
   const double y = kTop + 8 + 20 * static_cast<double>(index);
   out += fmt::format(R"(<rect x="{:.1f}" y="{:.1f}" width="14" height="4" fill="{}"/>)", x, y, colour);
@@ -104,16 +110,19 @@ std::string polyline(const Axes& axes, const CurveSeries& series, std::size_t in
 
 }  // namespace
 
-void write_loss_curve(const std::filesystem::path& path, const std::string& title, const std::vector<CurveSeries>& series) {
+void write_loss_curve(const std::filesystem::path& path, const std::string& title,
+                      const std::vector<CurveSeries>& series) {
   const Axes axes{range_of(series, true), range_of(series, false)};
   std::string svg = fmt::format(
       R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}" font-family="Helvetica, Arial, sans-serif" font-size="12" fill="#39424e">)",
       kWidth, kHeight);
   svg += fmt::format("\n<rect width=\"{}\" height=\"{}\" fill=\"#ffffff\"/>\n", kWidth, kHeight);
-  svg += fmt::format("<text x=\"{}\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{}</text>\n", kLeft, escape(title));
+  svg += fmt::format("<text x=\"{}\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{}</text>\n", kLeft,
+                     escape(title));
   svg += grid(axes);
   for (std::size_t i = 0; i < series.size(); ++i) svg += polyline(axes, series[i], i);
-  svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">step</text>\n</svg>\n", kWidth / 2, kHeight - 10);
+  svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">step</text>\n</svg>\n",
+                     kWidth / 2, kHeight - 10);
   write_file_atomically(path, svg);
 }
 

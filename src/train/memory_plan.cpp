@@ -1,25 +1,29 @@
-#include <candela/train/memory_plan.h>
-
 #include <algorithm>
 #include <array>
 
 #include <candela/core/error.h>
 #include <candela/core/process.h>
+#include <candela/train/memory_plan.h>
 
 namespace candela {
 namespace {
 
-std::size_t bytes_of(const Tensor& tensor) { return static_cast<std::size_t>(tensor.numel()) * size_of(tensor.dtype()); }
+std::size_t bytes_of(const Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.numel()) * size_of(tensor.dtype());
+}
 
 /// Code, tables and stacks that the first step touches beyond what is resident before it.
 constexpr std::size_t kFirstStep = std::size_t{8} << 20U;
 
-double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
+double mib(std::size_t bytes) {
+  return static_cast<double>(bytes) / (1024.0 * 1024.0);
+}
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare, const TrainOptions& options,
-                       std::span<const Sample> samples, std::span<const std::size_t> worst_batch) {
+MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare,
+                       const TrainOptions& options, std::span<const Sample> samples,
+                       std::span<const std::size_t> worst_batch) {
   MemoryPlan plan;
   plan.runtime = process_memory().resident + kFirstStep;
   plan.available = available_memory();
@@ -50,12 +54,16 @@ void check_fits(const MemoryPlan& plan) {
     std::size_t bytes;
     const char* remedy;
   };
-  const std::array<Term, 3> terms = {{{"activations", plan.activations, "a smaller --batch-size or --max-length"},
-                                      {"weights", plan.weights, "--dtype bf16, or a smaller model"},
-                                      {"adapters", plan.adapters, "a smaller --rank or fewer --target-modules"}}};
-  const Term& largest = *std::max_element(terms.begin(), terms.end(), [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
-  throw DeviceError(fmt::format("memory: training needs {:.0f} MiB and {:.0f} MiB are available; the largest part is {} with {:.0f} MiB: use {}",
-                                mib(plan.needed()), mib(plan.available), largest.name, mib(largest.bytes), largest.remedy));
+  const std::array<Term, 3> terms = {
+      {{"activations", plan.activations, "a smaller --batch-size or --max-length"},
+       {"weights", plan.weights, "--dtype bf16, or a smaller model"},
+       {"adapters", plan.adapters, "a smaller --rank or fewer --target-modules"}}};
+  const Term& largest = *std::max_element(terms.begin(), terms.end(),
+                                          [](const Term& a, const Term& b) { return a.bytes < b.bytes; });
+  throw DeviceError(
+      fmt::format("memory: training needs {:.0f} MiB and {:.0f} MiB are available; the largest part is {} "
+                  "with {:.0f} MiB: use {}",
+                  mib(plan.needed()), mib(plan.available), largest.name, mib(largest.bytes), largest.remedy));
 }
 
 }  // namespace candela

@@ -1,10 +1,9 @@
-#include <candela/train/schedule.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include <candela/core/error.h>
+#include <candela/train/schedule.h>
 
 namespace candela {
 
@@ -32,7 +31,8 @@ double learning_rate(const ScheduleOptions& options, std::int64_t step) {
   if (step <= options.warmup_steps) {
     return options.peak * static_cast<double>(step) / static_cast<double>(options.warmup_steps);
   }
-  const auto decay_steps = static_cast<double>(std::max<std::int64_t>(options.total_steps - options.warmup_steps, 1));
+  const auto decay_steps =
+      static_cast<double>(std::max<std::int64_t>(options.total_steps - options.warmup_steps, 1));
   const double done = std::clamp(static_cast<double>(step - options.warmup_steps) / decay_steps, 0.0, 1.0);
   double share = 1;
   if (options.kind == Schedule::Linear) share = 1 - done;

@@ -1,5 +1,3 @@
-#include <candela/train/trainer.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -9,6 +7,7 @@
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
+#include <candela/train/trainer.h>
 
 namespace candela {
 namespace {
@@ -54,10 +53,12 @@ std::vector<Tensor> trainable_parameters(const Model& model) {
 Trainer::Trainer(Model& model, TrainOptions options)
     : model_(model), options_(options), dropout_(options.seed ^ 0x9e3779b97f4a7c15U) {
   require(options_.batch_size >= 1, "train: batch size must be at least 1; got {}", options_.batch_size);
-  require(options_.accumulation >= 1, "train: accumulation must be at least 1; got {}", options_.accumulation);
-  require(options_.max_steps > 0 || options_.epochs > 0, "train: epochs or max_steps must be positive; got {} and {}",
-          options_.epochs, options_.max_steps);
-  require(options_.warmup >= 0 && options_.warmup <= 1, "train: warmup is a share of the steps, in [0, 1]; got {}", options_.warmup);
+  require(options_.accumulation >= 1, "train: accumulation must be at least 1; got {}",
+          options_.accumulation);
+  require(options_.max_steps > 0 || options_.epochs > 0,
+          "train: epochs or max_steps must be positive; got {} and {}", options_.epochs, options_.max_steps);
+  require(options_.warmup >= 0 && options_.warmup <= 1,
+          "train: warmup is a share of the steps, in [0, 1]; got {}", options_.warmup);
   for (const Tensor& parameter : trainable_parameters(model_)) {
     parameters_.push_back(parameter);
     first_moments_.push_back(zeros(parameter.shape(), DType::F32, parameter.device()));
@@ -66,7 +67,8 @@ Trainer::Trainer(Model& model, TrainOptions options)
   require(!parameters_.empty(), "train: the model has nothing to train; attach an adapter first");
 }
 
-std::vector<std::vector<std::size_t>> Trainer::epoch_batches(std::span<const Sample> samples, std::uint64_t epoch) const {
+std::vector<std::vector<std::size_t>> Trainer::epoch_batches(std::span<const Sample> samples,
+                                                             std::uint64_t epoch) const {
   Generator order(options_.seed);
   order.set_offset(epoch << 40U);
   return bucketed_batches(samples, static_cast<std::size_t>(options_.batch_size), order);
@@ -76,7 +78,9 @@ std::int64_t Trainer::total_steps(std::span<const Sample> samples) const {
   if (options_.max_steps > 0) return options_.max_steps;
   const auto rows = static_cast<double>(samples.size());
   const double passes = std::ceil(rows / static_cast<double>(options_.batch_size));
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(passes * options_.epochs / static_cast<double>(options_.accumulation) - 1e-9)));
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(
+             std::ceil(passes * options_.epochs / static_cast<double>(options_.accumulation) - 1e-9)));
 }
 
 TrainLength Trainer::length(std::span<const Sample> samples) const {
@@ -124,9 +128,12 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   const double loss = planning ? 0 : total.item() / static_cast<double>(tokens);
   const double norm = global_norm(grads);
   const std::int64_t number = steps_done_ + 1;
-  require<Error>(std::isfinite(loss),
-                 "train: the loss became {} at step {}; lower the learning rate, or check the data of this step", loss, number);
-  require<Error>(std::isfinite(norm), "train: the gradient became {} at step {} (first in {}); lower the learning rate", norm,
+  require<Error>(
+      std::isfinite(loss),
+      "train: the loss became {} at step {}; lower the learning rate, or check the data of this step", loss,
+      number);
+  require<Error>(std::isfinite(norm),
+                 "train: the gradient became {} at step {} (first in {}); lower the learning rate", norm,
                  number, first_bad_gradient(parameters_));
   // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
   const double scale = options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + 1e-6)) : 1.0;
@@ -134,13 +141,15 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   adamw.lr = learning_rate;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     if (!grads[i].defined()) continue;
-    adamw_step(parameters_[i].detach(), grads[i], first_moments_[i], second_moments_[i], adamw, number, scale);
+    adamw_step(parameters_[i].detach(), grads[i], first_moments_[i], second_moments_[i], adamw, number,
+               scale);
   }
   steps_done_ = number;
   return {loss, norm};
 }
 
-double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size, std::int32_t pad_id) {
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
+                     std::int32_t pad_id) {
   const NoGrad guard;
   double loss = 0;
   std::int64_t tokens = 0;
@@ -166,8 +175,9 @@ void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
   require(!train.empty(), "train: there are no rows to train on");
   const std::int64_t steps = total_steps(train);
   rehearse(train, length(train).worst_batch);
-  const ScheduleOptions schedule{options_.schedule, options_.adamw.lr, options_.floor,
-                                 static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps))), steps};
+  const ScheduleOptions schedule{
+      options_.schedule, options_.adamw.lr, options_.floor,
+      static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps))), steps};
   const auto start = std::chrono::steady_clock::now();
   StepReport now;
   now.total_steps = steps;
@@ -194,7 +204,8 @@ void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
     now.tokens_per_s = static_cast<double>(step_tokens) / std::max(seconds_since(step_start), 1e-9);
     now.validation_loss.reset();
     const bool due = i == steps || (options_.validate_every > 0 && i % options_.validate_every == 0);
-    if (due && !valid.empty()) now.validation_loss = evaluate_loss(model_, valid, options_.batch_size, options_.pad_id);
+    if (due && !valid.empty())
+      now.validation_loss = evaluate_loss(model_, valid, options_.batch_size, options_.pad_id);
     now.seconds = seconds_since(start);
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
     report(now);

@@ -1,5 +1,4 @@
 #include <algorithm>
-
 #include <gtest/gtest.h>
 
 #include <candela/core/error.h>
@@ -16,9 +15,11 @@ namespace {
 using test::golden_folder;
 
 std::vector<TokenId> greedy_ids(const std::string& model) {
-  const SafetensorsReader expected = SafetensorsReader::open(golden_folder() / model / "expected.safetensors");
+  const SafetensorsReader expected =
+      SafetensorsReader::open(golden_folder() / model / "expected.safetensors");
   std::vector<TokenId> ids;
-  for (const std::int64_t id : expected.tensor("greedy").to_vector<std::int64_t>()) ids.push_back(static_cast<TokenId>(id));
+  for (const std::int64_t id : expected.tensor("greedy").to_vector<std::int64_t>())
+    ids.push_back(static_cast<TokenId>(id));
   return ids;
 }
 
@@ -29,8 +30,9 @@ class GreedyGolden : public testing::TestWithParam<const char*> {};
 
 TEST_P(GreedyGolden, IdsEqualThoseOfTransformers) {
   const std::string name = GetParam();
-  const auto model = load_model(golden_folder() / name, {.dtype = DType::F32, .device = Device::cpu(),
-                                                         .bf16_rope_frequencies = name == "llama_bf16"});
+  const auto model = load_model(
+      golden_folder() / name,
+      {.dtype = DType::F32, .device = Device::cpu(), .bf16_rope_frequencies = name == "llama_bf16"});
   const std::vector<TokenId> all = greedy_ids(name);
   ASSERT_EQ(all.size(), kPromptTokens + kNewTokens);
   const std::vector<TokenId> prompt(all.begin(), all.begin() + kPromptTokens);
@@ -73,11 +75,13 @@ TEST_F(Generate, BatchesOfAllSizesEqualSingleCalls) {
   for (const std::int64_t batch_size : {1, 3, 16}) {
     options_.batch_size = batch_size;
     std::size_t progress = 0;
-    const std::vector<Generation> results = generator_.generate_batch(many, options_, [&](std::size_t n) { progress = n; });
+    const std::vector<Generation> results =
+        generator_.generate_batch(many, options_, [&](std::size_t n) { progress = n; });
     ASSERT_EQ(results.size(), many.size());
     EXPECT_EQ(progress, many.size());
     for (std::size_t i = 0; i < many.size(); ++i) {
-      EXPECT_EQ(results[i].ids(), generator_.generate(many[i], options_).ids()) << "prompt " << i << ", batch " << batch_size;
+      EXPECT_EQ(results[i].ids(), generator_.generate(many[i], options_).ids())
+          << "prompt " << i << ", batch " << batch_size;
     }
   }
 }
@@ -209,7 +213,8 @@ TEST_F(GenerateText, StopStringsEndTheTextBeforeThem) {
 
 TEST_F(GenerateText, TheCallbackCanCancel) {
   int pieces = 0;
-  const Generation result = generator_->generate(kPrompt, options_, [&](std::string_view) { return ++pieces < 3; });
+  const Generation result =
+      generator_->generate(kPrompt, options_, [&](std::string_view) { return ++pieces < 3; });
   EXPECT_EQ(result.finish, FinishReason::kCancelled);
   EXPECT_EQ(pieces, 3);
 }

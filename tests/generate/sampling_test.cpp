@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <gtest/gtest.h>
 #include <limits>
 #include <numeric>
-
-#include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <candela/core/error.h>
@@ -58,7 +57,9 @@ TEST(Sampling, TopKKeepsKAndRenormalises) {
 }
 
 TEST(Sampling, TopPKeepsTheSmallestSetThatReachesIt) {
-  const auto kept = [](double p) { return ids_of(candidates(logits_of(kKnown), {.temperature = 1, .top_p = p}, {})); };
+  const auto kept = [](double p) {
+    return ids_of(candidates(logits_of(kKnown), {.temperature = 1, .top_p = p}, {}));
+  };
   EXPECT_EQ(kept(0.39), (std::vector<TokenId>{1}));
   EXPECT_EQ(kept(0.41), (std::vector<TokenId>{1, 3}));
   EXPECT_EQ(kept(0.64), (std::vector<TokenId>{1, 3}));
@@ -68,14 +69,17 @@ TEST(Sampling, TopPKeepsTheSmallestSetThatReachesIt) {
 }
 
 TEST(Sampling, MinPIsAShareOfTheLikeliest) {
-  EXPECT_EQ(ids_of(candidates(logits_of(kKnown), {.temperature = 1, .min_p = 0.49}, {})), (std::vector<TokenId>{1, 3, 4}));
-  EXPECT_EQ(ids_of(candidates(logits_of(kKnown), {.temperature = 1, .min_p = 1}, {})), (std::vector<TokenId>{1}));
+  EXPECT_EQ(ids_of(candidates(logits_of(kKnown), {.temperature = 1, .min_p = 0.49}, {})),
+            (std::vector<TokenId>{1, 3, 4}));
+  EXPECT_EQ(ids_of(candidates(logits_of(kKnown), {.temperature = 1, .min_p = 1}, {})),
+            (std::vector<TokenId>{1}));
 }
 
 TEST(Sampling, RepetitionPenaltyPunishesSeenTokensOnce) {
   const std::vector<float> logits = {2, 1, -1};
   const std::vector<TokenId> seen = {0, 0, 2};
-  const std::vector<Candidate> choices = candidates(logits, {.temperature = 1, .repetition_penalty = 4}, seen);
+  const std::vector<Candidate> choices =
+      candidates(logits, {.temperature = 1, .repetition_penalty = 4}, seen);
   // Logits become 0.5, 1, -4.
   EXPECT_EQ(ids_of(choices), (std::vector<TokenId>{1, 0, 2}));
   const double total = std::exp(0.5) + std::exp(1.0) + std::exp(-4.0);
@@ -90,7 +94,8 @@ TEST(Sampling, FrequenciesFollowTheProbabilities) {
   Generator generator(7);
   constexpr int kDraws = 40000;
   std::vector<int> counts(kKnown.size());
-  for (int i = 0; i < kDraws; ++i) ++counts[static_cast<std::size_t>(sample(logits, {.temperature = 1}, {}, generator))];
+  for (int i = 0; i < kDraws; ++i)
+    ++counts[static_cast<std::size_t>(sample(logits, {.temperature = 1}, {}, generator))];
   double chi_square = 0;
   for (std::size_t i = 0; i < kKnown.size(); ++i) {
     const double expected = kDraws * kKnown[i];
@@ -109,7 +114,8 @@ TEST(Sampling, FilteredTokensAreNeverDrawn) {
 
 TEST(Sampling, ExcludedTokensMayBeMinusInfinity) {
   const float none = -std::numeric_limits<float>::infinity();
-  EXPECT_EQ(ids_of(candidates(std::vector<float>{none, 0, none}, {.temperature = 1}, {})), (std::vector<TokenId>{1}));
+  EXPECT_EQ(ids_of(candidates(std::vector<float>{none, 0, none}, {.temperature = 1}, {})),
+            (std::vector<TokenId>{1}));
 }
 
 TEST(Sampling, BrokenLogitsAndOptionsAreRefused) {
@@ -146,7 +152,8 @@ RC_GTEST_PROP(SamplingProperty, NucleusOfALargeVocabularyEqualsTheFullSort, ()) 
   for (float& logit : logits) logit = 4 * generator.next_uniform();
   std::vector<std::size_t> order(logits.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
   double total = 0;
   for (const float logit : logits) total += std::exp(static_cast<double>(logit));
   double sum = 0;
@@ -155,7 +162,8 @@ RC_GTEST_PROP(SamplingProperty, NucleusOfALargeVocabularyEqualsTheFullSort, ()) 
   const std::vector<Candidate> choices = candidates(logits, {.temperature = 1, .top_p = p}, {});
   RC_ASSERT(choices.size() + 1 >= kept);  // the last one may hang on rounding
   RC_ASSERT(choices.size() <= kept + 1);
-  for (std::size_t i = 0; i < std::min(kept, choices.size()); ++i) RC_ASSERT(choices[i].id == static_cast<TokenId>(order[i]));
+  for (std::size_t i = 0; i < std::min(kept, choices.size()); ++i)
+    RC_ASSERT(choices[i].id == static_cast<TokenId>(order[i]));
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include "support/golden.h"
+
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -7,8 +9,6 @@
 #include <candela/ops/elementwise.h>
 #include <candela/ops/loss.h>
 #include <candela/ops/optimizer.h>
-
-#include "support/golden.h"
 
 namespace candela {
 namespace {
@@ -36,7 +36,8 @@ class GoldenAdapter : public testing::TestWithParam<Case> {
   Tensor mean_loss() {
     const Tensor targets = shift_labels(batch_.tensor("labels"));
     std::int64_t count = 0;
-    for (const std::int64_t target : targets.to_vector<std::int64_t>()) count += target != kIgnoreIndex ? 1 : 0;
+    for (const std::int64_t target : targets.to_vector<std::int64_t>())
+      count += target != kIgnoreIndex ? 1 : 0;
     const Tensor hidden = model_->forward_hidden(batch_.tensor("input_ids"));
     return affine(model_->loss(hidden, targets), 1.0 / static_cast<double>(count), 0);
   }
@@ -84,16 +85,20 @@ TEST_P(GoldenAdapter, TwentyStepsOfTrainingAgree) {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       if (step == 0) {
         const std::vector<double> clipped = values_of(affine(grads[i], clip, 0));
-        EXPECT_LE(relative_error(clipped, golden_values(expected_, gradient_key(parameters[i].name))), 1e-4) << parameters[i].name;
+        EXPECT_LE(relative_error(clipped, golden_values(expected_, gradient_key(parameters[i].name))), 1e-4)
+            << parameters[i].name;
       }
-      adamw_step(parameters[i].tensor, grads[i], m[i], v[i], {.lr = 1e-3}, static_cast<std::int64_t>(step) + 1, clip);
+      adamw_step(parameters[i].tensor, grads[i], m[i], v[i], {.lr = 1e-3},
+                 static_cast<std::int64_t>(step) + 1, clip);
       parameters[i].tensor.set_grad({});
     }
   }
-  const SafetensorsReader end = SafetensorsReader::open(folder_ / GetParam().adapter / "end" / "adapter_model.safetensors");
+  const SafetensorsReader end =
+      SafetensorsReader::open(folder_ / GetParam().adapter / "end" / "adapter_model.safetensors");
   ASSERT_EQ(end.names().size(), parameters.size());
   for (const NamedTensor& parameter : parameters) {
-    EXPECT_LE(relative_error(values_of(parameter.tensor), golden_values(end, parameter.name)), 1e-3) << parameter.name;
+    EXPECT_LE(relative_error(values_of(parameter.tensor), golden_values(end, parameter.name)), 1e-3)
+        << parameter.name;
   }
 }
 
@@ -104,7 +109,8 @@ TEST_P(GoldenAdapter, MergedLogitsAgreeAndUnmergeIsExact) {
   const Tensor ids = batch_.tensor("input_ids");
   const auto logits_now = [&] { return values_of(model->logits(model->forward_hidden(ids))); };
   const std::vector<double> adapted = logits_now();
-  const SafetensorsReader merged = SafetensorsReader::open(folder_ / GetParam().adapter / "expected_merged.safetensors");
+  const SafetensorsReader merged =
+      SafetensorsReader::open(folder_ / GetParam().adapter / "expected_merged.safetensors");
   lora.merge();
   EXPECT_LE(relative_error(logits_now(), golden_values(merged, "logits")), 1e-4);
   lora.unmerge();
@@ -126,7 +132,8 @@ TEST_P(GoldenAdapter, SavedFolderLoadsAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Peft, GoldenAdapter,
-                         testing::Values(Case{"llama", "lora_qv"}, Case{"llama", "lora_all_rs"}, Case{"qwen2_tied", "lora_all"}),
+                         testing::Values(Case{"llama", "lora_qv"}, Case{"llama", "lora_all_rs"},
+                                         Case{"qwen2_tied", "lora_all"}),
                          [](const auto& param_info) {
                            return std::string(param_info.param.model) + "_" + param_info.param.adapter;
                          });

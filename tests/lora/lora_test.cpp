@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -44,7 +43,9 @@ std::vector<std::string> adapted_paths(const Model& model) {
   return paths;
 }
 
-Tensor some_ids() { return Tensor::from_values<std::int32_t>({1, 5, 9, 30, 2, 2, 48, 17, 3, 11}, {2, 5}); }
+Tensor some_ids() {
+  return Tensor::from_values<std::int32_t>({1, 5, 9, 30, 2, 2, 48, 17, 3, 11}, {2, 5});
+}
 
 std::vector<double> logits_of(Model& model) {
   const NoGrad guard;
@@ -79,7 +80,8 @@ TEST(LoraAttach, TargetsByNamePatternOrAllLinear) {
     return adapted_paths(*model);
   };
   EXPECT_EQ(paths(names({"q_proj", "lm_head"})),
-            (std::vector<std::string>{"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "lm_head"}));
+            (std::vector<std::string>{"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj",
+                                      "lm_head"}));
   EXPECT_EQ(paths(names({"layers.1.mlp.up_proj"})), (std::vector<std::string>{"model.layers.1.mlp.up_proj"}));
   EXPECT_EQ(paths(pattern(kAllLinear)).size(), 14U);
   EXPECT_EQ(paths(pattern(R"(.*\.mlp\.(gate|up)_proj)")).size(), 4U);
@@ -95,9 +97,12 @@ TEST(LoraAttach, UnfitTargetsAreRefused) {
   const auto attach = [](const LoraConfig& config) {
     return error_of([&] { Lora::attach(*make_model(tiny_config("llama")), config); });
   };
-  EXPECT_EQ(attach(names({"q_proj", "query"})).rfind("lora: target query matches no linear layer; the model has ", 0), 0U);
+  EXPECT_EQ(attach(names({"q_proj", "query"}))
+                .rfind("lora: target query matches no linear layer; the model has ", 0),
+            0U);
   EXPECT_NE(attach(names({"embed_tokens"})).find("embedding"), std::string::npos);
-  EXPECT_NE(attach(pattern("q_proj")).find("leave no linear layer"), std::string::npos);  // a pattern matches from end to end
+  EXPECT_NE(attach(pattern("q_proj")).find("leave no linear layer"),
+            std::string::npos);  // a pattern matches from end to end
   EXPECT_NE(attach(pattern("(")), "no error");
   EXPECT_NE(attach(names({})), "no error");
   LoraConfig config;
@@ -164,7 +169,8 @@ TEST(LoraTrain, GradientsReachEveryAdapterInBf16Models) {
     const std::vector<double> grad = values_of(parameter.tensor.grad());
     EXPECT_TRUE(std::any_of(grad.begin(), grad.end(), [](double g) { return g != 0; })) << parameter.name;
   }
-  for (const NamedTensor& parameter : model->named_parameters()) EXPECT_FALSE(parameter.tensor.grad().defined()) << parameter.name;
+  for (const NamedTensor& parameter : model->named_parameters())
+    EXPECT_FALSE(parameter.tensor.grad().defined()) << parameter.name;
 }
 
 TEST(LoraTrain, DropoutFollowsItsGeneratorAndIsOffWithoutOne) {
@@ -287,8 +293,12 @@ TEST_F(LoraFolder, EveryTensorThatDoesNotFitIsListed) {
   const std::string text = load_error();
   EXPECT_NE(text.find("missing: " + q0_), std::string::npos) << text;
   EXPECT_NE(text.find("down_proj.lora_B.weight: expected [32, 8], found [32, 9]"), std::string::npos) << text;
-  EXPECT_NE(text.find("unexpected: base_model.model.model.layers.1.mlp.up_proj.lora_A.weight (target_modules"), std::string::npos) << text;
-  EXPECT_NE(text.find("unexpected: base_model.model.model.layers.7.mlp.down_proj"), std::string::npos) << text;
+  EXPECT_NE(
+      text.find("unexpected: base_model.model.model.layers.1.mlp.up_proj.lora_A.weight (target_modules"),
+      std::string::npos)
+      << text;
+  EXPECT_NE(text.find("unexpected: base_model.model.model.layers.7.mlp.down_proj"), std::string::npos)
+      << text;
   EXPECT_NE(text.find("unexpected: base_model.model.model.embed_tokens"), std::string::npos) << text;
   EXPECT_TRUE(adapted_paths(*model_).empty());
 }
@@ -303,26 +313,30 @@ TEST_F(LoraFolder, KeysWithoutAPartOfThePrefixAreTakenAndReported) {
   const Lora loaded = Lora::load(*model_, folder_);
   EXPECT_EQ(logits_of(*model_), expected_);
   ASSERT_EQ(loaded.notes().size(), 1U);
-  EXPECT_NE(loaded.notes()[0].find("8 keys lack a part of the usual prefix"), std::string::npos) << loaded.notes()[0];
+  EXPECT_NE(loaded.notes()[0].find("8 keys lack a part of the usual prefix"), std::string::npos)
+      << loaded.notes()[0];
 }
 
 TEST_F(LoraFolder, FieldsThatWouldChangeTheResultAreRefusedByName) {
   const auto with = [](const std::string& field) {
-    return R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"], )" + field + "}";
+    return R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"], )" +
+           field + "}";
   };
   for (const std::string field :
-       {R"("use_dora": true)", R"("bias": "all")", R"("modules_to_save": ["lm_head"])", R"("lora_bias": true)",
-        R"("fan_in_fan_out": true)", R"("trainable_token_indices": [1])", R"("layer_replication": [[0, 2]])",
-        R"("init_lora_weights": "pissa_niter_4")", R"("use_qalora": true)", R"("target_parameters": ["x"])",
-        R"("layers_pattern": "h")", R"("some_future_field": 3)"}) {
+       {R"("use_dora": true)", R"("bias": "all")", R"("modules_to_save": ["lm_head"])",
+        R"("lora_bias": true)", R"("fan_in_fan_out": true)", R"("trainable_token_indices": [1])",
+        R"("layer_replication": [[0, 2]])", R"("init_lora_weights": "pissa_niter_4")",
+        R"("use_qalora": true)", R"("target_parameters": ["x"])", R"("layers_pattern": "h")",
+        R"("some_future_field": 3)"}) {
     write_config(with(field));
     const std::string name = field.substr(1, field.find('"', 1) - 1);
     const std::string text = load_error();
     EXPECT_NE(text.find(name + " = "), std::string::npos) << field << ": " << text;
     EXPECT_THROW(Lora::load(*model_, folder_), Unsupported);
   }
-  for (const std::string field : {R"("use_dora": false)", R"("bias": "none")", R"("modules_to_save": null)", R"("loftq_config": {})",
-                                  R"("some_future_field": null)", R"("peft_version": "9.0")", R"("init_lora_weights": "gaussian")"}) {
+  for (const std::string field :
+       {R"("use_dora": false)", R"("bias": "none")", R"("modules_to_save": null)", R"("loftq_config": {})",
+        R"("some_future_field": null)", R"("peft_version": "9.0")", R"("init_lora_weights": "gaussian")"}) {
     write_config(with(field));
     EXPECT_EQ(load_error(), "no error") << field;
     for (Linear& layer : model_->linears()) layer.adapter = {};

@@ -130,8 +130,9 @@ TEST_F(Bindings, CompletionHandlerRuns) {
 TEST_F(Bindings, ShadersCompileAndRun) {
   const metal::EmbeddedShaders& shaders = embedded_shaders("norm");
   const Library library =
-      shaders.compiled ? device_.new_library_from_data(shaders.data, shaders.bytes)
-                       : device_.new_library_from_source({reinterpret_cast<const char*>(shaders.data), shaders.bytes});
+      shaders.compiled
+          ? device_.new_library_from_data(shaders.data, shaders.bytes)
+          : device_.new_library_from_source({reinterpret_cast<const char*>(shaders.data), shaders.bytes});
   const std::vector<std::string> names = library.function_names();
   EXPECT_NE(std::find(names.begin(), names.end(), "add_pieces"), names.end());
   const Pipeline pipeline = device_.new_pipeline(library, "add_pieces", FunctionConstants());
@@ -209,7 +210,8 @@ TEST_F(Bindings, SoftmaxItsGradientAndTopk) {
   MatrixShape indices = shape_of(1, 2);
   indices.dtype = DType::I32;
   indices.unsigned_index = true;
-  MatrixFindTopk(device_, 2).encode(commands, at(x), Matrix(places.get(), 0, indices), Matrix(best.get(), 0, shape_of(1, 2)));
+  MatrixFindTopk(device_, 2)
+      .encode(commands, at(x), Matrix(places.get(), 0, indices), Matrix(best.get(), 0, shape_of(1, 2)));
   commands.commit();
   commands.wait();
   const double total = std::exp(1) + std::exp(2) + std::exp(3) + std::exp(4);

@@ -1,3 +1,5 @@
+#include "backend/metal/engine.h"
+
 #include <cstring>
 #include <thread>
 
@@ -9,7 +11,6 @@
 #include <candela/ops/reduce.h>
 #include <candela/ops/softmax.h>
 
-#include "backend/metal/engine.h"
 #include "metal/support.h"
 
 namespace candela::metal_tests {
@@ -33,7 +34,8 @@ TEST_F(Engine, ThousandChainedProducts) {
   const Tensor step = rotation(16, 0.1);
   Tensor x = random_tensor({16, 16}, 2);
   Tensor reference = to_device(x, Device::cpu());
-  matmul(x, step).to_vector<float>();  // the kernel object of these sizes may have been made by an earlier test
+  matmul(x, step)
+      .to_vector<float>();  // the kernel object of these sizes may have been made by an earlier test
   const Since since;
   for (int i = 0; i < 1000; ++i) x = matmul(x, step);
   metal::Counters counts = since.now();
@@ -100,14 +102,16 @@ TEST_F(Engine, HostMemoryBecomesABufferWithoutACopy) {
     ASSERT_NE(storage, nullptr);
     EXPECT_EQ(storage->data(), memory.get());
     EXPECT_EQ(since.now().wrapped_bytes, count * sizeof(float));
-    const Tensor x = Tensor::from_storage(storage, Layout::contiguous({static_cast<std::int64_t>(count)}), DType::F32);
+    const Tensor x =
+        Tensor::from_storage(storage, Layout::contiguous({static_cast<std::int64_t>(count)}), DType::F32);
     storage.reset();
     EXPECT_EQ(affine(x, 2, 1).to_vector<float>()[100], 201.0F);
     memory.reset();
     EXPECT_FALSE(watch.expired()) << "the buffer keeps its owner";
   }
   device_interface(metal()).synchronize();
-  for (int i = 0; i < 100 && !watch.expired(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 100 && !watch.expired(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_TRUE(watch.expired());
 }
 
@@ -147,7 +151,9 @@ TEST_F(Engine, OpsWithoutMetalImplementationRunOnTheHost) {
   EXPECT_EQ(runs_of(&KernelTable::uniform, "host"), before + 1);
 }
 
-TEST_F(Engine, CountersBelongToMetalDevices) { EXPECT_THROW(metal::counters(Device::cpu()), DeviceError); }
+TEST_F(Engine, CountersBelongToMetalDevices) {
+  EXPECT_THROW(metal::counters(Device::cpu()), DeviceError);
+}
 
 }  // namespace
 }  // namespace candela::metal_tests

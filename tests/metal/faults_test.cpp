@@ -1,10 +1,10 @@
-// What only the stand-in can provoke: failing command buffers, failing allocations, slow completion, and a look at every live object.
+// What only the stand-in can provoke: failing command buffers, failing allocations, slow completion, and a
+// look at every live object.
 #if defined(CANDELA_EMULATED_METAL)
 
+#include <emulator/control.h>
 #include <map>
 #include <thread>
-
-#include <emulator/control.h>
 
 #include <candela/core/device.h>
 #include <candela/ops/elementwise.h>
@@ -36,7 +36,9 @@ class Faults : public MetalTest {
     }
   }
 
-  static Tensor run_some() { return softmax(matmul(random_tensor({20, 30}, 1), random_tensor({30, 20}, 2)), 1); }
+  static Tensor run_some() {
+    return softmax(matmul(random_tensor({20, 30}, 1), random_tensor({30, 20}, 2)), 1);
+  }
   static void expect_recovered() {
     const std::vector<double> got = values(run_some());
     double total = 0;
@@ -46,8 +48,8 @@ class Faults : public MetalTest {
 };
 
 TEST_F(Faults, FailedCommandBufferNamesItsOps) {
-  for (const int code : {emulator::kInternalError, emulator::kTimeoutError, emulator::kPageFaultError, emulator::kOutOfMemoryError,
-                         emulator::kInvalidResourceError}) {
+  for (const int code : {emulator::kInternalError, emulator::kTimeoutError, emulator::kPageFaultError,
+                         emulator::kOutOfMemoryError, emulator::kInvalidResourceError}) {
     const Since since;
     const Tensor a = random_tensor({20, 30}, 1);
     const Tensor b = random_tensor({30, 20}, 2);
@@ -161,7 +163,8 @@ void one_of_everything(std::uint64_t seed) {
   Tensor x = random_tensor({n, 12}, seed);
   const Tensor weight = random_tensor({12, 12}, seed + 1);
   LoraLinear layer{weight, {}, random_tensor({2, 12}, 3), random_tensor({12, 2}, 4), 2.0};
-  x = rms_norm(lora_linear(matmul(x, weight), std::span(&layer, 1))[0], ones({12}, DType::F32, metal()), 1e-6);
+  x = rms_norm(lora_linear(matmul(x, weight), std::span(&layer, 1))[0], ones({12}, DType::F32, metal()),
+               1e-6);
   softmax(contiguous(transpose(x, 0, 1)), static_cast<int>(seed % 2)).to_vector<float>();
 }
 

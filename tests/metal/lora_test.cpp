@@ -11,14 +11,19 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x; }
+Tensor wide(const Tensor& x) {
+  return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x;
+}
 
 /// Two layers that share x: one with bias and adapter of rank 4, one with an adapter of rank 6.
 std::vector<LoraLinear> two_layers(DType dtype, DType adapter, Device device) {
   return {{random_tensor({20, 24}, 1, dtype, device), random_tensor({20}, 2, dtype, device),
            random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0},
-          {random_tensor({70, 24}, 5, dtype, device), {}, random_tensor({6, 24}, 6, adapter, device),
-           random_tensor({70, 6}, 7, adapter, device), 0.5}};
+          {random_tensor({70, 24}, 5, dtype, device),
+           {},
+           random_tensor({6, 24}, 6, adapter, device),
+           random_tensor({70, 6}, 7, adapter, device),
+           0.5}};
 }
 
 std::vector<LoraLinear> widened(const std::vector<LoraLinear>& layers) {
@@ -40,7 +45,8 @@ TEST_F(Lora, ForwardMatchesTheReferenceInEveryMixOfDtypes) {
     const std::vector<Tensor> got = lora_linear(x, layers);
     const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
     for (std::size_t i = 0; i < got.size(); ++i) {
-      EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype)) << to_string(dtype) << " " << to_string(adapter) << " " << i;
+      EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype))
+          << to_string(dtype) << " " << to_string(adapter) << " " << i;
     }
   }
 }
@@ -52,12 +58,14 @@ TEST_F(Lora, MpsChainAgainstFusedShaderAgainstCpu) {
   const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
   for (const std::string& name : gpu_names(&KernelTable::lora_linear)) {
     const Tensor xa = full({65, 10}, NAN, DType::F32, metal());
-    const std::vector<Tensor> y = {full({65, 20}, NAN, DType::F32, metal()), full({65, 70}, NAN, DType::F32, metal())};
+    const std::vector<Tensor> y = {full({65, 20}, NAN, DType::F32, metal()),
+                                   full({65, 70}, NAN, DType::F32, metal())};
     LoraLinearArgs args{x, x, a, xa, {}, 2};
     args.branches[0] = {layers[0].weight, layers[0].bias, layers[0].b, y[0], 0, layers[0].scale};
     args.branches[1] = {layers[1].weight, {}, layers[1].b, y[1], 4, layers[1].scale};
     ASSERT_EQ(run_named(&KernelTable::lora_linear, name, args), "") << name;
-    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_LE(relative_error(y[i], expected[i]), 1e-5) << name << " " << i;
+    for (std::size_t i = 0; i < y.size(); ++i)
+      EXPECT_LE(relative_error(y[i], expected[i]), 1e-5) << name << " " << i;
   }
 }
 
@@ -70,7 +78,8 @@ TEST_F(Lora, BothWaysAreBuilt) {
 #endif
 }
 
-/// Gradients of x, lora_x and both adapters through the op on `device` with every GPU implementation, or the reference.
+/// Gradients of x, lora_x and both adapters through the op on `device` with every GPU implementation, or the
+/// reference.
 std::vector<Tensor> gradients(DType dtype, DType adapter, bool separate, bool reference, Device device) {
   const auto place = [&](const Tensor& t) { return reference ? wide(t) : t; };
   Tensor x = place(random_tensor({9, 24}, 10, dtype, device)).set_requires_grad(true);
@@ -84,21 +93,26 @@ std::vector<Tensor> gradients(DType dtype, DType adapter, bool separate, bool re
   }
   const std::vector<Tensor> y =
       reference ? composed::lora_linear(x, layers, lora_x) : lora_linear(x, layers, lora_x);
-  const auto seed = [&](std::int64_t columns, std::uint64_t number) { return place(random_tensor({9, columns}, number, dtype, device)); };
+  const auto seed = [&](std::int64_t columns, std::uint64_t number) {
+    return place(random_tensor({9, columns}, number, dtype, device));
+  };
   backward(add(sum(mul(y[0], seed(20, 20))), sum(mul(y[1], seed(70, 21)))));
-  std::vector<Tensor> result = {x.grad(), layers[0].a.grad(), layers[0].b.grad(), layers[1].a.grad(), layers[1].b.grad()};
+  std::vector<Tensor> result = {x.grad(), layers[0].a.grad(), layers[0].b.grad(), layers[1].a.grad(),
+                                layers[1].b.grad()};
   if (separate) result.push_back(lora_x.grad());
   return result;
 }
 
 TEST_F(Lora, GradientsMatchTheReference) {
-  for (const auto& [dtype, adapter] : {std::pair{DType::F32, DType::F32}, std::pair{DType::F16, DType::F32},
-                                       std::pair{DType::BF16, DType::F32}, std::pair{DType::BF16, DType::BF16}}) {
+  for (const auto& [dtype, adapter] :
+       {std::pair{DType::F32, DType::F32}, std::pair{DType::F16, DType::F32},
+        std::pair{DType::BF16, DType::F32}, std::pair{DType::BF16, DType::BF16}}) {
     for (const bool separate : {false, true}) {
       const std::vector<Tensor> got = gradients(dtype, adapter, separate, false, metal());
       const std::vector<Tensor> expected = gradients(dtype, adapter, separate, true, Device::cpu());
       for (std::size_t i = 0; i < got.size(); ++i) {
-        EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype)) << to_string(dtype) << to_string(adapter) << separate << i;
+        EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype))
+            << to_string(dtype) << to_string(adapter) << separate << i;
       }
     }
   }
@@ -116,7 +130,8 @@ TEST_F(Lora, EveryGradientImplementationAgrees) {
                                         matmul(transpose(dxa_expected, 0, 1), x),
                                         affine(matmul(transpose(dy, 0, 1), xa), 2, 0)};
   for (const std::string& name : gpu_names(&KernelTable::lora_linear_grad)) {
-    const std::vector<Tensor> got = {full({9, 24}, NAN, DType::F32, metal()), full({4, 24}, NAN, DType::F32, metal()),
+    const std::vector<Tensor> got = {full({9, 24}, NAN, DType::F32, metal()),
+                                     full({4, 24}, NAN, DType::F32, metal()),
                                      full({20, 4}, NAN, DType::F32, metal())};
     const Tensor dxa = full({9, 4}, NAN, DType::F32, metal());
     LoraLinearGradArgs args{};
@@ -128,7 +143,8 @@ TEST_F(Lora, EveryGradientImplementationAgrees) {
     args.dx = got[0];
     args.da = got[1];
     ASSERT_EQ(run_named(&KernelTable::lora_linear_grad, name, args), "") << name;
-    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_LE(relative_error(got[i], expected[i]), 1e-5) << name << " " << i;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      EXPECT_LE(relative_error(got[i], expected[i]), 1e-5) << name << " " << i;
   }
 }
 
@@ -137,11 +153,16 @@ std::vector<double> fit(Device device, metal::Counters* counts) {
   const Tensor x = random_tensor({32, 16}, 1, DType::F32, device);
   const Tensor weight = random_tensor({12, 16}, 2, DType::F32, device, 0.25);
   const Tensor target = matmul(x, transpose(random_tensor({12, 16}, 3, DType::F32, device, 0.25), 0, 1));
-  LoraLinear layer{weight, {}, random_tensor({8, 16}, 4, DType::F32, device, 0.25), zeros({12, 8}, DType::F32, device), 2.0};
+  LoraLinear layer{weight,
+                   {},
+                   random_tensor({8, 16}, 4, DType::F32, device, 0.25),
+                   zeros({12, 8}, DType::F32, device),
+                   2.0};
   layer.a.set_requires_grad(true);
   layer.b.set_requires_grad(true);
   std::vector<Tensor> moments;
-  for (const Tensor& parameter : {layer.a, layer.b, layer.a, layer.b}) moments.push_back(zeros(parameter.shape(), DType::F32, device));
+  for (const Tensor& parameter : {layer.a, layer.b, layer.a, layer.b})
+    moments.push_back(zeros(parameter.shape(), DType::F32, device));
   AdamwOptions options;
   options.lr = 0.03;
   std::vector<Tensor> losses;
@@ -171,11 +192,14 @@ TEST_F(Lora, FiftyStepsOfFittingConvergeAsOnTheCpu) {
   const std::vector<double> on_gpu = fit(metal(), &counts);
   const std::vector<double> on_cpu = fit(Device::cpu(), nullptr);
   EXPECT_LT(on_gpu.back(), 0.2 * on_gpu.front());
-  for (std::size_t i = 0; i < on_gpu.size(); ++i) EXPECT_NEAR(on_gpu[i], on_cpu[i], 1e-3 * on_cpu[i]) << "step " << i + 1;
+  for (std::size_t i = 0; i < on_gpu.size(); ++i)
+    EXPECT_NEAR(on_gpu[i], on_cpu[i], 1e-3 * on_cpu[i]) << "step " << i + 1;
   EXPECT_EQ(counts.host_runs, 0U) << "no op of the step may leave the GPU";
 }
 
-TEST_F(Lora, SameSeedSameBits) { EXPECT_EQ(fit(metal(), nullptr), fit(metal(), nullptr)); }
+TEST_F(Lora, SameSeedSameBits) {
+  EXPECT_EQ(fit(metal(), nullptr), fit(metal(), nullptr));
+}
 
 }  // namespace
 }  // namespace candela::metal_tests

@@ -13,7 +13,8 @@ struct Sizes {
 
 /// A tensor whose last two dimensions are [rows, columns], stored swapped where `transposed`.
 Tensor matrix(std::int64_t rows, std::int64_t columns, bool transposed, std::uint64_t seed, DType dtype) {
-  return transposed ? transpose(random_tensor({columns, rows}, seed, dtype), 0, 1) : random_tensor({rows, columns}, seed, dtype);
+  return transposed ? transpose(random_tensor({columns, rows}, seed, dtype), 0, 1)
+                    : random_tensor({rows, columns}, seed, dtype);
 }
 
 /// Every GPU implementation on these operands against f64.
@@ -28,7 +29,8 @@ void check_product(const Tensor& a, const Tensor& b) {
     const std::string refusal = run_named(&KernelTable::matmul, name, MatmulArgs{a, b, out, {}, 1, 0});
     if (!refusal.empty()) continue;
     ++ran;
-    EXPECT_LE(relative_error(values(out), expected), limit(a.dtype())) << name << " " << describe(a) << " x " << describe(b);
+    EXPECT_LE(relative_error(values(out), expected), limit(a.dtype()))
+        << name << " " << describe(a) << " x " << describe(b);
   }
   EXPECT_GE(ran, 1) << describe(a) << " x " << describe(b);
 }
@@ -74,8 +76,9 @@ TEST_P(MatmulShapes, AllTransposesAndDtypes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MatmulShapes,
-                         testing::Values(Sizes{1, 1, 1}, Sizes{1, 64, 48}, Sizes{33, 7, 1}, Sizes{8, 8, 8}, Sizes{17, 31, 5},
-                                         Sizes{64, 64, 64}, Sizes{65, 63, 66}, Sizes{100, 3, 130}, Sizes{2, 200, 2}));
+                         testing::Values(Sizes{1, 1, 1}, Sizes{1, 64, 48}, Sizes{33, 7, 1}, Sizes{8, 8, 8},
+                                         Sizes{17, 31, 5}, Sizes{64, 64, 64}, Sizes{65, 63, 66},
+                                         Sizes{100, 3, 130}, Sizes{2, 200, 2}));
 
 TEST_F(Matmul, AlphaBetaAndBias) {
   const Tensor a = random_tensor({10, 12}, 1);
@@ -101,7 +104,8 @@ TEST_F(Matmul, AlphaBetaAndBias) {
 /// The op on the Metal device against the same op on the CPU in f64.
 void check_against_cpu(const Tensor& a, const Tensor& b) {
   const auto wide = [](const Tensor& x) { return cast(to_device(x, Device::cpu()), DType::F64); };
-  EXPECT_LE(relative_error(matmul(a, b), matmul(wide(a), wide(b))), limit(a.dtype())) << describe(a) << " x " << describe(b);
+  EXPECT_LE(relative_error(matmul(a, b), matmul(wide(a), wide(b))), limit(a.dtype()))
+      << describe(a) << " x " << describe(b);
 }
 
 TEST_F(Matmul, BatchedAndBroadcast) {
@@ -152,8 +156,10 @@ TEST_F(Matmul, TransposedResult) {
   const Tensor b = random_tensor({10, 4}, 2);
   for (const std::string& name : gpu_names(&KernelTable::matmul)) {
     const Tensor stored = full({4, 6}, NAN, DType::F32, metal());
-    ASSERT_EQ(run_named(&KernelTable::matmul, name, MatmulArgs{a, b, transpose(stored, 0, 1), {}, 1, 0}), "") << name;
-    EXPECT_LE(relative_error(values(transpose(stored, 0, 1)), product(values(a), values(b), 6, 10, 4)), 1e-5) << name;
+    ASSERT_EQ(run_named(&KernelTable::matmul, name, MatmulArgs{a, b, transpose(stored, 0, 1), {}, 1, 0}), "")
+        << name;
+    EXPECT_LE(relative_error(values(transpose(stored, 0, 1)), product(values(a), values(b), 6, 10, 4)), 1e-5)
+        << name;
   }
 }
 

@@ -8,12 +8,15 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x; }
+Tensor wide(const Tensor& x) {
+  return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x;
+}
 
 class RmsNorm : public MetalTest {
  protected:
   static void check(const Tensor& x, const Tensor& weight, double eps = 1e-6) {
-    EXPECT_LE(relative_error(rms_norm(x, weight, eps), composed::rms_norm(wide(x), wide(weight), eps)), limit(x.dtype()))
+    EXPECT_LE(relative_error(rms_norm(x, weight, eps), composed::rms_norm(wide(x), wide(weight), eps)),
+              limit(x.dtype()))
         << describe(x);
   }
 };
@@ -30,19 +33,27 @@ TEST_F(RmsNorm, EveryDtype) {
   }
 }
 TEST_F(RmsNorm, OutputHasUnitRms) {
-  const std::vector<float> y = rms_norm(random_tensor({5, 777}, 1), ones({777}, DType::F32, metal()), 1e-6).to_vector<float>();
+  const std::vector<float> y =
+      rms_norm(random_tensor({5, 777}, 1), ones({777}, DType::F32, metal()), 1e-6).to_vector<float>();
   for (std::size_t row = 0; row < 5; ++row) {
     double squares = 0;
     for (std::size_t i = 0; i < 777; ++i) squares += y[row * 777 + i] * y[row * 777 + i];
     EXPECT_NEAR(std::sqrt(squares / 777), 1, 1e-4);
   }
 }
-TEST_F(RmsNorm, TinyInputs) { check(random_tensor({4, 128}, 1, DType::F32, metal(), 1e-10), random_tensor({128}, 2), 1e-20); }
-TEST_F(RmsNorm, HugeInputs) { check(random_tensor({4, 128}, 1, DType::F32, metal(), 1e10), random_tensor({128}, 2)); }
-TEST_F(RmsNorm, OddWidths) {
-  for (const std::int64_t width : {1, 3, 31, 33, 255, 257, 1000}) check(random_tensor({3, width}, 1), random_tensor({width}, 2));
+TEST_F(RmsNorm, TinyInputs) {
+  check(random_tensor({4, 128}, 1, DType::F32, metal(), 1e-10), random_tensor({128}, 2), 1e-20);
 }
-TEST_F(RmsNorm, StridedInput) { check(transpose(random_tensor({20, 6}, 1), 0, 1), random_tensor({20}, 2)); }
+TEST_F(RmsNorm, HugeInputs) {
+  check(random_tensor({4, 128}, 1, DType::F32, metal(), 1e10), random_tensor({128}, 2));
+}
+TEST_F(RmsNorm, OddWidths) {
+  for (const std::int64_t width : {1, 3, 31, 33, 255, 257, 1000})
+    check(random_tensor({3, width}, 1), random_tensor({width}, 2));
+}
+TEST_F(RmsNorm, StridedInput) {
+  check(transpose(random_tensor({20, 6}, 1), 0, 1), random_tensor({20}, 2));
+}
 TEST_F(RmsNorm, NanStaysInItsRow) {
   const Tensor x = Tensor::from_values<float>({1, NAN, 1, 1}, {2, 2}, metal());
   const std::vector<float> y = rms_norm(x, ones({2}, DType::F32, metal()), 0).to_vector<float>();
@@ -59,7 +70,8 @@ TEST_F(RmsNorm, WithResidual) {
     const Tensor residual = random_tensor({6, 40}, 2, dtype);
     const Tensor weight = random_tensor({40}, 3, dtype);
     const auto [h, y] = add_rms_norm(x, residual, weight, 1e-5);
-    const auto [h_reference, y_reference] = composed::add_rms_norm(wide(x), wide(residual), wide(weight), 1e-5);
+    const auto [h_reference, y_reference] =
+        composed::add_rms_norm(wide(x), wide(residual), wide(weight), 1e-5);
     EXPECT_LE(relative_error(h, h_reference), limit(dtype));
     EXPECT_LE(relative_error(y, y_reference), limit(dtype));
   }
@@ -89,8 +101,11 @@ TEST_F(LayerNorm, ForwardWithAndWithoutWeightAndBias) {
     const Tensor x = random_tensor({7, 50}, 1, dtype);
     const Tensor weight = random_tensor({50}, 2, dtype);
     const Tensor bias = random_tensor({50}, 3, dtype);
-    for (const auto& [w, b] : {std::pair{weight, bias}, std::pair{weight, Tensor()}, std::pair{Tensor(), Tensor()}}) {
-      EXPECT_LE(relative_error(layer_norm(x, w, b, 1e-5), composed::layer_norm(wide(x), wide(w), wide(b), 1e-5)), limit(dtype));
+    for (const auto& [w, b] :
+         {std::pair{weight, bias}, std::pair{weight, Tensor()}, std::pair{Tensor(), Tensor()}}) {
+      EXPECT_LE(
+          relative_error(layer_norm(x, w, b, 1e-5), composed::layer_norm(wide(x), wide(w), wide(b), 1e-5)),
+          limit(dtype));
     }
   }
 }

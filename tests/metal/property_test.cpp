@@ -11,8 +11,12 @@
 namespace candela::metal_tests {
 namespace {
 
-std::int64_t any_size() { return *rc::gen::inRange<std::int64_t>(1, 101); }
-std::uint64_t any_seed() { return *rc::gen::arbitrary<std::uint64_t>(); }
+std::int64_t any_size() {
+  return *rc::gen::inRange<std::int64_t>(1, 101);
+}
+std::uint64_t any_seed() {
+  return *rc::gen::arbitrary<std::uint64_t>();
+}
 
 class Properties : public MetalTest {
  protected:
@@ -29,8 +33,8 @@ TEST_F(Properties, ProductsOfAnyShape) {
     const std::int64_t n = any_size();
     const Tensor a = random_tensor({m, k}, any_seed());
     const Tensor b = random_tensor({k, n}, any_seed());
-    const std::vector<double> expected = product(values(a), values(b), static_cast<std::size_t>(m), static_cast<std::size_t>(k),
-                                                 static_cast<std::size_t>(n));
+    const std::vector<double> expected = product(values(a), values(b), static_cast<std::size_t>(m),
+                                                 static_cast<std::size_t>(k), static_cast<std::size_t>(n));
     for (const std::string& name : gpu_names(&KernelTable::matmul)) {
       const Tensor out = full({m, n}, NAN, DType::F32, metal());
       RC_ASSERT(run_named(&KernelTable::matmul, name, MatmulArgs{a, b, out, {}, 1, 0}).empty());

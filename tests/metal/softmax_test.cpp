@@ -7,12 +7,15 @@
 namespace candela::metal_tests {
 namespace {
 
-Tensor wide(const Tensor& x) { return cast(to_device(x.detach(), Device::cpu()), DType::F64); }
+Tensor wide(const Tensor& x) {
+  return cast(to_device(x.detach(), Device::cpu()), DType::F64);
+}
 
 /// Every implementation that takes it, both kinds, against the composed reference in f64.
 void check(const Tensor& x, int dim) {
   for (const bool log : {false, true}) {
-    const std::vector<double> expected = values(log ? composed::log_softmax(wide(x), dim) : composed::softmax(wide(x), dim));
+    const std::vector<double> expected =
+        values(log ? composed::log_softmax(wide(x), dim) : composed::softmax(wide(x), dim));
     for (const std::string& name : gpu_names(&KernelTable::softmax)) {
       const Tensor out = full(x.shape(), 5, x.dtype(), metal());
       const std::string refusal = run_named(&KernelTable::softmax, name, SoftmaxArgs{x, out, dim, log});
@@ -20,7 +23,8 @@ void check(const Tensor& x, int dim) {
         EXPECT_EQ(name, "mps") << refusal;
         continue;
       }
-      EXPECT_LE(relative_error(values(out), expected), limit(x.dtype())) << name << " " << describe(x) << " dim " << dim;
+      EXPECT_LE(relative_error(values(out), expected), limit(x.dtype()))
+          << name << " " << describe(x) << " dim " << dim;
     }
   }
 }
@@ -33,14 +37,24 @@ TEST_F(Softmax, LastDimension) {
 TEST_F(Softmax, FirstDimension) {
   for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) check(random_tensor({7, 10}, 1, dtype), 0);
 }
-TEST_F(Softmax, MiddleDimension) { check(random_tensor({3, 5, 7}, 1), 1); }
-TEST_F(Softmax, OneElement) { check(random_tensor({3, 1}, 1), 1); }
-TEST_F(Softmax, WideRows) { check(random_tensor({3, 5003}, 1), 1); }
+TEST_F(Softmax, MiddleDimension) {
+  check(random_tensor({3, 5, 7}, 1), 1);
+}
+TEST_F(Softmax, OneElement) {
+  check(random_tensor({3, 1}, 1), 1);
+}
+TEST_F(Softmax, WideRows) {
+  check(random_tensor({3, 5003}, 1), 1);
+}
 TEST_F(Softmax, OddRows) {
   for (const std::int64_t width : {2, 31, 32, 33, 255, 257}) check(random_tensor({5, width}, 1), 1);
 }
-TEST_F(Softmax, LargeValues) { check(random_tensor({4, 100}, 1, DType::F32, metal(), 1e4), 1); }
-TEST_F(Softmax, TinyValues) { check(random_tensor({4, 100}, 1, DType::F32, metal(), 1e-10), 1); }
+TEST_F(Softmax, LargeValues) {
+  check(random_tensor({4, 100}, 1, DType::F32, metal(), 1e4), 1);
+}
+TEST_F(Softmax, TinyValues) {
+  check(random_tensor({4, 100}, 1, DType::F32, metal(), 1e-10), 1);
+}
 TEST_F(Softmax, StridedInput) {
   check(transpose(random_tensor({6, 9}, 1), 0, 1), 1);
   check(slice(random_tensor({6, 20}, 1), 1, 3, 14), 1);
@@ -80,15 +94,19 @@ TEST_F(Softmax, GradientsOfEveryImplementation) {
         const Tensor y = log ? log_softmax(x, dim) : softmax(x, dim);
         for (const std::string& name : gpu_names(&KernelTable::softmax_grad)) {
           const Tensor dx = full(x.shape(), NAN, dtype, metal());
-          if (!run_named(&KernelTable::softmax_grad, name, SoftmaxGradArgs{y, dy, dx, dim, log}).empty()) continue;
-          EXPECT_LE(relative_error(dx, reference.grad()), limit(dtype)) << name << " " << to_string(dtype) << " " << dim << log;
+          if (!run_named(&KernelTable::softmax_grad, name, SoftmaxGradArgs{y, dy, dx, dim, log}).empty())
+            continue;
+          EXPECT_LE(relative_error(dx, reference.grad()), limit(dtype))
+              << name << " " << to_string(dtype) << " " << dim << log;
         }
       }
     }
   }
 }
 
-TEST_F(Softmax, DimensionOutOfRangeIsAnError) { EXPECT_THROW(softmax(random_tensor({2, 2}, 1), 2), InvalidArgument); }
+TEST_F(Softmax, DimensionOutOfRangeIsAnError) {
+  EXPECT_THROW(softmax(random_tensor({2, 2}, 1), 2), InvalidArgument);
+}
 
 }  // namespace
 }  // namespace candela::metal_tests

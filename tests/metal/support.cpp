@@ -12,12 +12,14 @@ namespace candela::metal_tests {
 
 void MetalTest::SetUp() {
   const std::vector<Device> devices = available_devices();
-  if (std::find(devices.begin(), devices.end(), metal()) == devices.end()) GTEST_SKIP() << "there is no Metal device here";
+  if (std::find(devices.begin(), devices.end(), metal()) == devices.end())
+    GTEST_SKIP() << "there is no Metal device here";
 }
 
 void MetalTest::TearDown() {
 #if defined(CANDELA_EMULATED_METAL)
-  for (const emulator::Fault& fault : emulator::take_faults()) ADD_FAILURE() << fault.kind << ": " << fault.text;
+  for (const emulator::Fault& fault : emulator::take_faults())
+    ADD_FAILURE() << fault.kind << ": " << fault.text;
 #endif
 }
 
@@ -46,8 +48,8 @@ double relative_error(const std::vector<double>& got, const std::vector<double>&
   return worst / (largest == 0 ? 1 : largest);
 }
 
-std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::size_t m, std::size_t k,
-                            std::size_t n) {
+std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::size_t m,
+                            std::size_t k, std::size_t n) {
   std::vector<double> c(m * n, 0);
   for (std::size_t i = 0; i < m; ++i) {
     for (std::size_t p = 0; p < k; ++p) {
@@ -57,7 +59,9 @@ std::vector<double> product(const std::vector<double>& a, const std::vector<doub
   return c;
 }
 
-double limit(DType dtype) { return dtype == DType::F32 ? 1e-5 : (dtype == DType::BF16 ? 1e-2 : 2e-3); }
+double limit(DType dtype) {
+  return dtype == DType::F32 ? 1e-5 : (dtype == DType::BF16 ? 1e-2 : 2e-3);
+}
 
 metal::Counters Since::now() const {
   metal::Counters now = metal::counters(Device::metal());

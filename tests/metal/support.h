@@ -2,11 +2,10 @@
 
 #include <cmath>
 #include <functional>
+#include <gtest/gtest.h>
 #include <random>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include <candela/core/tensor.h>
 #include <candela/ops/copy.h>
@@ -16,18 +15,21 @@
 
 namespace candela::metal_tests {
 
-/// Skips where there is no Metal device (a virtual Mac, say). On the stand-in, a rule that the test broke without noticing fails it.
+/// Skips where there is no Metal device (a virtual Mac, say). On the stand-in, a rule that the test broke
+/// without noticing fails it.
 class MetalTest : public testing::Test {
  protected:
   void SetUp() override;
   void TearDown() override;
 };
 
-inline Device metal() { return Device::metal(); }
+inline Device metal() {
+  return Device::metal();
+}
 
 /// Normal random values from `seed`, rounded to `dtype`, on `device`.
-Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype = DType::F32, Device device = metal(),
-                     double scale = 1);
+Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype = DType::F32,
+                     Device device = metal(), double scale = 1);
 
 /// All elements in f64, whatever dtype and device.
 std::vector<double> values(const Tensor& tensor);
@@ -39,15 +41,15 @@ inline double relative_error(const Tensor& got, const Tensor& expected) {
 }
 
 /// a [M, K] b [K, N] in f64.
-std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::size_t m, std::size_t k,
-                            std::size_t n);
+std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::size_t m,
+                            std::size_t k, std::size_t n);
 
 /// The limits of DESIGN.md, Numerics.
 double limit(DType dtype);
 
 /// The implementation named `name` in a list of the Metal device, or null.
 template <class Args>
-const Kernel<Args>* find_kernel(KernelList<Args> KernelTable::* list, std::string_view name) {
+const Kernel<Args>* find_kernel(KernelList<Args> KernelTable::*list, std::string_view name) {
   for (const Kernel<Args>& kernel : (backend(metal()).kernels().*list).kernels) {
     if (kernel.name == name) return &kernel;
   }
@@ -56,14 +58,14 @@ const Kernel<Args>* find_kernel(KernelList<Args> KernelTable::* list, std::strin
 
 /// How often the implementation `name` ran; 0 if there is none.
 template <class Args>
-std::uint64_t runs_of(KernelList<Args> KernelTable::* list, std::string_view name) {
+std::uint64_t runs_of(KernelList<Args> KernelTable::*list, std::string_view name) {
   const Kernel<Args>* kernel = find_kernel(list, name);
   return kernel == nullptr ? 0 : kernel->runs->load();
 }
 
 /// Runs the implementation `name` whatever the selector would choose. Returns why it cannot, or "".
 template <class Args>
-std::string run_named(KernelList<Args> KernelTable::* list, std::string_view name, const Args& args) {
+std::string run_named(KernelList<Args> KernelTable::*list, std::string_view name, const Args& args) {
   const Kernel<Args>* kernel = find_kernel(list, name);
   if (kernel == nullptr) return "there is none";
   std::string refusal = kernel->supports(args);
@@ -75,7 +77,7 @@ std::string run_named(KernelList<Args> KernelTable::* list, std::string_view nam
 
 /// The names of the GPU implementations of a list: all but "host".
 template <class Args>
-std::vector<std::string> gpu_names(KernelList<Args> KernelTable::* list) {
+std::vector<std::string> gpu_names(KernelList<Args> KernelTable::*list) {
   std::vector<std::string> names;
   for (const Kernel<Args>& kernel : (backend(metal()).kernels().*list).kernels) {
     if (kernel.name != "host") names.emplace_back(kernel.name);

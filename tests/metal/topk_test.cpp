@@ -19,7 +19,8 @@ class Topk : public MetalTest {
       if (!only.empty() && name != only) continue;
       const TopkResult result{full({static_cast<std::int64_t>(rows), k}, NAN, x.dtype(), metal()),
                               full({static_cast<std::int64_t>(rows), k}, -1, DType::I32, metal())};
-      if (!run_named(&KernelTable::topk, name, TopkArgs{x, result.values, result.indices, k}).empty()) continue;
+      if (!run_named(&KernelTable::topk, name, TopkArgs{x, result.values, result.indices, k}).empty())
+        continue;
       const std::vector<double> found = values(result.values);
       const std::vector<double> places = values(result.indices);
       for (std::size_t row = 0; row < rows; ++row) {
@@ -42,13 +43,21 @@ class Topk : public MetalTest {
 TEST_F(Topk, SmallK) {
   for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) check(random_tensor({5, 100}, 1, dtype), 3);
 }
-TEST_F(Topk, SixteenIsTheMostForMps) { check(random_tensor({3, 50}, 1), 16); }
-TEST_F(Topk, MoreThanSixteen) { check(random_tensor({3, 300}, 1), 40); }
-TEST_F(Topk, AllOfThem) { check(random_tensor({2, 33}, 1), 33); }
+TEST_F(Topk, SixteenIsTheMostForMps) {
+  check(random_tensor({3, 50}, 1), 16);
+}
+TEST_F(Topk, MoreThanSixteen) {
+  check(random_tensor({3, 300}, 1), 40);
+}
+TEST_F(Topk, AllOfThem) {
+  check(random_tensor({2, 33}, 1), 33);
+}
 TEST_F(Topk, TiesTakeTheLowerIndexFirst) {
   check(Tensor::from_values<float>({1, 3, 3, 0, -0.0F, 0, 3, 2}, {1, 8}, metal()), 7);
 }
-TEST_F(Topk, NanCountsAsLargest) { check(Tensor::from_values<float>({1, NAN, 5, -INFINITY, INFINITY}, {1, 5}, metal()), 5, "own"); }
+TEST_F(Topk, NanCountsAsLargest) {
+  check(Tensor::from_values<float>({1, NAN, 5, -INFINITY, INFINITY}, {1, 5}, metal()), 5, "own");
+}
 
 TEST_F(Topk, WhoRuns) {
   const Tensor x = random_tensor({2, 64}, 1);

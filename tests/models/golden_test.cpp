@@ -1,3 +1,5 @@
+#include "support/golden.h"
+
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -6,8 +8,6 @@
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
 #include <candela/ops/reduce.h>
-
-#include "support/golden.h"
 
 namespace candela {
 namespace {
@@ -31,9 +31,12 @@ class Golden : public testing::TestWithParam<const char*> {
         model_(load_model(folder_, options())),
         expected_(SafetensorsReader::open(folder_ / "expected.safetensors")) {}
 
-  /// llama_bf16 was computed by a model that had been cast to bfloat16 as a whole and back: its rotary frequencies were rounded.
+  /// llama_bf16 was computed by a model that had been cast to bfloat16 as a whole and back: its rotary
+  /// frequencies were rounded.
   static LoadOptions options() {
-    return {.dtype = DType::F32, .device = Device::cpu(), .bf16_rope_frequencies = std::string(GetParam()) == "llama_bf16"};
+    return {.dtype = DType::F32,
+            .device = Device::cpu(),
+            .bf16_rope_frequencies = std::string(GetParam()) == "llama_bf16"};
   }
 
   std::filesystem::path folder_;
@@ -50,7 +53,9 @@ TEST_P(Golden, LogitsAndEveryHiddenStateAgree) {
   EXPECT_LE(relative_error(values_of(model_->logits(hidden)), golden_values(expected_, "logits")), 1e-4);
   ASSERT_EQ(hidden_states.size(), static_cast<std::size_t>(model_->config().num_layers + 1));
   for (std::size_t i = 0; i < hidden_states.size(); ++i) {
-    EXPECT_LE(relative_error(values_of(hidden_states[i]), golden_values(expected_, "hidden." + std::to_string(i))), 1e-4)
+    EXPECT_LE(
+        relative_error(values_of(hidden_states[i]), golden_values(expected_, "hidden." + std::to_string(i))),
+        1e-4)
         << "hidden state " << i;
   }
 }
@@ -95,10 +100,12 @@ TEST_P(Golden, PackedSequencesEqualSeparateOnes) {
   ForwardOptions options;
   options.positions = Tensor::from_values(positions, {ids.numel()});
   options.cu_seqlens = Tensor::from_values(bounds, {static_cast<std::int64_t>(bounds.size())});
-  EXPECT_LE(relative_error(values_of(model_->forward_hidden(flat, options)), values_of(concat(separate, 1))), 1e-5);
+  EXPECT_LE(relative_error(values_of(model_->forward_hidden(flat, options)), values_of(concat(separate, 1))),
+            1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Transformers, Golden, testing::Values("llama", "llama_bf16", "mistral_sharded", "qwen2_tied", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Transformers, Golden,
+                         testing::Values("llama", "llama_bf16", "mistral_sharded", "qwen2_tied", "qwen3"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <fstream>
-
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -20,7 +19,9 @@ using test::relative_error;
 using test::tiny_config;
 using test::values_of;
 
-Tensor ids_of(const std::vector<std::int32_t>& ids) { return Tensor::from_values(ids, {1, static_cast<std::int64_t>(ids.size())}); }
+Tensor ids_of(const std::vector<std::int32_t>& ids) {
+  return Tensor::from_values(ids, {1, static_cast<std::int64_t>(ids.size())});
+}
 
 std::vector<std::int32_t> counting_ids(int count, int start = 0) {
   std::vector<std::int32_t> ids;
@@ -40,7 +41,9 @@ TEST(Models, TypesAreThoseThatConfigurationsMayName) {
 
 TEST(Models, RandomWeightsRepeatWithTheirSeed) {
   const ModelConfig config = tiny_config("qwen3");
-  const auto weights = [&](std::uint64_t seed) { return values_of(make_model(config, {}, seed)->linears()[3].weight); };
+  const auto weights = [&](std::uint64_t seed) {
+    return values_of(make_model(config, {}, seed)->linears()[3].weight);
+  };
   EXPECT_EQ(weights(1), weights(1));
   EXPECT_NE(weights(1), weights(2));
 }
@@ -52,7 +55,8 @@ TEST(Models, ParametersOfAKnownGeometryAreCounted) {
           "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
           "rope_theta": 1000000.0, "tie_word_embeddings": true, "hidden_act": "silu"})",
       "qwen2.5-0.5b");
-  EXPECT_EQ(make_model(config, {.dtype = DType::BF16, .device = Device::plan()})->parameter_count(), 494032768);
+  EXPECT_EQ(make_model(config, {.dtype = DType::BF16, .device = Device::plan()})->parameter_count(),
+            494032768);
 }
 
 TEST(Models, StoredDtypeIsUsedWithoutACopyAndOthersAreConverted) {
@@ -79,7 +83,8 @@ TEST(Models, Bf16StaysCloseToF32) {
 }
 
 /// Copies a golden model with its tensors changed.
-std::filesystem::path altered_model(const std::string& name, const std::function<void(std::map<std::string, Tensor>&)>& alter) {
+std::filesystem::path altered_model(const std::string& name,
+                                    const std::function<void(std::map<std::string, Tensor>&)>& alter) {
   const std::filesystem::path from = test::golden_folder() / "llama";
   const std::filesystem::path folder = test::scratch_folder(name);
   std::filesystem::copy_file(from / "config.json", folder / "config.json");
@@ -105,7 +110,9 @@ TEST(Models, EverythingThatDoesNotFitIsListedAtOnce) {
     const std::string text = error.what();
     EXPECT_NE(text.find("missing: model.norm.weight"), std::string::npos) << text;
     EXPECT_NE(text.find("missing: model.layers.2.mlp.up_proj.weight"), std::string::npos) << text;
-    EXPECT_NE(text.find("model.layers.0.self_attn.q_proj.weight: expected [64, 64], found [64, 32]"), std::string::npos) << text;
+    EXPECT_NE(text.find("model.layers.0.self_attn.q_proj.weight: expected [64, 64], found [64, 32]"),
+              std::string::npos)
+        << text;
     EXPECT_NE(text.find("unexpected: model.layers.3.mlp.up_proj.weight"), std::string::npos) << text;
     EXPECT_EQ(text.rfind(folder.string(), 0), 0U) << text;
   }
@@ -133,7 +140,8 @@ std::vector<bool> reached_by_first_token(Model& model) {
   const std::size_t width = before.size() / ids.size();
   for (std::size_t t = 0; t < ids.size(); ++t) {
     const auto at = static_cast<std::ptrdiff_t>(t * width);
-    reached.push_back(!std::equal(before.begin() + at, before.begin() + at + static_cast<std::ptrdiff_t>(width), after.begin() + at));
+    reached.push_back(!std::equal(
+        before.begin() + at, before.begin() + at + static_cast<std::ptrdiff_t>(width), after.begin() + at));
   }
   return reached;
 }
@@ -148,10 +156,13 @@ TEST(Models, SlidingWindowsLimitHowFarATokenReaches) {
   // Two layers with a window of 3, the token itself included: 2 further positions each.
   EXPECT_EQ(count("mistral", R"(, "sliding_window": 3)"), 5);
   EXPECT_EQ(count("mistral", R"(, "sliding_window": null)"), 12);
-  EXPECT_EQ(count("qwen2", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0)"), 5);
-  EXPECT_EQ(count("qwen2", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 1)"), 12);
+  EXPECT_EQ(count("qwen2", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0)"),
+            5);
+  EXPECT_EQ(count("qwen2", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 1)"),
+            12);
   EXPECT_EQ(count("qwen2", R"(, "sliding_window": 3, "use_sliding_window": false)"), 12);
-  EXPECT_EQ(count("qwen3", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0)"), 5);
+  EXPECT_EQ(count("qwen3", R"(, "sliding_window": 3, "use_sliding_window": true, "max_window_layers": 0)"),
+            5);
 }
 
 TEST(Models, WindowsHoldInPackedSequencesAndInTheCache) {
@@ -183,7 +194,8 @@ TEST(Models, WindowsHoldInPackedSequencesAndInTheCache) {
 TEST(Models, RowsOfDifferentLengthsShareACache) {
   const NoGrad guard;
   const auto model = make_model(tiny_config("qwen3"));
-  const std::vector<std::vector<std::int32_t>> rows = {counting_ids(3), counting_ids(9, 5), counting_ids(6, 2)};
+  const std::vector<std::vector<std::int32_t>> rows = {counting_ids(3), counting_ids(9, 5),
+                                                       counting_ids(6, 2)};
   KvCache cache = model->make_cache(3);
   ForwardOptions options;
   options.cache = &cache;
@@ -198,21 +210,25 @@ TEST(Models, RowsOfDifferentLengthsShareACache) {
   options.row_lengths = {};
   Tensor last;
   for (std::size_t step = 0; step < 2; ++step) {
-    const std::vector<std::int32_t> next = {rows[0][std::min<std::size_t>(2 + step, 2)], rows[1][7 + step], rows[2][4 + step]};
+    const std::vector<std::int32_t> next = {rows[0][std::min<std::size_t>(2 + step, 2)], rows[1][7 + step],
+                                            rows[2][4 + step]};
     if (step == 1) options.row_lengths = {0, 1, 1};  // the first row is over
     last = model->forward_hidden(Tensor::from_values(next, {3, 1}), options);
   }
   EXPECT_EQ(cache.lengths(), (std::vector<std::int64_t>{3, 9, 6}));
   for (const std::int64_t b : {1, 2}) {
     const Tensor alone = model->forward_hidden(ids_of(rows[static_cast<std::size_t>(b)]));
-    EXPECT_LE(relative_error(values_of(slice(last, 0, b, b + 1)), values_of(slice(alone, 1, alone.size(1) - 1, alone.size(1)))), 1e-5);
+    EXPECT_LE(relative_error(values_of(slice(last, 0, b, b + 1)),
+                             values_of(slice(alone, 1, alone.size(1) - 1, alone.size(1)))),
+              1e-5);
   }
   // Without the first row, and in another order, the rows go on as before.
   const std::vector<std::int64_t> kept = {2, 1};
   cache.select_rows(kept);
   EXPECT_EQ(cache.lengths(), (std::vector<std::int64_t>{6, 9}));
   options.row_lengths = {};
-  const Tensor more = model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{11, 12}, {2, 1}), options);
+  const Tensor more =
+      model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{11, 12}, {2, 1}), options);
   std::vector<std::int32_t> extended = rows[2];
   extended.push_back(11);
   const Tensor alone = model->forward_hidden(ids_of(extended));
@@ -226,11 +242,13 @@ TEST(Models, CacheMisuseIsRefused) {
   options.cache = &cache;
   EXPECT_THROW(model->forward_hidden(ids_of({1, 2}), options), InvalidArgument);  // one row, not two
   options.cu_seqlens = Tensor::from_values(std::vector<std::int32_t>{0, 2}, {2});
-  EXPECT_THROW(model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{1, 2}, {2, 1}), options), InvalidArgument);
+  EXPECT_THROW(model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{1, 2}, {2, 1}), options),
+               InvalidArgument);
   EXPECT_THROW(cache.select_rows(std::vector<std::int64_t>{2}), InvalidArgument);
   EXPECT_THROW(cache.advance(1), InvalidArgument);
   EXPECT_THROW(cache.truncate(-1), InvalidArgument);
-  EXPECT_THROW(model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{}, {1, 0})), InvalidArgument);
+  EXPECT_THROW(model->forward_hidden(Tensor::from_values(std::vector<std::int32_t>{}, {1, 0})),
+               InvalidArgument);
   EXPECT_THROW(model->forward_hidden(ids_of({1, 50})), InvalidArgument);  // beyond the vocabulary
 }
 
@@ -249,8 +267,10 @@ TEST(Models, TruncatedCacheGoesOnFromThere) {
 
 TEST(Models, ShiftedLabelsAreTheNextIds) {
   const Tensor labels = Tensor::from_values<std::int32_t>({-100, 5, 6, 7, 8, -100}, {2, 3});
-  EXPECT_EQ(shift_labels(labels).to_vector<std::int32_t>(), (std::vector<std::int32_t>{5, 6, -100, 8, -100, -100}));
-  EXPECT_EQ(shift_labels(slice(labels, 1, 0, 1)).to_vector<std::int32_t>(), (std::vector<std::int32_t>{-100, -100}));
+  EXPECT_EQ(shift_labels(labels).to_vector<std::int32_t>(),
+            (std::vector<std::int32_t>{5, 6, -100, 8, -100, -100}));
+  EXPECT_EQ(shift_labels(slice(labels, 1, 0, 1)).to_vector<std::int32_t>(),
+            (std::vector<std::int32_t>{-100, -100}));
 }
 
 /// The bytes that a training step takes at its peak beyond the weights.

@@ -30,7 +30,8 @@ TEST(Matmul, NamesTheShapesThatDoNotFit) {
 TEST(Matmul, BetaZeroDoesNotReadTheResult) {
   const Tensor a = Tensor::from_values(std::vector<float>(100 * 30, 1.0F), {100, 30});
   const Tensor b = Tensor::from_values(std::vector<float>(30 * 20, 1.0F), {30, 20});
-  const Tensor c = Tensor::from_values(std::vector<float>(100 * 20, std::numeric_limits<float>::quiet_NaN()), {100, 20});
+  const Tensor c =
+      Tensor::from_values(std::vector<float>(100 * 20, std::numeric_limits<float>::quiet_NaN()), {100, 20});
   for (const float value : matmul(a, b, c, 1, 0).to_vector<float>()) ASSERT_EQ(value, 30.0F);
 }
 

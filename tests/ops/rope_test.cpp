@@ -16,7 +16,8 @@ TEST(Rope, RefusesPositionsBeyondTheTable) {
   const RopeTable table = rope_table(config, 8);
   const Tensor x = Tensor::from_values(std::vector<float>(8, 1.0F), {1, 2, 1, 4});
   for (const std::int32_t position : {8, -1}) {
-    EXPECT_THROW(rope(x, table, Tensor::from_values(std::vector<std::int32_t>{0, position}, {2})), InvalidArgument);
+    EXPECT_THROW(rope(x, table, Tensor::from_values(std::vector<std::int32_t>{0, position}, {2})),
+                 InvalidArgument);
   }
 }
 

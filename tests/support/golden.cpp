@@ -1,11 +1,10 @@
 #include "support/golden.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
+#include <unistd.h>
 
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
@@ -15,7 +14,8 @@ namespace {
 
 /// Removed with all it holds at the end of the process.
 struct ScratchRoot {
-  ScratchRoot() : path(std::filesystem::temp_directory_path() / ("candela_test_" + std::to_string(getpid()))) {
+  ScratchRoot()
+      : path(std::filesystem::temp_directory_path() / ("candela_test_" + std::to_string(getpid()))) {
     std::filesystem::create_directories(path);
   }
   ScratchRoot(const ScratchRoot&) = delete;
@@ -44,15 +44,19 @@ std::filesystem::path scratch_folder(const std::string& name) {
 const std::filesystem::path& golden_folder() {
   static const std::filesystem::path folder = [] {
     const std::filesystem::path target = scratch_folder("golden");
-    const std::string archive = std::string(CANDELA_SOURCE_DIR) + "/tests/golden/transformers-5.17-peft-0.21.tar.xz";
+    const std::string archive =
+        std::string(CANDELA_SOURCE_DIR) + "/tests/golden/transformers-5.17-peft-0.21.tar.xz";
     const std::string command = "tar -xJf '" + archive + "' -C '" + target.string() + "'";
-    require<IoError>(std::system(command.c_str()) == 0, "golden: could not unpack {}; tar and xz are needed", archive);
+    require<IoError>(std::system(command.c_str()) == 0, "golden: could not unpack {}; tar and xz are needed",
+                     archive);
     return target;
   }();
   return folder;
 }
 
-std::vector<double> values_of(const Tensor& tensor) { return cast(tensor.detach(), DType::F64).to_vector<double>(); }
+std::vector<double> values_of(const Tensor& tensor) {
+  return cast(tensor.detach(), DType::F64).to_vector<double>();
+}
 
 std::vector<double> golden_values(const SafetensorsReader& reader, const std::string& name) {
   return values_of(reader.tensor(name));

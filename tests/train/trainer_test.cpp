@@ -1,6 +1,5 @@
-#include <gtest/gtest.h>
-
 #include <cmath>
+#include <gtest/gtest.h>
 #include <limits>
 
 #include <candela/core/parallel.h>
@@ -13,10 +12,11 @@ namespace candela {
 namespace {
 
 ModelConfig tiny_config() {
-  return ModelConfig::parse(R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+  return ModelConfig::parse(
+      R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true, "initializer_range": 0.3})",
-                            "tiny");
+      "tiny");
 }
 
 LoraConfig tiny_lora() {
@@ -132,7 +132,8 @@ TEST(Trainer, ALossThatIsNotFiniteStopsBeforeTheParametersChange) {
     trainer.step(std::span(&batch, 1), 1e-3);
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("the loss became nan at step 2"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("the loss became nan at step 2"), std::string::npos)
+        << error.what();
   }
   EXPECT_EQ(values(*model), before);
 }
@@ -200,7 +201,9 @@ TEST(MemoryPlan, WhatDoesNotFitNamesTheLargestPartAndTheRemedy) {
     check_fits(plan);
     FAIL() << "no error";
   } catch (const DeviceError& error) {
-    EXPECT_NE(std::string(error.what()).find("activations with 900 MiB: use a smaller --batch-size"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("activations with 900 MiB: use a smaller --batch-size"),
+              std::string::npos)
+        << error.what();
   }
   plan.available = 2000U << 20U;
   EXPECT_NO_THROW(check_fits(plan));

@@ -1,7 +1,7 @@
 #pragma once
 
-#import <Foundation/Foundation.h>
 #include <Block.h>
+#import <Foundation/Foundation.h>
 #import <dispatch/dispatch.h>
 #include <emulator/object.h>
 #include <stddef.h>

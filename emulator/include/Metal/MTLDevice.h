@@ -43,7 +43,8 @@ MTL_EXTERN NSArray* MTLCopyAllDevices(void) NS_RETURNS_RETAINED;
 @property(readonly) NSUInteger maxThreadgroupMemoryLength;
 @property(readonly) NSUInteger maxBufferLength;
 - (nullable id<MTLCommandQueue>)newCommandQueue NS_RETURNS_RETAINED;
-- (nullable id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)count NS_RETURNS_RETAINED;
+- (nullable id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)count
+    NS_RETURNS_RETAINED;
 - (MTLSizeAndAlign)heapBufferSizeAndAlignWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
 - (nullable id<MTLHeap>)newHeapWithDescriptor:(MTLHeapDescriptor*)descriptor NS_RETURNS_RETAINED;
 - (nullable id<MTLBuffer>)newBufferWithLength:(NSUInteger)length
@@ -54,7 +55,8 @@ MTL_EXTERN NSArray* MTLCopyAllDevices(void) NS_RETURNS_RETAINED;
 - (nullable id<MTLBuffer>)newBufferWithBytesNoCopy:(void*)pointer
                                             length:(NSUInteger)length
                                            options:(MTLResourceOptions)options
-                                       deallocator:(void (^_Nullable)(void* pointer, NSUInteger length))deallocator
+                                       deallocator:
+                                           (void (^_Nullable)(void* pointer, NSUInteger length))deallocator
     NS_RETURNS_RETAINED;
 - (nullable id<MTLLibrary>)newDefaultLibrary NS_RETURNS_RETAINED;
 - (nullable id<MTLLibrary>)newLibraryWithData:(dispatch_data_t)data
@@ -65,7 +67,8 @@ MTL_EXTERN NSArray* MTLCopyAllDevices(void) NS_RETURNS_RETAINED;
                                         options:(nullable MTLCompileOptions*)options
                                           error:(NSError* _Nullable* _Nullable)error NS_RETURNS_RETAINED;
 - (nullable id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)function
-                                                                      error:(NSError* _Nullable* _Nullable)error
+                                                                      error:
+                                                                          (NSError* _Nullable* _Nullable)error
     NS_RETURNS_RETAINED;
 - (nullable id<MTLComputePipelineState>)
     newComputePipelineStateWithDescriptor:(MTLComputePipelineDescriptor*)descriptor

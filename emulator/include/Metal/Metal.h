@@ -1,6 +1,7 @@
 #pragma once
 
-// The stand-in for Apple's Metal framework on Linux: the declarations that Candela uses, with Apple's names, selectors and values.
+// The stand-in for Apple's Metal framework on Linux: the declarations that Candela uses, with Apple's names,
+// selectors and values.
 #import <Metal/MTLArgument.h>
 #import <Metal/MTLBlitCommandEncoder.h>
 #import <Metal/MTLBuffer.h>

@@ -4,7 +4,8 @@
 
 NS_ASSUME_NONNULL_BEGIN
 
-/// Y[i, j] = exp(X[i, j]) / sum_k exp(X[i, k]). `sourceRows` and `sourceColumns` default to all that follow the origin.
+/// Y[i, j] = exp(X[i, j]) / sum_k exp(X[i, k]). `sourceRows` and `sourceColumns` default to all that follow
+/// the origin.
 @interface MPSMatrixSoftMax : MPSMatrixUnaryKernel
 @property(readwrite, nonatomic) NSUInteger sourceRows;
 @property(readwrite, nonatomic) NSUInteger sourceColumns;

@@ -25,14 +25,16 @@ class DeviceInterface {
   virtual bool host_accessible() const = 0;
   /// For people: "Intel Xeon, 2 threads, AVX-512".
   virtual std::string description() const = 0;
-  /// A storage over host memory (a mapped file, say) without a copy, or null if the device cannot. `owner` keeps the memory alive.
+  /// A storage over host memory (a mapped file, say) without a copy, or null if the device cannot. `owner`
+  /// keeps the memory alive.
   virtual StoragePtr wrap_host(void* data, std::size_t bytes, std::shared_ptr<const void> owner) = 0;
 };
 
 /// The interface of `device`; throws DeviceError if this build or machine lacks it. Thread-safe.
 DeviceInterface& device_interface(Device device);
 
-/// Every device that can be used here; the CPU is always first. The plan device (see DeviceType::Plan) is not listed.
+/// Every device that can be used here; the CPU is always first. The plan device (see DeviceType::Plan) is not
+/// listed.
 std::vector<Device> available_devices();
 
 }  // namespace candela

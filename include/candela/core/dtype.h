@@ -8,10 +8,12 @@
 /// Element types of tensors and the two 16-bit floating point formats as storage-only value types.
 namespace candela {
 
-/// F64 exists for references and gradient checks: only plain ops (elementwise, reduce, matmul, copy, gather) take it.
+/// F64 exists for references and gradient checks: only plain ops (elementwise, reduce, matmul, copy, gather)
+/// take it.
 enum class DType : std::uint8_t { F32, BF16, F16, I64, I32, U8, F64 };
 
-/// bfloat16: the upper half of an IEEE binary32. Conversion from float rounds to nearest, ties to even; NaN stays NaN.
+/// bfloat16: the upper half of an IEEE binary32. Conversion from float rounds to nearest, ties to even; NaN
+/// stays NaN.
 struct BFloat16 {
   std::uint16_t bits = 0;
 
@@ -50,7 +52,8 @@ std::size_t size_of(DType dtype);
 /// "f32", "bf16", "f16", "i64", "i32", "u8", "f64".
 std::string_view to_string(DType dtype);
 
-/// Inverse of to_string; also takes the names of config.json ("float32", "bfloat16", "float16"). Throws InvalidArgument.
+/// Inverse of to_string; also takes the names of config.json ("float32", "bfloat16", "float16"). Throws
+/// InvalidArgument.
 DType parse_dtype(std::string_view name);
 
 bool is_floating(DType dtype);

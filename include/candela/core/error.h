@@ -1,13 +1,13 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include <fmt/format.h>
-
-/// Typed errors. Every message reads: where (op, file or field), what was expected, what came, what to do next.
+/// Typed errors. Every message reads: where (op, file or field), what was expected, what came, what to do
+/// next.
 namespace candela {
 
 /// Base of everything Candela throws on purpose.

@@ -23,9 +23,10 @@ class RangeFunction {
   void (*call_)(void*, std::int64_t, std::int64_t);
 };
 
-/// Splits [0, count) into one contiguous range per thread, none smaller than `grain` (but the last), and calls `body(begin, end)`
-/// on each. The split depends on count, grain and thread_count() alone, so results that depend on it repeat. A call from inside a body runs
-/// serially. An exception of a body reaches the caller.
+/// Splits [0, count) into one contiguous range per thread, none smaller than `grain` (but the last), and
+/// calls `body(begin, end)` on each. The split depends on count, grain and thread_count() alone, so results
+/// that depend on it repeat. A call from inside a body runs serially. An exception of a body reaches the
+/// caller.
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body);
 
 int thread_count();

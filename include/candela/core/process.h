@@ -11,7 +11,8 @@ struct ProcessMemory {
 };
 ProcessMemory process_memory();
 
-/// Bytes of memory that a new allocation can count on, swap aside and within the container's limit; 0 where the system does not tell.
+/// Bytes of memory that a new allocation can count on, swap aside and within the container's limit; 0 where
+/// the system does not tell.
 std::size_t available_memory();
 
 }  // namespace candela

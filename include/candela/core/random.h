@@ -3,16 +3,22 @@
 #include <array>
 #include <cstdint>
 
-/// Counter-based random numbers: the value at a position depends on seed and position alone, never on threads or order.
+/// Counter-based random numbers: the value at a position depends on seed and position alone, never on threads
+/// or order.
 namespace candela {
 
-/// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words for one 128-bit counter.
-std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter_low, std::uint64_t counter_high);
+/// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four words for one
+/// 128-bit counter.
+std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter_low,
+                                    std::uint64_t counter_high);
 
 /// [0, 1) with 24 random bits.
-inline float uniform_from_bits(std::uint32_t bits) { return static_cast<float>(bits >> 8U) * 0x1p-24F; }
+inline float uniform_from_bits(std::uint32_t bits) {
+  return static_cast<float>(bits >> 8U) * 0x1p-24F;
+}
 
-/// A stream of random numbers. Each op that needs n numbers takes the positions [offset, offset + n) from `advance(n)`.
+/// A stream of random numbers. Each op that needs n numbers takes the positions [offset, offset + n) from
+/// `advance(n)`.
 class Generator {
  public:
   explicit Generator(std::uint64_t seed = 0) : seed_(seed) {}

@@ -2,12 +2,11 @@
 
 #include <array>
 #include <cstdint>
+#include <fmt/format.h>
 #include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
-
-#include <fmt/format.h>
 
 /// Shapes, strides and layouts: where the elements of a tensor lie. All counts are in elements.
 namespace candela {
@@ -77,7 +76,8 @@ struct Layout {
   Layout slice(int dim, std::int64_t start, std::int64_t end) const;
   /// Size-1 or missing leading dimensions get stride 0. The shape must be broadcastable to `shape`.
   Layout broadcast_to(const Shape& to) const;
-  /// The same elements in another shape without a copy, if the strides allow it; `possible` says whether they do.
+  /// The same elements in another shape without a copy, if the strides allow it; `possible` says whether they
+  /// do.
   Layout reshape(const Shape& to, bool& possible) const;
 };
 

@@ -13,7 +13,8 @@
 /// Memory: storages (what tensors share) and the caching allocator behind every device.
 namespace candela {
 
-/// Plan is a device without memory or arithmetic: running a computation on it tells what the computation would allocate.
+/// Plan is a device without memory or arithmetic: running a computation on it tells what the computation
+/// would allocate.
 enum class DeviceType : std::uint8_t { Cpu, Metal, Cuda, Plan };
 
 struct Device {
@@ -31,7 +32,8 @@ std::string to_string(Device device);
 /// Inverse of to_string; an index may be left out. Throws InvalidArgument.
 Device parse_device(std::string_view name);
 
-/// A range of device memory. `native` is the backend's handle (an MTLBuffer, say), null where `data` says it all.
+/// A range of device memory. `native` is the backend's handle (an MTLBuffer, say), null where `data` says it
+/// all.
 struct MemoryBlock {
   void* data = nullptr;
   void* native = nullptr;
@@ -64,12 +66,12 @@ using StoragePtr = std::shared_ptr<Storage>;
 
 /// All in bytes, but for the counts. Peaks are since the last reset_peaks().
 struct MemoryStats {
-  std::size_t allocated = 0;       ///< in live storages, as rounded by the allocator
+  std::size_t allocated = 0;  ///< in live storages, as rounded by the allocator
   std::size_t peak_allocated = 0;
-  std::size_t reserved = 0;        ///< taken from the device: live storages and cached blocks
+  std::size_t reserved = 0;  ///< taken from the device: live storages and cached blocks
   std::size_t peak_reserved = 0;
-  std::uint64_t allocations = 0;   ///< storages handed out
-  std::uint64_t cache_hits = 0;    ///< of those, served without asking the device
+  std::uint64_t allocations = 0;  ///< storages handed out
+  std::uint64_t cache_hits = 0;   ///< of those, served without asking the device
 };
 
 class Allocator {
@@ -79,7 +81,8 @@ class Allocator {
   Allocator& operator=(const Allocator&) = delete;
   virtual ~Allocator() = default;
 
-  /// Uninitialised memory of at least `bytes`, aligned to 64 bytes. Throws DeviceError when there is none left.
+  /// Uninitialised memory of at least `bytes`, aligned to 64 bytes. Throws DeviceError when there is none
+  /// left.
   virtual StoragePtr allocate(std::size_t bytes) = 0;
   virtual MemoryStats stats() const = 0;
   virtual void reset_peaks() = 0;
@@ -100,9 +103,10 @@ class MemorySource {
   virtual void release(const MemoryBlock& block) = 0;
 };
 
-/// Keeps freed blocks by size class and hands them out again, a large block also for a request of down to two thirds of its size. Sizes are rounded up by at most
-/// an eighth. Thread-safe.
-/// Before the reserve grows beyond what it ever was, cached blocks are given back: shapes that change from step to step do not pile up.
+/// Keeps freed blocks by size class and hands them out again, a large block also for a request of down to two
+/// thirds of its size. Sizes are rounded up by at most an eighth. Thread-safe. Before the reserve grows
+/// beyond what it ever was, cached blocks are given back: shapes that change from step to step do not pile
+/// up.
 class CachingAllocator final : public Allocator {
  public:
   CachingAllocator(Device device, std::unique_ptr<MemorySource> source);

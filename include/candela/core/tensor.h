@@ -50,8 +50,8 @@ class Tensor {
   const StoragePtr& storage() const;
   bool is_contiguous() const { return layout().is_contiguous(); }
 
-  /// Host pointer to the first element (after the layout's offset), once the device's work is done. Throws InvalidArgument if the
-  /// dtype is not T's or the device's memory cannot be read by the host.
+  /// Host pointer to the first element (after the layout's offset), once the device's work is done. Throws
+  /// InvalidArgument if the dtype is not T's or the device's memory cannot be read by the host.
   template <class T>
   T* data() const {
     return static_cast<T*>(host_data(DTypeOf<T>::kValue));
@@ -66,7 +66,8 @@ class Tensor {
   /// The value of a tensor with one element, of any numeric dtype.
   double item() const;
 
-  /// Another layout over the same storage, outside autograd. The ops in ops/copy.h are the differentiable views.
+  /// Another layout over the same storage, outside autograd. The ops in ops/copy.h are the differentiable
+  /// views.
   Tensor with_layout(const Layout& layout) const;
   /// The same memory, cut off from autograd.
   Tensor detach() const;

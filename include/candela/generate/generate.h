@@ -17,22 +17,23 @@
 namespace candela {
 
 struct GenerateOptions {
-  std::int64_t max_tokens = 256;          ///< of the continuation
+  std::int64_t max_tokens = 256;  ///< of the continuation
   SamplingOptions sampling{};
-  std::uint64_t seed = 0;                 ///< prompt i of a call draws from its own stream of this seed, whatever the batch
-  bool stop_at_eos = true;                ///< any of config().eos_token_ids ends the text
+  std::uint64_t seed = 0;   ///< prompt i of a call draws from its own stream of this seed, whatever the batch
+  bool stop_at_eos = true;  ///< any of config().eos_token_ids ends the text
   std::vector<TokenId> stop_tokens{};       ///< these do as well
   std::vector<std::string> stop_strings{};  ///< the text ends before the first of these; needs a tokenizer
-  bool log_probabilities = false;         ///< fill GeneratedToken::log_probability
-  std::int64_t alternatives = 0;          ///< how many entries GeneratedToken::alternatives gets
-  std::int64_t batch_size = 16;           ///< most prompts in one forward pass
+  bool log_probabilities = false;           ///< fill GeneratedToken::log_probability
+  std::int64_t alternatives = 0;            ///< how many entries GeneratedToken::alternatives gets
+  std::int64_t batch_size = 16;             ///< most prompts in one forward pass
 };
 
 /// Probabilities are the model's own: before penalty, temperature and filters.
 struct GeneratedToken {
   TokenId id = 0;
   double log_probability = 0;
-  std::vector<std::pair<TokenId, double>> alternatives;  ///< the most likely tokens and their log-probabilities
+  std::vector<std::pair<TokenId, double>>
+      alternatives;  ///< the most likely tokens and their log-probabilities
 };
 
 enum class FinishReason { kLength, kContext, kStopToken, kStopString, kCancelled };
@@ -42,7 +43,8 @@ std::string_view to_string(FinishReason reason);
 struct Generation {
   /// What was generated, a final stop token included.
   std::vector<GeneratedToken> tokens;
-  /// Their text, without the stop token and without the stop string and what follows it. Empty without a tokenizer.
+  /// Their text, without the stop token and without the stop string and what follows it. Empty without a
+  /// tokenizer.
   std::string text;
   FinishReason finish = FinishReason::kLength;
   std::int64_t prompt_tokens = 0;
@@ -50,7 +52,8 @@ struct Generation {
   std::vector<TokenId> ids() const;
 };
 
-/// Receives the text as it comes, in whole characters; what may turn out to be the beginning of a stop string is held back. False ends the generation.
+/// Receives the text as it comes, in whole characters; what may turn out to be the beginning of a stop string
+/// is held back. False ends the generation.
 using StreamCallback = std::function<bool(std::string_view text)>;
 
 /// Generates with one model; not safe from several threads at once. The model must outlive it.
@@ -59,14 +62,18 @@ class TextGenerator {
   explicit TextGenerator(Model& model, std::optional<Tokenizer> tokenizer = std::nullopt)
       : model_(model), tokenizer_(std::move(tokenizer)) {}
 
-  /// Continues `prompt`, encoded with the tokenizer's special tokens. Throws InvalidArgument without a tokenizer, for an empty prompt or one
-  /// that does not leave room for a token within max_position_embeddings, and for options out of range.
-  Generation generate(std::string_view prompt, const GenerateOptions& options = {}, const StreamCallback& stream = {});
-  Generation generate(std::span<const TokenId> prompt, const GenerateOptions& options = {}, const StreamCallback& stream = {});
+  /// Continues `prompt`, encoded with the tokenizer's special tokens. Throws InvalidArgument without a
+  /// tokenizer, for an empty prompt or one that does not leave room for a token within
+  /// max_position_embeddings, and for options out of range.
+  Generation generate(std::string_view prompt, const GenerateOptions& options = {},
+                      const StreamCallback& stream = {});
+  Generation generate(std::span<const TokenId> prompt, const GenerateOptions& options = {},
+                      const StreamCallback& stream = {});
 
-  /// Continues many prompts, batch_size of them at a time, those of like length together; results are in the order of the prompts.
-  /// `done`, if given, is called with the number of prompts finished so far.
-  std::vector<Generation> generate_batch(const std::vector<std::vector<TokenId>>& prompts, const GenerateOptions& options = {},
+  /// Continues many prompts, batch_size of them at a time, those of like length together; results are in the
+  /// order of the prompts. `done`, if given, is called with the number of prompts finished so far.
+  std::vector<Generation> generate_batch(const std::vector<std::vector<TokenId>>& prompts,
+                                         const GenerateOptions& options = {},
                                          const std::function<void(std::size_t)>& done = {});
 
  private:

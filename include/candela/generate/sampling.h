@@ -13,11 +13,13 @@ namespace candela {
 
 /// Applied in this order: repetition penalty, temperature, top_k, top_p, min_p.
 struct SamplingOptions {
-  double temperature = 0;         ///< divides the logits; 0: always the most likely token (greedy)
-  std::int64_t top_k = 0;         ///< keep the k most likely tokens; 0: all
-  double top_p = 1;               ///< keep the smallest set of most likely tokens whose probabilities reach this sum (Holtzman et al., 2020)
-  double min_p = 0;               ///< keep tokens at least this share as likely as the most likely one
-  double repetition_penalty = 1;  ///< divides positive and multiplies negative logits of tokens seen before (Keskar et al., 2019)
+  double temperature = 0;  ///< divides the logits; 0: always the most likely token (greedy)
+  std::int64_t top_k = 0;  ///< keep the k most likely tokens; 0: all
+  double top_p = 1;        ///< keep the smallest set of most likely tokens whose probabilities reach this sum
+                           ///< (Holtzman et al., 2020)
+  double min_p = 0;        ///< keep tokens at least this share as likely as the most likely one
+  double repetition_penalty =
+      1;  ///< divides positive and multiplies negative logits of tokens seen before (Keskar et al., 2019)
 };
 
 /// Throws InvalidArgument naming the option that is out of range.
@@ -28,9 +30,11 @@ struct Candidate {
   double probability = 0;
 };
 
-/// The tokens that `options` leave to choose from, most likely first (the lower id first among equals), their probabilities summing to 1. `seen` holds the
-/// prompt and what was generated. Throws InvalidArgument if a logit is NaN or none is finite.
-std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options, std::span<const TokenId> seen);
+/// The tokens that `options` leave to choose from, most likely first (the lower id first among equals), their
+/// probabilities summing to 1. `seen` holds the prompt and what was generated. Throws InvalidArgument if a
+/// logit is NaN or none is finite.
+std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options,
+                                  std::span<const TokenId> seen);
 
 /// Draws the next token. Greedy choices take no random number.
 TokenId sample(std::span<const float> logits, const SamplingOptions& options, std::span<const TokenId> seen,
@@ -40,6 +44,7 @@ TokenId sample(std::span<const float> logits, const SamplingOptions& options, st
 double log_probability(std::span<const float> logits, TokenId id);
 
 /// The `count` most likely tokens and their log-probabilities, most likely first.
-std::vector<std::pair<TokenId, double>> top_log_probabilities(std::span<const float> logits, std::int64_t count);
+std::vector<std::pair<TokenId, double>> top_log_probabilities(std::span<const float> logits,
+                                                              std::int64_t count);
 
 }  // namespace candela

@@ -7,8 +7,9 @@
 
 namespace candela {
 
-/// Which modules, by the path transformers gives them ("model.layers.0.self_attn.q_proj"): the union of `names`, each the whole path or its end
-/// behind a dot, and of the paths that `pattern` (a regular expression) matches from end to end.
+/// Which modules, by the path transformers gives them ("model.layers.0.self_attn.q_proj"): the union of
+/// `names`, each the whole path or its end behind a dot, and of the paths that `pattern` (a regular
+/// expression) matches from end to end.
 struct ModuleFilter {
   std::vector<std::string> names{};
   std::string pattern{};
@@ -21,16 +22,17 @@ inline constexpr const char* kAllLinear = "all-linear";
 
 /// The fields of peft's LoraConfig that Candela supports, under its meanings.
 struct LoraConfig {
-  std::int64_t rank = 8;      ///< r
-  double alpha = 16;          ///< lora_alpha; the adapter is scaled by alpha / r
-  double dropout = 0;         ///< lora_dropout, in [0, 1)
-  bool use_rslora = false;    ///< scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
+  std::int64_t rank = 8;    ///< r
+  double alpha = 16;        ///< lora_alpha; the adapter is scaled by alpha / r
+  double dropout = 0;       ///< lora_dropout, in [0, 1)
+  bool use_rslora = false;  ///< scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
   /// pattern may be kAllLinear.
   ModuleFilter targets{{}, kAllLinear};
   ModuleFilter excluded{};
   /// layers_to_transform: only blocks with these numbers; empty: all.
   std::vector<std::int64_t> layers{};
-  /// Rank or alpha of modules whose path, or its end behind a dot, matches the regular expression; the first that matches counts.
+  /// Rank or alpha of modules whose path, or its end behind a dot, matches the regular expression; the first
+  /// that matches counts.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern{};
   std::vector<std::pair<std::string, double>> alpha_pattern{};
 

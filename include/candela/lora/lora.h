@@ -9,23 +9,28 @@
 
 namespace candela {
 
-/// Low-rank adapters (Hu et al., 2021) on a model: y = W x + s B A x with W frozen and A [r, I], B [O, r] trained. The model must outlive it; the adapters
-/// live in the model's layers, so a Lora may be moved or dropped freely. One set of adapters per model.
+/// Low-rank adapters (Hu et al., 2021) on a model: y = W x + s B A x with W frozen and A [r, I], B [O, r]
+/// trained. The model must outlive it; the adapters live in the model's layers, so a Lora may be moved or
+/// dropped freely. One set of adapters per model.
 class Lora {
  public:
-  /// New adapters in f32, drawn as peft does: A uniform in +-1/sqrt(I), B zero, so that the model's output is unchanged at first. They require
-  /// gradients. Throws InvalidArgument if a target matches no layer, or the model has adapters already.
+  /// New adapters in f32, drawn as peft does: A uniform in +-1/sqrt(I), B zero, so that the model's output is
+  /// unchanged at first. They require gradients. Throws InvalidArgument if a target matches no layer, or the
+  /// model has adapters already.
   static Lora attach(Model& model, const LoraConfig& config, std::uint64_t seed = 0);
 
-  /// The adapters of a peft folder (adapter_config.json, adapter_model.safetensors), as f32. Throws IoError listing every tensor that is missing, left
-  /// over or of the wrong shape, and Unsupported naming a field that is set and not supported. With `trainable` they require gradients.
+  /// The adapters of a peft folder (adapter_config.json, adapter_model.safetensors), as f32. Throws IoError
+  /// listing every tensor that is missing, left over or of the wrong shape, and Unsupported naming a field
+  /// that is set and not supported. With `trainable` they require gradients.
   static Lora load(Model& model, const std::filesystem::path& folder, bool trainable = false);
 
   const LoraConfig& config() const { return config_; }
-  /// What a person should know about the folder it was loaded from, such as keys without the usual prefix; mostly empty.
+  /// What a person should know about the folder it was loaded from, such as keys without the usual prefix;
+  /// mostly empty.
   const std::vector<std::string>& notes() const { return notes_; }
 
-  /// Every A and B under peft's key ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"), in the order of the network.
+  /// Every A and B under peft's key ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"), in
+  /// the order of the network.
   std::vector<NamedTensor> parameters() const;
   std::int64_t parameter_count() const;
 
@@ -33,14 +38,16 @@ class Lora {
   void set_enabled(bool enabled);
   bool enabled() const { return enabled_; }
 
-  /// Replaces W by W + s B A, computed in f32 and rounded to W's dtype. A tied output layer gets a weight of its own; the embedding keeps its values.
-  /// Keeps the original weights, so that unmerge() is exact; `keep_originals` = false frees them. Throws InvalidArgument if merged or disabled.
+  /// Replaces W by W + s B A, computed in f32 and rounded to W's dtype. A tied output layer gets a weight of
+  /// its own; the embedding keeps its values. Keeps the original weights, so that unmerge() is exact;
+  /// `keep_originals` = false frees them. Throws InvalidArgument if merged or disabled.
   void merge(bool keep_originals = true);
   /// Puts the original weights back. Throws InvalidArgument if they are not there.
   void unmerge();
   bool merged() const { return merged_; }
 
-  /// Writes the two files of a peft folder, each at once or not at all. `base_model` is recorded as base_model_name_or_path.
+  /// Writes the two files of a peft folder, each at once or not at all. `base_model` is recorded as
+  /// base_model_name_or_path.
   void save(const std::filesystem::path& folder, const std::string& base_model = "") const;
 
   /// Takes the adapters off the model, which is then as before; unmerges first if need be.

@@ -9,8 +9,9 @@
 
 namespace candela {
 
-/// The keys and values of the tokens that a model has seen, so that each new token costs one forward pass of one token. Rows of a batch may have
-/// different lengths: row b holds lengths()[b] tokens, and what lies behind is unread. Memory: 2 layers batch capacity kv_heads head_dim elements.
+/// The keys and values of the tokens that a model has seen, so that each new token costs one forward pass of
+/// one token. Rows of a batch may have different lengths: row b holds lengths()[b] tokens, and what lies
+/// behind is unread. Memory: 2 layers batch capacity kv_heads head_dim elements.
 class KvCache {
  public:
   struct Geometry {
@@ -32,8 +33,9 @@ class KvCache {
   /// Makes room for `tokens` more in every row. Growing copies what is held.
   void reserve(std::int64_t tokens);
 
-  /// Writes k, v [B, T, K, D] of `layer` behind each row's tokens and returns views [B, S, K, D] of all keys and values, S = longest() + T. Needs
-  /// reserve(T) before; the lengths change by advance() alone, once all layers are written.
+  /// Writes k, v [B, T, K, D] of `layer` behind each row's tokens and returns views [B, S, K, D] of all keys
+  /// and values, S = longest() + T. Needs reserve(T) before; the lengths change by advance() alone, once all
+  /// layers are written.
   std::pair<Tensor, Tensor> append(int layer, const Tensor& k, const Tensor& v);
 
   /// Row b now holds counts[b] tokens more.
@@ -53,7 +55,7 @@ class KvCache {
   Geometry geometry_;
   std::int64_t capacity_ = 0;
   std::vector<std::int64_t> lengths_;
-  std::vector<Tensor> keys_;    // per layer [B, capacity, K, D]
+  std::vector<Tensor> keys_;  // per layer [B, capacity, K, D]
   std::vector<Tensor> values_;
 };
 

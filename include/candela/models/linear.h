@@ -11,20 +11,20 @@ namespace candela {
 
 /// A low-rank adapter on a linear layer: adds scale (x a^T) b^T to its output (Hu et al., 2021).
 struct LoraAdapter {
-  Tensor a;             ///< [r, I]; undefined: no adapter
-  Tensor b;             ///< [O, r]
+  Tensor a;  ///< [r, I]; undefined: no adapter
+  Tensor b;  ///< [O, r]
   double scale = 1;
-  double dropout = 0;   ///< probability that an element of the adapter's input is dropped in training
+  double dropout = 0;  ///< probability that an element of the adapter's input is dropped in training
   bool enabled = true;
-  Tensor original;      ///< while merged into the layer's weight: the weight before, if it was kept
+  Tensor original;  ///< while merged into the layer's weight: the weight before, if it was kept
   bool merged = false;
 };
 
 /// A linear layer of a model: y = x weight^T + bias, and the place where an adapter attaches.
 struct Linear {
-  std::string path;     ///< the module path of transformers, "model.layers.0.self_attn.q_proj"
-  Tensor weight;        ///< [O, I]
-  Tensor bias;          ///< [O] or undefined
+  std::string path;  ///< the module path of transformers, "model.layers.0.self_attn.q_proj"
+  Tensor weight;     ///< [O, I]
+  Tensor bias;       ///< [O] or undefined
   LoraAdapter adapter;
 
   std::int64_t inputs() const { return weight.size(1); }
@@ -32,9 +32,11 @@ struct Linear {
   bool adapted() const { return adapter.a.defined() && adapter.enabled && !adapter.merged; }
 };
 
-/// The outputs [..., O] of layers that share the input x [..., I], as one fused op where any of them is adapted. With a generator, the input of
-/// the adapters goes through dropout (training); all layers of one call share the mask. Gradients for x and the adapters.
-std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers, Generator* dropout = nullptr);
+/// The outputs [..., O] of layers that share the input x [..., I], as one fused op where any of them is
+/// adapted. With a generator, the input of the adapters goes through dropout (training); all layers of one
+/// call share the mask. Gradients for x and the adapters.
+std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers,
+                                 Generator* dropout = nullptr);
 
 /// The same for one layer.
 Tensor apply_linear(const Tensor& x, const Linear& layer, Generator* dropout = nullptr);

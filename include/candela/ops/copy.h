@@ -37,7 +37,8 @@ inline Tensor ones(const Shape& shape, DType dtype = DType::F32, Device device =
 /// 0, 1, ..., count - 1.
 Tensor arange(std::int64_t count, DType dtype = DType::I32, Device device = Device::cpu());
 
-/// target = x in place, converted to target's dtype; shapes equal. Throws Unsupported if autograd tracks target.
+/// target = x in place, converted to target's dtype; shapes equal. Throws Unsupported if autograd tracks
+/// target.
 void copy_(const Tensor& target, const Tensor& x);
 void fill_(const Tensor& target, double value);
 

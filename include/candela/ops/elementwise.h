@@ -2,8 +2,8 @@
 
 #include <candela/core/tensor.h>
 
-/// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule. All have gradients (comparisons have none
-/// to give: they refuse nothing and cut the graph).
+/// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule.
+/// All have gradients (comparisons have none to give: they refuse nothing and cut the graph).
 namespace candela {
 
 Tensor add(const Tensor& a, const Tensor& b);
@@ -41,15 +41,30 @@ Tensor equal(const Tensor& a, const Tensor& b);
 Tensor greater(const Tensor& a, const Tensor& b);
 Tensor greater_equal(const Tensor& a, const Tensor& b);
 
-inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
-inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
-inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
-inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
-inline Tensor operator-(const Tensor& x) { return neg(x); }
-inline Tensor operator*(const Tensor& x, double factor) { return affine(x, factor, 0); }
-inline Tensor operator+(const Tensor& x, double term) { return affine(x, 1, term); }
+inline Tensor operator+(const Tensor& a, const Tensor& b) {
+  return add(a, b);
+}
+inline Tensor operator-(const Tensor& a, const Tensor& b) {
+  return sub(a, b);
+}
+inline Tensor operator*(const Tensor& a, const Tensor& b) {
+  return mul(a, b);
+}
+inline Tensor operator/(const Tensor& a, const Tensor& b) {
+  return div(a, b);
+}
+inline Tensor operator-(const Tensor& x) {
+  return neg(x);
+}
+inline Tensor operator*(const Tensor& x, double factor) {
+  return affine(x, factor, 0);
+}
+inline Tensor operator+(const Tensor& x, double term) {
+  return affine(x, 1, term);
+}
 
-/// target += x, in place, outside autograd. Shapes equal; x is converted to target's dtype. Throws Unsupported if target is tracked by autograd.
+/// target += x, in place, outside autograd. Shapes equal; x is converted to target's dtype. Throws
+/// Unsupported if target is tracked by autograd.
 void add_(const Tensor& target, const Tensor& x);
 
 }  // namespace candela

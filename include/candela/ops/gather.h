@@ -4,10 +4,12 @@
 
 namespace candela {
 
-/// Rows of weight [V, D] at ids (i32 or i64, any shape) -> [..., D]. Ids outside [0, V) throw InvalidArgument. Gradient for weight.
+/// Rows of weight [V, D] at ids (i32 or i64, any shape) -> [..., D]. Ids outside [0, V) throw
+/// InvalidArgument. Gradient for weight.
 Tensor embedding(const Tensor& weight, const Tensor& ids);
 
-/// out[..., i, ...] = x[..., index[..., i, ...], ...] along `dim`; index (i32 or i64) has x's rank and its sizes but for `dim`. Gradient for x.
+/// out[..., i, ...] = x[..., index[..., i, ...], ...] along `dim`; index (i32 or i64) has x's rank and its
+/// sizes but for `dim`. Gradient for x.
 Tensor gather(const Tensor& x, int dim, const Tensor& index);
 
 }  // namespace candela

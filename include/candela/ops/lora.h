@@ -10,16 +10,18 @@ namespace candela {
 
 /// A linear layer and its low-rank adapter (Hu et al., 2021): y = x weight^T + bias + scale (x a^T) b^T.
 struct LoraLinear {
-  Tensor weight;     ///< [O, I], f32, bf16 or f16
-  Tensor bias;       ///< [O] or undefined
-  Tensor a;          ///< [r, I], f32 or weight's dtype; undefined: no adapter on this one
-  Tensor b;          ///< [O, r]
+  Tensor weight;  ///< [O, I], f32, bf16 or f16
+  Tensor bias;    ///< [O] or undefined
+  Tensor a;       ///< [r, I], f32 or weight's dtype; undefined: no adapter on this one
+  Tensor b;       ///< [O, r]
   double scale = 1;
 };
 
-/// Linear layers that share the input x [..., I], each with its adapter, as one fused op: the A matrices are multiplied as one. Returns y [..., O] of each.
-/// `lora_x` is what the adapters see: undefined for x itself, or dropout(x). At most kMaxLoraBranches layers.
-/// Gradients for x, lora_x and every a, b; a weight or bias that requires a gradient takes the composed way.
-std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x = {});
+/// Linear layers that share the input x [..., I], each with its adapter, as one fused op: the A matrices are
+/// multiplied as one. Returns y [..., O] of each. `lora_x` is what the adapters see: undefined for x itself,
+/// or dropout(x). At most kMaxLoraBranches layers. Gradients for x, lora_x and every a, b; a weight or bias
+/// that requires a gradient takes the composed way.
+std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers,
+                                const Tensor& lora_x = {});
 
 }  // namespace candela

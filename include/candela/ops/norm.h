@@ -6,13 +6,17 @@
 
 namespace candela {
 
-/// x / sqrt(mean(x^2) + eps) weight over the last dimension (Zhang & Sennrich, 2019). x [..., D], weight [D]; statistics in f32. Gradients for both.
+/// x / sqrt(mean(x^2) + eps) weight over the last dimension (Zhang & Sennrich, 2019). x [..., D], weight [D];
+/// statistics in f32. Gradients for both.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 
-/// h = x + residual and rms_norm(h), fused; returns {h, normed}. x, residual [..., D]. Gradients for all three.
-std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps);
+/// h = x + residual and rms_norm(h), fused; returns {h, normed}. x, residual [..., D]. Gradients for all
+/// three.
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                       double eps);
 
-/// (x - mean) / sqrt(var + eps) weight + bias over the last dimension (Ba et al., 2016). weight, bias [D] or undefined. Gradients for all.
+/// (x - mean) / sqrt(var + eps) weight + bias over the last dimension (Ba et al., 2016). weight, bias [D] or
+/// undefined. Gradients for all.
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
 
 }  // namespace candela

@@ -8,10 +8,11 @@ struct AdamwOptions {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
 };
 
-/// One AdamW step in place (Loshchilov & Hutter, 2019), decoupled weight decay, bias correction by `step` (from 1). param, grad: one shape;
-/// m, v f32 of that shape; all contiguous. The gradient is multiplied by grad_scale first (clipping). No gradient flows through it.
-void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v, const AdamwOptions& options,
-                std::int64_t step, double grad_scale = 1);
+/// One AdamW step in place (Loshchilov & Hutter, 2019), decoupled weight decay, bias correction by `step`
+/// (from 1). param, grad: one shape; m, v f32 of that shape; all contiguous. The gradient is multiplied by
+/// grad_scale first (clipping). No gradient flows through it.
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, std::int64_t step, double grad_scale = 1);
 
 /// Square root of the sum of squares over all elements of all tensors. Reads the device once.
 double global_norm(std::span<const Tensor> tensors);

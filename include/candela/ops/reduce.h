@@ -4,14 +4,16 @@
 
 #include <candela/core/tensor.h>
 
-/// Reductions. `dims` may be negative; an empty list means all dimensions. Accumulate in f32 (f64 for f64). All but argmax have gradients.
+/// Reductions. `dims` may be negative; an empty list means all dimensions. Accumulate in f32 (f64 for f64).
+/// All but argmax have gradients.
 namespace candela {
 
 Tensor sum(const Tensor& x, const std::vector<int>& dims = {}, bool keep_dims = false);
 Tensor mean(const Tensor& x, const std::vector<int>& dims = {}, bool keep_dims = false);
 /// Sum of squares.
 Tensor sum_squares(const Tensor& x, const std::vector<int>& dims = {}, bool keep_dims = false);
-/// NaN wins. The gradient is shared evenly among equal extremes. Throws InvalidArgument for an empty reduction.
+/// NaN wins. The gradient is shared evenly among equal extremes. Throws InvalidArgument for an empty
+/// reduction.
 Tensor max(const Tensor& x, const std::vector<int>& dims = {}, bool keep_dims = false);
 Tensor min(const Tensor& x, const std::vector<int>& dims = {}, bool keep_dims = false);
 /// i64 position of the largest along `dim`, the first of equals; NaN counts as largest.

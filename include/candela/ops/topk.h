@@ -9,7 +9,8 @@ struct TopkResult {
   Tensor indices;  ///< i32 [..., k]; the lower index first among equals
 };
 
-/// The k largest along the last dimension; NaN counts as largest. 1 <= k <= D. Gradient for x through the values.
+/// The k largest along the last dimension; NaN counts as largest. 1 <= k <= D. Gradient for x through the
+/// values.
 TopkResult topk(const Tensor& x, std::int64_t k);
 
 }  // namespace candela

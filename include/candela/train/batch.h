@@ -12,20 +12,23 @@ namespace candela {
 
 /// Rows that are trained together, padded on the right to the longest. Token t of a row predicts token t + 1.
 struct Batch {
-  Tensor ids;                       ///< i32 [B, T]
-  Tensor targets;                   ///< i32 [trained]: the tokens to predict
-  Tensor positions;                 ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
-  std::int64_t tokens = 0;          ///< without padding, the last token of each row not counted: B rows of length L have B (L - 1)
+  Tensor ids;        ///< i32 [B, T]
+  Tensor targets;    ///< i32 [trained]: the tokens to predict
+  Tensor positions;  ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
+  std::int64_t tokens =
+      0;  ///< without padding, the last token of each row not counted: B rows of length L have B (L - 1)
   std::int64_t trained_tokens = 0;
 };
 
 /// Gathers `rows` of `samples`. `pad_id` fills; padding is never trained and never seen by a real token.
-Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id, Device device);
+Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
+                 Device device);
 
-/// The batches of one epoch as row indices: rows are shuffled, sorted by length inside windows of many batches so that rows of a batch have similar lengths,
-/// and the batches are shuffled again. Every row is in exactly one batch; the last one may be smaller. Depends on the generator alone.
-std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples, std::size_t batch_size,
-                                                       Generator& generator);
+/// The batches of one epoch as row indices: rows are shuffled, sorted by length inside windows of many
+/// batches so that rows of a batch have similar lengths, and the batches are shuffled again. Every row is in
+/// exactly one batch; the last one may be smaller. Depends on the generator alone.
+std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples,
+                                                       std::size_t batch_size, Generator& generator);
 
 /// Rows in order of falling length, for evaluation: batches of similar lengths, the most memory first.
 std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples, std::size_t batch_size);

@@ -14,6 +14,7 @@ struct CurveSeries {
 };
 
 /// Training and validation loss over the steps as an SVG picture, written aside and renamed. Throws IoError.
-void write_loss_curve(const std::filesystem::path& path, const std::string& title, const std::vector<CurveSeries>& series);
+void write_loss_curve(const std::filesystem::path& path, const std::string& title,
+                      const std::vector<CurveSeries>& series);
 
 }  // namespace candela

@@ -15,31 +15,31 @@
 namespace candela {
 
 struct TrainOptions {
-  std::int64_t batch_size = 8;         ///< rows of one forward pass
-  std::int64_t accumulation = 1;       ///< forward passes per optimizer step
-  double epochs = 1;                   ///< passes over the data; ignored when max_steps is set
-  std::int64_t max_steps = 0;          ///< optimizer steps; 0: as `epochs` says
+  std::int64_t batch_size = 8;    ///< rows of one forward pass
+  std::int64_t accumulation = 1;  ///< forward passes per optimizer step
+  double epochs = 1;              ///< passes over the data; ignored when max_steps is set
+  std::int64_t max_steps = 0;     ///< optimizer steps; 0: as `epochs` says
   Schedule schedule = Schedule::Cosine;
-  double warmup = 0.05;                ///< share of the steps
-  double floor = 0;                    ///< last learning rate as a share of the peak
-  AdamwOptions adamw;                  ///< adamw.lr is the peak learning rate
-  double clip_norm = 1;                ///< gradients are scaled down to this global norm; 0: not clipped
-  std::int64_t validate_every = 0;     ///< steps between validations; 0: at the end only
+  double warmup = 0.05;             ///< share of the steps
+  double floor = 0;                 ///< last learning rate as a share of the peak
+  AdamwOptions adamw;               ///< adamw.lr is the peak learning rate
+  double clip_norm = 1;             ///< gradients are scaled down to this global norm; 0: not clipped
+  std::int64_t validate_every = 0;  ///< steps between validations; 0: at the end only
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
 };
 
 /// What one optimizer step did.
 struct StepReport {
-  std::int64_t step = 0;               ///< from 1
+  std::int64_t step = 0;  ///< from 1
   std::int64_t total_steps = 0;
-  double loss = 0;                     ///< mean over the trained tokens of the step
+  double loss = 0;  ///< mean over the trained tokens of the step
   double learning_rate = 0;
-  double grad_norm = 0;                ///< before clipping
-  std::int64_t tokens = 0;             ///< of all steps so far, without padding
-  std::int64_t trained_tokens = 0;     ///< likewise
-  double seconds = 0;                  ///< since the first step began, validation included
-  double tokens_per_s = 0;             ///< of this step
+  double grad_norm = 0;             ///< before clipping
+  std::int64_t tokens = 0;          ///< of all steps so far, without padding
+  std::int64_t trained_tokens = 0;  ///< likewise
+  double seconds = 0;               ///< since the first step began, validation included
+  double tokens_per_s = 0;          ///< of this step
   double eta_s = 0;
   std::optional<double> validation_loss;
 };
@@ -47,20 +47,22 @@ struct StepReport {
 /// How long training will be: what is known before the first step.
 struct TrainLength {
   std::int64_t steps = 0;
-  std::int64_t tokens = 0;             ///< without padding
+  std::int64_t tokens = 0;  ///< without padding
   std::int64_t trained_tokens = 0;
-  double padding = 0;                  ///< share of the computed positions
-  std::vector<std::size_t> worst_batch;///< rows of the batch that needs the most memory
+  double padding = 0;                    ///< share of the computed positions
+  std::vector<std::size_t> worst_batch;  ///< rows of the batch that needs the most memory
 };
 
 /// Everything in the model that requires a gradient: adapters, in the order of the network.
 std::vector<Tensor> trainable_parameters(const Model& model);
 
 /// Mean loss over the trained tokens of `samples`, without gradients, `batch_size` rows at a time.
-double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size, std::int32_t pad_id);
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
+                     std::int32_t pad_id);
 
-/// Trains the parameters that require a gradient with AdamW. Loss is summed over tokens and divided once per step, so 8 rows at once and 8 accumulated
-/// passes of one row give the same gradient. Same seed, data, options and thread count: the same bits.
+/// Trains the parameters that require a gradient with AdamW. Loss is summed over tokens and divided once per
+/// step, so 8 rows at once and 8 accumulated passes of one row give the same gradient. Same seed, data,
+/// options and thread count: the same bits.
 class Trainer {
  public:
   Trainer(Model& model, TrainOptions options);
@@ -68,10 +70,12 @@ class Trainer {
   /// The batches that fit() will run, summed up.
   TrainLength length(std::span<const Sample> samples) const;
 
-  /// Runs all steps; `report` is called after each. The batch that needs the most memory is rehearsed first, without a step: if memory is short, the run
-  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws Error when the loss or the gradient stops being finite: the parameters are then those of
-  /// the step before.
-  void fit(std::span<const Sample> train, std::span<const Sample> valid, const std::function<void(const StepReport&)>& report);
+  /// Runs all steps; `report` is called after each. The batch that needs the most memory is rehearsed first,
+  /// without a step: if memory is short, the run ends in its first seconds, and all later batches fit into
+  /// blocks that are there. Throws Error when the loss or the gradient stops being finite: the parameters are
+  /// then those of the step before.
+  void fit(std::span<const Sample> train, std::span<const Sample> valid,
+           const std::function<void(const StepReport&)>& report);
 
   /// One optimizer step on these batches. Returns loss and gradient norm.
   std::pair<double, double> step(std::span<const Batch> batches, double learning_rate);
@@ -80,7 +84,8 @@ class Trainer {
 
  private:
   void rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows);
-  std::vector<std::vector<std::size_t>> epoch_batches(std::span<const Sample> samples, std::uint64_t epoch) const;
+  std::vector<std::vector<std::size_t>> epoch_batches(std::span<const Sample> samples,
+                                                      std::uint64_t epoch) const;
   std::int64_t total_steps(std::span<const Sample> samples) const;
 
   Model& model_;

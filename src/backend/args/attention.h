@@ -5,10 +5,11 @@
 namespace candela {
 
 /// out[b,t,h] = sum_j softmax_j(scale q[b,t,h] . k[b,j,h / (H / K)]) v[b,j,...] over the visible keys j.
-/// q, out [B, T, H, D]; k, v [B, S, K, D], last stride 1. lse f32 [B, H, T]: log of the sum of exponentials, optional.
-/// Query t of row b stands at position p = q_start[b] + t (q_start i32 [B]; absent: S - T). Visible: j < S; causal: j <= p; window w > 0: j > p - w.
-/// cu_seqlens i32 [N + 1], optional, B = 1 and S = T: sequences [cu[n], cu[n+1]) packed along T that do not see each other.
-/// A query that sees no key gives zeros and lse = -inf.
+/// q, out [B, T, H, D]; k, v [B, S, K, D], last stride 1. lse f32 [B, H, T]: log of the sum of exponentials,
+/// optional. Query t of row b stands at position p = q_start[b] + t (q_start i32 [B]; absent: S - T).
+/// Visible: j < S; causal: j <= p; window w > 0: j > p - w. cu_seqlens i32 [N + 1], optional, B = 1 and S =
+/// T: sequences [cu[n], cu[n+1]) packed along T that do not see each other. A query that sees no key gives
+/// zeros and lse = -inf.
 struct AttentionArgs {
   TensorArg q, k, v, out, lse, q_start, cu_seqlens;
   double scale;
@@ -16,7 +17,8 @@ struct AttentionArgs {
   std::int64_t window = 0;
 };
 
-/// Gradients dq, dk, dv (shapes and dtypes of q, k, v) of `forward` given dout; forward.out and forward.lse are its results.
+/// Gradients dq, dk, dv (shapes and dtypes of q, k, v) of `forward` given dout; forward.out and forward.lse
+/// are its results.
 struct AttentionGradArgs {
   AttentionArgs forward;
   TensorArg dout, dq, dk, dv;

@@ -6,14 +6,31 @@ namespace candela {
 
 enum class UnaryOp : std::uint8_t {
   Affine,  ///< alpha x + beta
-  Exp, Log, Sqrt, Rsqrt, Reciprocal, Square, Abs, Tanh, Sigmoid, Relu, Silu,
+  Exp,
+  Log,
+  Sqrt,
+  Rsqrt,
+  Reciprocal,
+  Square,
+  Abs,
+  Tanh,
+  Sigmoid,
+  Relu,
+  Silu,
   Gelu,      ///< x Phi(x), by erf
   GeluTanh,  ///< the tanh approximation of GELU
 };
 
 enum class BinaryOp : std::uint8_t {
-  Add, Sub, Mul, Div, Maximum, Minimum,
-  Equal, Greater, GreaterEqual,  ///< 1 or 0 in the dtype of the inputs
+  Add,
+  Sub,
+  Mul,
+  Div,
+  Maximum,
+  Minimum,
+  Equal,
+  Greater,
+  GreaterEqual,  ///< 1 or 0 in the dtype of the inputs
 };
 
 /// out = op(x); shapes equal, any strides.

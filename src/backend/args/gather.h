@@ -4,7 +4,8 @@
 
 namespace candela {
 
-/// out [N, D] = weight[ids]; weight [V, D], ids i32 or i64 [N], each in [0, V): the kernel throws InvalidArgument for others.
+/// out [N, D] = weight[ids]; weight [V, D], ids i32 or i64 [N], each in [0, V): the kernel throws
+/// InvalidArgument for others.
 struct EmbeddingArgs {
   TensorArg weight, ids, out;
 };

@@ -19,15 +19,17 @@ struct CrossEntropyGradArgs {
   std::int64_t ignore_index;
 };
 
-/// Rows of logits that exist at once: 16 MiB of f32, but at least 128 rows so that the weight is not read too often, and at most 1024.
+/// Rows of logits that exist at once: 16 MiB of f32, but at least 128 rows so that the weight is not read too
+/// often, and at most 1024.
 inline std::int64_t cross_entropy_chunk_rows(std::int64_t rows, std::int64_t classes) {
-  const std::int64_t most = std::clamp<std::int64_t>((std::int64_t{1} << 22U) / std::max<std::int64_t>(classes, 1), 128, 1024);
+  const std::int64_t most =
+      std::clamp<std::int64_t>((std::int64_t{1} << 22U) / std::max<std::int64_t>(classes, 1), 128, 1024);
   return std::min(std::max<std::int64_t>(rows, 1), most);
 }
 
-/// Sum over rows of the cross entropy of logits = x weight^T, in chunks of rows: logits never exist as a whole.
-/// x [N, D], weight [V, D], targets [N]; loss f32 [1] the sum over rows that are not ignored.
-/// dx (x's dtype) and dweight (f32), optional: the gradients of the sum, computed on the way.
+/// Sum over rows of the cross entropy of logits = x weight^T, in chunks of rows: logits never exist as a
+/// whole. x [N, D], weight [V, D], targets [N]; loss f32 [1] the sum over rows that are not ignored. dx (x's
+/// dtype) and dweight (f32), optional: the gradients of the sum, computed on the way.
 struct LinearCrossEntropyArgs {
   TensorArg x, weight, targets, loss, dx, dweight;
   std::int64_t ignore_index;

@@ -18,7 +18,8 @@ struct NormalArgs {
   double mean, stddev;
 };
 
-/// out[i] = x[i] / (1 - p) where u_i >= p, else 0. The gradient is the same op on dy with the same seed and offset.
+/// out[i] = x[i] / (1 - p) where u_i >= p, else 0. The gradient is the same op on dy with the same seed and
+/// offset.
 struct DropoutArgs {
   TensorArg x, out;
   std::uint64_t seed, offset;

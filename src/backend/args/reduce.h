@@ -6,13 +6,15 @@ namespace candela {
 
 enum class ReduceOp : std::uint8_t { Sum, SumSquares, Max, Min };
 
-/// out has x's rank, with size 1 in the reduced dimensions. Accumulates in f32 (f64 for f64, i64 for integers).
+/// out has x's rank, with size 1 in the reduced dimensions. Accumulates in f32 (f64 for f64, i64 for
+/// integers).
 struct ReduceArgs {
   ReduceOp op;
   TensorArg x, out;
 };
 
-/// out i64 [..., 1, ...]: position of the largest element along `dim`, the first of equals; NaN counts as largest.
+/// out i64 [..., 1, ...]: position of the largest element along `dim`, the first of equals; NaN counts as
+/// largest.
 struct ArgmaxArgs {
   TensorArg x, out;
   int dim;

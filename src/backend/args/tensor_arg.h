@@ -7,7 +7,8 @@
 
 namespace candela {
 
-/// A tensor as kernels see it: plain data, valid during the call. An absent optional argument has `data == nullptr` and `storage == nullptr`.
+/// A tensor as kernels see it: plain data, valid during the call. An absent optional argument has `data ==
+/// nullptr` and `storage == nullptr`.
 struct TensorArg {
   void* data = nullptr;              ///< first element on host-addressable devices
   const Storage* storage = nullptr;  ///< for backends that address by native handle and offset
@@ -18,7 +19,8 @@ struct TensorArg {
   std::int64_t strides[kMaxRank] = {};  ///< in elements; 0 where broadcast
 
   TensorArg() = default;
-  TensorArg(const Tensor& tensor) {  // NOLINT(google-explicit-constructor): the one door from tensors to kernels
+  TensorArg(
+      const Tensor& tensor) {  // NOLINT(google-explicit-constructor): the one door from tensors to kernels
     if (!tensor.defined()) return;
     storage = tensor.storage().get();
     offset = tensor.layout().offset;

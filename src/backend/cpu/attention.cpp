@@ -17,7 +17,9 @@ Range visible_keys(const AttentionArgs& args, std::int64_t b, std::int64_t t) {
   if (args.q_start.present()) position = args.q_start.as<std::int32_t>()[b * args.q_start.strides[0]] + t;
   Range seen{0, keys};
   if (args.cu_seqlens.present()) {
-    const auto bound = [&](std::int64_t n) { return std::int64_t{args.cu_seqlens.as<std::int32_t>()[n * args.cu_seqlens.strides[0]]}; };
+    const auto bound = [&](std::int64_t n) {
+      return std::int64_t{args.cu_seqlens.as<std::int32_t>()[n * args.cu_seqlens.strides[0]]};
+    };
     // The sequence of t: between the last bound at or before it and the first after it.
     std::int64_t low = 0;
     std::int64_t high = args.cu_seqlens.shape[0];
@@ -50,7 +52,8 @@ struct BlockRanges {
   Range rows[kQueryBlock];
   Range hull;
 
-  BlockRanges(const AttentionArgs& args, std::int64_t b, std::int64_t first, std::int64_t count) : hull{args.k.shape[1], 0} {
+  BlockRanges(const AttentionArgs& args, std::int64_t b, std::int64_t first, std::int64_t count)
+      : hull{args.k.shape[1], 0} {
     for (std::int64_t i = 0; i < count; ++i) {
       rows[i] = visible_keys(args, b, first + i);
       if (rows[i].begin >= rows[i].end) continue;
@@ -60,7 +63,8 @@ struct BlockRanges {
   }
   /// Row i's keys within [key, key + count), counted from `key`.
   Range within(std::int64_t i, std::int64_t key, std::int64_t count) const {
-    const Range cut{std::clamp<std::int64_t>(rows[i].begin - key, 0, count), std::clamp<std::int64_t>(rows[i].end - key, 0, count)};
+    const Range cut{std::clamp<std::int64_t>(rows[i].begin - key, 0, count),
+                    std::clamp<std::int64_t>(rows[i].end - key, 0, count)};
     return cut.begin < cut.end ? cut : Range{count, count};
   }
 };
@@ -78,8 +82,10 @@ struct ForwardWork {
   float *q, *out, *k, *v, *scores;
 };
 
-/// Queries [first, first + count) of one head against all their keys, block by block, with the online softmax (Milakov & Gimelshein, 2018).
-void forward_block(const AttentionArgs& args, const Geometry& g, ForwardWork& work, std::int64_t b, std::int64_t h, std::int64_t first) {
+/// Queries [first, first + count) of one head against all their keys, block by block, with the online softmax
+/// (Milakov & Gimelshein, 2018).
+void forward_block(const AttentionArgs& args, const Geometry& g, ForwardWork& work, std::int64_t b,
+                   std::int64_t h, std::int64_t first) {
   const std::int64_t count = std::min(kQueryBlock, g.queries - first);
   const BlockRanges ranges(args, b, first, count);
   const Matrix q = rows_f32(head_of(args.q, b, h), first, count, g.size, work.q);
@@ -93,28 +99,32 @@ void forward_block(const AttentionArgs& args, const Geometry& g, ForwardWork& wo
   for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
     const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
     const Matrix scores = {work.scores, DType::F32, width, 1};
-    gemm(count, width, g.size, q, rows_f32(keys, key, width, g.size, work.k).transposed(), scores, args.scale);
+    gemm(count, width, g.size, q, rows_f32(keys, key, width, g.size, work.k).transposed(), scores,
+         args.scale);
     for (std::int64_t i = 0; i < count; ++i) {
-      attention_detail::online_softmax_row(work.scores + i * width, width, ranges.within(i, key, width), tops[i], totals[i],
-                                           work.out + i * g.size, g.size);
+      attention_detail::online_softmax_row(work.scores + i * width, width, ranges.within(i, key, width),
+                                           tops[i], totals[i], work.out + i * g.size, g.size);
     }
     gemm(count, g.size, width, scores, rows_f32(values, key, width, g.size, work.v), out, 1, 1);
   }
   for (std::int64_t i = 0; i < count; ++i) {
-    attention_detail::finish_row(work.out + i * g.size, totals[i], head_of(args.out, b, h).at(first + i, 0).data, args.out.dtype,
-                                 g.size);
+    attention_detail::finish_row(work.out + i * g.size, totals[i],
+                                 head_of(args.out, b, h).at(first + i, 0).data, args.out.dtype, g.size);
     if (args.lse.present()) {
-      args.lse.as<float>()[b * args.lse.strides[0] + h * args.lse.strides[1] + (first + i) * args.lse.strides[2]] =
-          tops[i] + std::log(totals[i]);
+      args.lse.as<float>()[b * args.lse.strides[0] + h * args.lse.strides[1] +
+                           (first + i) * args.lse.strides[2]] = tops[i] + std::log(totals[i]);
     }
   }
 }
 
-bool unit_last(const TensorArg& x) { return x.strides[3] == 1 || x.shape[3] <= 1; }
+bool unit_last(const TensorArg& x) {
+  return x.strides[3] == 1 || x.shape[3] <= 1;
+}
 
 std::string attention_supports(const AttentionArgs& args) {
   if (args.q.dtype == DType::F64) return "f64 is for the composed reference";
-  if (!unit_last(args.q) || !unit_last(args.k) || !unit_last(args.v) || !unit_last(args.out)) return "needs unit last strides";
+  if (!unit_last(args.q) || !unit_last(args.k) || !unit_last(args.v) || !unit_last(args.out))
+    return "needs unit last strides";
   return {};
 }
 
@@ -122,7 +132,8 @@ void attention(const AttentionArgs& args, Stream&) {
   const Geometry g(args);
   if (g.queries == 1) {
     parallel_for(g.batch * g.key_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) attention_detail::decode(args, i / g.key_heads, i % g.key_heads);
+      for (std::int64_t i = begin; i < end; ++i)
+        attention_detail::decode(args, i / g.key_heads, i % g.key_heads);
     });
     return;
   }
@@ -156,9 +167,10 @@ struct BackwardWork {
   float *dk, *dv;
 };
 
-/// With P = exp(scale q k^T - lse), delta_i = dout_i . out_i and dS = P (dout v^T - delta) scale: dq = dS k, dk += dS^T q, dv += P^T dout.
-void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWork& work, std::int64_t b, std::int64_t h,
-                    std::int64_t first) {
+/// With P = exp(scale q k^T - lse), delta_i = dout_i . out_i and dS = P (dout v^T - delta) scale: dq = dS k,
+/// dk += dS^T q, dv += P^T dout.
+void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWork& work, std::int64_t b,
+                    std::int64_t h, std::int64_t first) {
   const AttentionArgs& forward = args.forward;
   const std::int64_t count = std::min(kQueryBlock, g.queries - first);
   const BlockRanges ranges(forward, b, first, count);
@@ -166,14 +178,17 @@ void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWo
   const Matrix dout = rows_f32(head_of(args.dout, b, h), first, count, g.size, work.dout);
   const Matrix dq = {work.dq, DType::F32, g.size, 1};
   std::fill_n(work.dq, count * g.size, 0.0F);
-  // sum_j P_ij dP_ij equals dout_i . out_i, but out was rounded to its dtype: where one block holds all keys, the sum itself is taken.
+  // sum_j P_ij dP_ij equals dout_i . out_i, but out was rounded to its dtype: where one block holds all keys,
+  // the sum itself is taken.
   const bool whole = ranges.hull.end - ranges.hull.begin <= kKeyBlock;
   float deltas[kQueryBlock];
   float lses[kQueryBlock];
   for (std::int64_t i = 0; i < count; ++i) {
-    deltas[i] = attention_detail::dot(head_of(args.dout, b, h).at(first + i, 0).data, head_of(forward.out, b, h).at(first + i, 0).data,
-                                      forward.out.dtype, g.size);
-    lses[i] = forward.lse.as<float>()[b * forward.lse.strides[0] + h * forward.lse.strides[1] + (first + i) * forward.lse.strides[2]];
+    deltas[i] =
+        attention_detail::dot(head_of(args.dout, b, h).at(first + i, 0).data,
+                              head_of(forward.out, b, h).at(first + i, 0).data, forward.out.dtype, g.size);
+    lses[i] = forward.lse.as<float>()[b * forward.lse.strides[0] + h * forward.lse.strides[1] +
+                                      (first + i) * forward.lse.strides[2]];
   }
   for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
     const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
@@ -184,18 +199,21 @@ void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWo
     gemm(count, width, g.size, q, k.transposed(), weights, forward.scale);
     gemm(count, width, g.size, dout, v.transposed(), slopes);
     for (std::int64_t i = 0; i < count; ++i) {
-      attention_detail::score_gradient_row(work.scores + i * width, work.slopes + i * width, width, ranges.within(i, key, width),
-                                           lses[i], whole ? nullptr : deltas + i, static_cast<float>(forward.scale));
+      attention_detail::score_gradient_row(work.scores + i * width, work.slopes + i * width, width,
+                                           ranges.within(i, key, width), lses[i],
+                                           whole ? nullptr : deltas + i, static_cast<float>(forward.scale));
     }
     gemm(count, g.size, width, slopes, k, dq, 1, 1);
     gemm(width, g.size, count, slopes.transposed(), q, {work.dk + key * g.size, DType::F32, g.size, 1}, 1, 1);
-    gemm(width, g.size, count, weights.transposed(), dout, {work.dv + key * g.size, DType::F32, g.size, 1}, 1, 1);
+    gemm(width, g.size, count, weights.transposed(), dout, {work.dv + key * g.size, DType::F32, g.size, 1}, 1,
+         1);
   }
   gemm_detail::finish(work.dq, g.size, count, g.size, head_of(args.dq, b, h).at(first, 0), 1, 0, {});
 }
 
 std::string attention_grad_supports(const AttentionGradArgs& args) {
-  if (!unit_last(args.dout) || !unit_last(args.dq) || !unit_last(args.dk) || !unit_last(args.dv)) return "needs unit last strides";
+  if (!unit_last(args.dout) || !unit_last(args.dq) || !unit_last(args.dk) || !unit_last(args.dv))
+    return "needs unit last strides";
   return attention_supports(args.forward);
 }
 
@@ -209,7 +227,8 @@ void attention_grad(const AttentionGradArgs& args, Stream&) {
       const std::int64_t key_head = i % g.key_heads;
       std::fill_n(work.dk, 2 * g.keys * g.size, 0.0F);
       for (std::int64_t h = key_head * g.group; h < (key_head + 1) * g.group; ++h) {
-        for (std::int64_t first = 0; first < g.queries; first += kQueryBlock) backward_block(args, g, work, b, h, first);
+        for (std::int64_t first = 0; first < g.queries; first += kQueryBlock)
+          backward_block(args, g, work, b, h, first);
       }
       gemm_detail::finish(work.dk, g.size, g.keys, g.size, head_of(args.dk, b, key_head), 1, 0, {});
       gemm_detail::finish(work.dv, g.size, g.keys, g.size, head_of(args.dv, b, key_head), 1, 0, {});

@@ -52,7 +52,8 @@ HWY_INLINE float exp_row(float* x, std::int64_t count, float shift) {
   return sum_of(d, total);
 }
 
-void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out, std::int64_t size) {
+void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out,
+                        std::int64_t size) {
   std::fill(scores, scores + seen.begin, 0.0F);
   std::fill(scores + seen.end, scores + count, 0.0F);
   if (seen.begin >= seen.end) return;
@@ -100,8 +101,9 @@ HWY_INLINE float dot_row(const A* a, const B* b, std::int64_t size) {
 }
 
 float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
-  return dispatch_floating(dtype, "attention",
-                           [&]<class T>() { return dot_row(static_cast<const T*>(a), static_cast<const T*>(b), size); });
+  return dispatch_floating(dtype, "attention", [&]<class T>() {
+    return dot_row(static_cast<const T*>(a), static_cast<const T*>(b), size);
+  });
 }
 
 /// x[i] = exp(x[i] - shift); returns the sum of x[i] g[i].
@@ -125,7 +127,8 @@ HWY_INLINE float weigh_row(float* x, const float* g, std::int64_t count, float s
   return sum_of(d, total);
 }
 
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, const float* delta, float scale) {
+void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse,
+                        const float* delta, float scale) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (float* row : {scores, gradients}) {
@@ -151,8 +154,8 @@ void score_gradient_row(float* scores, float* gradients, std::int64_t count, Ran
 
 /// out[r] += weights[r][j] v[j] for all rows r of one group, over `count` keys.
 template <class T>
-void weigh_values(const float* weights, std::int64_t weights_ld, const T* v, std::int64_t v_ld, std::int64_t count, std::int64_t group,
-                  std::int64_t size, float* out) {
+void weigh_values(const float* weights, std::int64_t weights_ld, const T* v, std::int64_t v_ld,
+                  std::int64_t count, std::int64_t group, std::int64_t size, float* out) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t i = 0; i < size; i += lanes) {
@@ -205,7 +208,8 @@ void decode_as(const AttentionArgs& args, std::int64_t b, std::int64_t key_head,
     totals[r] = 0;
     online_softmax_row(weights + r * count, count, {0, count}, tops[r], totals[r], nullptr, 0);
   }
-  weigh_values(weights, count, static_cast<const T*>(values.data), values.row_stride, count, g.group, g.size, sums);
+  weigh_values(weights, count, static_cast<const T*>(values.data), values.row_stride, count, g.group, g.size,
+               sums);
   for (std::int64_t r = 0; r < g.group; ++r) {
     const std::int64_t h = key_head * g.group + r;
     finish_row(sums + r * g.size, totals[r], head_of(args.out, b, h).data, args.out.dtype, g.size);
@@ -235,7 +239,8 @@ HWY_EXPORT(decode);
 
 }  // namespace
 
-void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out, std::int64_t size) {
+void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out,
+                        std::int64_t size) {
   HWY_DYNAMIC_DISPATCH(online_softmax_row)(scores, count, seen, top, total, out, size);
 }
 
@@ -247,7 +252,8 @@ float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
   return HWY_DYNAMIC_DISPATCH(dot)(a, b, dtype, size);
 }
 
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse, const float* delta, float scale) {
+void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse,
+                        const float* delta, float scale) {
   HWY_DYNAMIC_DISPATCH(score_gradient_row)(scores, gradients, count, seen, lse, delta, scale);
 }
 

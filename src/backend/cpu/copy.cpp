@@ -50,7 +50,9 @@ void copy(const CopyArgs& args, Stream&) {
   });
 }
 
-bool is_short_float(DType dtype) { return dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16; }
+bool is_short_float(DType dtype) {
+  return dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16;
+}
 
 /// Whether x and out step through memory one by one, so that whole spans can be converted.
 std::string supports_convert(const CopyArgs& args) {
@@ -67,32 +69,36 @@ void convert_spans(const CopyArgs& args, Stream&) {
   dispatch_floating(args.x.dtype, "copy", [&]<class From>() {
     dispatch_floating(args.out.dtype, "copy", [&]<class To>() {
       const bool stream = streams(args.out, args.x);
-      for_each_block(loops, kBlock, stream, [&](const std::int64_t (&at)[2], std::int64_t first, std::int64_t count) {
-        alignas(64) float scratch[kBlock];
-        To* out = args.out.as<To>() + at[0] + first;
-        const From* x = args.x.as<From>() + at[1] + first;
-        float* target = float_target(out, 1, scratch, stream);
-        if constexpr (std::is_same_v<From, float>) {
-          write_floats(x, out, 1, count, stream);
-        } else {
-          spans::widen(x, target, count);
-          write_floats(target, out, 1, count, stream);
-        }
-      });
+      for_each_block(loops, kBlock, stream,
+                     [&](const std::int64_t(&at)[2], std::int64_t first, std::int64_t count) {
+                       alignas(64) float scratch[kBlock];
+                       To* out = args.out.as<To>() + at[0] + first;
+                       const From* x = args.x.as<From>() + at[1] + first;
+                       float* target = float_target(out, 1, scratch, stream);
+                       if constexpr (std::is_same_v<From, float>) {
+                         write_floats(x, out, 1, count, stream);
+                       } else {
+                         spans::widen(x, target, count);
+                         write_floats(target, out, 1, count, stream);
+                       }
+                     });
     });
   });
 }
 
-/// A copy between layouts whose innermost dimensions differ (a transposition): in tiles, so that both sides use whole cache lines.
+/// A copy between layouts whose innermost dimensions differ (a transposition): in tiles, so that both sides
+/// use whole cache lines.
 std::string supports_tiles(const CopyArgs& args) {
   if (args.x.dtype != args.out.dtype) return "copies one dtype";
   const Loops<2> loops({args.out, args.x});
-  if (loops.rank < 2 || loops.strides[0][loops.rank - 1] != 1) return "out must be contiguous in the last dimension";
+  if (loops.rank < 2 || loops.strides[0][loops.rank - 1] != 1)
+    return "out must be contiguous in the last dimension";
   return loops.strides[1][loops.rank - 2] == 1 ? "" : "x must be contiguous in the last dimension but one";
 }
 
 template <class T>
-void copy_tile(const T* x, std::int64_t x_step, T* out, std::int64_t out_step, std::int64_t rows, std::int64_t columns) {
+void copy_tile(const T* x, std::int64_t x_step, T* out, std::int64_t out_step, std::int64_t rows,
+               std::int64_t columns) {
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) out[r * out_step + c] = x[r + c * x_step];
   }
@@ -110,17 +116,19 @@ void copy_tiles(const CopyArgs& args, Stream&) {
   std::int64_t matrices = 1;
   for (int d = 0; d < last - 1; ++d) matrices *= loops.shape[d];
   dispatch_all(args.x.dtype, "copy", [&]<class T>() {
-    parallel_for(matrices * bands, std::max<std::int64_t>(1, kGrain / (kTile * columns)), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t task = begin; task < end; ++task) {
-        std::int64_t at[2];
-        loops.offsets(task / bands * rows, at);
-        const std::int64_t r = task % bands * kTile;
-        for (std::int64_t c = 0; c < columns; c += kTile) {
-          copy_tile(args.x.as<T>() + at[1] + r + c * x_step, x_step, args.out.as<T>() + at[0] + r * out_step + c, out_step,
-                    std::min(kTile, rows - r), std::min(kTile, columns - c));
-        }
-      }
-    });
+    parallel_for(matrices * bands, std::max<std::int64_t>(1, kGrain / (kTile * columns)),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t task = begin; task < end; ++task) {
+                     std::int64_t at[2];
+                     loops.offsets(task / bands * rows, at);
+                     const std::int64_t r = task % bands * kTile;
+                     for (std::int64_t c = 0; c < columns; c += kTile) {
+                       copy_tile(args.x.as<T>() + at[1] + r + c * x_step, x_step,
+                                 args.out.as<T>() + at[0] + r * out_step + c, out_step,
+                                 std::min(kTile, rows - r), std::min(kTile, columns - c));
+                     }
+                   }
+                 });
   });
 }
 
@@ -129,14 +137,15 @@ void fill(const FillArgs& args, Stream&) {
     const Loops<1> loops({args.out});
     const T value = convert<T>(args.value);
     const std::int64_t stride = loops.strides[0][loops.rank - 1];
-    for_each_block(loops, loops.inner(), false, [&](const std::int64_t (&at)[1], std::int64_t first, std::int64_t count) {
-      T* out = args.out.as<T>() + at[0] + first * stride;
-      if (stride == 1) {
-        std::fill(out, out + count, value);
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) out[i * stride] = value;
-      }
-    });
+    for_each_block(loops, loops.inner(), false,
+                   [&](const std::int64_t(&at)[1], std::int64_t first, std::int64_t count) {
+                     T* out = args.out.as<T>() + at[0] + first * stride;
+                     if (stride == 1) {
+                       std::fill(out, out + count, value);
+                     } else {
+                       for (std::int64_t i = 0; i < count; ++i) out[i * stride] = value;
+                     }
+                   });
   });
 }
 

@@ -1,10 +1,9 @@
 #include "backend/cpu/device.h"
 
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <fstream>
 #include <new>
+#include <sys/mman.h>
 
 #include <candela/core/parallel.h>
 
@@ -16,12 +15,13 @@ namespace {
 
 constexpr std::size_t kMapThreshold = std::size_t{1} << 16U;
 
-/// Small blocks from the heap; large ones mapped, so that giving them back really returns them, and in huge pages where the system has them.
+/// Small blocks from the heap; large ones mapped, so that giving them back really returns them, and in huge
+/// pages where the system has them.
 class CpuMemory final : public MemorySource {
  public:
   MemoryBlock acquire(std::size_t bytes) override {
     if (bytes < kMapThreshold) {
-      return {::operator new(bytes, std::align_val_t{64}, std::nothrow), nullptr, bytes};
+      return {::operator new (bytes, std::align_val_t{64}, std::nothrow), nullptr, bytes};
     }
     void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return {nullptr, nullptr, bytes};
@@ -33,7 +33,7 @@ class CpuMemory final : public MemorySource {
 
   void release(const MemoryBlock& block) override {
     if (block.bytes < kMapThreshold) {
-      ::operator delete(block.data, std::align_val_t{64});
+      ::operator delete (block.data, std::align_val_t{64});
     } else {
       ::munmap(block.data, block.bytes);
     }
@@ -62,7 +62,9 @@ class CpuBackend final : public Backend {
   Stream& stream() override { return stream_; }
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
-  std::string description() const override { return fmt::format("{}, {} threads", cpu_model(), thread_count()); }
+  std::string description() const override {
+    return fmt::format("{}, {} threads", cpu_model(), thread_count());
+  }
   StoragePtr wrap_host(void* data, std::size_t bytes, std::shared_ptr<const void> owner) override {
     return std::make_shared<Storage>(Device::cpu(), MemoryBlock{data, nullptr, bytes},
                                      [owner = std::move(owner)](const MemoryBlock&) {});
@@ -76,6 +78,8 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+std::unique_ptr<Backend> make_cpu_backend() {
+  return std::make_unique<CpuBackend>();
+}
 
 }  // namespace candela

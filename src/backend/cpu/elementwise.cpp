@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::int64_t kGrain = 1 << 14;
 
-/// Calls body(offsets, begin, end, strides of the innermost loop) over all elements of N operands, in parallel.
+/// Calls body(offsets, begin, end, strides of the innermost loop) over all elements of N operands, in
+/// parallel.
 template <int N, class Body>
 void for_each_loop(const Loops<N>& loops, Body&& body) {
   const std::int64_t inner = loops.inner();
@@ -171,7 +172,7 @@ void unary(const UnaryArgs& args, Stream&) {
     const Loops<2> loops({args.out, args.x});
     const std::int64_t so = loops.strides[0][loops.rank - 1];
     const std::int64_t sx = loops.strides[1][loops.rank - 1];
-    for_each_loop(loops, [&](const std::int64_t (&at)[2], std::int64_t begin, std::int64_t end) {
+    for_each_loop(loops, [&](const std::int64_t(&at)[2], std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         args.out.as<T>()[at[0] + i * so] =
             T(apply<A>(args.op, A(args.x.as<T>()[at[1] + i * sx]), A(args.alpha), A(args.beta)));
@@ -185,7 +186,7 @@ void unary_grad(const UnaryGradArgs& args, Stream&) {
     using A = AccumulatorOf<T>;
     const Loops<3> loops({args.dx, args.x, args.dy});
     const int last = loops.rank - 1;
-    for_each_loop(loops, [&](const std::int64_t (&at)[3], std::int64_t begin, std::int64_t end) {
+    for_each_loop(loops, [&](const std::int64_t(&at)[3], std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const A x = A(args.x.as<T>()[at[1] + i * loops.strides[1][last]]);
         const A dy = A(args.dy.as<T>()[at[2] + i * loops.strides[2][last]]);
@@ -200,7 +201,7 @@ void binary(const BinaryArgs& args, Stream&) {
     using A = AccumulatorOf<T>;
     const Loops<3> loops({args.out, args.a, args.b});
     const int last = loops.rank - 1;
-    for_each_loop(loops, [&](const std::int64_t (&at)[3], std::int64_t begin, std::int64_t end) {
+    for_each_loop(loops, [&](const std::int64_t(&at)[3], std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const A a = A(args.a.as<T>()[at[1] + i * loops.strides[1][last]]);
         const A b = A(args.b.as<T>()[at[2] + i * loops.strides[2][last]]);
@@ -215,7 +216,7 @@ void swiglu(const SwigluArgs& args, Stream&) {
     using A = AccumulatorOf<T>;
     const Loops<3> loops({args.out, args.gate, args.up});
     const int last = loops.rank - 1;
-    for_each_loop(loops, [&](const std::int64_t (&at)[3], std::int64_t begin, std::int64_t end) {
+    for_each_loop(loops, [&](const std::int64_t(&at)[3], std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const A gate = A(args.gate.as<T>()[at[1] + i * loops.strides[1][last]]);
         const A up = A(args.up.as<T>()[at[2] + i * loops.strides[2][last]]);
@@ -230,12 +231,13 @@ void swiglu_grad(const SwigluGradArgs& args, Stream&) {
     using A = AccumulatorOf<T>;
     const Loops<5> loops({args.dgate, args.dup, args.gate, args.up, args.dy});
     const int last = loops.rank - 1;
-    for_each_loop(loops, [&](const std::int64_t (&at)[5], std::int64_t begin, std::int64_t end) {
+    for_each_loop(loops, [&](const std::int64_t(&at)[5], std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const A gate = A(args.gate.as<T>()[at[2] + i * loops.strides[2][last]]);
         const A up = A(args.up.as<T>()[at[3] + i * loops.strides[3][last]]);
         const A dy = A(args.dy.as<T>()[at[4] + i * loops.strides[4][last]]);
-        args.dgate.as<T>()[at[0] + i * loops.strides[0][last]] = T(dy * up * slope<A>(UnaryOp::Silu, gate, A{1}));
+        args.dgate.as<T>()[at[0] + i * loops.strides[0][last]] =
+            T(dy * up * slope<A>(UnaryOp::Silu, gate, A{1}));
         args.dup.as<T>()[at[1] + i * loops.strides[1][last]] = T(dy * gate * sigmoid(gate));
       }
     });
@@ -246,66 +248,84 @@ void swiglu_grad(const SwigluGradArgs& args, Stream&) {
 std::string not_f64(const TensorArg& out) {
   return out.dtype == DType::F64 ? "f64 is for references" : "";
 }
-std::string supports_unary(const UnaryArgs& args) { return not_f64(args.out); }
-std::string supports_unary_grad(const UnaryGradArgs& args) { return not_f64(args.dx); }
-std::string supports_binary(const BinaryArgs& args) { return not_f64(args.out); }
-std::string supports_swiglu(const SwigluArgs& args) { return not_f64(args.out); }
-std::string supports_swiglu_grad(const SwigluGradArgs& args) { return not_f64(args.dgate); }
+std::string supports_unary(const UnaryArgs& args) {
+  return not_f64(args.out);
+}
+std::string supports_unary_grad(const UnaryGradArgs& args) {
+  return not_f64(args.dx);
+}
+std::string supports_binary(const BinaryArgs& args) {
+  return not_f64(args.out);
+}
+std::string supports_swiglu(const SwigluArgs& args) {
+  return not_f64(args.out);
+}
+std::string supports_swiglu_grad(const SwigluGradArgs& args) {
+  return not_f64(args.dgate);
+}
 
-/// Runs `body(inputs, outputs, count)` on blocks of floats of the operands: the first `Outputs` of them are written, the others read.
+/// Runs `body(inputs, outputs, count)` on blocks of floats of the operands: the first `Outputs` of them are
+/// written, the others read.
 template <class T, int Outputs, int N, class Body>
 void on_blocks(const TensorArg (&operands)[N], Body&& body) {
   const Loops<N> loops(operands);
   const int last = loops.rank - 1;
   const bool stream = streams(operands[0], operands[N - 1]) && streams(operands[0], operands[Outputs]);
-  for_each_block(loops, kBlock, stream, [&](const std::int64_t (&at)[N], std::int64_t first, std::int64_t count) {
-    alignas(64) float scratch[N][kBlock];
-    const float* inputs[N];
-    float* outputs[Outputs];
-    T* targets[Outputs];
-    for (int n = Outputs; n < N; ++n) {
-      const std::int64_t stride = loops.strides[n][last];
-      inputs[n] = read_floats(operands[n].template as<T>() + at[n] + first * stride, stride, count, scratch[n]);
-    }
-    for (int n = 0; n < Outputs; ++n) {
-      const std::int64_t stride = loops.strides[n][last];
-      targets[n] = operands[n].template as<T>() + at[n] + first * stride;
-      outputs[n] = float_target(targets[n], stride, scratch[n], stream);
-    }
-    body(inputs + Outputs, outputs, count);
-    for (int n = 0; n < Outputs; ++n) write_floats(outputs[n], targets[n], loops.strides[n][last], count, stream);
-  });
+  for_each_block(
+      loops, kBlock, stream, [&](const std::int64_t(&at)[N], std::int64_t first, std::int64_t count) {
+        alignas(64) float scratch[N][kBlock];
+        const float* inputs[N];
+        float* outputs[Outputs];
+        T* targets[Outputs];
+        for (int n = Outputs; n < N; ++n) {
+          const std::int64_t stride = loops.strides[n][last];
+          inputs[n] =
+              read_floats(operands[n].template as<T>() + at[n] + first * stride, stride, count, scratch[n]);
+        }
+        for (int n = 0; n < Outputs; ++n) {
+          const std::int64_t stride = loops.strides[n][last];
+          targets[n] = operands[n].template as<T>() + at[n] + first * stride;
+          outputs[n] = float_target(targets[n], stride, scratch[n], stream);
+        }
+        body(inputs + Outputs, outputs, count);
+        for (int n = 0; n < Outputs; ++n)
+          write_floats(outputs[n], targets[n], loops.strides[n][last], count, stream);
+      });
 }
 
 void unary_blocks(const UnaryArgs& args, Stream&) {
   dispatch_floating(args.out.dtype, "unary", [&]<class T>() {
     on_blocks<T, 1>({args.out, args.x}, [&](const float* const* in, float* const* out, std::int64_t count) {
-      spans::unary(args.op, in[0], out[0], count, static_cast<float>(args.alpha), static_cast<float>(args.beta));
+      spans::unary(args.op, in[0], out[0], count, static_cast<float>(args.alpha),
+                   static_cast<float>(args.beta));
     });
   });
 }
 
 void unary_grad_blocks(const UnaryGradArgs& args, Stream&) {
   dispatch_floating(args.dx.dtype, "unary_grad", [&]<class T>() {
-    on_blocks<T, 1>({args.dx, args.x, args.dy}, [&](const float* const* in, float* const* out, std::int64_t count) {
-      spans::unary_grad(args.op, in[0], in[1], out[0], count, static_cast<float>(args.alpha));
-    });
+    on_blocks<T, 1>({args.dx, args.x, args.dy},
+                    [&](const float* const* in, float* const* out, std::int64_t count) {
+                      spans::unary_grad(args.op, in[0], in[1], out[0], count, static_cast<float>(args.alpha));
+                    });
   });
 }
 
 void binary_blocks(const BinaryArgs& args, Stream&) {
   dispatch_floating(args.out.dtype, "binary", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.a, args.b}, [&](const float* const* in, float* const* out, std::int64_t count) {
-      spans::binary(args.op, in[0], in[1], out[0], count);
-    });
+    on_blocks<T, 1>({args.out, args.a, args.b},
+                    [&](const float* const* in, float* const* out, std::int64_t count) {
+                      spans::binary(args.op, in[0], in[1], out[0], count);
+                    });
   });
 }
 
 void swiglu_blocks(const SwigluArgs& args, Stream&) {
   dispatch_floating(args.out.dtype, "swiglu", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.gate, args.up}, [&](const float* const* in, float* const* out, std::int64_t count) {
-      spans::swiglu(in[0], in[1], out[0], count);
-    });
+    on_blocks<T, 1>({args.out, args.gate, args.up},
+                    [&](const float* const* in, float* const* out, std::int64_t count) {
+                      spans::swiglu(in[0], in[1], out[0], count);
+                    });
   });
 }
 

@@ -44,24 +44,24 @@ bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& 
 }
 
 /// Row-major c [m, n] = alpha a b + beta c.
-void sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const BlasMatrix& a, const BlasMatrix& b, float beta,
-           float* c, std::int64_t ldc) {
+void sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const BlasMatrix& a,
+           const BlasMatrix& b, float beta, float* c, std::int64_t ldc) {
 #if defined(__APPLE__)
   cblas_sgemm(kRowMajor, a.transposed ? kTranspose : kNoTranspose, b.transposed ? kTranspose : kNoTranspose,
-              static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, a.data, static_cast<int>(a.ld), b.data,
-              static_cast<int>(b.ld), beta, c, static_cast<int>(ldc));
+              static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, a.data,
+              static_cast<int>(a.ld), b.data, static_cast<int>(b.ld), beta, c, static_cast<int>(ldc));
 #else
   gemm_detail::prepare_vendor();
-  const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha, a.data, a.ld,
-                                          b.data, b.ld, beta, c, ldc);
+  const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha,
+                                          a.data, a.ld, b.data, b.ld, beta, c, ldc);
   require<DeviceError>(status == dnnl_success, "matmul: oneDNN failed with status {} on [{}, {}] x [{}, {}]",
                        static_cast<int>(status), m, k, k, n);
 #endif
 }
 
 /// Products that BLAS takes as they are. The bias goes in first, as the start of the sum.
-bool try_blas(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-              double beta, const RowBias& bias) {
+bool try_blas(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+              const Matrix& c, double alpha, double beta, const RowBias& bias) {
   BlasMatrix left;
   BlasMatrix right;
   BlasMatrix result;
@@ -82,9 +82,10 @@ bool try_blas(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, c
   return true;
 }
 
-/// Few rows times a weight whose rows are read once: bound by memory, so weights are converted in registers. Also the mirror image, few columns.
-bool try_narrow(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-                double beta, const RowBias& bias) {
+/// Few rows times a weight whose rows are read once: bound by memory, so weights are converted in registers.
+/// Also the mirror image, few columns.
+bool try_narrow(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                const Matrix& c, double alpha, double beta, const RowBias& bias) {
   if (m > gemm_detail::kNarrowRows) {
     if (n > gemm_detail::kNarrowRows || bias.data != nullptr || (a.col_stride != 1 && k > 1)) return false;
     return try_narrow(n, m, k, b.transposed(), a.transposed(), c.transposed(), alpha, beta, bias);
@@ -103,8 +104,8 @@ constexpr std::int64_t kBlockRows = 1024;
 constexpr std::int64_t kBlockDepth = 2048;
 
 /// Everything else: blocks are converted to f32, multiplied by BLAS, and rounded once at the end.
-void blocked(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-             double beta, const RowBias& bias) {
+void blocked(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+             const Matrix& c, double alpha, double beta, const RowBias& bias) {
   const std::int64_t mb = std::min(m, kBlockRows);
   const std::int64_t nb = std::min(n, kBlockRows);
   const std::int64_t kb = std::min(k, kBlockDepth);
@@ -149,8 +150,8 @@ void gemm_detail::prepare_vendor() {
 #endif
 }
 
-void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-          double beta, const RowBias& bias) {
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
+          double alpha, double beta, const RowBias& bias) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {
     gemm_detail::finish(nullptr, 0, m, n, c, 0, beta, bias);

@@ -7,7 +7,8 @@
 
 #include "backend/args/tensor_arg.h"
 
-/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which picks the library or the own kernel.
+/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which
+/// picks the library or the own kernel.
 namespace candela {
 
 /// Element (i, j) lies `i * row_stride + j * col_stride` elements after `data`. f32, bf16 or f16.
@@ -24,7 +25,9 @@ struct Matrix {
 };
 
 /// A two-dimensional tensor as a matrix.
-inline Matrix as_matrix(const TensorArg& x) { return {x.data, x.dtype, x.strides[0], x.strides[1]}; }
+inline Matrix as_matrix(const TensorArg& x) {
+  return {x.data, x.dtype, x.strides[0], x.strides[1]};
+}
 
 /// What is added to every row of a product: absent if `data` is null.
 struct RowBias {
@@ -35,37 +38,43 @@ struct RowBias {
   /// The bias of columns [first, ...).
   RowBias from(std::int64_t first) const {
     if (data == nullptr) return *this;
-    return {static_cast<const std::byte*>(data) + first * stride * static_cast<std::int64_t>(size_of(dtype)), dtype, stride};
+    return {static_cast<const std::byte*>(data) + first * stride * static_cast<std::int64_t>(size_of(dtype)),
+            dtype, stride};
   }
 };
 
-/// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32. beta = 0 does not read c.
-/// Uses all threads; from inside a parallel_for it runs on the calling thread alone.
-void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha = 1,
-          double beta = 0, const RowBias& bias = {});
+/// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32.
+/// beta = 0 does not read c. Uses all threads; from inside a parallel_for it runs on the calling thread
+/// alone.
+void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
+          double alpha = 1, double beta = 0, const RowBias& bias = {});
 
 namespace gemm_detail {
 
 /// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
-void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
-            const RowBias& bias);
+void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,
+            double alpha, double beta, const RowBias& bias);
 
-/// f32 copy of `x` [rows, cols] in `to`, rows-major or columns-major as x itself lies best; returns it as a matrix.
+/// f32 copy of `x` [rows, cols] in `to`, rows-major or columns-major as x itself lies best; returns it as a
+/// matrix.
 Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to);
 
-/// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k elements are `ld` apart. m <= kNarrowRows.
+/// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k
+/// elements are `ld` apart. m <= kNarrowRows.
 inline constexpr std::int64_t kNarrowRows = 8;
-void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n, float* product);
+void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
+                    float* product);
 
-/// To be called before any use of oneDNN. oneDNN 2.6 takes the tile palette from CPUID leaf 0x1D; under a hypervisor that hides the leaf but offers the tile
-/// unit, its bf16 products die of SIGILL, for they run on tiles that were never configured. There it is kept to AVX-512.
+/// To be called before any use of oneDNN. oneDNN 2.6 takes the tile palette from CPUID leaf 0x1D; under a
+/// hypervisor that hides the leaf but offers the tile unit, its bf16 products die of SIGILL, for they run on
+/// tiles that were never configured. There it is kept to AVX-512.
 void prepare_vendor();
 
 /// bf16 products on the tile unit of recent Intel processors.
 bool has_amx();
 /// As gemm(), for bf16 a and b. Only where has_amx().
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-                 double beta, const RowBias& bias);
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                 const Matrix& c, double alpha, double beta, const RowBias& bias);
 
 }  // namespace gemm_detail
 }  // namespace candela

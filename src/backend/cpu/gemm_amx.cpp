@@ -9,7 +9,8 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #if !defined(__clang__)
-// GCC's own header leaves the pass-through operand of unmasked intrinsics undefined on purpose, and warns about it.
+// GCC's own header leaves the pass-through operand of unmasked intrinsics undefined on purpose, and warns
+// about it.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
@@ -18,8 +19,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/// bf16 products on the tile unit: C (16 x 16 f32) += A (16 x 32 bf16) B (32 x 16 bf16) is one instruction. Operands are packed into tiles of 1 KiB once per
-/// product: A tiles hold rows of 32 elements along k, B tiles hold pairs of k next to each other for 16 columns. What lies beyond the edges is zero.
+/// bf16 products on the tile unit: C (16 x 16 f32) += A (16 x 32 bf16) B (32 x 16 bf16) is one instruction.
+/// Operands are packed into tiles of 1 KiB once per product: A tiles hold rows of 32 elements along k, B
+/// tiles hold pairs of k next to each other for 16 columns. What lies beyond the edges is zero.
 namespace candela::gemm_detail {
 namespace {
 
@@ -38,10 +40,13 @@ constexpr std::int64_t kPackedElements = std::int64_t{1} << 23U;
 /// The vector instructions that packing uses; every processor with tiles has them.
 #define CANDELA_TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,amx-tile,amx-bf16")))
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
 __mmask32 first_lanes(std::int64_t count) {
-  return count >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((std::uint64_t{1} << std::max<std::int64_t>(count, 0)) - 1);
+  return count >= 32 ? ~__mmask32{0}
+                     : static_cast<__mmask32>((std::uint64_t{1} << std::max<std::int64_t>(count, 0)) - 1);
 }
 
 const std::uint16_t* element(const Matrix& x, std::int64_t i, std::int64_t j) {
@@ -49,13 +54,14 @@ const std::uint16_t* element(const Matrix& x, std::int64_t i, std::int64_t j) {
 }
 
 /// Any strides: element (i, j) of a tile of x [rows, cols] starting at (row, col), zero beyond the edges.
-std::uint16_t element_or_zero(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t i, std::int64_t j) {
+std::uint16_t element_or_zero(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t i,
+                              std::int64_t j) {
   return i < rows && j < cols ? *element(x, i, j) : std::uint16_t{0};
 }
 
 /// A tile: rows [row, row + 16), depth [p, p + 32) of a [m, k].
-CANDELA_TILE_TARGET void pack_left(const Matrix& a, std::int64_t m, std::int64_t k, std::int64_t row, std::int64_t p,
-                                   std::uint16_t* to) {
+CANDELA_TILE_TARGET void pack_left(const Matrix& a, std::int64_t m, std::int64_t k, std::int64_t row,
+                                   std::int64_t p, std::uint16_t* to) {
   for (std::int64_t i = 0; i < kTile; ++i) {
     std::uint16_t* out = to + i * kTileDepth;
     if (row + i < m && a.col_stride == 1) {
@@ -93,13 +99,15 @@ CANDELA_TILE_TARGET void transpose_words(__m512i (&r)[16]) {
   }
 }
 
-/// B tile: depth [p, p + 32), columns [col, col + 16) of b [k, n]; row q of the tile holds the pairs (2 q, 2 q + 1) of each column.
-CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_t n, std::int64_t p, std::int64_t col,
-                                    std::uint16_t* to) {
+/// B tile: depth [p, p + 32), columns [col, col + 16) of b [k, n]; row q of the tile holds the pairs (2 q, 2
+/// q + 1) of each column.
+CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_t n, std::int64_t p,
+                                    std::int64_t col, std::uint16_t* to) {
   if (b.row_stride == 1) {
     __m512i columns[16];
     for (std::int64_t j = 0; j < kTile; ++j) {
-      columns[j] = col + j < n ? _mm512_maskz_loadu_epi16(first_lanes(k - p), element(b, p, col + j)) : _mm512_setzero_si512();
+      columns[j] = col + j < n ? _mm512_maskz_loadu_epi16(first_lanes(k - p), element(b, p, col + j))
+                               : _mm512_setzero_si512();
     }
     transpose_words(columns);
     for (std::int64_t q = 0; q < kTile; ++q) _mm512_storeu_si512(to + q * kTileDepth, columns[q]);
@@ -111,7 +119,8 @@ CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_
     const std::int64_t depth = p + 2 * q;
     if (b.col_stride == 1) {
       const auto row = [&](std::int64_t at) CANDELA_TILE_TARGET {
-        return at < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, element(b, at, col))) : _mm512_setzero_si512();
+        return at < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, element(b, at, col)))
+                      : _mm512_setzero_si512();
       };
       _mm512_storeu_si512(out, _mm512_or_si512(row(depth), _mm512_slli_epi32(row(depth + 1), 16)));
       continue;
@@ -130,7 +139,9 @@ struct Packed {
 
   Packed(std::int64_t panels, std::int64_t k)
       : tiles(panels * ceil_div(k, kTileDepth) * 2 * kTileElements), depth_tiles(ceil_div(k, kTileDepth)) {}
-  std::uint16_t* panel(std::int64_t index) const { return tiles.data() + index * depth_tiles * 2 * kTileElements; }
+  std::uint16_t* panel(std::int64_t index) const {
+    return tiles.data() + index * depth_tiles * 2 * kTileElements;
+  }
 
   void fill_left(const Matrix& a, std::int64_t m, std::int64_t k) const {
     parallel_for(ceil_div(m, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -175,8 +186,8 @@ class TileUnit {
 };
 
 /// c [32, 32] (f32, `ld` bytes between rows) = or += the product of `count` pairs of tiles.
-CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count, float* c, std::int64_t ld,
-                                         bool add) {
+CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count,
+                                         float* c, std::int64_t ld, bool add) {
   float* below = c + kTile * ld;
   const std::int64_t bytes = ld * static_cast<std::int64_t>(sizeof(float));
   if (add) {
@@ -219,8 +230,8 @@ struct TaskShape {
 };
 
 /// c [m, n] from packed operands.
-void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
-                     const RowBias& bias) {
+void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, std::int64_t n, const Matrix& c,
+                     double alpha, double beta, const RowBias& bias) {
   const std::int64_t row_panels = ceil_div(m, kPanel);
   const std::int64_t col_panels = ceil_div(n, kPanel);
   const TaskShape shape(row_panels, col_panels);
@@ -238,13 +249,15 @@ void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, st
         const std::int64_t count = std::min(kDepth / kTileDepth, left.depth_tiles - t);
         for (std::int64_t i = 0; i < rows; ++i) {
           for (std::int64_t j = 0; j < cols; ++j) {
-            multiply_panels(left.panel(row + i) + t * 2 * kTileElements, right.panel(col + j) + t * 2 * kTileElements, count,
+            multiply_panels(left.panel(row + i) + t * 2 * kTileElements,
+                            right.panel(col + j) + t * 2 * kTileElements, count,
                             sums.data() + i * kPanel * ld + j * kPanel, ld, t > 0);
           }
         }
       }
-      finish(sums.data(), ld, std::min(rows * kPanel, m - row * kPanel), std::min(cols * kPanel, n - col * kPanel),
-             c.at(row * kPanel, col * kPanel), alpha, beta, bias.from(col * kPanel));
+      finish(sums.data(), ld, std::min(rows * kPanel, m - row * kPanel),
+             std::min(cols * kPanel, n - col * kPanel), c.at(row * kPanel, col * kPanel), alpha, beta,
+             bias.from(col * kPanel));
     }
   });
 }
@@ -271,10 +284,12 @@ bool has_amx() {
   return available;
 }
 
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c, double alpha,
-                 double beta, const RowBias& bias) {
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                 const Matrix& c, double alpha, double beta, const RowBias& bias) {
   const auto block = [&](std::int64_t size) {
-    return std::min(ceil_div(size, kPanel), std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(k, kTileDepth) * kTileDepth)));
+    return std::min(
+        ceil_div(size, kPanel),
+        std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(k, kTileDepth) * kTileDepth)));
   };
   const std::int64_t row_panels = block(m);
   const std::int64_t col_panels = block(n);
@@ -297,11 +312,14 @@ void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a
 
 namespace candela::gemm_detail {
 
-bool has_amx() { return false; }
+bool has_amx() {
+  return false;
+}
 
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix&, const Matrix&, const Matrix&, double, double,
-                 const RowBias&) {
-  throw Unsupported(fmt::format("matmul: this processor has no tile unit for [{}, {}] x [{}, {}]", m, k, k, n));
+void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix&, const Matrix&, const Matrix&,
+                 double, double, const RowBias&) {
+  throw Unsupported(
+      fmt::format("matmul: this processor has no tile unit for [{}, {}] x [{}, {}]", m, k, k, n));
 }
 
 }  // namespace candela::gemm_detail

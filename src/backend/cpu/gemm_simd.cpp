@@ -9,8 +9,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_simd.cpp"
-#include <hwy/foreach_target.h>
 #include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "backend/cpu/simd-inl.h"
@@ -24,7 +24,9 @@ void convert_row(const T* from, float* to, std::int64_t count) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t i = 0;
   for (; i + lanes <= count; i += lanes) store(d, load(d, from + i), to + i);
-  if (i < count) store_n(d, load_n(d, from + i, static_cast<std::size_t>(count - i)), to + i, static_cast<std::size_t>(count - i));
+  if (i < count)
+    store_n(d, load_n(d, from + i, static_cast<std::size_t>(count - i)), to + i,
+            static_cast<std::size_t>(count - i));
 }
 
 void row_to_f32(const void* from, DType dtype, float* to, std::int64_t count) {
@@ -42,7 +44,8 @@ void finish_row(const float* product, C* c, const B* bias, std::int64_t count, f
     const bool whole = j + lanes <= count;
     const auto rest = static_cast<std::size_t>(count - j);
     VF value = hn::Zero(d);
-    if (product != nullptr) value = hn::Mul(scale, whole ? load(d, product + j) : load_n(d, product + j, rest));
+    if (product != nullptr)
+      value = hn::Mul(scale, whole ? load(d, product + j) : load_n(d, product + j, rest));
     if (beta != 0) value = hn::MulAdd(keep, whole ? load(d, c + j) : load_n(d, c + j, rest), value);
     if (bias != nullptr) value = hn::Add(value, whole ? load(d, bias + j) : load_n(d, bias + j, rest));
     if (whole) {
@@ -53,8 +56,8 @@ void finish_row(const float* product, C* c, const B* bias, std::int64_t count, f
   }
 }
 
-void finish_rows(const float* product, void* c, DType c_dtype, const void* bias, DType bias_dtype, std::int64_t count, float alpha,
-                 float beta) {
+void finish_rows(const float* product, void* c, DType c_dtype, const void* bias, DType bias_dtype,
+                 std::int64_t count, float alpha, float beta) {
   dispatch_floating(c_dtype, "matmul", [&]<class C>() {
     dispatch_floating(bias_dtype, "matmul", [&]<class B>() {
       finish_row(product, static_cast<C*>(c), static_cast<const B*>(bias), count, alpha, beta);
@@ -64,8 +67,8 @@ void finish_rows(const float* product, void* c, DType c_dtype, const void* bias,
 
 /// R rows of x times 4 rows of w: each vector of w is loaded and converted once.
 template <int R, class W>
-HWY_INLINE void dot_4(const float* HWY_RESTRICT x, std::int64_t k, const W* HWY_RESTRICT w, std::int64_t ld, float* out,
-                      std::int64_t out_ld) {
+HWY_INLINE void dot_4(const float* HWY_RESTRICT x, std::int64_t k, const W* HWY_RESTRICT w, std::int64_t ld,
+                      float* out, std::int64_t out_ld) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   VF sums[R][4];
@@ -115,8 +118,8 @@ HWY_INLINE void dot_1(const float* x, std::int64_t k, const W* w, float* out) {
 
 /// Columns [begin, end) of the narrow product.
 template <class W>
-void narrow_columns(const float* x, std::int64_t m, std::int64_t k, const W* w, std::int64_t ld, std::int64_t begin,
-                    std::int64_t end, float* out, std::int64_t out_ld) {
+void narrow_columns(const float* x, std::int64_t m, std::int64_t k, const W* w, std::int64_t ld,
+                    std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
   std::int64_t j = begin;
   for (; j + 4 <= end; j += 4) {
     std::int64_t i = 0;
@@ -129,8 +132,8 @@ void narrow_columns(const float* x, std::int64_t m, std::int64_t k, const W* w, 
   }
 }
 
-void narrow_range(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t begin, std::int64_t end, float* out,
-                  std::int64_t out_ld) {
+void narrow_range(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t begin,
+                  std::int64_t end, float* out, std::int64_t out_ld) {
   dispatch_floating(w.dtype, "matmul", [&]<class W>() {
     narrow_columns(x, m, k, static_cast<const W*>(w.data), w.row_stride, begin, end, out, out_ld);
   });
@@ -150,12 +153,14 @@ HWY_EXPORT(narrow_range);
 /// Elements below which a second thread is not worth waking.
 constexpr std::int64_t kGrain = 1 << 14;
 
-std::int64_t rows_grain(std::int64_t cols) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(cols, 1)); }
+std::int64_t rows_grain(std::int64_t cols) {
+  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(cols, 1));
+}
 
 }  // namespace
 
-void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
-            const RowBias& bias) {
+void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,
+            double alpha, double beta, const RowBias& bias) {
   const auto scale = static_cast<float>(alpha);
   const auto keep = static_cast<float>(beta);
   const bool unit = (c.col_stride == 1 || n == 1) && (bias.stride == 1 || n == 1);
@@ -163,7 +168,8 @@ void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t 
     parallel_for(m, rows_grain(n), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         HWY_DYNAMIC_DISPATCH(finish_rows)
-        (product == nullptr ? nullptr : product + i * ld, c.at(i, 0).data, c.dtype, bias.data, bias.dtype, n, scale, keep);
+        (product == nullptr ? nullptr : product + i * ld, c.at(i, 0).data, c.dtype, bias.data, bias.dtype, n,
+         scale, keep);
       }
     });
     return;
@@ -188,7 +194,8 @@ void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t 
 }
 
 Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to) {
-  if (x.col_stride != 1 && x.row_stride == 1 && rows > 1) return pack_f32(x.transposed(), cols, rows, to).transposed();
+  if (x.col_stride != 1 && x.row_stride == 1 && rows > 1)
+    return pack_f32(x.transposed(), cols, rows, to).transposed();
   parallel_for(rows, rows_grain(cols), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       if (x.col_stride == 1 || cols == 1) {
@@ -204,12 +211,14 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
   return {to, DType::F32, cols, 1};
 }
 
-void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n, float* product) {
+void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
+                    float* product) {
   // Ranges are cut at multiples of 4 columns so that the result does not depend on the number of threads.
   const std::int64_t groups = (n + 3) / 4;
-  parallel_for(groups, std::max<std::int64_t>(1, kGrain / (4 * std::max<std::int64_t>(k, 1))), [&](std::int64_t begin, std::int64_t end) {
-    HWY_DYNAMIC_DISPATCH(narrow_range)(x, m, k, w, begin * 4, std::min(n, end * 4), product, n);
-  });
+  parallel_for(groups, std::max<std::int64_t>(1, kGrain / (4 * std::max<std::int64_t>(k, 1))),
+               [&](std::int64_t begin, std::int64_t end) {
+                 HWY_DYNAMIC_DISPATCH(narrow_range)(x, m, k, w, begin * 4, std::min(n, end * 4), product, n);
+               });
 }
 
 }  // namespace candela::gemm_detail

@@ -11,15 +11,18 @@ namespace {
 /// Rows of f32 sums kept at once where the result is rounded to 16 bits: 16 MiB at most.
 constexpr std::int64_t kSumElements = std::int64_t{1} << 22U;
 
-/// Calls `multiply(first, count, sums)` for blocks of rows of `out` [rows, cols], with `sums` an f32 matrix to add products into: out itself if it is f32,
-/// else scratch that is rounded into out once all products are in.
+/// Calls `multiply(first, count, sums)` for blocks of rows of `out` [rows, cols], with `sums` an f32 matrix
+/// to add products into: out itself if it is f32, else scratch that is rounded into out once all products are
+/// in.
 template <class Multiply>
-void accumulate(const Matrix& out, std::int64_t rows, std::int64_t cols, const RowBias& bias, Multiply&& multiply) {
+void accumulate(const Matrix& out, std::int64_t rows, std::int64_t cols, const RowBias& bias,
+                Multiply&& multiply) {
   if (out.dtype == DType::F32) {
     multiply(std::int64_t{0}, rows, out, bias);
     return;
   }
-  const std::int64_t block = std::clamp<std::int64_t>(kSumElements / std::max<std::int64_t>(cols, 1), 1, rows);
+  const std::int64_t block =
+      std::clamp<std::int64_t>(kSumElements / std::max<std::int64_t>(cols, 1), 1, rows);
   const Scratch<float> sums(block * cols);
   const Matrix target = {sums.data(), DType::F32, cols, 1};
   for (std::int64_t first = 0; first < rows; first += block) {
@@ -34,7 +37,8 @@ void branch_forward(const LoraLinearArgs& args, const LoraBranch& branch) {
   const std::int64_t n = args.x.shape[0];
   const std::int64_t width = args.x.shape[1];
   const std::int64_t outputs = branch.weight.shape[0];
-  const RowBias bias = {branch.bias.data, branch.bias.dtype, branch.bias.present() ? branch.bias.strides[0] : 1};
+  const RowBias bias = {branch.bias.data, branch.bias.dtype,
+                        branch.bias.present() ? branch.bias.strides[0] : 1};
   const Matrix weight = as_matrix(branch.weight).transposed();
   if (!branch.b.present()) {
     gemm(n, outputs, width, as_matrix(args.x), weight, as_matrix(branch.y), 1, 0, bias);
@@ -50,8 +54,8 @@ void branch_forward(const LoraLinearArgs& args, const LoraBranch& branch) {
 
 void lora_linear(const LoraLinearArgs& args, Stream&) {
   if (args.a.present()) {
-    gemm(args.x.shape[0], args.a.shape[0], args.x.shape[1], as_matrix(args.lora_x), as_matrix(args.a).transposed(),
-         as_matrix(args.xa));
+    gemm(args.x.shape[0], args.a.shape[0], args.x.shape[1], as_matrix(args.lora_x),
+         as_matrix(args.a).transposed(), as_matrix(args.xa));
   }
   for (int i = 0; i < args.branch_count; ++i) branch_forward(args, args.branches[i]);
 }
@@ -66,12 +70,13 @@ void adapter_gradients(const LoraLinearGradArgs& args, int i) {
   const Matrix dy = as_matrix(args.dy[i]);
   gemm(n, rank, outputs, dy, as_matrix(branch.b), as_matrix(args.dxa).at(0, branch.first_row), branch.scale);
   if (args.db[i].present()) {
-    gemm(outputs, rank, n, dy.transposed(), as_matrix(args.forward.xa).at(0, branch.first_row), as_matrix(args.db[i]),
-         branch.scale);
+    gemm(outputs, rank, n, dy.transposed(), as_matrix(args.forward.xa).at(0, branch.first_row),
+         as_matrix(args.db[i]), branch.scale);
   }
 }
 
-/// dx = sum_i dy_i weight_i, and dxa a where the adapters see x itself. dlora_x absent while lora_x is its own tensor: no gradient is wanted there.
+/// dx = sum_i dy_i weight_i, and dxa a where the adapters see x itself. dlora_x absent while lora_x is its
+/// own tensor: no gradient is wanted there.
 void input_gradient(const LoraLinearGradArgs& args) {
   const LoraLinearArgs& forward = args.forward;
   const std::int64_t n = forward.x.shape[0];
@@ -84,7 +89,8 @@ void input_gradient(const LoraLinearGradArgs& args) {
                       as_matrix(forward.branches[i].weight), sums, 1, i == 0 ? 0 : 1);
                }
                if (shared) {
-                 gemm(count, width, forward.a.shape[0], as_matrix(args.dxa).at(first, 0), as_matrix(forward.a), sums, 1, 1);
+                 gemm(count, width, forward.a.shape[0], as_matrix(args.dxa).at(first, 0),
+                      as_matrix(forward.a), sums, 1, 1);
                }
              });
 }

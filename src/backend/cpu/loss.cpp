@@ -32,7 +32,8 @@ float sum_exp_row(const T* x, std::int64_t count, float top) {
   const VF shift = hn::Set(d, top);
   VF total = hn::Zero(d);
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) total = hn::Add(total, exp_nonpositive(d, hn::Sub(load(d, x + i), shift)));
+  for (; i + lanes <= count; i += lanes)
+    total = hn::Add(total, exp_nonpositive(d, hn::Sub(load(d, x + i), shift)));
   if (i < count) {
     const auto rest = static_cast<std::size_t>(count - i);
     const VF e = exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), shift));
@@ -41,7 +42,8 @@ float sum_exp_row(const T* x, std::int64_t count, float top) {
   return sum_of(d, total);
 }
 
-/// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one number.
+/// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one
+/// number.
 void row_statistics(const void* x, DType dtype, std::int64_t count, float& top, float& sum) {
   dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
     top = max_of_row(static_cast<const T*>(x), count);
@@ -67,8 +69,8 @@ void scaled_exp(const T* x, O* out, std::int64_t count, float top, float factor)
 }
 
 /// One row of (softmax(x) - onehot(target)) factor.
-void softmax_gradient_row(const void* x, DType dtype, void* out, DType out_dtype, std::int64_t count, std::int64_t target, float top,
-                          float sum, float factor) {
+void softmax_gradient_row(const void* x, DType dtype, void* out, DType out_dtype, std::int64_t count,
+                          std::int64_t target, float top, float sum, float factor) {
   dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
     dispatch_floating(out_dtype, "cross_entropy", [&]<class O>() {
       const float at_target = std::exp(convert<float>(static_cast<const T*>(x)[target]) - top) / sum;
@@ -91,11 +93,14 @@ HWY_EXPORT(softmax_gradient_row);
 constexpr std::int64_t kGrain = 1 << 14;
 
 /// Target of row `n`, or -1 if the row is ignored.
-std::int64_t target_of(const TensorArg& targets, std::int64_t n, std::int64_t classes, std::int64_t ignore_index) {
-  const std::int64_t target = targets.dtype == DType::I64 ? targets.as<std::int64_t>()[n * targets.strides[0]]
-                                                          : targets.as<std::int32_t>()[n * targets.strides[0]];
+std::int64_t target_of(const TensorArg& targets, std::int64_t n, std::int64_t classes,
+                       std::int64_t ignore_index) {
+  const std::int64_t target = targets.dtype == DType::I64
+                                  ? targets.as<std::int64_t>()[n * targets.strides[0]]
+                                  : targets.as<std::int32_t>()[n * targets.strides[0]];
   if (target == ignore_index) return -1;
-  require(target >= 0 && target < classes, "cross_entropy: targets must be in [0, {}) or {} (ignored); got {} in row {}", classes,
+  require(target >= 0 && target < classes,
+          "cross_entropy: targets must be in [0, {}) or {} (ignored); got {} in row {}", classes,
           ignore_index, target, n);
   return target;
 }
@@ -106,12 +111,17 @@ void* row_of(const TensorArg& x, std::int64_t n) {
 }
 
 float element(const void* row, DType dtype, std::int64_t i) {
-  return dispatch_floating(dtype, "cross_entropy", [&]<class T>() { return convert<float>(static_cast<const T*>(row)[i]); });
+  return dispatch_floating(dtype, "cross_entropy",
+                           [&]<class T>() { return convert<float>(static_cast<const T*>(row)[i]); });
 }
 
-bool unit_rows(const TensorArg& x) { return x.strides[1] == 1 || x.shape[1] <= 1; }
+bool unit_rows(const TensorArg& x) {
+  return x.strides[1] == 1 || x.shape[1] <= 1;
+}
 
-std::int64_t rows_grain(std::int64_t classes) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(classes, 1)); }
+std::int64_t rows_grain(std::int64_t classes) {
+  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(classes, 1));
+}
 
 std::string cross_entropy_supports(const CrossEntropyArgs& args) {
   if (args.logits.dtype == DType::F64) return "f64 is for the composed reference";
@@ -165,7 +175,8 @@ std::string cross_entropy_grad_supports(const CrossEntropyGradArgs& args) {
   return {};
 }
 
-/// Beyond this, lse in f32 is too coarse to give softmax(x) = exp(x - lse) to 1e-5, and the row's statistics are taken again.
+/// Beyond this, lse in f32 is too coarse to give softmax(x) = exp(x - lse) to 1e-5, and the row's statistics
+/// are taken again.
 constexpr float kCoarseLse = 32;
 
 void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
@@ -182,7 +193,8 @@ void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
       }
       float top = args.lse.as<float>()[n * args.lse.strides[0]];
       float sum = 1;
-      if (!(std::fabs(top) <= kCoarseLse)) HWY_DYNAMIC_DISPATCH(row_statistics)(row_of(logits, n), logits.dtype, classes, top, sum);
+      if (!(std::fabs(top) <= kCoarseLse))
+        HWY_DYNAMIC_DISPATCH(row_statistics)(row_of(logits, n), logits.dtype, classes, top, sum);
       HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
       (row_of(logits, n), logits.dtype, out, args.dlogits.dtype, classes, target, top, sum,
        args.dloss.as<float>()[n * args.dloss.strides[0]]);
@@ -208,7 +220,8 @@ struct ChunkedLoss {
       targets.push_back(target);
     }
     const auto count = static_cast<std::int64_t>(rows.size());
-    chunk = args.chunk_rows > 0 ? std::min(std::max<std::int64_t>(count, 1), args.chunk_rows) : cross_entropy_chunk_rows(count, classes);
+    chunk = args.chunk_rows > 0 ? std::min(std::max<std::int64_t>(count, 1), args.chunk_rows)
+                                : cross_entropy_chunk_rows(count, classes);
     const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
     const bool grad = args.dx.present() || args.dweight.present();
     logits = Scratch<float>(chunk * classes);
@@ -218,16 +231,18 @@ struct ChunkedLoss {
     losses.resize(rows.size());
   }
 
-  /// bf16 weights: the gradient of the logits is rounded to bf16 so that the products with it run in bf16 too. f16 would lose small probabilities.
+  /// bf16 weights: the gradient of the logits is rounded to bf16 so that the products with it run in bf16
+  /// too. f16 would lose small probabilities.
   bool narrow_gradient() const { return args.weight.dtype == DType::BF16; }
   Matrix gradient() const {
-    return narrow_gradient() ? Matrix{dlogits16.data(), DType::BF16, classes, 1} : Matrix{logits.data(), DType::F32, classes, 1};
+    return narrow_gradient() ? Matrix{dlogits16.data(), DType::BF16, classes, 1}
+                             : Matrix{logits.data(), DType::F32, classes, 1};
   }
 };
 
 /// Copies the chunk's rows together (`gather`), or back to where they came from.
-void move_rows(const ChunkedLoss& work, std::int64_t first, std::int64_t count, const Matrix& packed, const TensorArg& strided,
-               bool gather) {
+void move_rows(const ChunkedLoss& work, std::int64_t first, std::int64_t count, const Matrix& packed,
+               const TensorArg& strided, bool gather) {
   dispatch_floating(packed.dtype, "linear_cross_entropy", [&]<class T>() {
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = strided.as<T>() + work.rows[static_cast<std::size_t>(first + i)] * strided.strides[0];
@@ -268,9 +283,8 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
   const Matrix dx = {work.dx.data(), args.x.dtype, work.width, 1};
   const Matrix logits = {work.logits.data(), DType::F32, work.classes, 1};
   if (args.dx.present()) {
-    dispatch_floating(args.dx.dtype, "linear_cross_entropy", [&]<class T>() {
-      std::fill_n(args.dx.as<T>(), args.dx.numel(), T(0.0F));
-    });
+    dispatch_floating(args.dx.dtype, "linear_cross_entropy",
+                      [&]<class T>() { std::fill_n(args.dx.as<T>(), args.dx.numel(), T(0.0F)); });
   }
   if (args.dweight.present()) std::fill_n(args.dweight.as<float>(), args.dweight.numel(), 0.0F);
   const auto total = static_cast<std::int64_t>(work.rows.size());
@@ -284,7 +298,8 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
       move_rows(work, first, count, dx, args.dx, false);
     }
     if (args.dweight.present()) {
-      gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(args.dweight), 1, first == 0 ? 0 : 1);
+      gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(args.dweight), 1,
+           first == 0 ? 0 : 1);
     }
   }
   double sum = 0;

@@ -60,8 +60,9 @@ void matmul_loops(const MatmulArgs& args, Stream&) {
 constexpr std::int64_t kThreadedWork = std::int64_t{1} << 22U;
 
 Matrix matrix_of(const TensorArg& x, std::int64_t batch) {
-  return {static_cast<std::byte*>(x.data) + batch_offset(x, batch) * static_cast<std::int64_t>(size_of(x.dtype)), x.dtype,
-          x.strides[x.rank - 2], x.strides[x.rank - 1]};
+  return {
+      static_cast<std::byte*>(x.data) + batch_offset(x, batch) * static_cast<std::int64_t>(size_of(x.dtype)),
+      x.dtype, x.strides[x.rank - 2], x.strides[x.rank - 1]};
 }
 
 std::string gemm_supports(const MatmulArgs& args) {
@@ -80,7 +81,8 @@ void matmul_gemm(const MatmulArgs& args, Stream&) {
   const RowBias bias = {args.bias.data, args.bias.dtype, args.bias.present() ? args.bias.strides[0] : 1};
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      gemm(m, n, k, matrix_of(args.a, i), matrix_of(args.b, i), matrix_of(args.out, i), args.alpha, args.beta, bias);
+      gemm(m, n, k, matrix_of(args.a, i), matrix_of(args.b, i), matrix_of(args.out, i), args.alpha, args.beta,
+           bias);
     }
   };
   if (batches > 1 && m * n * k < kThreadedWork) {

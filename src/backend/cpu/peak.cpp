@@ -23,7 +23,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Seconds of one call: the median of at least 5 and at most 200 runs, about half a second in all, after two to warm up.
+/// Seconds of one call: the median of at least 5 and at most 200 runs, about half a second in all, after two
+/// to warm up.
 double median_seconds(const std::function<void()>& call) {
   for (int i = 0; i < 2; ++i) call();
   std::vector<double> times;
@@ -53,16 +54,17 @@ double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
   const std::vector<float> b = some_values(k * n);
   std::vector<float> c(static_cast<std::size_t>(m * n));
   return median_seconds([&] {
-    cblas_sgemm(kRowMajor, kNoTranspose, kNoTranspose, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), 1.0F,
-                a.data(), static_cast<int>(k), b.data(), static_cast<int>(n), 0.0F, c.data(), static_cast<int>(n));
+    cblas_sgemm(kRowMajor, kNoTranspose, kNoTranspose, static_cast<int>(m), static_cast<int>(n),
+                static_cast<int>(k), 1.0F, a.data(), static_cast<int>(k), b.data(), static_cast<int>(n), 0.0F,
+                c.data(), static_cast<int>(n));
   });
 }
 
 #else
 
 /// f32 values reordered into what the primitive asks for.
-dnnl::memory reordered(const std::vector<float>& values, const dnnl::memory::dims& dims, const dnnl::memory::desc& wanted,
-                       const dnnl::engine& engine, dnnl::stream& stream) {
+dnnl::memory reordered(const std::vector<float>& values, const dnnl::memory::dims& dims,
+                       const dnnl::memory::desc& wanted, const dnnl::engine& engine, dnnl::stream& stream) {
   dnnl::memory plain({dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab}, engine);
   std::memcpy(plain.get_data_handle(), values.data(), values.size() * sizeof(float));
   dnnl::memory result(wanted, engine);
@@ -72,8 +74,8 @@ dnnl::memory reordered(const std::vector<float>& values, const dnnl::memory::dim
 }
 
 double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
-  require<Unsupported>(dtype == DType::F32 || dtype == DType::BF16, "peak: oneDNN is measured in f32 and bf16; got {}",
-                       to_string(dtype));
+  require<Unsupported>(dtype == DType::F32 || dtype == DType::BF16,
+                       "peak: oneDNN is measured in f32 and bf16; got {}", to_string(dtype));
   using dnnl::memory;
   gemm_detail::prepare_vendor();
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -83,7 +85,8 @@ double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
   const dnnl::matmul::desc description({{m, k}, type, any}, {{k, n}, type, any}, {{m, n}, type, any});
   const dnnl::matmul::primitive_desc primitive_description(description, engine);
   const memory a = reordered(some_values(m * k), {m, k}, primitive_description.src_desc(), engine, stream);
-  const memory b = reordered(some_values(k * n), {k, n}, primitive_description.weights_desc(), engine, stream);
+  const memory b =
+      reordered(some_values(k * n), {k, n}, primitive_description.weights_desc(), engine, stream);
   const memory c(primitive_description.dst_desc(), engine);
   const dnnl::matmul primitive(primitive_description);
   return median_seconds([&] {
@@ -97,10 +100,13 @@ double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
 }  // namespace
 
 double vendor_product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / run_vendor(dtype, m, n, k);
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) /
+         run_vendor(dtype, m, n, k);
 }
 
-double product_peak(DType dtype, std::int64_t n) { return vendor_product(dtype, n, n, n); }
+double product_peak(DType dtype, std::int64_t n) {
+  return vendor_product(dtype, n, n, n);
+}
 
 double copy_bandwidth() {
   const Tensor from = Tensor::empty({kBandwidthBytes}, DType::U8);
@@ -121,7 +127,8 @@ double read_bandwidth() {
   const Tensor from = Tensor::empty({kBandwidthBytes}, DType::U8);
   auto* source = from.data<std::uint8_t>();
   std::fill_n(source, kBandwidthBytes, std::uint8_t{1});
-  // Looking for a byte that is not there reads everything, with the C library's vector code, and keeps nothing.
+  // Looking for a byte that is not there reads everything, with the C library's vector code, and keeps
+  // nothing.
   std::atomic<int> found{0};
   const double seconds = median_seconds([&] {
     parallel_for(kBandwidthBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {

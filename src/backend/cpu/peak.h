@@ -7,7 +7,8 @@
 /// What this machine can do at best: the yardsticks of `candela bench`.
 namespace candela {
 
-/// FLOP/s of a square product of size n by the vendor library called directly, in the layout it likes best: the median of several runs.
+/// FLOP/s of a square product of size n by the vendor library called directly, in the layout it likes best:
+/// the median of several runs.
 double product_peak(DType dtype, std::int64_t n = 1024);
 
 /// FLOP/s of one product of this shape (a [m, k] by b [k, n]) by the vendor library called directly.

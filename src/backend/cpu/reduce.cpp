@@ -77,7 +77,8 @@ void reduce(const ReduceArgs& args, Stream&) {
     const Loops<2> outer({split.kept, args.out});
     const Loops<1> inner({split.folded});
     const std::int64_t count = args.out.numel();
-    const std::int64_t grain = std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(split.folded.numel(), 1));
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, (1 << 14) / std::max<std::int64_t>(split.folded.numel(), 1));
     parallel_for(count, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         std::int64_t at[2];
@@ -98,31 +99,36 @@ void argmax(const ArgmaxArgs& args, Stream&) {
     const Loops<2> loops({kept, args.out});
     const std::int64_t length = args.x.shape[args.dim];
     const std::int64_t stride = args.x.strides[args.dim];
-    parallel_for(args.out.numel(), std::max<std::int64_t>(1, (1 << 14) / length), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        std::int64_t at[2];
-        loops.offsets(i / loops.inner(), at);
-        const std::int64_t j = i % loops.inner();
-        const T* x = args.x.as<T>() + at[0] + j * loops.strides[0][loops.rank - 1];
-        std::int64_t best = 0;
-        A top = A(x[0]);
-        for (std::int64_t k = 1; k < length && !std::isnan(top); ++k) {
-          const A value = A(x[k * stride]);
-          if (value > top || std::isnan(value)) {
-            top = value;
-            best = k;
-          }
-        }
-        args.out.as<std::int64_t>()[at[1] + j * loops.strides[1][loops.rank - 1]] = best;
-      }
-    });
+    parallel_for(args.out.numel(), std::max<std::int64_t>(1, (1 << 14) / length),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     std::int64_t at[2];
+                     loops.offsets(i / loops.inner(), at);
+                     const std::int64_t j = i % loops.inner();
+                     const T* x = args.x.as<T>() + at[0] + j * loops.strides[0][loops.rank - 1];
+                     std::int64_t best = 0;
+                     A top = A(x[0]);
+                     for (std::int64_t k = 1; k < length && !std::isnan(top); ++k) {
+                       const A value = A(x[k * stride]);
+                       if (value > top || std::isnan(value)) {
+                         top = value;
+                         best = k;
+                       }
+                     }
+                     args.out.as<std::int64_t>()[at[1] + j * loops.strides[1][loops.rank - 1]] = best;
+                   }
+                 });
   });
 }
 
 constexpr std::int64_t kReduceGrain = 1 << 14;
 
-float start_value(ReduceOp op) { return start<float>(op); }
-ReduceOp join_of(ReduceOp op) { return op == ReduceOp::SumSquares ? ReduceOp::Sum : op; }
+float start_value(ReduceOp op) {
+  return start<float>(op);
+}
+ReduceOp join_of(ReduceOp op) {
+  return op == ReduceOp::SumSquares ? ReduceOp::Sum : op;
+}
 
 /// A span of any length as floats, reduced a block at a time.
 template <class T>
@@ -142,7 +148,8 @@ float reduce_span(ReduceOp op, const T* x, std::int64_t count) {
   }
 }
 
-/// The folded elements of one output lie in contiguous spans. Long spans are cut into pieces that threads share; the pieces join in order.
+/// The folded elements of one output lie in contiguous spans. Long spans are cut into pieces that threads
+/// share; the pieces join in order.
 template <class T>
 void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
   constexpr std::int64_t kPiece = 1 << 16;
@@ -169,43 +176,48 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
   for (std::int64_t output = 0; output < args.out.numel(); ++output) {
     float total = start_value(args.op);
     for (std::int64_t i = 0; i < per_output; ++i) {
-      total = fold<float>(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
+      total =
+          fold<float>(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
     }
     args.out.as<T>()[base_of(output, 1)] = T(total);
   }
 }
 
-/// Outputs side by side: whole spans of them are folded at once, over chunks of the folded elements that threads share and that join in order.
+/// Outputs side by side: whole spans of them are folded at once, over chunks of the folded elements that
+/// threads share and that join in order.
 template <class T>
 void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
   constexpr std::int64_t kChunks = 16;
   const std::int64_t width = kept.inner();
   const std::int64_t depth = folded.outer() * folded.inner();
   const std::int64_t blocks = (width + kBlock - 1) / kBlock;
-  // Cutting the depth only pays where there are too few blocks to share; it also keeps the running sums short.
+  // Cutting the depth only pays where there are too few blocks to share; it also keeps the running sums
+  // short.
   const std::int64_t chunks = std::clamp<std::int64_t>(depth / 64, 1, kChunks);
   std::vector<float> partial(static_cast<std::size_t>(chunks * width), 0.0F);
   for (std::int64_t row = 0; row < kept.outer(); ++row) {
     std::int64_t at[2];
     kept.offsets(row, at);
     const std::int64_t per_task = std::min(width, kBlock) * (depth / chunks + 1);
-    parallel_for(chunks * blocks, std::max<std::int64_t>(1, kReduceGrain / per_task), [&](std::int64_t begin, std::int64_t end) {
-      alignas(64) float scratch[kBlock];
-      for (std::int64_t task = begin; task < end; ++task) {
-        const std::int64_t chunk = task / blocks;
-        const std::int64_t first = task % blocks * kBlock;
-        const std::int64_t count = std::min(kBlock, width - first);
-        float* total = partial.data() + chunk * width + first;
-        std::fill(total, total + count, start_value(args.op));
-        for (std::int64_t i = depth * chunk / chunks; i < depth * (chunk + 1) / chunks; ++i) {
-          std::int64_t offset[1];
-          folded.offsets(i / folded.inner(), offset);
-          const std::int64_t position = offset[0] + i % folded.inner() * folded.strides[0][folded.rank - 1];
-          const T* x = args.x.as<T>() + at[0] + first + position;
-          spans::fold(args.op, read_floats(x, 1, count, scratch), total, count);
-        }
-      }
-    });
+    parallel_for(chunks * blocks, std::max<std::int64_t>(1, kReduceGrain / per_task),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   alignas(64) float scratch[kBlock];
+                   for (std::int64_t task = begin; task < end; ++task) {
+                     const std::int64_t chunk = task / blocks;
+                     const std::int64_t first = task % blocks * kBlock;
+                     const std::int64_t count = std::min(kBlock, width - first);
+                     float* total = partial.data() + chunk * width + first;
+                     std::fill(total, total + count, start_value(args.op));
+                     for (std::int64_t i = depth * chunk / chunks; i < depth * (chunk + 1) / chunks; ++i) {
+                       std::int64_t offset[1];
+                       folded.offsets(i / folded.inner(), offset);
+                       const std::int64_t position =
+                           offset[0] + i % folded.inner() * folded.strides[0][folded.rank - 1];
+                       const T* x = args.x.as<T>() + at[0] + first + position;
+                       spans::fold(args.op, read_floats(x, 1, count, scratch), total, count);
+                     }
+                   }
+                 });
     for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
       spans::fold(join_of(args.op), partial.data() + chunk * width, partial.data(), width);
     }
@@ -213,7 +225,8 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
   }
 }
 
-/// Which of the two ways fits: the loops over folded or over kept elements must step through memory one by one.
+/// Which of the two ways fits: the loops over folded or over kept elements must step through memory one by
+/// one.
 enum class Way : std::uint8_t { Spans, Columns, None };
 
 Way way_of(const ReduceArgs& args) {
@@ -240,7 +253,9 @@ void reduce_fast(const ReduceArgs& args, Stream&) {
   });
 }
 
-std::string supports_fast_argmax(const ArgmaxArgs& args) { return args.x.dtype == DType::F64 ? "f64 is for references" : ""; }
+std::string supports_fast_argmax(const ArgmaxArgs& args) {
+  return args.x.dtype == DType::F64 ? "f64 is for references" : "";
+}
 
 /// The largest value first, then its first place: both passes run over the row while it is in cache.
 void argmax_fast(const ArgmaxArgs& args, Stream&) {

@@ -20,7 +20,8 @@ namespace candela::HWY_NAMESPACE {
 
 /// One head: pairs (i, i + half) turn by the angle of position and i; elements beyond 2 half are copied.
 template <class T>
-void rotate_head(const T* x, const float* cos, const float* sin, T* out, std::int64_t half, std::int64_t size, float sign) {
+void rotate_head(const T* x, const float* cos, const float* sin, T* out, std::int64_t half, std::int64_t size,
+                 float sign) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const VF direction = hn::Set(d, sign);
@@ -70,7 +71,8 @@ HWY_EXPORT(rotate_token);
 std::string rope_supports(const RopeArgs& args) {
   const auto unit = [](const TensorArg& x) { return x.strides[x.rank - 1] == 1 || x.last() <= 1; };
   if (args.x.dtype == DType::F64) return "f64 is for the composed reference";
-  if (!unit(args.x) || !unit(args.out) || !unit(args.cos) || !unit(args.sin)) return "needs unit last strides";
+  if (!unit(args.x) || !unit(args.out) || !unit(args.cos) || !unit(args.sin))
+    return "needs unit last strides";
   return {};
 }
 
@@ -82,9 +84,11 @@ void rope(const RopeArgs& args, Stream&) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t b = i / tokens;
       const std::int64_t t = i % tokens;
-      const std::int64_t position = args.positions.as<std::int32_t>()[b * args.positions.strides[0] + t * args.positions.strides[1]];
-      require(position >= 0 && position < args.cos.shape[0], "rope: positions must be in [0, {}), the table's length; got {} at [{}, {}]",
-              args.cos.shape[0], position, b, t);
+      const std::int64_t position =
+          args.positions.as<std::int32_t>()[b * args.positions.strides[0] + t * args.positions.strides[1]];
+      require(position >= 0 && position < args.cos.shape[0],
+              "rope: positions must be in [0, {}), the table's length; got {} at [{}, {}]", args.cos.shape[0],
+              position, b, t);
       HWY_DYNAMIC_DISPATCH(rotate_token)(args, b, t, position);
     }
   });
@@ -92,7 +96,9 @@ void rope(const RopeArgs& args, Stream&) {
 
 }  // namespace
 
-void fill_rope(KernelTable& table) { table.rope.add("simd", rope_supports, rope); }
+void fill_rope(KernelTable& table) {
+  table.rope.add("simd", rope_supports, rope);
+}
 
 }  // namespace candela
 #endif

@@ -74,19 +74,20 @@ HWY_INLINE float largest(const float* x, std::int64_t count) {
   return hn::GetLane(hn::MaxOfLanes(Floats(), hn::Max(a, b)));
 }
 
-/// Asks for the element `count` behind x: the next row, while this one is worked on from the cache and memory would rest. Past the last row it
-/// asks for what is not read, which does no harm.
-HWY_INLINE void ask_for_next(const float* x, std::int64_t count) { hwy::Prefetch(x + count); }
+/// Asks for the element `count` behind x: the next row, while this one is worked on from the cache and memory
+/// would rest. Past the last row it asks for what is not read, which does no harm.
+HWY_INLINE void ask_for_next(const float* x, std::int64_t count) {
+  hwy::Prefetch(x + count);
+}
 
 void softmax_row(const float* x, float* out, std::int64_t count, bool log) {
   const auto top = splat(largest(x, count));
   const std::int64_t step = lanes();
   if (log) {
-    const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left)
-                                           HWY_ATTR {
-                                             ask_for_next(x + i, count);
-                                             return exp(hn::Sub(take(x + i, left), top));
-                                           });
+    const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
+      ask_for_next(x + i, count);
+      return exp(hn::Sub(take(x + i, left), top));
+    });
     const auto shift = splat(std::log(sum));
     for (std::int64_t i = 0; i < count; i += step) {
       put(hn::Sub(hn::Sub(take(x + i, count - i), top), shift), out + i, count - i);

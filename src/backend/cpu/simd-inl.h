@@ -1,4 +1,5 @@
-// Loads and stores of f32, bf16 and f16 as vectors of f32, once per target. No #pragma once: foreach_target.h includes it again for each target.
+// Loads and stores of f32, bf16 and f16 as vectors of f32, once per target. No #pragma once: foreach_target.h
+// includes it again for each target.
 #if defined(CANDELA_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CANDELA_SIMD_INL_H_
 #undef CANDELA_SIMD_INL_H_
@@ -7,9 +8,8 @@
 #endif
 
 #include <cstring>
-#include <limits>
-
 #include <hwy/highway.h>
+#include <limits>
 
 #include <candela/core/dtype.h>
 
@@ -23,7 +23,9 @@ using VF = hn::Vec<F32>;
 inline constexpr std::size_t kMaxLanes = hn::MaxLanes(F32());
 
 /// A full vector of elements as f32.
-HWY_INLINE VF load(F32 d, const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE VF load(F32 d, const float* p) {
+  return hn::LoadU(d, p);
+}
 HWY_INLINE VF load(F32 d, const BFloat16* p) {
   const hn::Rebind<std::uint16_t, F32> d16;
   const hn::RebindToUnsigned<F32> d32;
@@ -34,7 +36,9 @@ HWY_INLINE VF load(F32 d, const Float16* p) {
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
 }
 
-HWY_INLINE void store(F32 d, VF v, float* p) { hn::StoreU(v, d, p); }
+HWY_INLINE void store(F32 d, VF v, float* p) {
+  hn::StoreU(v, d, p);
+}
 /// Rounds to nearest, ties to even, as BFloat16(float) does; NaN stays NaN.
 HWY_INLINE void store([[maybe_unused]] F32 d, VF v, BFloat16* p) {
   const hn::RebindToUnsigned<F32> d32;
@@ -67,7 +71,8 @@ HWY_INLINE void store_n(F32 d, VF v, T* p, std::size_t count) {
   std::memcpy(static_cast<void*>(p), buffer, count * sizeof(T));
 }
 
-/// exp(x) for x <= 0 to 2 units in the last place: 2^n p(r) with n = round(x / ln 2), r = x - n ln 2. Results below the smallest normal number are 0; NaN stays.
+/// exp(x) for x <= 0 to 2 units in the last place: 2^n p(r) with n = round(x / ln 2), r = x - n ln 2. Results
+/// below the smallest normal number are 0; NaN stays.
 HWY_INLINE VF exp_nonpositive(F32 d, VF x) {
   const hn::RebindToSigned<F32> di32;
   const VF lowest = hn::Set(d, -87.33F);
@@ -87,8 +92,12 @@ HWY_INLINE VF exp_nonpositive(F32 d, VF x) {
   return hn::IfThenElse(underflow, hn::Zero(d), hn::Mul(p, hn::BitCast(d, exponent)));
 }
 
-HWY_INLINE float sum_of(F32 d, VF v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
-HWY_INLINE float max_of(F32 d, VF v) { return hn::GetLane(hn::MaxOfLanes(d, v)); }
+HWY_INLINE float sum_of(F32 d, VF v) {
+  return hn::GetLane(hn::SumOfLanes(d, v));
+}
+HWY_INLINE float max_of(F32 d, VF v) {
+  return hn::GetLane(hn::MaxOfLanes(d, v));
+}
 
 /// The largest of `count` values, NaN aside; -inf if there is none.
 template <class T>

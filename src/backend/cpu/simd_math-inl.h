@@ -1,5 +1,6 @@
-// Vector arithmetic shared by the CPU kernels, compiled once per instruction set: conversions to and from the 16-bit floats, and exp, log, tanh and the
-// like. Include after foreach_target.h. No classic guard: Highway includes this once per target.
+// Vector arithmetic shared by the CPU kernels, compiled once per instruction set: conversions to and from the
+// 16-bit floats, and exp, log, tanh and the like. Include after foreach_target.h. No classic guard: Highway
+// includes this once per target.
 #if defined(CANDELA_SIMD_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CANDELA_SIMD_MATH_INL_H_
 #undef CANDELA_SIMD_MATH_INL_H_
@@ -10,9 +11,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
-
 #include <hwy/highway.h>
+#include <type_traits>
 
 #include <candela/core/dtype.h>
 
@@ -32,12 +32,19 @@ using Mask = hn::Mask<Floats>;
 /// More lanes than any target has: the size of the buffers for partial vectors.
 inline constexpr std::size_t kLaneBuffer = HWY_MAX_BYTES / sizeof(float);
 
-HWY_INLINE Vec splat(float value) { return hn::Set(Floats(), value); }
-HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(Floats())); }
+HWY_INLINE Vec splat(float value) {
+  return hn::Set(Floats(), value);
+}
+HWY_INLINE std::int64_t lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(Floats()));
+}
 
-// Loads and stores of one vector of floats from memory of any floating type. Rounding is to nearest, ties to even, as in core/dtype.
+// Loads and stores of one vector of floats from memory of any floating type. Rounding is to nearest, ties to
+// even, as in core/dtype.
 
-HWY_INLINE Vec load(const float* x) { return hn::LoadU(Floats(), x); }
+HWY_INLINE Vec load(const float* x) {
+  return hn::LoadU(Floats(), x);
+}
 
 HWY_INLINE Vec load(const BFloat16* x) {
   const auto bits = hn::LoadU(HalfWords(), reinterpret_cast<const std::uint16_t*>(x));
@@ -49,19 +56,23 @@ HWY_INLINE Vec load(const Float16* x) {
   const Words w;
   const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(w, 0x8000U)));
   const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(w, 0x7fffU)));
-  // The exponent bias differs by 112. A product with 2^112 mends it, for subnormals too; infinity and NaN need the full exponent.
+  // The exponent bias differs by 112. A product with 2^112 mends it, for subnormals too; infinity and NaN
+  // need the full exponent.
   const auto scaled = hn::BitCast(w, hn::Mul(hn::BitCast(Floats(), magnitude), splat(0x1p112F)));
   const auto special = hn::Gt(hn::BitCast(Ints(), magnitude), hn::Set(Ints(), 0x0f7fffff));
   const auto wide = hn::Or(scaled, hn::IfThenElseZero(hn::RebindMask(w, special), hn::Set(w, 0x7f800000U)));
   return hn::BitCast(Floats(), hn::Or(wide, sign));
 }
 
-HWY_INLINE void store(Vec value, float* out) { hn::StoreU(value, Floats(), out); }
+HWY_INLINE void store(Vec value, float* out) {
+  hn::StoreU(value, Floats(), out);
+}
 
 template <class V>
 HWY_INLINE void store_half_words(V words, void* out) {
   // Saturation never applies: the words are below 2^16.
-  hn::StoreU(hn::DemoteTo(HalfWords(), hn::BitCast(Ints(), words)), HalfWords(), static_cast<std::uint16_t*>(out));
+  hn::StoreU(hn::DemoteTo(HalfWords(), hn::BitCast(Ints(), words)), HalfWords(),
+             static_cast<std::uint16_t*>(out));
 }
 
 HWY_INLINE void store(Vec value, BFloat16* out) {
@@ -111,10 +122,11 @@ HWY_INLINE void store_some(Vec value, T* out, std::int64_t count) {
   std::copy(buffer, buffer + count, out);
 }
 
-// Functions. Each is good to about one unit in the last place over the whole range unless said otherwise; NaN gives NaN.
+// Functions. Each is good to about one unit in the last place over the whole range unless said otherwise; NaN
+// gives NaN.
 
-/// e^x. On [-ln 2 / 2, ln 2 / 2] by 1 + r + r^2 P(r) with a minimax P; the power of two is applied in two halves, so that results below the normal
-/// range come out right and those above become infinite.
+/// e^x. On [-ln 2 / 2, ln 2 / 2] by 1 + r + r^2 P(r) with a minimax P; the power of two is applied in two
+/// halves, so that results below the normal range come out right and those above become infinite.
 HWY_INLINE Vec exp(Vec x) {
   const auto clamped = hn::Min(hn::Max(x, splat(-105.0F)), splat(89.5F));
   const auto n = hn::Round(hn::Mul(clamped, splat(1.44269504088896341F)));
@@ -158,7 +170,9 @@ HWY_INLINE Vec log(Vec x) {
 }
 
 /// 1 / (1 + e^-x), small relative error on both sides.
-HWY_INLINE Vec sigmoid(Vec x) { return hn::Div(splat(1.0F), hn::Add(splat(1.0F), exp(hn::Neg(x)))); }
+HWY_INLINE Vec sigmoid(Vec x) {
+  return hn::Div(splat(1.0F), hn::Add(splat(1.0F), exp(hn::Neg(x))));
+}
 
 /// Near zero an odd polynomial, elsewhere 1 - 2 / (e^(2|x|) + 1) with x's sign.
 HWY_INLINE Vec tanh(Vec x) {
@@ -175,8 +189,9 @@ HWY_INLINE Vec tanh(Vec x) {
   return hn::IfThenElse(hn::Lt(size, splat(0.625F)), near_zero, hn::CopySign(far, x));
 }
 
-/// Phi(x), the normal distribution function, to a few units in the last place on both sides (x NaN: unspecified). With z = |x| / sqrt(2):
-/// erfc(z) = e^(-z^2) G / (1 + 2 z), where G is a polynomial in (z - 2) / (z + 2).
+/// Phi(x), the normal distribution function, to a few units in the last place on both sides (x NaN:
+/// unspecified). With z = |x| / sqrt(2): erfc(z) = e^(-z^2) G / (1 + 2 z), where G is a polynomial in (z - 2)
+/// / (z + 2).
 HWY_INLINE Vec normal_cdf(Vec x) {
   const auto size = hn::Min(hn::Abs(x), splat(19.0F));
   const auto z = hn::Mul(size, splat(0.70710678118654752F));
@@ -212,7 +227,9 @@ HWY_INLINE Vec min_or_nan(Vec a, Vec b) {
 }
 
 /// The sum of all lanes, in an order that depends on the vector's width alone.
-HWY_INLINE float sum_lanes(Vec x) { return hn::GetLane(hn::SumOfLanes(Floats(), x)); }
+HWY_INLINE float sum_lanes(Vec x) {
+  return hn::GetLane(hn::SumOfLanes(Floats(), x));
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace candela

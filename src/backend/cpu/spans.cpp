@@ -1,7 +1,6 @@
 #include "backend/cpu/spans.h"
 
 #include <cstring>
-
 #include <hwy/cache_control.h>
 
 #include "backend/cpu/simd_targets.h"
@@ -375,8 +374,12 @@ HWY_EXPORT(find_first);
 
 namespace spans {
 
-void stream_copy(const void* from, void* to, std::size_t bytes) { HWY_DYNAMIC_DISPATCH(stream_copy)(from, to, bytes); }
-void stream_fence() { hwy::FlushStream(); }
+void stream_copy(const void* from, void* to, std::size_t bytes) {
+  HWY_DYNAMIC_DISPATCH(stream_copy)(from, to, bytes);
+}
+void stream_fence() {
+  hwy::FlushStream();
+}
 void widen(const BFloat16* x, float* out, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(widen_bf16)(x, out, count);
 }

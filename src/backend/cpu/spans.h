@@ -25,8 +25,8 @@ inline void narrow(const float* x, float* out, std::int64_t count) {
   std::memcpy(out, x, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-/// A copy that goes past the caches: for results too large to stay there, which then need not be read before they are written. Call stream_fence()
-/// on the same thread before another thread may look.
+/// A copy that goes past the caches: for results too large to stay there, which then need not be read before
+/// they are written. Call stream_fence() on the same thread before another thread may look.
 void stream_copy(const void* from, void* to, std::size_t bytes);
 void stream_fence();
 

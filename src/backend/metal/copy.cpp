@@ -17,11 +17,14 @@ std::string copy_supports(const CopyArgs& args) {
   return refusal.empty() ? supports_dtype(args.out) : refusal;
 }
 
-void copy(const CopyArgs& args, Stream& stream) { encode_copy(static_cast<Engine&>(stream), args.x, args.out); }
+void copy(const CopyArgs& args, Stream& stream) {
+  encode_copy(static_cast<Engine&>(stream), args.x, args.out);
+}
 
 std::string fill_supports(const FillArgs& args) {
   // The value travels as f32, which holds every whole number up to 2^24.
-  if (!is_shader_float(args.out.dtype) && (args.value > 0x1p24 || args.value < -0x1p24)) return "the value needs more than 24 bits";
+  if (!is_shader_float(args.out.dtype) && (args.value > 0x1p24 || args.value < -0x1p24))
+    return "the value needs more than 24 bits";
   return supports_dtype(args.out);
 }
 

@@ -25,16 +25,21 @@ void over(Launch& launch, const Loops<N>& loops) {
 
 void unary(const UnaryArgs& args, Stream& stream) {
   const Loops<2> loops({args.out, args.x});
-  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op), static_cast<float>(args.alpha),
-                                   static_cast<float>(args.beta)};
+  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op),
+                                   static_cast<float>(args.alpha), static_cast<float>(args.beta)};
   static_cast<Engine&>(stream).encode("unary", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
-    over(Launch(encoding, "elementwise", "unary" + suffix(args.out.dtype)).tensor(args.out).tensor(args.x).params(params), loops);
+    over(Launch(encoding, "elementwise", "unary" + suffix(args.out.dtype))
+             .tensor(args.out)
+             .tensor(args.x)
+             .params(params),
+         loops);
   });
 }
 
 void unary_grad(const UnaryGradArgs& args, Stream& stream) {
   const Loops<3> loops({args.dx, args.x, args.dy});
-  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op), static_cast<float>(args.alpha), 0};
+  const shader::UnaryParams params{loop_params(loops), static_cast<std::uint32_t>(args.op),
+                                   static_cast<float>(args.alpha), 0};
   static_cast<Engine&>(stream).encode("unary_grad", {0, 3 * bytes_of(args.x)}, [&](Encoding& encoding) {
     over(Launch(encoding, "elementwise", "unary_grad" + suffix(args.dx.dtype))
              .tensor(args.dx)
@@ -96,11 +101,16 @@ void swiglu_grad(const SwigluGradArgs& args, Stream& stream) {
 }  // namespace
 
 void fill_elementwise(KernelTable& table, const Offer&) {
-  table.unary.add("own", [](const UnaryArgs& args) { return supports(args.out); }, unary);
-  table.unary_grad.add("own", [](const UnaryGradArgs& args) { return supports(args.dx); }, unary_grad);
-  table.binary.add("own", [](const BinaryArgs& args) { return supports(args.out); }, binary);
-  table.swiglu.add("own", [](const SwigluArgs& args) { return supports(args.out); }, swiglu);
-  table.swiglu_grad.add("own", [](const SwigluGradArgs& args) { return supports(args.dy); }, swiglu_grad);
+  table.unary.add(
+      "own", [](const UnaryArgs& args) { return supports(args.out); }, unary);
+  table.unary_grad.add(
+      "own", [](const UnaryGradArgs& args) { return supports(args.dx); }, unary_grad);
+  table.binary.add(
+      "own", [](const BinaryArgs& args) { return supports(args.out); }, binary);
+  table.swiglu.add(
+      "own", [](const SwigluArgs& args) { return supports(args.out); }, swiglu);
+  table.swiglu_grad.add(
+      "own", [](const SwigluGradArgs& args) { return supports(args.dy); }, swiglu_grad);
 }
 
 }  // namespace candela::metal

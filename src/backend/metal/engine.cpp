@@ -6,7 +6,8 @@ namespace candela::metal {
 
 objc::ComputeEncoder& Encoding::compute() {
   if (!encoder_) encoder_ = buffer_.compute_encoder();
-  require<DeviceError>(static_cast<bool>(encoder_), "metal: the command buffer gave no encoder; the device may be lost");
+  require<DeviceError>(static_cast<bool>(encoder_),
+                       "metal: the command buffer gave no encoder; the device may be lost");
   return encoder_;
 }
 
@@ -69,7 +70,8 @@ void Engine::begin_op(std::string_view op) {
 void Engine::end_op(Work work) {
   open_work_.flop += work.flop;
   open_work_.bytes += work.bytes;
-  if (open_count_ >= limits_.ops || open_work_.flop >= limits_.flop || open_work_.bytes >= limits_.bytes) commit_open();
+  if (open_count_ >= limits_.ops || open_work_.flop >= limits_.flop || open_work_.bytes >= limits_.bytes)
+    commit_open();
 }
 
 std::string Engine::op_summary() const {
@@ -84,7 +86,8 @@ std::string Engine::op_summary() const {
 void Engine::commit_open() {
   if (!encoding_.buffer_) return;
   encoding_.encoder_.end();
-  wait_until(true, [this](const Completion& completion) { return completion.in_flight.size() < limits_.in_flight; });
+  wait_until(
+      true, [this](const Completion& completion) { return completion.in_flight.size() < limits_.in_flight; });
   objc::CommandBuffer buffer = std::exchange(encoding_.buffer_, {});
   const std::string ops = op_summary();
   open_ops_.clear();
@@ -92,7 +95,8 @@ void Engine::commit_open() {
   open_work_ = {};
   buffer.set_label(ops);
   const std::uint64_t ticket = ++last_ticket_;
-  buffer.on_completed([completion = completion_, counters = counters_, ops, ticket](const objc::Outcome& outcome) {
+  buffer.on_completed([completion = completion_, counters = counters_, ops,
+                       ticket](const objc::Outcome& outcome) {
     const std::lock_guard lock(completion->mutex);
     if (outcome.failed) {
       counters->failures.fetch_add(1, std::memory_order_relaxed);
@@ -150,7 +154,8 @@ void Engine::synchronize() {
   if (failures.empty()) return;
   if (out_of_memory && trim_) trim_();
   std::string text = fmt::format("metal: {}", failures.front());
-  if (failures.size() > 1) text += fmt::format(" (and {} more command buffers after it)", failures.size() - 1);
+  if (failures.size() > 1)
+    text += fmt::format(" (and {} more command buffers after it)", failures.size() - 1);
   if (out_of_memory) text += "; use a smaller batch or a shorter maximum length";
   throw DeviceError(text);
 }

@@ -19,14 +19,14 @@
 
 namespace candela::metal {
 
-/// When the open command buffer is committed without being asked to. A buffer that runs for too long trips the GPU's watchdog; one that is too short costs
-/// more to commit than to run.
+/// When the open command buffer is committed without being asked to. A buffer that runs for too long trips
+/// the GPU's watchdog; one that is too short costs more to commit than to run.
 struct EngineLimits {
-  std::size_t ops = 128;            ///< ops of one command buffer
-  double flop = 2e10;               ///< arithmetic of one command buffer: about 10 ms of an M1
-  double bytes = 1e9;               ///< memory traffic of one command buffer
-  std::size_t in_flight = 16;       ///< command buffers committed and not completed
-  std::size_t cached_kernels = 512; ///< MPS kernel objects; the least recently used goes first
+  std::size_t ops = 128;             ///< ops of one command buffer
+  double flop = 2e10;                ///< arithmetic of one command buffer: about 10 ms of an M1
+  double bytes = 1e9;                ///< memory traffic of one command buffer
+  std::size_t in_flight = 16;        ///< command buffers committed and not completed
+  std::size_t cached_kernels = 512;  ///< MPS kernel objects; the least recently used goes first
 };
 
 /// What one op asks of the GPU, as far as its shapes tell.
@@ -46,8 +46,8 @@ class Encoding {
   const objc::Pipeline& pipeline(std::string_view family, const std::string& function) {
     return shaders_.pipeline(family, function);
   }
-  /// The cached kernel object of this key, made by `make` when it is new. K derives from objc::Object. One thread encodes at a time, so the
-  /// object's mutable state is safe.
+  /// The cached kernel object of this key, made by `make` when it is new. K derives from objc::Object. One
+  /// thread encodes at a time, so the object's mutable state is safe.
   template <class K, class Make>
   K& kernel(const std::string& key, Make&& make) {
     if (auto* found = find_kernel(key)) return static_cast<Holder<K>*>(found)->kernel;
@@ -76,7 +76,10 @@ class Encoding {
   };
 
   Encoding(objc::Device device, AtomicCounters& counters, std::size_t cached_kernels)
-      : device_(std::move(device)), counters_(counters), shaders_(device_, counters), cached_kernels_(cached_kernels) {}
+      : device_(std::move(device)),
+        counters_(counters),
+        shaders_(device_, counters),
+        cached_kernels_(cached_kernels) {}
   AnyKernel* find_kernel(const std::string& key);
   void add_kernel(const std::string& key, std::unique_ptr<AnyKernel> kernel);
 
@@ -90,8 +93,9 @@ class Encoding {
   std::unordered_map<std::string, std::list<CachedKernel>::iterator> kernel_index_;
 };
 
-/// The command engine of one device: one queue, one open command buffer into which every op encodes, committed after a bounded amount of work or when the
-/// host reads. Thread-safe: threads take turns encoding, each one's ops stay in order.
+/// The command engine of one device: one queue, one open command buffer into which every op encodes,
+/// committed after a bounded amount of work or when the host reads. Thread-safe: threads take turns encoding,
+/// each one's ops stay in order.
 class Engine final : public Stream {
  public:
   Engine(objc::Device device, const EngineLimits& limits);
@@ -107,9 +111,11 @@ class Engine final : public Stream {
     end_op(work);
   }
 
-  /// Commits what is open and waits until all of it is done; throws DeviceError naming the ops of command buffers that failed.
+  /// Commits what is open and waits until all of it is done; throws DeviceError naming the ops of command
+  /// buffers that failed.
   void synchronize() override;
-  /// As synchronize, but leaves failures for the next synchronize: for the allocator, which must not throw them.
+  /// As synchronize, but leaves failures for the next synchronize: for the allocator, which must not throw
+  /// them.
   void wait_idle();
   /// Commits what is open without waiting.
   void flush();

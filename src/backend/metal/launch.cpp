@@ -12,7 +12,8 @@ constexpr std::size_t kRowThreads = 256;
 }  // namespace
 
 Launch& Launch::tensor(const TensorArg& arg) {
-  encoder_.set_buffer(arg.storage->native(), static_cast<std::size_t>(arg.offset) * size_of(arg.dtype), index_++);
+  encoder_.set_buffer(arg.storage->native(), static_cast<std::size_t>(arg.offset) * size_of(arg.dtype),
+                      index_++);
   return *this;
 }
 
@@ -35,8 +36,9 @@ void Launch::rows(std::size_t groups, std::size_t length) {
 }
 
 void Launch::groups(objc::Size groups, std::size_t threads) {
-  require<DeviceError>(threads <= pipeline_.max_threads(), "metal: shader {} needs {} threads per group, the device offers {}",
-                       function_, threads, pipeline_.max_threads());
+  require<DeviceError>(threads <= pipeline_.max_threads(),
+                       "metal: shader {} needs {} threads per group, the device offers {}", function_,
+                       threads, pipeline_.max_threads());
   encoder_.dispatch_groups(groups, {threads, 1, 1});
 }
 

@@ -43,7 +43,9 @@ class Launch {
 };
 
 /// "f32", "bf16", ...: the suffix of shader names.
-inline std::string suffix(DType dtype) { return "_" + std::string(to_string(dtype)); }
+inline std::string suffix(DType dtype) {
+  return "_" + std::string(to_string(dtype));
+}
 
 /// Bytes that an op reads or writes of this tensor.
 inline double bytes_of(const TensorArg& arg) {

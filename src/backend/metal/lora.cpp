@@ -12,7 +12,8 @@ constexpr std::size_t kTileThreads = 128;
 
 using EncodeMatmul = void (*)(Engine&, const MatmulArgs&);
 
-MatmulArgs product(const TensorArg& a, const TensorArg& b, const TensorArg& out, double alpha = 1, double beta = 0) {
+MatmulArgs product(const TensorArg& a, const TensorArg& b, const TensorArg& out, double alpha = 1,
+                   double beta = 0) {
   return {a, b, out, {}, alpha, beta};
 }
 
@@ -103,7 +104,8 @@ void mps_lora(const LoraLinearArgs& args, Stream& stream) {
     const LoraBranch& branch = args.branches[i];
     encode_mps_matmul(engine, {args.x, swapped(branch.weight), branch.y, branch.bias, 1, 0});
     if (branch.b.present()) {
-      encode_mps_matmul(engine, product(adapter_columns(args.xa, branch), swapped(branch.b), branch.y, branch.scale, 1));
+      encode_mps_matmul(
+          engine, product(adapter_columns(args.xa, branch), swapped(branch.b), branch.y, branch.scale, 1));
     }
   }
 }
@@ -119,7 +121,8 @@ void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, EncodeMatmu
     if (!branch.b.present()) continue;
     encode(engine, product(args.dy[i], branch.b, adapter_columns(args.dxa, branch), branch.scale));
     if (args.db[i].present()) {
-      encode(engine, product(swapped(args.dy[i]), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
+      encode(engine,
+             product(swapped(args.dy[i]), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
     }
   }
   if (!forward.a.present()) return;
@@ -149,8 +152,10 @@ std::string own_grad_supports(const LoraLinearGradArgs& args) {
 std::string mps_grad_supports(const LoraLinearGradArgs& args) {
   const std::string refusal = gradient_dtypes(args);
   if (!refusal.empty()) return refusal;
-  if (args.forward.x.dtype != DType::F32 && args.forward.x.dtype != DType::F16) return "MPS takes f32 and f16";
-  if (args.forward.a.present() && args.forward.a.dtype != args.forward.x.dtype) return "MPS takes operands of one dtype";
+  if (args.forward.x.dtype != DType::F32 && args.forward.x.dtype != DType::F16)
+    return "MPS takes f32 and f16";
+  if (args.forward.a.present() && args.forward.a.dtype != args.forward.x.dtype)
+    return "MPS takes operands of one dtype";
   return {};
 }
 
@@ -158,9 +163,10 @@ std::string mps_grad_supports(const LoraLinearGradArgs& args) {
 
 void fill_lora(KernelTable& table, const Offer& offer) {
   table.lora_linear.add("fused", own_supports, own_lora);
-  table.lora_linear_grad.add("simdgroup", own_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
-    encode_gradient(static_cast<Engine&>(stream), args, encode_own_matmul);
-  });
+  table.lora_linear_grad.add("simdgroup", own_grad_supports,
+                             [](const LoraLinearGradArgs& args, Stream& stream) {
+                               encode_gradient(static_cast<Engine&>(stream), args, encode_own_matmul);
+                             });
   if (!offer.mps) return;
   table.lora_linear.add("mps", mps_supports, mps_lora);
   table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {

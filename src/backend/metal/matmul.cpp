@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t kTile = 64;
 constexpr std::size_t kTileThreads = 128;
 
-/// The leading dimensions of a, b and out, those of size 1 dropped and neighbours merged where all three step through them evenly.
+/// The leading dimensions of a, b and out, those of size 1 dropped and neighbours merged where all three step
+/// through them evenly.
 struct Batches {
   int rank = 0;
   std::int64_t shape[kMaxRank] = {};
@@ -28,7 +29,8 @@ struct Batches {
     for (int d = 0; d < out.rank - 2; ++d) {
       if (out.shape[d] == 1) continue;
       bool merge = rank > 0;
-      for (int n = 0; n < 3 && merge; ++n) merge = strides[n][rank - 1] == operands[n]->strides[d] * out.shape[d];
+      for (int n = 0; n < 3 && merge; ++n)
+        merge = strides[n][rank - 1] == operands[n]->strides[d] * out.shape[d];
       if (merge) {
         shape[rank - 1] *= out.shape[d];
       } else {
@@ -55,9 +57,15 @@ struct Batches {
   }
 };
 
-std::int64_t row_stride(const TensorArg& arg) { return arg.strides[arg.rank - 2]; }
-std::int64_t column_stride(const TensorArg& arg) { return arg.strides[arg.rank - 1]; }
-std::int64_t row_count(const TensorArg& arg) { return arg.shape[arg.rank - 2]; }
+std::int64_t row_stride(const TensorArg& arg) {
+  return arg.strides[arg.rank - 2];
+}
+std::int64_t column_stride(const TensorArg& arg) {
+  return arg.strides[arg.rank - 1];
+}
+std::int64_t row_count(const TensorArg& arg) {
+  return arg.shape[arg.rank - 2];
+}
 
 /// A product as MPS sees it: op(A) [m, k] op(B) [k, n], all three operands row-major in their buffers.
 struct Product {
@@ -67,14 +75,16 @@ struct Product {
   double alpha = 1, beta = 0;
 };
 
-/// Where the batch's second operand is one matrix and the rows of the first follow on, the whole batch is one product of more rows.
+/// Where the batch's second operand is one matrix and the rows of the first follow on, the whole batch is one
+/// product of more rows.
 void fold_batch_into_rows(Batches& batches, MatmulArgs& args) {
   while (batches.rank > 0) {
     const int d = batches.rank - 1;
     const std::int64_t rows = row_count(args.a);
-    const bool follows_on = batches.strides[1][d] == 0 && batches.strides[0][d] == rows * row_stride(args.a) &&
-                            batches.strides[2][d] == rows * row_stride(args.out) && column_stride(args.a) == 1 &&
-                            column_stride(args.out) == 1;
+    const bool follows_on = batches.strides[1][d] == 0 &&
+                            batches.strides[0][d] == rows * row_stride(args.a) &&
+                            batches.strides[2][d] == rows * row_stride(args.out) &&
+                            column_stride(args.a) == 1 && column_stride(args.out) == 1;
     if (!follows_on) return;
     args.a.shape[args.a.rank - 2] *= batches.shape[d];
     args.out.shape[args.out.rank - 2] *= batches.shape[d];
@@ -92,22 +102,31 @@ void swap_roles(Product& product) {
 }
 
 objc::MatrixMultiplication& kernel_for(Encoding& encoding, const Product& product) {
-  const objc::ProductShape shape{product.a_view.transposed, product.b_view.transposed, product.m,    product.n,
-                                 product.k,                 product.alpha,             product.beta};
-  const std::string key = fmt::format("matmul {} {} {} {} {} {} {}", shape.transpose_left, shape.transpose_right, shape.rows,
-                                      shape.columns, shape.interior, shape.alpha, shape.beta);
-  return encoding.kernel<objc::MatrixMultiplication>(key, [&] { return objc::MatrixMultiplication(encoding.device(), shape); });
+  const objc::ProductShape shape{product.a_view.transposed,
+                                 product.b_view.transposed,
+                                 product.m,
+                                 product.n,
+                                 product.k,
+                                 product.alpha,
+                                 product.beta};
+  const std::string key =
+      fmt::format("matmul {} {} {} {} {} {} {}", shape.transpose_left, shape.transpose_right, shape.rows,
+                  shape.columns, shape.interior, shape.alpha, shape.beta);
+  return encoding.kernel<objc::MatrixMultiplication>(
+      key, [&] { return objc::MatrixMultiplication(encoding.device(), shape); });
 }
 
 /// A single row times a matrix (m = 1): y [n] = op(B)^T x, the way one token goes through a layer.
 void encode_vector(Encoding& encoding, const Product& product) {
-  const objc::VectorProductShape shape{!product.b_view.transposed, product.n, product.k, product.alpha, product.beta};
-  const std::string key =
-      fmt::format("matvec {} {} {} {} {}", shape.transpose, shape.rows, shape.columns, shape.alpha, shape.beta);
+  const objc::VectorProductShape shape{!product.b_view.transposed, product.n, product.k, product.alpha,
+                                       product.beta};
+  const std::string key = fmt::format("matvec {} {} {} {} {}", shape.transpose, shape.rows, shape.columns,
+                                      shape.alpha, shape.beta);
   auto& kernel = encoding.kernel<objc::MatrixVectorMultiplication>(
       key, [&] { return objc::MatrixVectorMultiplication(encoding.device(), shape); });
   const auto vector = [](const TensorArg& arg, std::size_t length) {
-    return objc::Vector(arg.storage->native(), static_cast<std::size_t>(arg.offset) * size_of(arg.dtype), length, arg.dtype);
+    return objc::Vector(arg.storage->native(), static_cast<std::size_t>(arg.offset) * size_of(arg.dtype),
+                        length, arg.dtype);
   };
   kernel.encode(encoding.buffer(), matrix_at(product.b, product.b_view), vector(product.a, product.k),
                 vector(product.out, product.n));
@@ -121,13 +140,15 @@ bool is_mps_batch(const Batches& batches, const Product& product) {
   const std::size_t width = size_of(product.out.dtype);
   for (int n = 0; n < 3; ++n) {
     const std::size_t step = static_cast<std::size_t>(batches.strides[n][d]) * width;
-    if (step == 0 || step % views[n]->row_bytes != 0 || step < views[n]->row_bytes * views[n]->rows) return false;
+    if (step == 0 || step % views[n]->row_bytes != 0 || step < views[n]->row_bytes * views[n]->rows)
+      return false;
   }
   return true;
 }
 
 void encode_product(Encoding& encoding, const Batches& batches, const Product& product, bool swapped_roles) {
-  if (batches.rank == 0 && product.m == 1 && !swapped_roles && !product.a_view.transposed) return encode_vector(encoding, product);
+  if (batches.rank == 0 && product.m == 1 && !swapped_roles && !product.a_view.transposed)
+    return encode_vector(encoding, product);
   const bool batched = is_mps_batch(batches, product);
   const int loops = batched ? batches.rank - 1 : batches.rank;
   const std::size_t matrices = batched ? static_cast<std::size_t>(batches.shape[loops]) : 1;
@@ -139,7 +160,8 @@ void encode_product(Encoding& encoding, const Batches& batches, const Product& p
   objc::MatrixMultiplication& kernel = kernel_for(encoding, product);
   for (std::int64_t i = 0; i < batches.count(loops); ++i) {
     const std::array<std::int64_t, 3> at = batches.offsets(i, loops);
-    kernel.encode(encoding.buffer(), matrix_at(product.a, product.a_view, at[a_index], matrices, matrix_bytes(a_index)),
+    kernel.encode(encoding.buffer(),
+                  matrix_at(product.a, product.a_view, at[a_index], matrices, matrix_bytes(a_index)),
                   matrix_at(product.b, product.b_view, at[1 - a_index], matrices, matrix_bytes(1 - a_index)),
                   matrix_at(product.out, product.out_view, at[2], matrices, matrix_bytes(2)), matrices);
   }
@@ -147,7 +169,8 @@ void encode_product(Encoding& encoding, const Batches& batches, const Product& p
 
 Work work_of(const MatmulArgs& args) {
   const double k = static_cast<double>(args.a.shape[args.a.rank - 1]);
-  return {2 * static_cast<double>(args.out.numel()) * k, bytes_of(args.a) + bytes_of(args.b) + bytes_of(args.out)};
+  return {2 * static_cast<double>(args.out.numel()) * k,
+          bytes_of(args.a) + bytes_of(args.b) + bytes_of(args.out)};
 }
 
 /// `args` with an operand that MPS cannot see as a matrix replaced by a row-major copy.
@@ -178,7 +201,8 @@ TensorArg columns_of(const TensorArg& arg, std::int64_t first, std::int64_t coun
 
 std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.dtype != DType::F32 && args.a.dtype != DType::F16) return "MPS takes f32 and f16";
-  if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype) return "MPS takes operands and results of one dtype";
+  if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype)
+    return "MPS takes operands and results of one dtype";
   if (args.a.shape[args.a.rank - 1] == 0) return "MPS needs an inner dimension";
   if (args.bias.present() && args.beta != 0) return "the bias takes the place of the third term";
   if (!matrix_view(args.out).has_value()) return "MPS writes results whose rows or columns lie together";
@@ -204,21 +228,24 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   }
   Batches batches(args.a, args.b, args.out);
   fold_batch_into_rows(batches, args);
-  Product product{args.a, args.b, args.out, *matrix_view(args.a), *matrix_view(args.b), *matrix_view(args.out), 0, 0, 0,
-                  args.alpha, args.beta};
+  Product product{
+      args.a, args.b,     args.out, *matrix_view(args.a), *matrix_view(args.b), *matrix_view(args.out), 0, 0,
+      0,      args.alpha, args.beta};
   product.m = static_cast<std::size_t>(row_count(args.out));
   product.n = static_cast<std::size_t>(args.out.shape[args.out.rank - 1]);
   product.k = static_cast<std::size_t>(args.a.shape[args.a.rank - 1]);
   const bool swap = product.out_view.transposed;
   if (swap) swap_roles(product);
-  engine.encode("matmul", work_of(original), [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
+  engine.encode("matmul", work_of(original),
+                [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
 }
 
 std::string own_matmul_supports(const MatmulArgs& args) {
-  static const std::set<std::string> kinds = {"f32_f32_f32",   "f16_f16_f16",   "bf16_bf16_bf16", "f16_f16_f32",
-                                              "bf16_bf16_f32", "f16_f32_f32",   "bf16_f32_f32",   "f32_f16_f32",
-                                              "f32_bf16_f32",  "f32_f32_f16",   "f32_f32_bf16"};
-  const std::string kind = fmt::format("{}_{}_{}", to_string(args.a.dtype), to_string(args.b.dtype), to_string(args.out.dtype));
+  static const std::set<std::string> kinds = {"f32_f32_f32",   "f16_f16_f16", "bf16_bf16_bf16", "f16_f16_f32",
+                                              "bf16_bf16_f32", "f16_f32_f32", "bf16_f32_f32",   "f32_f16_f32",
+                                              "f32_bf16_f32",  "f32_f32_f16", "f32_f32_bf16"};
+  const std::string kind =
+      fmt::format("{}_{}_{}", to_string(args.a.dtype), to_string(args.b.dtype), to_string(args.out.dtype));
   if (!kinds.contains(kind)) return "the shader takes f32, f16 and bf16";
   if (args.bias.present() && args.bias.dtype != args.a.dtype) return "the bias must have the operands' dtype";
   for (const TensorArg* arg : {&args.a, &args.b, &args.out}) {
@@ -257,7 +284,8 @@ void encode_own_matmul(Engine& engine, const MatmulArgs& original) {
   const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile,
                           static_cast<std::size_t>(batches.count(batches.rank))};
   engine.encode("matmul", work_of(original), [&](Encoding& encoding) {
-    Launch(encoding, "matmul", "matmul" + suffix(args.a.dtype) + suffix(args.b.dtype) + suffix(args.out.dtype))
+    Launch(encoding, "matmul",
+           "matmul" + suffix(args.a.dtype) + suffix(args.b.dtype) + suffix(args.out.dtype))
         .tensor(args.a)
         .tensor(args.b)
         .tensor(args.out)
@@ -269,11 +297,13 @@ void encode_own_matmul(Engine& engine, const MatmulArgs& original) {
 
 void fill_matmul(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
-    table.matmul.add("mps", mps_matmul_supports,
-                     [](const MatmulArgs& args, Stream& stream) { encode_mps_matmul(static_cast<Engine&>(stream), args); });
+    table.matmul.add("mps", mps_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
+      encode_mps_matmul(static_cast<Engine&>(stream), args);
+    });
   }
-  table.matmul.add("simdgroup", own_matmul_supports,
-                   [](const MatmulArgs& args, Stream& stream) { encode_own_matmul(static_cast<Engine&>(stream), args); });
+  table.matmul.add("simdgroup", own_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
+    encode_own_matmul(static_cast<Engine&>(stream), args);
+  });
 }
 
 }  // namespace candela::metal

@@ -7,11 +7,13 @@
 
 namespace candela::metal {
 
-/// The product by MPSMatrixMultiplication or MPSMatrixVectorMultiplication: why it cannot take the arguments, and the encoding of it.
+/// The product by MPSMatrixMultiplication or MPSMatrixVectorMultiplication: why it cannot take the arguments,
+/// and the encoding of it.
 std::string mps_matmul_supports(const MatmulArgs& args);
 void encode_mps_matmul(Engine& engine, const MatmulArgs& args);
 
-/// The product by the own simdgroup-matrix shader: any strides. Beyond what the op takes, an f32 operand goes with a 16-bit one.
+/// The product by the own simdgroup-matrix shader: any strides. Beyond what the op takes, an f32 operand goes
+/// with a 16-bit one.
 std::string own_matmul_supports(const MatmulArgs& args);
 void encode_own_matmul(Engine& engine, const MatmulArgs& args);
 

@@ -1,11 +1,10 @@
 #include "backend/metal/memory.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <thread>
+#include <unistd.h>
 
 namespace candela::metal {
 namespace {
@@ -18,7 +17,9 @@ constexpr std::size_t kPage = 16384;
 /// Milliseconds that a shortage may last before it counts as one.
 constexpr int kAttempts = 20;
 
-std::size_t page_size() { return std::max(kPage, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))); }
+std::size_t page_size() {
+  return std::max(kPage, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
+}
 
 }  // namespace
 
@@ -41,7 +42,8 @@ MemoryBlock MetalMemory::acquire(std::size_t bytes) {
   const objc::AutoreleasePool pool;
   objc::Buffer buffer = take(bytes);
   if (!buffer) {
-    // Command buffers keep what they use alive: buffers released earlier are really free once the GPU is done, and a moment after it said so.
+    // Command buffers keep what they use alive: buffers released earlier are really free once the GPU is
+    // done, and a moment after it said so.
     engine_->wait_idle();
     buffer = take(bytes);
     for (int attempt = 0; !buffer && attempt < kAttempts; ++attempt) {
@@ -59,20 +61,22 @@ void MetalMemory::release(const MemoryBlock& block) {
   const objc::Buffer gone = objc::Buffer::adopt(block.native);
 }
 
-StoragePtr wrap_host_memory(const std::shared_ptr<Engine>& engine, Device device, void* data, std::size_t bytes,
-                            std::shared_ptr<const void> owner) {
+StoragePtr wrap_host_memory(const std::shared_ptr<Engine>& engine, Device device, void* data,
+                            std::size_t bytes, std::shared_ptr<const void> owner) {
   const std::size_t page = page_size();
   if (bytes == 0 || reinterpret_cast<std::uintptr_t>(data) % page != 0) return nullptr;
   const objc::AutoreleasePool pool;
   // The last page of a mapping belongs to it as a whole; nothing beyond `bytes` is ever addressed.
   const std::size_t whole = (bytes + page - 1) / page * page;
-  objc::Buffer buffer = engine->device().new_buffer_over(data, whole, [owner = std::move(owner)]() mutable { owner.reset(); });
+  objc::Buffer buffer =
+      engine->device().new_buffer_over(data, whole, [owner = std::move(owner)]() mutable { owner.reset(); });
   if (!buffer) return nullptr;
   engine->counters().wrapped_bytes.fetch_add(bytes, std::memory_order_relaxed);
-  return std::make_shared<Storage>(device, MemoryBlock{data, buffer.detach(), bytes}, [](const MemoryBlock& block) {
-    const objc::AutoreleasePool release_pool;
-    const objc::Buffer gone = objc::Buffer::adopt(block.native);
-  });
+  return std::make_shared<Storage>(device, MemoryBlock{data, buffer.detach(), bytes},
+                                   [](const MemoryBlock& block) {
+                                     const objc::AutoreleasePool release_pool;
+                                     const objc::Buffer gone = objc::Buffer::adopt(block.native);
+                                   });
 }
 
 }  // namespace candela::metal

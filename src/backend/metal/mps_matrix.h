@@ -7,19 +7,22 @@
 
 namespace candela::metal {
 
-/// How the last two dimensions of a tensor lie as a row-major matrix in its buffer: as they are, or swapped, which MPS's transpose flags undo.
+/// How the last two dimensions of a tensor lie as a row-major matrix in its buffer: as they are, or swapped,
+/// which MPS's transpose flags undo.
 struct MatrixView {
   bool transposed = false;
   std::size_t rows = 0, columns = 0;  ///< as stored
   std::size_t row_bytes = 0;
 };
 
-/// The view of the last two dimensions, or nothing if neither has stride 1 (or rows overlap): such a tensor must be made row-major first.
+/// The view of the last two dimensions, or nothing if neither has stride 1 (or rows overlap): such a tensor
+/// must be made row-major first.
 std::optional<MatrixView> matrix_view(const TensorArg& arg);
 
-/// The matrix (or `matrices` of them, `matrix_bytes` apart) that starts `elements` after the tensor's first element. No copy.
-objc::Matrix matrix_at(const TensorArg& arg, const MatrixView& view, std::int64_t elements = 0, std::size_t matrices = 1,
-                       std::size_t matrix_bytes = 0);
+/// The matrix (or `matrices` of them, `matrix_bytes` apart) that starts `elements` after the tensor's first
+/// element. No copy.
+objc::Matrix matrix_at(const TensorArg& arg, const MatrixView& view, std::int64_t elements = 0,
+                       std::size_t matrices = 1, std::size_t matrix_bytes = 0);
 
 /// A row-major tensor as one matrix of its rows.
 objc::Matrix rows_matrix(const TensorArg& arg, bool unsigned_index = false);

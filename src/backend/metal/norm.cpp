@@ -49,8 +49,8 @@ void rms_norm(const RmsNormArgs& args, Stream& stream) {
 }
 
 /// out [D] = sum over rows of dy, or of dy (x - mean) rstd: in pieces, then the pieces in order.
-void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x, const TensorArg& mean, const TensorArg& rstd,
-                        bool products, const TensorArg& out) {
+void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x, const TensorArg& mean,
+                        const TensorArg& rstd, bool products, const TensorArg& out) {
   const auto rows = static_cast<std::uint32_t>(dy.rows());
   const auto length = static_cast<std::uint32_t>(dy.last());
   const std::uint32_t pieces = (rows + kChunk - 1) / kChunk;
@@ -91,7 +91,8 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
         .rows(params.rows, params.length);
   });
   dx.finish(engine);
-  if (args.dweight.present()) encode_column_sums(engine, dy.arg(), x.arg(), {}, args.rstd, true, args.dweight);
+  if (args.dweight.present())
+    encode_column_sums(engine, dy.arg(), x.arg(), {}, args.rstd, true, args.dweight);
 }
 
 void layer_norm(const LayerNormArgs& args, Stream& stream) {
@@ -138,17 +139,23 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
         .rows(params.rows, params.length);
   });
   dx.finish(engine);
-  if (args.dweight.present()) encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, true, args.dweight);
-  if (args.dbias.present()) encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, false, args.dbias);
+  if (args.dweight.present())
+    encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, true, args.dweight);
+  if (args.dbias.present())
+    encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, false, args.dbias);
 }
 
 }  // namespace
 
 void fill_norm(KernelTable& table, const Offer&) {
-  table.rms_norm.add("own", [](const RmsNormArgs& args) { return supports(args.x); }, rms_norm);
-  table.rms_norm_grad.add("own", [](const RmsNormGradArgs& args) { return supports(args.x); }, rms_norm_grad);
-  table.layer_norm.add("own", [](const LayerNormArgs& args) { return supports(args.x); }, layer_norm);
-  table.layer_norm_grad.add("own", [](const LayerNormGradArgs& args) { return supports(args.x); }, layer_norm_grad);
+  table.rms_norm.add(
+      "own", [](const RmsNormArgs& args) { return supports(args.x); }, rms_norm);
+  table.rms_norm_grad.add(
+      "own", [](const RmsNormGradArgs& args) { return supports(args.x); }, rms_norm_grad);
+  table.layer_norm.add(
+      "own", [](const LayerNormArgs& args) { return supports(args.x); }, layer_norm);
+  table.layer_norm_grad.add(
+      "own", [](const LayerNormGradArgs& args) { return supports(args.x); }, layer_norm_grad);
 }
 
 }  // namespace candela::metal

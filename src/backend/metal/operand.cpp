@@ -4,10 +4,13 @@
 
 namespace candela::metal {
 
-Tensor scratch(const Shape& shape, DType dtype) { return Tensor::empty(shape, dtype, Device::metal()); }
+Tensor scratch(const Shape& shape, DType dtype) {
+  return Tensor::empty(shape, dtype, Device::metal());
+}
 
 Tensor scratch_like(const TensorArg& arg) {
-  return scratch(Shape(std::span<const std::int64_t>(arg.shape, static_cast<std::size_t>(arg.rank))), arg.dtype);
+  return scratch(Shape(std::span<const std::int64_t>(arg.shape, static_cast<std::size_t>(arg.rank))),
+                 arg.dtype);
 }
 
 RowMajor::RowMajor(Engine& engine, const TensorArg& arg) : arg_(arg) {

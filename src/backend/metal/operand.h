@@ -14,7 +14,9 @@ namespace candela::metal {
 inline constexpr std::int64_t kMaxCount = std::numeric_limits<std::int32_t>::max();
 
 /// f32, f16, bf16: what the own shaders compute with.
-inline bool is_shader_float(DType dtype) { return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16; }
+inline bool is_shader_float(DType dtype) {
+  return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
+}
 
 /// Encodes out = x, converted; any strides.
 void encode_copy(Engine& engine, const TensorArg& x, const TensorArg& out);

@@ -10,7 +10,8 @@ namespace {
 
 std::string supports(const AdamwArgs& args) {
   if (!is_shader_float(args.param.dtype)) return "takes f32, f16 and bf16 parameters";
-  if (args.grad.dtype != args.param.dtype && args.grad.dtype != DType::F32) return "the gradient must be f32 or as the parameter";
+  if (args.grad.dtype != args.param.dtype && args.grad.dtype != DType::F32)
+    return "the gradient must be f32 or as the parameter";
   if (args.param.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
   return {};
 }
@@ -43,6 +44,8 @@ void adamw(const AdamwArgs& args, Stream& stream) {
 
 }  // namespace
 
-void fill_optimizer(KernelTable& table, const Offer&) { table.adamw.add("own", supports, adamw); }
+void fill_optimizer(KernelTable& table, const Offer&) {
+  table.adamw.add("own", supports, adamw);
+}
 
 }  // namespace candela::metal

@@ -44,10 +44,12 @@ shader::ReduceParams params_of(const ReduceArgs& args) {
 void reduce(const ReduceArgs& args, Stream& stream) {
   const shader::ReduceParams params = params_of(args);
   // Columns: neighbouring results lie beside each other, the reduced elements do not.
-  const bool columns = params.kept_rank > 0 && params.kept_strides[params.kept_rank - 1] == 1 && params.outputs >= 256;
+  const bool columns =
+      params.kept_rank > 0 && params.kept_strides[params.kept_rank - 1] == 1 && params.outputs >= 256;
   const bool by_thread = columns || params.length < kShort;
   static_cast<Engine&>(stream).encode("reduce", {0, bytes_of(args.x)}, [&](Encoding& encoding) {
-    Launch launch(encoding, "reduce", (by_thread ? "reduce_threads" : "reduce_groups") + suffix(args.x.dtype));
+    Launch launch(encoding, "reduce",
+                  (by_thread ? "reduce_threads" : "reduce_groups") + suffix(args.x.dtype));
     launch.tensor(args.x).tensor(args.out).params(params);
     if (by_thread) {
       launch.over(params.outputs);
@@ -59,6 +61,8 @@ void reduce(const ReduceArgs& args, Stream& stream) {
 
 }  // namespace
 
-void fill_reduce(KernelTable& table, const Offer&) { table.reduce.add("own", supports, reduce); }
+void fill_reduce(KernelTable& table, const Offer&) {
+  table.reduce.add("own", supports, reduce);
+}
 
 }  // namespace candela::metal

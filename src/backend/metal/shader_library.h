@@ -12,7 +12,8 @@
 
 namespace candela::metal {
 
-/// The shaders of one family as the build embedded them: a metallib, or source text where the `metal` compiler was absent.
+/// The shaders of one family as the build embedded them: a metallib, or source text where the `metal`
+/// compiler was absent.
 struct EmbeddedShaders {
   std::string_view family;
   const unsigned char* data;
@@ -26,7 +27,8 @@ const EmbeddedShaders& embedded_shaders(std::string_view family);
 /// Own shaders, loaded by family and specialised by name when first used. Thread-safe.
 class ShaderLibrary {
  public:
-  ShaderLibrary(objc::Device device, AtomicCounters& counters) : device_(std::move(device)), counters_(counters) {}
+  ShaderLibrary(objc::Device device, AtomicCounters& counters)
+      : device_(std::move(device)), counters_(counters) {}
 
   /// The pipeline of `function` of shaders/<family>.metal; lives as long as the library.
   const objc::Pipeline& pipeline(std::string_view family, const std::string& function);

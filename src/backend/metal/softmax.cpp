@@ -18,8 +18,8 @@ shader::SoftmaxParams params_of(const TensorArg& x, int dim, bool log) {
   std::int64_t inner = 1;
   for (int d = 0; d < dim; ++d) outer *= x.shape[d];
   for (int d = dim + 1; d < x.rank; ++d) inner *= x.shape[d];
-  return {static_cast<std::uint32_t>(x.shape[dim]), static_cast<std::uint32_t>(inner), static_cast<std::uint32_t>(outer),
-          log ? 1U : 0U};
+  return {static_cast<std::uint32_t>(x.shape[dim]), static_cast<std::uint32_t>(inner),
+          static_cast<std::uint32_t>(outer), log ? 1U : 0U};
 }
 
 void dispatch(Launch& launch, const shader::SoftmaxParams& params) {
@@ -51,10 +51,11 @@ void own_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
   RowMajorResult dx(args.dx);
   const shader::SoftmaxParams params = params_of(args.y, args.dim, args.log);
   const std::string name = params.inner == 1 ? "softmax_grad_rows" : "softmax_grad_columns";
-  engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 5 * bytes_of(args.y)}, [&](Encoding& encoding) {
-    Launch launch(encoding, "softmax", name + suffix(args.y.dtype));
-    dispatch(launch.tensor(y.arg()).tensor(dy.arg()).tensor(dx.arg()), params);
-  });
+  engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 5 * bytes_of(args.y)},
+                [&](Encoding& encoding) {
+                  Launch launch(encoding, "softmax", name + suffix(args.y.dtype));
+                  dispatch(launch.tensor(y.arg()).tensor(dy.arg()).tensor(dx.arg()), params);
+                });
   dx.finish(engine);
 }
 
@@ -69,8 +70,9 @@ void mps_softmax(const SoftmaxArgs& args, Stream& stream) {
   const RowMajor x(engine, args.x);
   RowMajorResult out(args.out);
   engine.encode(args.log ? "log_softmax" : "softmax", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
-    auto& kernel = encoding.kernel<objc::MatrixSoftmax>(args.log ? "log_softmax" : "softmax",
-                                                        [&] { return objc::MatrixSoftmax(encoding.device(), args.log); });
+    auto& kernel = encoding.kernel<objc::MatrixSoftmax>(args.log ? "log_softmax" : "softmax", [&] {
+      return objc::MatrixSoftmax(encoding.device(), args.log);
+    });
     kernel.encode(encoding.buffer(), rows_matrix(x.arg()), rows_matrix(out.arg()));
   });
   out.finish(engine);
@@ -81,13 +83,13 @@ void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
   const RowMajor y(engine, args.y);
   const RowMajor dy(engine, args.dy);
   RowMajorResult dx(args.dx);
-  engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
-    auto& kernel =
-        encoding.kernel<objc::MatrixSoftmaxGradient>(args.log ? "log_softmax_grad" : "softmax_grad", [&] {
-          return objc::MatrixSoftmaxGradient(encoding.device(), args.log);
-        });
-    kernel.encode(encoding.buffer(), rows_matrix(dy.arg()), rows_matrix(y.arg()), rows_matrix(dx.arg()));
-  });
+  engine.encode(
+      args.log ? "log_softmax_grad" : "softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
+        auto& kernel = encoding.kernel<objc::MatrixSoftmaxGradient>(
+            args.log ? "log_softmax_grad" : "softmax_grad",
+            [&] { return objc::MatrixSoftmaxGradient(encoding.device(), args.log); });
+        kernel.encode(encoding.buffer(), rows_matrix(dy.arg()), rows_matrix(y.arg()), rows_matrix(dx.arg()));
+      });
   dx.finish(engine);
 }
 
@@ -95,11 +97,15 @@ void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
 
 void fill_softmax(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
-    table.softmax.add("mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
-    table.softmax_grad.add("mps", [](const SoftmaxGradArgs& args) { return mps_supports(args.y, args.dim); }, mps_softmax_grad);
+    table.softmax.add(
+        "mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
+    table.softmax_grad.add(
+        "mps", [](const SoftmaxGradArgs& args) { return mps_supports(args.y, args.dim); }, mps_softmax_grad);
   }
-  table.softmax.add("own", [](const SoftmaxArgs& args) { return own_supports(args.x); }, own_softmax);
-  table.softmax_grad.add("own", [](const SoftmaxGradArgs& args) { return own_supports(args.y); }, own_softmax_grad);
+  table.softmax.add(
+      "own", [](const SoftmaxArgs& args) { return own_supports(args.x); }, own_softmax);
+  table.softmax_grad.add(
+      "own", [](const SoftmaxGradArgs& args) { return own_supports(args.y); }, own_softmax_grad);
 }
 
 }  // namespace candela::metal

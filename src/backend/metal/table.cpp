@@ -21,7 +21,8 @@ const Kernel<Args>* cpu_kernel_for(const Args& args, std::string* reasons) {
   for (const Kernel<Args>& kernel : list_for<Args>(backend(Device::cpu()).kernels()).kernels) {
     const std::string refusal = kernel.supports(args);
     if (refusal.empty()) return &kernel;
-    if (reasons != nullptr) *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
+    if (reasons != nullptr)
+      *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
   }
   return nullptr;
 }

@@ -22,7 +22,8 @@ void fill_reduce(KernelTable& table, const Offer& offer);
 void fill_softmax(KernelTable& table, const Offer& offer);
 void fill_topk(KernelTable& table, const Offer& offer);
 
-/// Fills every list: Metal implementations first, then `host`, which waits for the GPU and runs `cpu`'s kernel on the unified memory.
+/// Fills every list: Metal implementations first, then `host`, which waits for the GPU and runs `cpu`'s
+/// kernel on the unified memory.
 void fill_table(KernelTable& table, Engine& engine, Backend& cpu);
 
 }  // namespace candela::metal

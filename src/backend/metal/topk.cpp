@@ -19,9 +19,10 @@ void mps_topk(const TopkArgs& args, Stream& stream) {
   const RowMajor x(engine, args.x);
   const auto k = static_cast<std::size_t>(args.k);
   engine.encode("topk", {0, bytes_of(args.x)}, [&](Encoding& encoding) {
-    auto& kernel = encoding.kernel<objc::MatrixFindTopk>(fmt::format("topk {}", k),
-                                                         [&] { return objc::MatrixFindTopk(encoding.device(), k); });
-    kernel.encode(encoding.buffer(), rows_matrix(x.arg()), rows_matrix(args.indices, true), rows_matrix(args.values));
+    auto& kernel = encoding.kernel<objc::MatrixFindTopk>(
+        fmt::format("topk {}", k), [&] { return objc::MatrixFindTopk(encoding.device(), k); });
+    kernel.encode(encoding.buffer(), rows_matrix(x.arg()), rows_matrix(args.indices, true),
+                  rows_matrix(args.values));
   });
 }
 
@@ -36,7 +37,8 @@ void own_topk(const TopkArgs& args, Stream& stream) {
   const RowMajor x(engine, args.x);
   RowMajorResult values(args.values);
   RowMajorResult indices(args.indices);
-  const shader::TopkParams params{static_cast<std::uint32_t>(args.x.last()), static_cast<std::uint32_t>(args.k)};
+  const shader::TopkParams params{static_cast<std::uint32_t>(args.x.last()),
+                                  static_cast<std::uint32_t>(args.k)};
   engine.encode("topk", {0, bytes_of(args.x) * static_cast<double>(args.k)}, [&](Encoding& encoding) {
     Launch(encoding, "topk", "topk" + suffix(args.x.dtype))
         .tensor(x.arg())

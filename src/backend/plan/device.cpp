@@ -10,7 +10,8 @@ class PlanMemory final : public MemorySource {
  public:
   MemoryBlock acquire(std::size_t bytes) override {
     next_ += bytes;
-    return {nullptr, reinterpret_cast<void*>(next_), bytes};  // NOLINT(performance-no-int-to-ptr): an identity, not a pointer
+    return {nullptr, reinterpret_cast<void*>(next_),
+            bytes};  // NOLINT(performance-no-int-to-ptr): an identity, not a pointer
   }
   void release(const MemoryBlock&) override {}
 
@@ -42,6 +43,8 @@ class PlanBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_plan_backend() { return std::make_unique<PlanBackend>(); }
+std::unique_ptr<Backend> make_plan_backend() {
+  return std::make_unique<PlanBackend>();
+}
 
 }  // namespace candela

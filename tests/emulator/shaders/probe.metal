@@ -8,15 +8,16 @@ struct Probe {
   float factor;
 };
 
-kernel void probe_scale(device const float* x [[buffer(0)]], device float* y [[buffer(1)]], constant Probe& probe [[buffer(2)]],
-                        uint i [[thread_position_in_grid]]) {
+kernel void probe_scale(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+                        constant Probe& probe [[buffer(2)]], uint i [[thread_position_in_grid]]) {
   if (i < probe.count) y[i] = x[i] * probe.factor;
 }
 
 constant bool kBiased [[function_constant(0)]];
 constant float kShift [[function_constant(1)]];
 
-kernel void probe_shift(device float* y [[buffer(0)]], device const float* bias [[buffer(1), function_constant(kBiased)]],
+kernel void probe_shift(device float* y [[buffer(0)]],
+                        device const float* bias [[buffer(1), function_constant(kBiased)]],
                         uint i [[thread_position_in_grid]]) {
   y[i] += kShift;
   if (kBiased) y[i] += bias[i];
@@ -44,16 +45,20 @@ kernel void probe_large(device float* y [[buffer(0)]], threadgroup float* more [
   y[i] = more[i];
 }
 
-kernel void probe_past_end(device float* y [[buffer(0)]], uint i [[thread_position_in_grid]]) { y[i + 1] = 1; }
+kernel void probe_past_end(device float* y [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+  y[i + 1] = 1;
+}
 
 kernel void probe_diverge(device float* y [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
   if (i < 3) threadgroup_barrier(mem_flags::mem_threadgroup);
   y[i] = 1;
 }
 
-kernel void probe_store(device uint* y [[buffer(0)]], constant uint& value [[buffer(1)]]) { y[0] = value; }
+kernel void probe_store(device uint* y [[buffer(0)]], constant uint& value [[buffer(1)]]) {
+  y[0] = value;
+}
 
 [[max_total_threads_per_threadgroup(64)]] kernel void probe_small(device float* y [[buffer(0)]],
-                                                                 uint i [[thread_position_in_grid]]) {
+                                                                  uint i [[thread_position_in_grid]]) {
   y[i] = float(i);
 }

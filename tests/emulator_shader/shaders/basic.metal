@@ -1,22 +1,24 @@
 #include <metal_stdlib>
+
 #include "args.h"
 using namespace metal;
 
-kernel void saxpy(device const float* x [[buffer(0)]], device float* y [[buffer(1)]], constant float& a [[buffer(2)]],
-                  uint i [[thread_position_in_grid]]) {
+kernel void saxpy(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+                  constant float& a [[buffer(2)]], uint i [[thread_position_in_grid]]) {
   y[i] = a * x[i] + y[i];
 }
 
-kernel void saxpy4(const device float4* x [[buffer(0)]], device float4* y [[buffer(1)]], constant float& a [[buffer(2)]],
-                   uint i [[thread_position_in_grid]]) {
+kernel void saxpy4(const device float4* x [[buffer(0)]], device float4* y [[buffer(1)]],
+                   constant float& a [[buffer(2)]], uint i [[thread_position_in_grid]]) {
   y[i] = a * x[i] + y[i];
 }
 
 // C = alpha A B by tiles in threadgroup memory.
 constant constexpr uint kTile = 16;
 
-kernel void matmul_tiled(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]], device float* c [[buffer(2)]],
-                         constant shader_args::Matmul& args [[buffer(3)]], uint2 at [[thread_position_in_threadgroup]],
+kernel void matmul_tiled(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]],
+                         device float* c [[buffer(2)]], constant shader_args::Matmul& args [[buffer(3)]],
+                         uint2 at [[thread_position_in_threadgroup]],
                          uint2 group [[threadgroup_position_in_grid]]) {
   threadgroup float tile_a[kTile][kTile];
   threadgroup float tile_b[kTile][kTile];
@@ -33,10 +35,12 @@ kernel void matmul_tiled(device const float* a [[buffer(0)]], device const float
 }
 
 // One threadgroup per row.
-kernel void rms_norm(device const float* x [[buffer(0)]], device const float* weight [[buffer(1)]], device float* y [[buffer(2)]],
-                     constant shader_args::Norm& args [[buffer(3)]], uint row [[threadgroup_position_in_grid]],
-                     uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]],
-                     uint lane [[thread_index_in_simdgroup]], uint simdgroup [[simdgroup_index_in_threadgroup]],
+kernel void rms_norm(device const float* x [[buffer(0)]], device const float* weight [[buffer(1)]],
+                     device float* y [[buffer(2)]], constant shader_args::Norm& args [[buffer(3)]],
+                     uint row [[threadgroup_position_in_grid]],
+                     uint thread_index [[thread_index_in_threadgroup]],
+                     uint threads [[threads_per_threadgroup]], uint lane [[thread_index_in_simdgroup]],
+                     uint simdgroup [[simdgroup_index_in_threadgroup]],
                      uint simdgroups [[simdgroups_per_threadgroup]]) {
   threadgroup float partial[32];
   device const float* in = x + row * args.columns;
@@ -51,12 +55,15 @@ kernel void rms_norm(device const float* x [[buffer(0)]], device const float* we
   for (uint i = thread_index; i < args.columns; i += threads) out[i] = in[i] * scale * weight[i];
 }
 
-kernel void histogram(device const uint* values [[buffer(0)]], device atomic_uint* bins [[buffer(1)]], constant uint& count [[buffer(2)]],
-                      uint i [[thread_position_in_grid]], ushort local [[thread_index_in_threadgroup]]) {
+kernel void histogram(device const uint* values [[buffer(0)]], device atomic_uint* bins [[buffer(1)]],
+                      constant uint& count [[buffer(2)]], uint i [[thread_position_in_grid]],
+                      ushort local [[thread_index_in_threadgroup]]) {
   threadgroup atomic_uint mine[16];
   if (local < 16) atomic_store_explicit(&mine[local], 0u, memory_order_relaxed);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (i < count) atomic_fetch_add_explicit(&mine[values[i] % 16], 1u, memory_order_relaxed);
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (local < 16) atomic_fetch_add_explicit(&bins[local], atomic_load_explicit(&mine[local], memory_order_relaxed), memory_order_relaxed);
+  if (local < 16)
+    atomic_fetch_add_explicit(&bins[local], atomic_load_explicit(&mine[local], memory_order_relaxed),
+                              memory_order_relaxed);
 }

@@ -1,21 +1,28 @@
 // Shaders that are wrong, each in one way.
-#include <metal_stdlib>
 #include <metal_simdgroup_matrix>
+#include <metal_stdlib>
 using namespace metal;
 
-kernel void write_past_end(device float* out [[buffer(0)]], uint i [[thread_position_in_grid]]) { out[i] = 1; }
+kernel void write_past_end(device float* out [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+  out[i] = 1;
+}
 
-kernel void read_before_start(device const float* in [[buffer(0)]], device float* out [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void read_before_start(device const float* in [[buffer(0)]], device float* out [[buffer(1)]],
+                              uint i [[thread_position_in_grid]]) {
   out[i] = (in + i)[-1];
 }
 
-kernel void vector_past_end(device const float* in [[buffer(0)]], device float4* out [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void vector_past_end(device const float* in [[buffer(0)]], device float4* out [[buffer(1)]],
+                            uint i [[thread_position_in_grid]]) {
   out[0] = ((device const float4*)in)[i];
 }
 
-kernel void misaligned_cast(device const float* in [[buffer(0)]], device float4* out [[buffer(1)]]) { out[0] = *(device const float4*)(in + 1); }
+kernel void misaligned_cast(device const float* in [[buffer(0)]], device float4* out [[buffer(1)]]) {
+  out[0] = *(device const float4*)(in + 1);
+}
 
-kernel void shared_index(device float* out [[buffer(0)]], constant uint& column [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void shared_index(device float* out [[buffer(0)]], constant uint& column [[buffer(1)]],
+                         uint i [[thread_position_in_grid]]) {
   threadgroup float tile[4][8];
   threadgroup float guard[64];
   guard[i] = 0;
@@ -23,7 +30,8 @@ kernel void shared_index(device float* out [[buffer(0)]], constant uint& column 
   out[i] = tile[0][column];
 }
 
-kernel void shared_pointer(device float* out [[buffer(0)]], threadgroup float* scratch [[threadgroup(0)]], constant uint& at [[buffer(1)]]) {
+kernel void shared_pointer(device float* out [[buffer(0)]], threadgroup float* scratch [[threadgroup(0)]],
+                           constant uint& at [[buffer(1)]]) {
   scratch[at] = 1;
   out[0] = scratch[at];
 }
@@ -33,7 +41,8 @@ kernel void barrier_in_branch(device float* out [[buffer(0)]], uint i [[thread_p
   out[i] = 1;
 }
 
-kernel void barrier_after_return(device float* out [[buffer(0)]], constant uint& count [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void barrier_after_return(device float* out [[buffer(0)]], constant uint& count [[buffer(1)]],
+                                 uint i [[thread_position_in_grid]]) {
   if (i >= count) return;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   out[i] = 1;
@@ -59,7 +68,8 @@ kernel void simd_two_kinds(device float* out [[buffer(0)]], ushort lane [[thread
   out[lane] = lane < 16 ? simd_sum(1.0f) : simd_max(1.0f);
 }
 
-kernel void simd_shuffle_inactive(device float* out [[buffer(0)]], ushort lane [[thread_index_in_simdgroup]]) {
+kernel void simd_shuffle_inactive(device float* out [[buffer(0)]],
+                                  ushort lane [[thread_index_in_simdgroup]]) {
   if (lane >= 16) return;
   out[lane] = simd_shuffle_xor(float(lane), 16);
 }
@@ -68,13 +78,15 @@ kernel void simd_delta_differs(device float* out [[buffer(0)]], ushort lane [[th
   out[lane] = simd_shuffle_down(float(lane), lane);
 }
 
-kernel void matrix_address_differs(device const float* in [[buffer(0)]], device float* out [[buffer(1)]], ushort lane [[thread_index_in_simdgroup]]) {
+kernel void matrix_address_differs(device const float* in [[buffer(0)]], device float* out [[buffer(1)]],
+                                   ushort lane [[thread_index_in_simdgroup]]) {
   simdgroup_float8x8 m;
   simdgroup_load(m, in + lane, 8);
   simdgroup_store(m, out, 8);
 }
 
-kernel void matrix_store_in_branch(device const float* in [[buffer(0)]], device float* out [[buffer(1)]], ushort lane [[thread_index_in_simdgroup]]) {
+kernel void matrix_store_in_branch(device const float* in [[buffer(0)]], device float* out [[buffer(1)]],
+                                   ushort lane [[thread_index_in_simdgroup]]) {
   simdgroup_float8x8 m;
   simdgroup_load(m, in, 8);
   if (lane < 31) simdgroup_store(m, out, 8);
@@ -86,7 +98,8 @@ kernel void matrix_load_past_end(device const float* in [[buffer(0)]], device fl
   simdgroup_store(m, out, 8);
 }
 
-kernel void uninitialised_shared(device float* out [[buffer(0)]], device uint* words [[buffer(1)]], uint i [[thread_index_in_threadgroup]]) {
+kernel void uninitialised_shared(device float* out [[buffer(0)]], device uint* words [[buffer(1)]],
+                                 uint i [[thread_index_in_threadgroup]]) {
   threadgroup float never[32];
   threadgroup uint also_never[32];
   out[i] = never[i];
@@ -109,19 +122,25 @@ kernel void local_array_index(device float* out [[buffer(0)]], constant uint& in
   out[0] = values[0] + values[3];
 }
 
-kernel void large_static(device float* out [[buffer(0)]], threadgroup float* more [[threadgroup(0)]], uint i [[thread_index_in_threadgroup]]) {
+kernel void large_static(device float* out [[buffer(0)]], threadgroup float* more [[threadgroup(0)]],
+                         uint i [[thread_index_in_threadgroup]]) {
   threadgroup float memory[7680];
   memory[i] = more[i] = 1;
   out[i] = memory[i];
 }
 
-kernel void reference_too_large(constant float4x4& matrix [[buffer(0)]], device float* out [[buffer(1)]]) { out[0] = matrix[3][3]; }
+kernel void reference_too_large(constant float4x4& matrix [[buffer(0)]], device float* out [[buffer(1)]]) {
+  out[0] = matrix[3][3];
+}
 
-kernel void missing_barrier(device float* out [[buffer(0)]], uint i [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+kernel void missing_barrier(device float* out [[buffer(0)]], uint i [[thread_index_in_threadgroup]],
+                            uint threads [[threads_per_threadgroup]]) {
   threadgroup float tile[64];
   tile[i] = float(i);
   out[i] = tile[i == 0 ? 0 : i - 1];
 }
 
 constant uint needed [[function_constant(3)]];
-kernel void needs_constant(device float* out [[buffer(0)]]) { out[0] = float(needed); }
+kernel void needs_constant(device float* out [[buffer(0)]]) {
+  out[0] = float(needed);
+}

@@ -7,9 +7,12 @@ constant float scale_option [[function_constant(2)]];
 constant float scale = is_function_constant_defined(scale_option) ? scale_option : 1.0;
 constant float kTable[4] = {1, 10, 100, 1000};
 
-float bias_of(device const float* bias, uint i) { return has_bias ? bias[i] : 0; }
+float bias_of(device const float* bias, uint i) {
+  return has_bias ? bias[i] : 0;
+}
 
-kernel void constants(device float* out [[buffer(0)]], device const float* bias [[buffer(1), function_constant(has_bias)]],
+kernel void constants(device float* out [[buffer(0)]],
+                      device const float* bias [[buffer(1), function_constant(has_bias)]],
                       uint i [[thread_position_in_grid]]) {
   float sum = 0;
   for (uint n = 0; n < repeat; ++n) sum += 1;
@@ -30,10 +33,10 @@ METAL_FUNC void copy_row(device const T* from, threadgroup T* to, ushort lane) {
 
 /// Writes each row reversed, through threadgroup memory that the host sizes.
 template <typename T, int N>
-[[kernel, max_total_threads_per_threadgroup(32 * 2)]] void reverse_rows(const device T* in [[buffer(0)]], device T* out [[buffer(1)]],
-                                                                       threadgroup T* row_memory [[threadgroup(0)]],
-                                                                       uint3 group [[threadgroup_position_in_grid]],
-                                                                       ushort lane [[thread_index_in_simdgroup]]) {
+[[kernel, max_total_threads_per_threadgroup(32 * 2)]] void reverse_rows(
+    const device T* in [[buffer(0)]], device T* out [[buffer(1)]],
+    threadgroup T* row_memory [[threadgroup(0)]], uint3 group [[threadgroup_position_in_grid]],
+    ushort lane [[thread_index_in_simdgroup]]) {
   const Reader<T> reader{in, N};
   copy_row<T, N>(in + group.x * N, row_memory, lane);
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -43,14 +46,14 @@ template <typename T, int N>
 }
 
 #define instantiate_reverse(name, type, n) \
-  template [[host_name("reverse_rows_" #name)]] [[kernel]] decltype(reverse_rows<type, n>) reverse_rows<type, n>;
-instantiate_reverse(f32, float, 40)
-instantiate_reverse(f16, half, 64)
-instantiate_reverse(bf16, bfloat, 33)
-instantiate_reverse(u8, uchar, 7)
+  template                                 \
+      [[host_name("reverse_rows_" #name)]] [[kernel]] decltype(reverse_rows<type, n>) reverse_rows<type, n>;
+instantiate_reverse(f32, float, 40) instantiate_reverse(f16, half, 64) instantiate_reverse(bf16, bfloat, 33)
+    instantiate_reverse(u8, uchar, 7)
 
-// One simdgroup; out has 32 entries per result.
-kernel void simd_operations(device const int* in [[buffer(0)]], device int* out [[buffer(1)]], ushort lane [[thread_index_in_simdgroup]]) {
+    // One simdgroup; out has 32 entries per result.
+    kernel void simd_operations(device const int* in [[buffer(0)]], device int* out [[buffer(1)]],
+                                ushort lane [[thread_index_in_simdgroup]]) {
   const int x = in[lane];
   int row = 0;
   out[32 * row++ + lane] = simd_sum(x);
@@ -74,7 +77,8 @@ kernel void simd_operations(device const int* in [[buffer(0)]], device int* out 
 }
 
 // Lanes that have returned take no part.
-kernel void simd_after_return(device float* out [[buffer(0)]], constant uint& lanes [[buffer(1)]], ushort lane [[thread_index_in_simdgroup]]) {
+kernel void simd_after_return(device float* out [[buffer(0)]], constant uint& lanes [[buffer(1)]],
+                              ushort lane [[thread_index_in_simdgroup]]) {
   if (lane >= lanes) return;
   out[lane] = simd_sum(float(lane + 1)) + 0.5h;
 }
@@ -90,8 +94,9 @@ float packed_uchar4_sum(uchar zero) {
   return dot(float4(bytes), float4(1.0));
 }
 
-kernel void vectors(device const float4* a [[buffer(0)]], device const packed_half4* h [[buffer(1)]], device float* out [[buffer(2)]],
-                    device Packed* packed [[buffer(3)]], uint i [[thread_position_in_grid]]) {
+kernel void vectors(device const float4* a [[buffer(0)]], device const packed_half4* h [[buffer(1)]],
+                    device float* out [[buffer(2)]], device Packed* packed [[buffer(3)]],
+                    uint i [[thread_position_in_grid]]) {
   float4 v = a[i];
   v.xy = v.yx;
   v.zw += float2(1.0, 2.0);
@@ -107,25 +112,31 @@ kernel void vectors(device const float4* a [[buffer(0)]], device const packed_ha
   const float2 pair = *(device const float2*)(&a[i].z);
   out[8 * i + 6] = pair.x - pair.y;
   packed[i].position = float3(v.xyz) * 2;
-  packed[i].position += packed_float3(fmax(0, 1.0f), pow(2.0f, 3), 0) - float3(packed_uchar4_sum(packed[i].flags[0]), 8, 0);
+  packed[i].position +=
+      packed_float3(fmax(0, 1.0f), pow(2.0f, 3), 0) - float3(packed_uchar4_sum(packed[i].flags[0]), 8, 0);
   packed[i].weight = w.w;
   packed[i].flags[1] = uchar(i);
   device const float* flat = reinterpret_cast<device const float*>(a);
-  out[8 * i + 7] = flat[4 * i + 3] + max3(1, 2, 3) + popcount(7u) + (isnan(NAN) ? 1 : 0) + (isinf(-INFINITY) ? 1 : 0);
+  out[8 * i + 7] =
+      flat[4 * i + 3] + max3(1, 2, 3) + popcount(7u) + (isnan(NAN) ? 1 : 0) + (isinf(-INFINITY) ? 1 : 0);
 }
 
-kernel void float_atomics(device atomic_float* sum [[buffer(0)]], device atomic_int* largest [[buffer(1)]], device atomic_uint* ticket [[buffer(2)]],
-                          device float* out [[buffer(3)]], uint i [[thread_position_in_grid]]) {
+kernel void float_atomics(device atomic_float* sum [[buffer(0)]], device atomic_int* largest [[buffer(1)]],
+                          device atomic_uint* ticket [[buffer(2)]], device float* out [[buffer(3)]],
+                          uint i [[thread_position_in_grid]]) {
   atomic_fetch_add_explicit(sum, 0.5, memory_order_relaxed);
   atomic_fetch_max_explicit(&largest[0], int(i), memory_order_relaxed);
   uint seen = atomic_load_explicit(ticket, memory_order_relaxed);
-  while (!atomic_compare_exchange_weak_explicit(ticket, &seen, seen + 1, memory_order_relaxed, memory_order_relaxed)) {
+  while (!atomic_compare_exchange_weak_explicit(ticket, &seen, seen + 1, memory_order_relaxed,
+                                                memory_order_relaxed)) {
   }
   out[seen] = 1.0;
 }
 
-// Flash attention's way with matrices: a product whose elements are changed and which is then an operand itself.
-kernel void chained_products(device const float* a [[buffer(0)]], device const half* b [[buffer(1)]], device float* out [[buffer(2)]]) {
+// Flash attention's way with matrices: a product whose elements are changed and which is then an operand
+// itself.
+kernel void chained_products(device const float* a [[buffer(0)]], device const half* b [[buffer(1)]],
+                             device float* out [[buffer(2)]]) {
   simdgroup_float8x8 left, middle, result = simdgroup_float8x8(0);
   simdgroup_half8x8 right, right_t;
   simdgroup_load(left, a, 8);
@@ -142,8 +153,8 @@ kernel void chained_products(device const float* a [[buffer(0)]], device const h
 }
 
 // Many more matrices than are kept: the first operand must still be right at the end.
-kernel void many_products(device const float* a [[buffer(0)]], device float* out [[buffer(1)]], constant uint& count [[buffer(2)]],
-                          uint group [[simdgroup_index_in_threadgroup]]) {
+kernel void many_products(device const float* a [[buffer(0)]], device float* out [[buffer(1)]],
+                          constant uint& count [[buffer(2)]], uint group [[simdgroup_index_in_threadgroup]]) {
   simdgroup_float8x8 first, other, sum = make_filled_simdgroup_matrix<float, 8>(0);
   simdgroup_load(first, a, 8);
   for (uint i = 0; i < count; ++i) {

@@ -1,13 +1,17 @@
-#include <metal_stdlib>
 #include <metal_simdgroup_matrix>
+#include <metal_stdlib>
+
 #include "args.h"
 using namespace metal;
 
-// C = A B, 32 x 32 per threadgroup of four simdgroups, which hold 16 x 16 each. T is the type in memory, float adds up.
+// C = A B, 32 x 32 per threadgroup of four simdgroups, which hold 16 x 16 each. T is the type in memory,
+// float adds up.
 template <typename T, uint BK>
-kernel void matmul_simdgroup(device const T* a [[buffer(0)]], device const T* b [[buffer(1)]], device T* c [[buffer(2)]],
-                             constant shader_args::Matmul& args [[buffer(3)]], uint2 group [[threadgroup_position_in_grid]],
-                             uint thread_index [[thread_index_in_threadgroup]], ushort simdgroup [[simdgroup_index_in_threadgroup]],
+kernel void matmul_simdgroup(device const T* a [[buffer(0)]], device const T* b [[buffer(1)]],
+                             device T* c [[buffer(2)]], constant shader_args::Matmul& args [[buffer(3)]],
+                             uint2 group [[threadgroup_position_in_grid]],
+                             uint thread_index [[thread_index_in_threadgroup]],
+                             ushort simdgroup [[simdgroup_index_in_threadgroup]],
                              ushort lane [[thread_index_in_simdgroup]]) {
   constexpr uint BM = 32, BN = 32;
   threadgroup T tile_a[BM * BK];
@@ -19,8 +23,10 @@ kernel void matmul_simdgroup(device const T* a [[buffer(0)]], device const T* b 
     for (uint j = 0; j < 2; ++j) sums[i][j] = make_filled_simdgroup_matrix<float, 8>(0.0f);
   }
   for (uint start = 0; start < args.k; start += BK) {
-    for (uint i = thread_index; i < BM * BK; i += 128) tile_a[i] = a[(first_row + i / BK) * args.k + start + i % BK];
-    for (uint i = thread_index; i < BK * BN; i += 128) tile_b[i] = b[(start + i / BN) * args.n + first_column + i % BN];
+    for (uint i = thread_index; i < BM * BK; i += 128)
+      tile_a[i] = a[(first_row + i / BK) * args.k + start + i % BK];
+    for (uint i = thread_index; i < BK * BN; i += 128)
+      tile_b[i] = b[(start + i / BN) * args.n + first_column + i % BN];
     threadgroup_barrier(mem_flags::mem_threadgroup);
 #pragma clang loop unroll(full)
     for (uint k = 0; k < BK; k += 8) {
@@ -44,5 +50,7 @@ kernel void matmul_simdgroup(device const T* a [[buffer(0)]], device const T* b 
 }
 
 template [[host_name("matmul_simdgroup_f32")]] kernel void matmul_simdgroup<float, 32>(
-    device const float*, device const float*, device float*, constant shader_args::Matmul&, uint2, uint, ushort, ushort);
-template [[host_name("matmul_simdgroup_f16")]] [[kernel]] decltype(matmul_simdgroup<half, 16>) matmul_simdgroup<half, 16>;
+    device const float*, device const float*, device float*, constant shader_args::Matmul&, uint2, uint,
+    ushort, ushort);
+template [[host_name(
+    "matmul_simdgroup_f16")]] [[kernel]] decltype(matmul_simdgroup<half, 16>) matmul_simdgroup<half, 16>;

@@ -17,7 +17,8 @@ T native(const Object& object) {
 }
 
 inline NSString* to_ns(std::string_view text) {
-  return [[[NSString alloc] initWithBytes:text.data() length:text.size() encoding:NSUTF8StringEncoding] autorelease];
+  return [[[NSString alloc] initWithBytes:text.data() length:text.size()
+                                 encoding:NSUTF8StringEncoding] autorelease];
 }
 
 inline std::string from_ns(NSString* text) {
@@ -27,7 +28,8 @@ inline std::string from_ns(NSString* text) {
 
 inline std::string describe(NSError* error) {
   if (error == nil) return "no reason given";
-  return from_ns([error localizedDescription]) + " (" + from_ns([error domain]) + " " + std::to_string([error code]) + ")";
+  return from_ns([error localizedDescription]) + " (" + from_ns([error domain]) + " " +
+         std::to_string([error code]) + ")";
 }
 
 }  // namespace candela::metal::objc

@@ -44,8 +44,8 @@ class ComputeEncoder : public Object {
 /// How a command buffer ended.
 struct Outcome {
   bool failed = false;
-  long code = 0;       ///< MTLCommandBufferError
-  std::string text;    ///< the system's words, empty if it succeeded
+  long code = 0;     ///< MTLCommandBufferError
+  std::string text;  ///< the system's words, empty if it succeeded
 };
 
 /// MTLCommandBufferError codes that Candela treats in their own way.
@@ -77,7 +77,8 @@ class CommandQueue : public Object {
  public:
   CommandQueue() = default;
   static CommandQueue adopt(void* owned) { return CommandQueue(owned); }
-  /// Blocks while the queue's limit of uncompleted command buffers is reached. Throws DeviceError if the device is lost.
+  /// Blocks while the queue's limit of uncompleted command buffers is reached. Throws DeviceError if the
+  /// device is lost.
   CommandBuffer new_command_buffer();
 
  private:

@@ -30,11 +30,14 @@ ComputeEncoder& ComputeEncoder::operator=(ComputeEncoder&& other) noexcept {
 }
 
 void ComputeEncoder::set_pipeline(const Pipeline& pipeline) {
-  [native<id<MTLComputeCommandEncoder>>(*this) setComputePipelineState:native<id<MTLComputePipelineState>>(pipeline)];
+  [native<id<MTLComputeCommandEncoder>>(*this)
+      setComputePipelineState:native<id<MTLComputePipelineState>>(pipeline)];
 }
 
 void ComputeEncoder::set_buffer(void* buffer, std::size_t offset, std::size_t index) {
-  [native<id<MTLComputeCommandEncoder>>(*this) setBuffer:static_cast<id<MTLBuffer>>(buffer) offset:offset atIndex:index];
+  [native<id<MTLComputeCommandEncoder>>(*this) setBuffer:static_cast<id<MTLBuffer>>(buffer)
+                                                  offset:offset
+                                                 atIndex:index];
 }
 
 void ComputeEncoder::set_bytes(const void* bytes, std::size_t length, std::size_t index) {
@@ -98,7 +101,8 @@ Outcome CommandBuffer::outcome() const {
 CommandBuffer CommandQueue::new_command_buffer() {
   const AutoreleasePool pool;
   CommandBuffer buffer = CommandBuffer::share([native<id<MTLCommandQueue>>(*this) commandBuffer]);
-  require<DeviceError>(static_cast<bool>(buffer), "metal: the queue gave no command buffer; the device may be lost");
+  require<DeviceError>(static_cast<bool>(buffer),
+                       "metal: the queue gave no command buffer; the device may be lost");
   return buffer;
 }
 

@@ -14,7 +14,8 @@ std::uint32_t to_mps_data_type(DType dtype) {
       return MPSDataTypeFloat16;
     case DType::BF16:
       // bfloat16 is float16 with the alternate encoding; older SDKs lack its name.
-      return static_cast<std::uint32_t>(MPSDataTypeAlternateEncodingBit) | static_cast<std::uint32_t>(MPSDataTypeFloat16);
+      return static_cast<std::uint32_t>(MPSDataTypeAlternateEncodingBit) |
+             static_cast<std::uint32_t>(MPSDataTypeFloat16);
     case DType::I32:
       return MPSDataTypeInt32;
     case DType::I64:

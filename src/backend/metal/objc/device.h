@@ -42,7 +42,8 @@ class Heap : public Object {
   explicit Heap(void* owned) : Object(owned, Ownership::Adopt) {}
 };
 
-/// MTLSharedEvent: a number that rises, signalled by the GPU, waited for by the host or another command buffer.
+/// MTLSharedEvent: a number that rises, signalled by the GPU, waited for by the host or another command
+/// buffer.
 class Event : public Object {
  public:
   Event() = default;
@@ -78,8 +79,9 @@ class Device : public Object {
 
   /// An empty handle when memory is short.
   Buffer new_buffer(std::size_t bytes) const;
-  /// A buffer over existing memory; pointer and length are multiples of the page size. `released` is called when the GPU is done with it and the last reference
-  /// is gone. An empty handle when the system refuses; `released` is not called then.
+  /// A buffer over existing memory; pointer and length are multiples of the page size. `released` is called
+  /// when the GPU is done with it and the last reference is gone. An empty handle when the system refuses;
+  /// `released` is not called then.
   Buffer new_buffer_over(void* data, std::size_t bytes, std::function<void()> released) const;
   Heap new_heap(std::size_t bytes) const;
   Event new_event() const;
@@ -90,7 +92,8 @@ class Device : public Object {
   /// A library from the bytes of a metallib. Throws DeviceError.
   Library new_library_from_data(const void* data, std::size_t bytes) const;
   /// Throws DeviceError naming the function.
-  Pipeline new_pipeline(const Library& library, const std::string& function, const FunctionConstants& constants) const;
+  Pipeline new_pipeline(const Library& library, const std::string& function,
+                        const FunctionConstants& constants) const;
 
  private:
   explicit Device(void* owned) : Object(owned, Ownership::Adopt) {}

@@ -15,7 +15,8 @@ std::size_t Buffer::length() const { return [native<id<MTLBuffer>>(*this) length
 void Buffer::set_label(std::string_view label) { [native<id<MTLBuffer>>(*this) setLabel:to_ns(label)]; }
 
 Buffer Heap::new_buffer(std::size_t bytes) {
-  return Buffer::adopt([native<id<MTLHeap>>(*this) newBufferWithLength:bytes options:MTLResourceStorageModeShared]);
+  return Buffer::adopt([native<id<MTLHeap>>(*this) newBufferWithLength:bytes
+                                                               options:MTLResourceStorageModeShared]);
 }
 std::size_t Heap::size() const { return [native<id<MTLHeap>>(*this) size]; }
 std::size_t Heap::used() const { return [native<id<MTLHeap>>(*this) usedSize]; }
@@ -33,14 +34,19 @@ std::string Device::name() const {
   return from_ns([native<id<MTLDevice>>(*this) name]);
 }
 bool Device::unified_memory() const { return [native<id<MTLDevice>>(*this) hasUnifiedMemory]; }
-bool Device::has_simdgroup_matrix() const { return [native<id<MTLDevice>>(*this) supportsFamily:MTLGPUFamilyApple7]; }
+bool Device::has_simdgroup_matrix() const {
+  return [native<id<MTLDevice>>(*this) supportsFamily:MTLGPUFamilyApple7];
+}
 bool Device::supports_mps() const { return MPSSupportsMTLDevice(native<id<MTLDevice>>(*this)); }
-std::size_t Device::recommended_working_set() const { return [native<id<MTLDevice>>(*this) recommendedMaxWorkingSetSize]; }
+std::size_t Device::recommended_working_set() const {
+  return [native<id<MTLDevice>>(*this) recommendedMaxWorkingSetSize];
+}
 std::size_t Device::max_buffer_length() const { return [native<id<MTLDevice>>(*this) maxBufferLength]; }
 std::size_t Device::allocated() const { return [native<id<MTLDevice>>(*this) currentAllocatedSize]; }
 
 Buffer Device::new_buffer(std::size_t bytes) const {
-  return Buffer::adopt([native<id<MTLDevice>>(*this) newBufferWithLength:bytes options:MTLResourceStorageModeShared]);
+  return Buffer::adopt([native<id<MTLDevice>>(*this) newBufferWithLength:bytes
+                                                                 options:MTLResourceStorageModeShared]);
 }
 
 Buffer Device::new_buffer_over(void* data, std::size_t bytes, std::function<void()> released) const {
@@ -67,7 +73,8 @@ Event Device::new_event() const { return Event::adopt([native<id<MTLDevice>>(*th
 CommandQueue Device::new_queue(std::size_t max_command_buffers) const {
   CommandQueue queue = CommandQueue::adopt(
       [native<id<MTLDevice>>(*this) newCommandQueueWithMaxCommandBufferCount:max_command_buffers]);
-  require<DeviceError>(static_cast<bool>(queue), "metal: the device gave no command queue; another process may hold too many");
+  require<DeviceError>(static_cast<bool>(queue),
+                       "metal: the device gave no command queue; another process may hold too many");
   return queue;
 }
 
@@ -93,21 +100,25 @@ Library Device::new_library_from_data(const void* data, std::size_t bytes) const
   NSError* error = nil;
   Library library = Library::adopt([native<id<MTLDevice>>(*this) newLibraryWithData:content error:&error]);
   dispatch_release(content);
-  require<DeviceError>(static_cast<bool>(library), "metal: the compiled shaders do not load: {}", describe(error));
+  require<DeviceError>(static_cast<bool>(library), "metal: the compiled shaders do not load: {}",
+                       describe(error));
   return library;
 }
 
-Pipeline Device::new_pipeline(const Library& library, const std::string& function, const FunctionConstants& constants) const {
+Pipeline Device::new_pipeline(const Library& library, const std::string& function,
+                              const FunctionConstants& constants) const {
   const AutoreleasePool pool;
   NSError* error = nil;
-  id<MTLFunction> entry = [native<id<MTLLibrary>>(library)
-      newFunctionWithName:to_ns(function)
-           constantValues:native<MTLFunctionConstantValues*>(constants)
-                    error:&error];
+  id<MTLFunction> entry =
+      [native<id<MTLLibrary>>(library) newFunctionWithName:to_ns(function)
+                                            constantValues:native<MTLFunctionConstantValues*>(constants)
+                                                     error:&error];
   require<DeviceError>(entry != nil, "metal: no shader named {}: {}", function, describe(error));
-  Pipeline pipeline = Pipeline::adopt([native<id<MTLDevice>>(*this) newComputePipelineStateWithFunction:entry error:&error]);
+  Pipeline pipeline =
+      Pipeline::adopt([native<id<MTLDevice>>(*this) newComputePipelineStateWithFunction:entry error:&error]);
   [entry release];
-  require<DeviceError>(static_cast<bool>(pipeline), "metal: shader {} gives no pipeline: {}", function, describe(error));
+  require<DeviceError>(static_cast<bool>(pipeline), "metal: shader {} gives no pipeline: {}", function,
+                       describe(error));
   return pipeline;
 }
 

@@ -24,7 +24,9 @@ void FunctionConstants::set(std::uint32_t index, std::uint32_t value) {
 std::size_t Pipeline::max_threads() const {
   return [native<id<MTLComputePipelineState>>(*this) maxTotalThreadsPerThreadgroup];
 }
-std::size_t Pipeline::simd_width() const { return [native<id<MTLComputePipelineState>>(*this) threadExecutionWidth]; }
+std::size_t Pipeline::simd_width() const {
+  return [native<id<MTLComputePipelineState>>(*this) threadExecutionWidth];
+}
 std::size_t Pipeline::static_threadgroup_bytes() const {
   return [native<id<MTLComputePipelineState>>(*this) staticThreadgroupMemoryLength];
 }

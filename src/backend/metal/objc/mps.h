@@ -7,7 +7,8 @@
 
 #include "backend/metal/objc/command.h"
 
-/// Metal Performance Shaders over matrices in buffers. Kernel objects hold mutable state while they encode: one thread at a time may use one.
+/// Metal Performance Shaders over matrices in buffers. Kernel objects hold mutable state while they encode:
+/// one thread at a time may use one.
 namespace candela::metal::objc {
 
 /// Where the matrices of a buffer lie: row-major, `matrices` of them, `matrix_bytes` apart. Strides in bytes.
@@ -51,7 +52,8 @@ class MatrixMultiplication : public Object {
  public:
   MatrixMultiplication(const Device& device, const ProductShape& shape);
   /// Over the first `batch` matrices of each operand.
-  void encode(const CommandBuffer& buffer, const Matrix& left, const Matrix& right, const Matrix& result, std::size_t batch);
+  void encode(const CommandBuffer& buffer, const Matrix& left, const Matrix& right, const Matrix& result,
+              std::size_t batch);
 };
 
 /// y [rows] = alpha op(A) x + beta y, op(A) [rows, columns].
@@ -78,7 +80,8 @@ class MatrixSoftmax : public Object {
 class MatrixSoftmaxGradient : public Object {
  public:
   MatrixSoftmaxGradient(const Device& device, bool log);
-  void encode(const CommandBuffer& buffer, const Matrix& gradient, const Matrix& forward, const Matrix& result);
+  void encode(const CommandBuffer& buffer, const Matrix& gradient, const Matrix& forward,
+              const Matrix& result);
 };
 
 inline constexpr std::size_t kMaxMpsTopk = 16;

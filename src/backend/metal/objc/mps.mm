@@ -34,14 +34,18 @@ void check_made(const Object& object, const char* kernel) {
   require<DeviceError>(static_cast<bool>(object), "metal: the system gave no {} for these sizes", kernel);
 }
 
-id<MTLCommandBuffer> native_buffer(const CommandBuffer& buffer) { return native<id<MTLCommandBuffer>>(buffer); }
+id<MTLCommandBuffer> native_buffer(const CommandBuffer& buffer) {
+  return native<id<MTLCommandBuffer>>(buffer);
+}
 
 }  // namespace
 
-MatrixDescriptor::MatrixDescriptor(const MatrixShape& shape) : Object(new_descriptor(shape), Ownership::Adopt) {}
+MatrixDescriptor::MatrixDescriptor(const MatrixShape& shape)
+    : Object(new_descriptor(shape), Ownership::Adopt) {}
 
 std::size_t MatrixDescriptor::recommended_row_bytes(std::size_t columns, DType dtype) {
-  return [MPSMatrixDescriptor rowBytesForColumns:columns dataType:static_cast<MPSDataType>(to_mps_data_type(dtype))];
+  return [MPSMatrixDescriptor rowBytesForColumns:columns
+                                        dataType:static_cast<MPSDataType>(to_mps_data_type(dtype))];
 }
 
 Matrix::Matrix(void* buffer, std::size_t offset, const MatrixShape& shape)
@@ -53,12 +57,12 @@ Matrix::Matrix(void* buffer, std::size_t offset, const MatrixShape& shape)
 }
 
 Vector::Vector(void* buffer, std::size_t offset, std::size_t length, DType dtype)
-    : Object([[MPSVector alloc]
-                 initWithBuffer:static_cast<id<MTLBuffer>>(buffer)
-                         offset:offset
-                     descriptor:[MPSVectorDescriptor
-                                    vectorDescriptorWithLength:length
-                                                      dataType:static_cast<MPSDataType>(to_mps_data_type(dtype))]],
+    : Object([[MPSVector alloc] initWithBuffer:static_cast<id<MTLBuffer>>(buffer)
+                                        offset:offset
+                                    descriptor:[MPSVectorDescriptor
+                                                   vectorDescriptorWithLength:length
+                                                                     dataType:static_cast<MPSDataType>(
+                                                                                  to_mps_data_type(dtype))]],
              Ownership::Adopt) {
   check_made(*this, "MPSVector");
 }
@@ -76,8 +80,8 @@ MatrixMultiplication::MatrixMultiplication(const Device& device, const ProductSh
   check_made(*this, "MPSMatrixMultiplication");
 }
 
-void MatrixMultiplication::encode(const CommandBuffer& buffer, const Matrix& left, const Matrix& right, const Matrix& result,
-                                  std::size_t batch) {
+void MatrixMultiplication::encode(const CommandBuffer& buffer, const Matrix& left, const Matrix& right,
+                                  const Matrix& result, std::size_t batch) {
   auto* kernel = native<MPSMatrixMultiplication*>(*this);
   [kernel setBatchStart:0];
   [kernel setBatchSize:batch];
@@ -98,7 +102,8 @@ MatrixVectorMultiplication::MatrixVectorMultiplication(const Device& device, con
   check_made(*this, "MPSMatrixVectorMultiplication");
 }
 
-void MatrixVectorMultiplication::encode(const CommandBuffer& buffer, const Matrix& matrix, const Vector& x, const Vector& y) {
+void MatrixVectorMultiplication::encode(const CommandBuffer& buffer, const Matrix& matrix, const Vector& x,
+                                        const Vector& y) {
   [native<MPSMatrixVectorMultiplication*>(*this) encodeToCommandBuffer:native_buffer(buffer)
                                                            inputMatrix:native<MPSMatrix*>(matrix)
                                                            inputVector:native<MPSVector*>(x)
@@ -106,7 +111,8 @@ void MatrixVectorMultiplication::encode(const CommandBuffer& buffer, const Matri
 }
 
 MatrixSoftmax::MatrixSoftmax(const Device& device, bool log)
-    : Object([(log ? [MPSMatrixLogSoftMax alloc] : [MPSMatrixSoftMax alloc]) initWithDevice:native<id<MTLDevice>>(device)],
+    : Object([(log ? [MPSMatrixLogSoftMax alloc]
+                   : [MPSMatrixSoftMax alloc]) initWithDevice:native<id<MTLDevice>>(device)],
              Ownership::Adopt) {
   check_made(*this, "MPSMatrixSoftMax");
 }
@@ -118,8 +124,8 @@ void MatrixSoftmax::encode(const CommandBuffer& buffer, const Matrix& x, const M
 }
 
 MatrixSoftmaxGradient::MatrixSoftmaxGradient(const Device& device, bool log)
-    : Object([(log ? [MPSMatrixLogSoftMaxGradient alloc] : [MPSMatrixSoftMaxGradient alloc])
-                 initWithDevice:native<id<MTLDevice>>(device)],
+    : Object([(log ? [MPSMatrixLogSoftMaxGradient alloc]
+                   : [MPSMatrixSoftMaxGradient alloc]) initWithDevice:native<id<MTLDevice>>(device)],
              Ownership::Adopt) {
   check_made(*this, "MPSMatrixSoftMaxGradient");
 }
@@ -138,7 +144,8 @@ MatrixFindTopk::MatrixFindTopk(const Device& device, std::size_t k)
   check_made(*this, "MPSMatrixFindTopK");
 }
 
-void MatrixFindTopk::encode(const CommandBuffer& buffer, const Matrix& x, const Matrix& indices, const Matrix& values) {
+void MatrixFindTopk::encode(const CommandBuffer& buffer, const Matrix& x, const Matrix& indices,
+                            const Matrix& values) {
   [native<MPSMatrixFindTopK*>(*this) encodeToCommandBuffer:native_buffer(buffer)
                                                inputMatrix:native<MPSMatrix*>(x)
                                          resultIndexMatrix:native<MPSMatrix*>(indices)

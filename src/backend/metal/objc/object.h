@@ -3,8 +3,8 @@
 #include <string>
 #include <utility>
 
-/// C++ handles on Objective-C objects. These headers hold no Objective-C type, so that plain C++ can include them; the `.mm` files beside them are the only
-/// place that sends messages, retains or releases.
+/// C++ handles on Objective-C objects. These headers hold no Objective-C type, so that plain C++ can include
+/// them; the `.mm` files beside them are the only place that sends messages, retains or releases.
 namespace candela::metal::objc {
 
 /// A counted reference to an Objective-C object: copying retains, destruction releases.

@@ -12,9 +12,15 @@ struct bf16 {
   ushort bits;
 };
 
-inline float to_float(float x) { return x; }
-inline float to_float(half x) { return static_cast<float>(x); }
-inline float to_float(bf16 x) { return as_type<float>(static_cast<uint>(x.bits) << 16); }
+inline float to_float(float x) {
+  return x;
+}
+inline float to_float(half x) {
+  return static_cast<float>(x);
+}
+inline float to_float(bf16 x) {
+  return as_type<float>(static_cast<uint>(x.bits) << 16);
+}
 
 /// Rounds to nearest, ties to even; NaN stays NaN.
 template <class T>

@@ -41,13 +41,14 @@ struct Convert<bf16, half> {
 };
 
 template <class To, class From>
-[[kernel]] void copy(device To* out [[buffer(0)]], device const From* x [[buffer(1)]], constant LoopParams& loop [[buffer(2)]],
-                 uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void copy(device To* out [[buffer(0)]], device const From* x [[buffer(1)]],
+                     constant LoopParams& loop [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
   out[loop_offset(loop, 0, at.y, at.x)] = Convert<To, From>::run(x[loop_offset(loop, 1, at.y, at.x)]);
 }
 
 template <class T>
-[[kernel]] void fill(device T* out [[buffer(0)]], constant FillParams& p [[buffer(1)]], uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void fill(device T* out [[buffer(0)]], constant FillParams& p [[buffer(1)]],
+                     uint2 at [[thread_position_in_grid]]) {
   out[loop_offset(p.loop, 0, at.y, at.x)] = Convert<T, float>::run(p.value);
 }
 

@@ -3,8 +3,9 @@
 
 #include "common.h"
 
-// A threadgroup of four simdgroups computes a kTile x kTile piece of a product; each simdgroup one quarter of it, as
-// 4 x 4 matrices of 8 x 8. Operands pass through threadgroup memory as f32, kDepth of the inner dimension at a time.
+// A threadgroup of four simdgroups computes a kTile x kTile piece of a product; each simdgroup one quarter of
+// it, as 4 x 4 matrices of 8 x 8. Operands pass through threadgroup memory as f32, kDepth of the inner
+// dimension at a time.
 constant constexpr uint kTile = 64;
 constant constexpr uint kDepth = 16;
 constant constexpr uint kHalfTile = 32;
@@ -22,17 +23,20 @@ inline void clear(thread Accumulators& sums) {
   }
 }
 
-/// Copies rows [row, row + kTile) x columns [column, column + kDepth) of a matrix into `tile` [kTile][kDepth] times `scale`, zero outside
-/// rows x columns. Neighbouring threads read neighbouring elements, whichever way the matrix lies.
+/// Copies rows [row, row + kTile) x columns [column, column + kDepth) of a matrix into `tile` [kTile][kDepth]
+/// times `scale`, zero outside rows x columns. Neighbouring threads read neighbouring elements, whichever way
+/// the matrix lies.
 template <class T>
-inline void load_rows(threadgroup float* tile, device const T* x, long row_stride, long column_stride, uint row, uint column,
-                      uint rows, uint columns, float scale, uint thread_index) {
+inline void load_rows(threadgroup float* tile, device const T* x, long row_stride, long column_stride,
+                      uint row, uint column, uint rows, uint columns, float scale, uint thread_index) {
   for (uint i = thread_index; i < kTile * kDepth; i += kTileThreads) {
     uint r = column_stride == 1 ? i / kDepth : i % kTile;
     uint c = column_stride == 1 ? i % kDepth : i / kTile;
     float value = 0.0f;
     if (row + r < rows && column + c < columns) {
-      value = scale * to_float(x[static_cast<long>(row + r) * row_stride + static_cast<long>(column + c) * column_stride]);
+      value = scale *
+              to_float(
+                  x[static_cast<long>(row + r) * row_stride + static_cast<long>(column + c) * column_stride]);
     }
     tile[r * kDepth + c] = value;
   }
@@ -40,14 +44,15 @@ inline void load_rows(threadgroup float* tile, device const T* x, long row_strid
 
 /// The same for rows [row, row + kDepth) x columns [column, column + kTile), into [kDepth][kTile].
 template <class T>
-inline void load_columns(threadgroup float* tile, device const T* x, long row_stride, long column_stride, uint row, uint column,
-                         uint rows, uint columns, uint thread_index) {
+inline void load_columns(threadgroup float* tile, device const T* x, long row_stride, long column_stride,
+                         uint row, uint column, uint rows, uint columns, uint thread_index) {
   for (uint i = thread_index; i < kTile * kDepth; i += kTileThreads) {
     uint r = column_stride == 1 ? i / kTile : i % kDepth;
     uint c = column_stride == 1 ? i % kTile : i / kDepth;
     float value = 0.0f;
     if (row + r < rows && column + c < columns) {
-      value = to_float(x[static_cast<long>(row + r) * row_stride + static_cast<long>(column + c) * column_stride]);
+      value = to_float(
+          x[static_cast<long>(row + r) * row_stride + static_cast<long>(column + c) * column_stride]);
     }
     tile[r * kTile + c] = value;
   }
@@ -55,9 +60,10 @@ inline void load_columns(threadgroup float* tile, device const T* x, long row_st
 
 /// sums += scale A B over the tile at (row, column): A [m, k], B [k, n]. `tiles` holds kTileFloats floats.
 template <class TA, class TB>
-inline void accumulate_product(thread Accumulators& sums, threadgroup float* tiles, device const TA* a, long a_row, long a_column,
-                               device const TB* b, long b_row, long b_column, uint m, uint n, uint k, uint row, uint column,
-                               float scale, uint thread_index, uint simdgroup) {
+inline void accumulate_product(thread Accumulators& sums, threadgroup float* tiles, device const TA* a,
+                               long a_row, long a_column, device const TB* b, long b_row, long b_column,
+                               uint m, uint n, uint k, uint row, uint column, float scale, uint thread_index,
+                               uint simdgroup) {
   threadgroup float* a_tile = tiles;
   threadgroup float* b_tile = tiles + kTile * kDepth;
   uint top = (simdgroup / 2) * kHalfTile;

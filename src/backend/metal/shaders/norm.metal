@@ -4,12 +4,15 @@ using namespace candela::shader;
 
 constant constexpr uint kFewElements = 8;
 
-/// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight. One threadgroup per row.
+/// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight. One
+/// threadgroup per row.
 template <class T>
-[[kernel]] void rms_norm(device const T* x [[buffer(0)]], device const T* residual [[buffer(1)]], device const T* weight [[buffer(2)]],
-                         device T* out [[buffer(3)]], device T* kept_sum [[buffer(4)]], device float* rstds [[buffer(5)]],
+[[kernel]] void rms_norm(device const T* x [[buffer(0)]], device const T* residual [[buffer(1)]],
+                         device const T* weight [[buffer(2)]], device T* out [[buffer(3)]],
+                         device T* kept_sum [[buffer(4)]], device float* rstds [[buffer(5)]],
                          constant NormParams& p [[buffer(6)]], uint row [[threadgroup_position_in_grid]],
-                         uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+                         uint thread_index [[thread_index_in_threadgroup]],
+                         uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
   float squares = 0.0f;
@@ -32,13 +35,15 @@ template <class T>
   }
 }
 
-/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c nearly cancels; there the same is taken as
-/// rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j h_i) / D), where nothing does.
+/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c
+/// nearly cancels; there the same is taken as rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j h_i) / D), where
+/// nothing does.
 template <class T>
 [[kernel]] void rms_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
                               device const float* rstds [[buffer(2)]], device const T* dy [[buffer(3)]],
-                              device const T* dsum [[buffer(4)]], device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
-                              uint row [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+                              device const T* dsum [[buffer(4)]], device T* dx [[buffer(5)]],
+                              constant NormParams& p [[buffer(6)]], uint row [[threadgroup_position_in_grid]],
+                              uint thread_index [[thread_index_in_threadgroup]],
                               uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
@@ -65,13 +70,15 @@ template <class T>
   }
 }
 
-/// out = (x - mean) rstd weight + bias. Everything is taken relative to the row's first element, so that a large mean costs no digits; the variance is
-/// taken about the mean, in a second reading.
+/// out = (x - mean) rstd weight + bias. Everything is taken relative to the row's first element, so that a
+/// large mean costs no digits; the variance is taken about the mean, in a second reading.
 template <class T>
-[[kernel]] void layer_norm(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]], device const T* bias [[buffer(2)]],
-                           device T* out [[buffer(3)]], device float* means [[buffer(4)]], device float* rstds [[buffer(5)]],
+[[kernel]] void layer_norm(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
+                           device const T* bias [[buffer(2)]], device T* out [[buffer(3)]],
+                           device float* means [[buffer(4)]], device float* rstds [[buffer(5)]],
                            constant NormParams& p [[buffer(6)]], uint row [[threadgroup_position_in_grid]],
-                           uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+                           uint thread_index [[thread_index_in_threadgroup]],
+                           uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
   float origin = to_float(x[base]);
@@ -100,9 +107,11 @@ template <class T>
 /// With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
 template <class T>
 [[kernel]] void layer_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
-                                device const float* means [[buffer(2)]], device const float* rstds [[buffer(3)]],
-                                device const T* dy [[buffer(4)]], device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
-                                uint row [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+                                device const float* means [[buffer(2)]],
+                                device const float* rstds [[buffer(3)]], device const T* dy [[buffer(4)]],
+                                device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
+                                uint row [[threadgroup_position_in_grid]],
+                                uint thread_index [[thread_index_in_threadgroup]],
                                 uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
@@ -124,11 +133,13 @@ template <class T>
   }
 }
 
-/// Sums over a piece of the rows: sums[piece][column] of dy, or of dy (x - mean) rstd. One thread per column and piece.
+/// Sums over a piece of the rows: sums[piece][column] of dy, or of dy (x - mean) rstd. One thread per column
+/// and piece.
 template <class T>
-[[kernel]] void column_sums(device const T* dy [[buffer(0)]], device const T* x [[buffer(1)]], device const float* means [[buffer(2)]],
-                            device const float* rstds [[buffer(3)]], device float* sums [[buffer(4)]],
-                            constant ColumnParams& p [[buffer(5)]], uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void column_sums(device const T* dy [[buffer(0)]], device const T* x [[buffer(1)]],
+                            device const float* means [[buffer(2)]], device const float* rstds [[buffer(3)]],
+                            device float* sums [[buffer(4)]], constant ColumnParams& p [[buffer(5)]],
+                            uint2 at [[thread_position_in_grid]]) {
   uint first = at.y * p.chunk;
   uint last = min(first + p.chunk, p.rows);
   float sum = 0.0f;
@@ -161,9 +172,12 @@ template [[host_name("rms_norm_grad_bf16")]] [[kernel]] decltype(rms_norm_grad<b
 template [[host_name("layer_norm_f32")]] [[kernel]] decltype(layer_norm<float>) layer_norm<float>;
 template [[host_name("layer_norm_f16")]] [[kernel]] decltype(layer_norm<half>) layer_norm<half>;
 template [[host_name("layer_norm_bf16")]] [[kernel]] decltype(layer_norm<bf16>) layer_norm<bf16>;
-template [[host_name("layer_norm_grad_f32")]] [[kernel]] decltype(layer_norm_grad<float>) layer_norm_grad<float>;
-template [[host_name("layer_norm_grad_f16")]] [[kernel]] decltype(layer_norm_grad<half>) layer_norm_grad<half>;
-template [[host_name("layer_norm_grad_bf16")]] [[kernel]] decltype(layer_norm_grad<bf16>) layer_norm_grad<bf16>;
+template
+    [[host_name("layer_norm_grad_f32")]] [[kernel]] decltype(layer_norm_grad<float>) layer_norm_grad<float>;
+template
+    [[host_name("layer_norm_grad_f16")]] [[kernel]] decltype(layer_norm_grad<half>) layer_norm_grad<half>;
+template
+    [[host_name("layer_norm_grad_bf16")]] [[kernel]] decltype(layer_norm_grad<bf16>) layer_norm_grad<bf16>;
 template [[host_name("column_sums_f32")]] [[kernel]] decltype(column_sums<float>) column_sums<float>;
 template [[host_name("column_sums_f16")]] [[kernel]] decltype(column_sums<half>) column_sums<half>;
 template [[host_name("column_sums_bf16")]] [[kernel]] decltype(column_sums<bf16>) column_sums<bf16>;

@@ -14,9 +14,9 @@ enum { kMaxLoopRank = 6, kMaxBatchRank = 4 };
 /// Where operand rows of a strided loop start: index -> offset over the outer dimensions.
 struct LoopParams {
   uint32_t rank;
-  uint32_t inner;                       // length of the innermost dimension
-  uint32_t outer_shape[kMaxLoopRank];   // the dimensions before it, outermost first; rank - 1 of them
-  int64_t strides[3][kMaxLoopRank];     // of up to three operands, the innermost last
+  uint32_t inner;                      // length of the innermost dimension
+  uint32_t outer_shape[kMaxLoopRank];  // the dimensions before it, outermost first; rank - 1 of them
+  int64_t strides[3][kMaxLoopRank];    // of up to three operands, the innermost last
 };
 
 struct UnaryParams {
@@ -34,7 +34,7 @@ struct FillParams {
 struct ReduceParams {
   uint32_t op;
   uint32_t kept_rank, reduced_rank;
-  uint32_t outputs, length;             // products of the sizes below
+  uint32_t outputs, length;  // products of the sizes below
   uint32_t kept_shape[kMaxLoopRank], reduced_shape[kMaxLoopRank];
   int64_t kept_strides[kMaxLoopRank], out_strides[kMaxLoopRank], reduced_strides[kMaxLoopRank];
 };

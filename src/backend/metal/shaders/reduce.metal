@@ -5,13 +5,15 @@ using namespace candela::shader;
 // The numbers of ReduceOp in backend/args/reduce.h; the host checks that they agree.
 enum Reduction { kSum, kSumSquares, kMax, kMin };
 
-/// What part of the elements gave so far. A sum carries the rounding error of its additions along (Knuth's exact sum of two numbers), so that a long sum in
-/// which much cancels keeps its digits.
+/// What part of the elements gave so far. A sum carries the rounding error of its additions along (Knuth's
+/// exact sum of two numbers), so that a long sum in which much cancels keeps its digits.
 struct Part {
   float value, rest;
 };
 
-inline Part start_part(uint op) { return {op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f), 0.0f}; }
+inline Part start_part(uint op) {
+  return {op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f), 0.0f};
+}
 
 /// NaN wins over everything.
 inline Part join(uint op, Part a, Part b) {
@@ -24,9 +26,13 @@ inline Part join(uint op, Part a, Part b) {
 }
 
 /// Infinity and NaN leave no meaningful rest.
-inline float result_of(Part part) { return isfinite(part.value) ? part.value + part.rest : part.value; }
+inline float result_of(Part part) {
+  return isfinite(part.value) ? part.value + part.rest : part.value;
+}
 
-inline Part part_of(uint op, float x) { return {op == kSumSquares ? x * x : x, 0.0f}; }
+inline Part part_of(uint op, float x) {
+  return {op == kSumSquares ? x * x : x, 0.0f};
+}
 
 inline long offset_over(uint index, uint rank, constant uint32_t* shape, constant int64_t* strides) {
   long offset = 0;
@@ -39,19 +45,25 @@ inline long offset_over(uint index, uint rank, constant uint32_t* shape, constan
 
 /// One threadgroup per result: for long reductions.
 template <class T>
-[[kernel]] void reduce_groups(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
-                              uint output [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
+[[kernel]] void reduce_groups(device const T* x [[buffer(0)]], device T* out [[buffer(1)]],
+                              constant ReduceParams& p [[buffer(2)]],
+                              uint output [[threadgroup_position_in_grid]],
+                              uint thread_index [[thread_index_in_threadgroup]],
                               uint threads [[threads_per_threadgroup]]) {
   threadgroup Part parts[1024];
   long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
   Part value = start_part(p.op);
   for (uint i = thread_index; i < p.length; i += threads) {
-    value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
+    value =
+        join(p.op, value,
+             part_of(p.op,
+                     to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
   parts[thread_index] = value;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   for (uint step = threads / 2; step > 0; step /= 2) {
-    if (thread_index < step) parts[thread_index] = join(p.op, parts[thread_index], parts[thread_index + step]);
+    if (thread_index < step)
+      parts[thread_index] = join(p.op, parts[thread_index], parts[thread_index + step]);
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (thread_index == 0) {
@@ -59,14 +71,19 @@ template <class T>
   }
 }
 
-/// One thread per result: for short reductions, and for columns, where neighbouring threads read neighbouring elements.
+/// One thread per result: for short reductions, and for columns, where neighbouring threads read neighbouring
+/// elements.
 template <class T>
-[[kernel]] void reduce_threads(device const T* x [[buffer(0)]], device T* out [[buffer(1)]], constant ReduceParams& p [[buffer(2)]],
+[[kernel]] void reduce_threads(device const T* x [[buffer(0)]], device T* out [[buffer(1)]],
+                               constant ReduceParams& p [[buffer(2)]],
                                uint output [[thread_position_in_grid]]) {
   long base = offset_over(output, p.kept_rank, p.kept_shape, p.kept_strides);
   Part value = start_part(p.op);
   for (uint i = 0; i < p.length; ++i) {
-    value = join(p.op, value, part_of(p.op, to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
+    value =
+        join(p.op, value,
+             part_of(p.op,
+                     to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
   out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(result_of(value));
 }

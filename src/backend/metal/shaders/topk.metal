@@ -9,11 +9,14 @@ inline uint order_key(float x) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/// One threadgroup per row. Pass j finds the largest of what comes after choice j - 1 in the order (value falling, index rising).
+/// One threadgroup per row. Pass j finds the largest of what comes after choice j - 1 in the order (value
+/// falling, index rising).
 template <class T>
-[[kernel]] void topk(device const T* x [[buffer(0)]], device T* values [[buffer(1)]], device int* indices [[buffer(2)]],
-                     constant TopkParams& p [[buffer(3)]], uint row [[threadgroup_position_in_grid]],
-                     uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]]) {
+[[kernel]] void topk(device const T* x [[buffer(0)]], device T* values [[buffer(1)]],
+                     device int* indices [[buffer(2)]], constant TopkParams& p [[buffer(3)]],
+                     uint row [[threadgroup_position_in_grid]],
+                     uint thread_index [[thread_index_in_threadgroup]],
+                     uint threads [[threads_per_threadgroup]]) {
   threadgroup uint keys[kMaxSimdgroups];
   threadgroup uint places[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
@@ -40,8 +43,8 @@ template <class T>
     last_key = keys[0];
     last_place = places[0];
     for (uint i = 1; i < (threads + 31) / 32; ++i) {
-      bool better = places[i] != 0xffffffffu &&
-                    (last_place == 0xffffffffu || keys[i] > last_key || (keys[i] == last_key && places[i] < last_place));
+      bool better = places[i] != 0xffffffffu && (last_place == 0xffffffffu || keys[i] > last_key ||
+                                                 (keys[i] == last_key && places[i] < last_place));
       if (better) {
         last_key = keys[i];
         last_place = places[i];
