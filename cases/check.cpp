@@ -152,6 +152,17 @@ std::string check_no_gradient(const OpCase& op_case, std::vector<Tensor> inputs)
   return {};
 }
 
+/// The deviation of the elements from their mean: the scale on which an op of them bends.
+double spread_of(const Tensor& x) {
+  const std::vector<double> values = values_of(x);
+  double mean = 0;
+  for (const double value : values) mean += value / static_cast<double>(values.size());
+  double square = 0;
+  for (const double value : values)
+    square += (value - mean) * (value - mean) / static_cast<double>(values.size());
+  return std::sqrt(square);
+}
+
 }  // namespace
 
 double error_limit(DType dtype) {
@@ -260,10 +271,10 @@ std::string check_reference_gradient(const OpCase& op_case) {
     double largest = 1e-3;
     for (const double slope : slopes) largest = std::max(largest, std::abs(slope));
     const std::int64_t step = std::max<std::int64_t>(1, start[i].numel() / kSamples);
+    const double h = 1e-5 * std::max(1.0, spread_of(start[i]));
     for (std::int64_t e = 0; e < start[i].numel(); e += step) {
       double* value = start[i].data<double>() + e;
       const double centre = *value;
-      const double h = 1e-5 * std::max(1.0, std::abs(centre));
       *value = centre + h;
       const double above = loss_at(start);
       *value = centre - h;

@@ -14,6 +14,11 @@ struct BenchShape {
 };
 const BenchShape kBench[] = {{"bench_rows_1024", {16384, 1024}}, {"bench_rows_4096", {4096, 4096}}};
 
+/// Values of one sign over many rows: the rounding errors of the weight's gradient do not cancel.
+const Input kManyRows{.shape = {30000, 12}, .fill = Fill::Uniform, .low = 0.09, .high = 0.11};
+/// Deviations that are small against the mean.
+const Input kOffset{.shape = {5, 300}, .fill = Fill::Uniform, .low = 9999, .high = 10001};
+
 Input row_vector(const Input& x, double scale = 1) {
   return {.shape = {x.shape.back()}, .scale = scale};
 }
@@ -33,6 +38,7 @@ std::vector<OpCase> rms_norm_cases() {
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input);
+  add_case("many_rows", kManyRows);
   for (const BenchShape& bench : kBench) {
     const auto elements = static_cast<double>(numel(bench.shape));
     add_case(bench.name, {.shape = bench.shape});
@@ -62,6 +68,7 @@ std::vector<OpCase> add_rms_norm_cases() {
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input);
+  add_case("many_rows", kManyRows);
   for (const BenchShape& bench : kBench) {
     const auto elements = static_cast<double>(numel(bench.shape));
     add_case(bench.name, {.shape = bench.shape});
@@ -94,6 +101,8 @@ std::vector<OpCase> layer_norm_cases() {
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input, Affine::Both);
+  add_case("many_rows", kManyRows, Affine::Both);
+  add_case("offset", kOffset, Affine::Both);
   add_case("no_bias", {.shape = {5, 65}}, Affine::WeightOnly);
   add_case("plain", {.shape = {5, 65}}, Affine::None);
   for (const BenchShape& bench : kBench) {

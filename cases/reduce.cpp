@@ -52,6 +52,13 @@ std::vector<OpCase> reduce_cases_of(const Entry& entry) {
   }
   add_case("ties", {.shape = {5, 33}, .fill = Fill::Ties}, {-1}, false);
   add_case("tall", {.shape = {5000, 3}}, {0}, false);
+  // Values of one sign: the rounding errors of a long running sum do not cancel.
+  const Input deep{.shape = {40000, 16}, .fill = Fill::Uniform, .low = 0.09, .high = 0.11};
+  add_case("deep", deep, {0}, false);
+  Input sliced = deep;
+  sliced.arrange = Arrange::Sliced;
+  add_case("deep_sliced", sliced, {0}, false);
+  add_case("deep_all", sliced, {}, false);
   constexpr double kElements = 4096.0 * 4096.0;
   for (const Over& over : {Over{"bench_last", {-1}, false}, Over{"bench_first", {0}, false}}) {
     add_case(over.name, {.shape = {4096, 4096}}, over.dims, over.keep);

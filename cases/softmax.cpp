@@ -27,6 +27,11 @@ std::vector<OpCase> softmax_cases_of(bool log) {
   }
   add_case("middle", {.shape = {3, 17, 40}}, 1);
   add_case("middle_transposed", {.shape = {3, 17, 40}, .arrange = Arrange::Transposed}, 1);
+  // Columns too long to be kept between the passes; wide blocks of them, the last one narrower.
+  add_case("long_columns", {.shape = {9000, 40}}, 0);
+  add_case("long_masked_columns", {.shape = {9000, 9}, .fill = Fill::WithInfinity}, 0);
+  add_case("many_columns", {.shape = {40, 700}}, 0);
+  add_case("wide_pieces", {.shape = {2, 20011}, .scale = 20}, -1);
   add_case("spread", {.shape = {5, 129}, .scale = 40}, -1);
   add_case("ties", {.shape = {5, 33}, .fill = Fill::Ties}, -1);
   struct Bench {

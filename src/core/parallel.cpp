@@ -12,6 +12,10 @@ namespace candela {
 
 #if defined(_OPENMP)
 
+bool in_parallel() {
+  return omp_in_parallel() != 0;
+}
+
 int thread_count() {
   return omp_get_max_threads();
 }
@@ -49,6 +53,10 @@ void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {
 }
 
 #else
+
+bool in_parallel() {
+  return false;
+}
 
 int thread_count() {
   return 1;

@@ -29,6 +29,9 @@ class RangeFunction {
 /// caller.
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body);
 
+/// Whether the caller runs inside a body of parallel_for.
+bool in_parallel();
+
 int thread_count();
 /// Sets the number of threads for all ops; 0 takes every core this process may use.
 void set_thread_count(int count);

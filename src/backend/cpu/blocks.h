@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include <candela/core/parallel.h>
 
@@ -35,6 +36,20 @@ const float* read_floats(const T* x, std::int64_t stride, std::int64_t count, fl
 inline bool streams(const TensorArg& out, const TensorArg& input) {
   constexpr std::int64_t kLarge = std::int64_t{16} << 20;
   return out.data != input.data && out.numel() * static_cast<std::int64_t>(size_of(out.dtype)) >= kLarge;
+}
+
+/// As streams(), for loops that stream whole vectors: every row of `out` must also begin at one.
+template <int N>
+bool streams_rows(const TensorArg& out, const TensorArg (&inputs)[N]) {
+  constexpr std::int64_t kVector = 64;
+  if (!std::all_of(inputs, inputs + N, [&](const TensorArg& input) { return streams(out, input); }))
+    return false;
+  bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % kVector == 0;
+  for (int d = 0; d < out.rank; ++d) {
+    if (out.shape[d] == 1 || out.strides[d] == 1) continue;
+    aligned = aligned && out.strides[d] * static_cast<std::int64_t>(size_of(out.dtype)) % kVector == 0;
+  }
+  return aligned;
 }
 
 /// At the end of a thread's share of the work: makes what it streamed visible to others.
@@ -142,6 +157,46 @@ struct Rows {
   }
 
   Loops<N> loops_;
+};
+
+/// Reads rows of one operand as contiguous elements: where they lie, or gathered.
+template <class T>
+class RowReader {
+ public:
+  template <int N>
+  RowReader(const Rows<N>& rows, int n)
+      : stride_(rows.strides[n]), scratch_(static_cast<std::size_t>(stride_ == 1 ? 0 : rows.length)) {}
+  const T* read(const T* row) {
+    for (std::size_t i = 0; i < scratch_.size(); ++i)
+      scratch_[i] = row[static_cast<std::int64_t>(i) * stride_];
+    return stride_ == 1 ? row : scratch_.data();
+  }
+
+ private:
+  std::int64_t stride_;
+  std::vector<T> scratch_;
+};
+
+/// Where rows of one operand are to be written as contiguous elements; finish() brings them home.
+template <class T>
+class RowWriter {
+ public:
+  template <int N>
+  RowWriter(const Rows<N>& rows, int n)
+      : stride_(rows.strides[n]), scratch_(static_cast<std::size_t>(stride_ == 1 ? 0 : rows.length)) {}
+  T* target(T* row) {
+    row_ = row;
+    return stride_ == 1 ? row : scratch_.data();
+  }
+  void finish() {
+    for (std::size_t i = 0; i < scratch_.size(); ++i)
+      row_[static_cast<std::int64_t>(i) * stride_] = scratch_[i];
+  }
+
+ private:
+  std::int64_t stride_;
+  T* row_ = nullptr;
+  std::vector<T> scratch_;
 };
 
 /// Rows per thread below which a second thread is not worth it.

@@ -2,13 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include <candela/core/dtype.h>
 
 #include "backend/args/tensor_arg.h"
 
-/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which
-/// picks the library or the own kernel.
+/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which runs
+/// one of the implementations of matmul in the kernel table.
 namespace candela {
 
 /// Element (i, j) lies `i * row_stride + j * col_stride` elements after `data`. f32, bf16 or f16.
@@ -51,6 +52,36 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const
 
 namespace gemm_detail {
 
+/// One product as its implementations are given it; all sizes are positive.
+struct Product {
+  std::int64_t m = 0, n = 0, k = 0;
+  Matrix a, b, c;
+  double alpha = 1, beta = 0;
+  RowBias bias;
+};
+
+// The implementations, each with why it cannot take a product (empty: it can).
+
+/// Few rows or few columns (at most kNarrowRows): bound by memory, so weights are converted in registers.
+inline constexpr std::int64_t kNarrowRows = 8;
+std::string narrow_supports(const Product& product);
+void narrow(const Product& product);
+
+/// f32 operands as BLAS takes them, by the vendor's library: oneDNN, or Accelerate on macOS.
+std::string sgemm_supports(const Product& product);
+void sgemm(const Product& product);
+
+/// bf16 a and b on the tile unit of recent Intel processors.
+std::string amx_supports(const Product& product);
+void amx(const Product& product);
+
+/// bf16 a and b by oneDNN, where the processor multiplies bf16.
+std::string onednn_bf16_supports(const Product& product);
+void onednn_bf16(const Product& product);
+
+/// Everything: blocks are converted to f32, multiplied by sgemm, and rounded once at the end.
+void blocked(const Product& product);
+
 /// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
 void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,
             double alpha, double beta, const RowBias& bias);
@@ -61,20 +92,22 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
 
 /// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k
 /// elements are `ld` apart. m <= kNarrowRows.
-inline constexpr std::int64_t kNarrowRows = 8;
 void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product);
+
+/// A matrix as BLAS takes it: one stride is 1, the other is the leading dimension.
+struct BlasMatrix {
+  void* data = nullptr;
+  bool transposed = false;
+  std::int64_t ld = 0;
+};
+/// Whether BLAS can read `x` [rows, cols] where it lies.
+bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& out);
 
 /// To be called before any use of oneDNN. oneDNN 2.6 takes the tile palette from CPUID leaf 0x1D; under a
 /// hypervisor that hides the leaf but offers the tile unit, its bf16 products die of SIGILL, for they run on
 /// tiles that were never configured. There it is kept to AVX-512.
 void prepare_vendor();
-
-/// bf16 products on the tile unit of recent Intel processors.
-bool has_amx();
-/// As gemm(), for bf16 a and b. Only where has_amx().
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
-                 const Matrix& c, double alpha, double beta, const RowBias& bias);
 
 }  // namespace gemm_detail
 }  // namespace candela

@@ -279,29 +279,29 @@ bool request_tiles() {
 
 }  // namespace
 
-bool has_amx() {
+std::string amx_supports(const Product& p) {
   static const bool available = request_tiles();
-  return available;
+  if (!available) return "this processor has no tile unit";
+  return p.a.dtype == DType::BF16 && p.b.dtype == DType::BF16 ? "" : "takes bf16 only";
 }
 
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
-                 const Matrix& c, double alpha, double beta, const RowBias& bias) {
+void amx(const Product& p) {
   const auto block = [&](std::int64_t size) {
     return std::min(
         ceil_div(size, kPanel),
-        std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(k, kTileDepth) * kTileDepth)));
+        std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(p.k, kTileDepth) * kTileDepth)));
   };
-  const std::int64_t row_panels = block(m);
-  const std::int64_t col_panels = block(n);
-  const Packed left(row_panels, k);
-  const Packed right(col_panels, k);
-  for (std::int64_t i = 0; i < m; i += row_panels * kPanel) {
-    const std::int64_t rows = std::min(row_panels * kPanel, m - i);
-    left.fill_left(a.at(i, 0), rows, k);
-    for (std::int64_t j = 0; j < n; j += col_panels * kPanel) {
-      const std::int64_t cols = std::min(col_panels * kPanel, n - j);
-      right.fill_right(b.at(0, j), k, cols);
-      multiply_packed(left, right, rows, cols, c.at(i, j), alpha, beta, bias.from(j));
+  const std::int64_t row_panels = block(p.m);
+  const std::int64_t col_panels = block(p.n);
+  const Packed left(row_panels, p.k);
+  const Packed right(col_panels, p.k);
+  for (std::int64_t i = 0; i < p.m; i += row_panels * kPanel) {
+    const std::int64_t rows = std::min(row_panels * kPanel, p.m - i);
+    left.fill_left(p.a.at(i, 0), rows, p.k);
+    for (std::int64_t j = 0; j < p.n; j += col_panels * kPanel) {
+      const std::int64_t cols = std::min(col_panels * kPanel, p.n - j);
+      right.fill_right(p.b.at(0, j), p.k, cols);
+      multiply_packed(left, right, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
 }
@@ -312,15 +312,11 @@ void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a
 
 namespace candela::gemm_detail {
 
-bool has_amx() {
-  return false;
+std::string amx_supports(const Product&) {
+  return "this build has no tile unit";
 }
 
-void amx_product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix&, const Matrix&, const Matrix&,
-                 double, double, const RowBias&) {
-  throw Unsupported(
-      fmt::format("matmul: this processor has no tile unit for [{}, {}] x [{}, {}]", m, k, k, n));
-}
+void amx(const Product&) {}
 
 }  // namespace candela::gemm_detail
 

@@ -20,13 +20,10 @@ namespace candela::HWY_NAMESPACE {
 
 template <class T>
 void convert_row(const T* from, float* to, std::int64_t count) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t step = lanes();
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(d, load(d, from + i), to + i);
-  if (i < count)
-    store_n(d, load_n(d, from + i, static_cast<std::size_t>(count - i)), to + i,
-            static_cast<std::size_t>(count - i));
+  for (; i + step <= count; i += step) store(load(from + i), to + i);
+  if (i < count) store_some(load_some(from + i, count - i), to + i, count - i);
 }
 
 void row_to_f32(const void* from, DType dtype, float* to, std::int64_t count) {
@@ -36,22 +33,20 @@ void row_to_f32(const void* from, DType dtype, float* to, std::int64_t count) {
 /// c[j] = alpha product[j] + beta c[j] + bias[j] for one row; null product or bias count as zero.
 template <class C, class B>
 void finish_row(const float* product, C* c, const B* bias, std::int64_t count, float alpha, float beta) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF scale = hn::Set(d, alpha);
-  const VF keep = hn::Set(d, beta);
-  for (std::int64_t j = 0; j < count; j += lanes) {
-    const bool whole = j + lanes <= count;
-    const auto rest = static_cast<std::size_t>(count - j);
-    VF value = hn::Zero(d);
-    if (product != nullptr)
-      value = hn::Mul(scale, whole ? load(d, product + j) : load_n(d, product + j, rest));
-    if (beta != 0) value = hn::MulAdd(keep, whole ? load(d, c + j) : load_n(d, c + j, rest), value);
-    if (bias != nullptr) value = hn::Add(value, whole ? load(d, bias + j) : load_n(d, bias + j, rest));
+  const std::int64_t step = lanes();
+  const Vec scale = splat(alpha);
+  const Vec keep = splat(beta);
+  for (std::int64_t j = 0; j < count; j += step) {
+    const bool whole = j + step <= count;
+    const std::int64_t rest = count - j;
+    Vec value = splat(0.0F);
+    if (product != nullptr) value = hn::Mul(scale, whole ? load(product + j) : load_some(product + j, rest));
+    if (beta != 0) value = hn::MulAdd(keep, whole ? load(c + j) : load_some(c + j, rest), value);
+    if (bias != nullptr) value = hn::Add(value, whole ? load(bias + j) : load_some(bias + j, rest));
     if (whole) {
-      store(d, value, c + j);
+      store(value, c + j);
     } else {
-      store_n(d, value, c + j, rest);
+      store_some(value, c + j, rest);
     }
   }
 }
@@ -69,51 +64,49 @@ void finish_rows(const float* product, void* c, DType c_dtype, const void* bias,
 template <int R, class W>
 HWY_INLINE void dot_4(const float* HWY_RESTRICT x, std::int64_t k, const W* HWY_RESTRICT w, std::int64_t ld,
                       float* out, std::int64_t out_ld) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  VF sums[R][4];
+  const std::int64_t step = lanes();
+  Vec sums[R][4];
   for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < 4; ++j) sums[r][j] = hn::Zero(d);
+    for (int j = 0; j < 4; ++j) sums[r][j] = splat(0.0F);
   }
   std::int64_t p = 0;
-  for (; p + lanes <= k; p += lanes) {
-    VF columns[4];
+  for (; p + step <= k; p += step) {
+    Vec columns[4];
     for (int j = 0; j < 4; ++j) {
-      columns[j] = load(d, w + j * ld + p);
+      columns[j] = load(w + j * ld + p);
       // Rows are too short for the hardware's prefetcher to get going: ask for the same place four rows on.
       hwy::Prefetch(w + (j + 4) * ld + p);
     }
     for (int r = 0; r < R; ++r) {
-      const VF row = hn::LoadU(d, x + r * k + p);
+      const Vec row = load(x + r * k + p);
       for (int j = 0; j < 4; ++j) sums[r][j] = hn::MulAdd(row, columns[j], sums[r][j]);
     }
   }
   if (p < k) {
-    const auto rest = static_cast<std::size_t>(k - p);
-    VF columns[4];
-    for (int j = 0; j < 4; ++j) columns[j] = load_n(d, w + j * ld + p, rest);
+    const std::int64_t rest = k - p;
+    Vec columns[4];
+    for (int j = 0; j < 4; ++j) columns[j] = load_some(w + j * ld + p, rest);
     for (int r = 0; r < R; ++r) {
-      const VF row = load_n(d, x + r * k + p, rest);
+      const Vec row = load_some(x + r * k + p, rest);
       for (int j = 0; j < 4; ++j) sums[r][j] = hn::MulAdd(row, columns[j], sums[r][j]);
     }
   }
   for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < 4; ++j) out[r * out_ld + j] = sum_of(d, sums[r][j]);
+    for (int j = 0; j < 4; ++j) out[r * out_ld + j] = sum_lanes(sums[r][j]);
   }
 }
 
 template <class W>
 HWY_INLINE void dot_1(const float* x, std::int64_t k, const W* w, float* out) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  VF sum = hn::Zero(d);
+  const std::int64_t step = lanes();
+  Vec sum = splat(0.0F);
   std::int64_t p = 0;
-  for (; p + lanes <= k; p += lanes) sum = hn::MulAdd(hn::LoadU(d, x + p), load(d, w + p), sum);
+  for (; p + step <= k; p += step) sum = hn::MulAdd(load(x + p), load(w + p), sum);
   if (p < k) {
-    const auto rest = static_cast<std::size_t>(k - p);
-    sum = hn::MulAdd(load_n(d, x + p, rest), load_n(d, w + p, rest), sum);
+    const std::int64_t rest = k - p;
+    sum = hn::MulAdd(load_some(x + p, rest), load_some(w + p, rest), sum);
   }
-  *out = sum_of(d, sum);
+  *out = sum_lanes(sum);
 }
 
 /// Columns [begin, end) of the narrow product.

@@ -27,19 +27,18 @@ namespace candela::HWY_NAMESPACE {
 /// Sum of exp(x - top) over a row.
 template <class T>
 float sum_exp_row(const T* x, std::int64_t count, float top) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF shift = hn::Set(d, top);
-  VF total = hn::Zero(d);
+  const std::int64_t step = lanes();
+  const Vec shift = splat(top);
+  Vec total = splat(0.0F);
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes)
-    total = hn::Add(total, exp_nonpositive(d, hn::Sub(load(d, x + i), shift)));
+  for (; i + step <= count; i += step)
+    total = hn::Add(total, exp_nonpositive(hn::Sub(load(x + i), shift)));
   if (i < count) {
-    const auto rest = static_cast<std::size_t>(count - i);
-    const VF e = exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), shift));
-    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(d, rest), e));
+    const std::int64_t rest = count - i;
+    const Vec e = exp_nonpositive(hn::Sub(load_some(x + i, rest), shift));
+    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(Floats(), static_cast<std::size_t>(rest)), e));
   }
-  return sum_of(d, total);
+  return sum_lanes(total);
 }
 
 /// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one
@@ -54,17 +53,16 @@ void row_statistics(const void* x, DType dtype, std::int64_t count, float& top, 
 /// out[i] = exp(x[i] - top) factor. `out` may be x itself.
 template <class T, class O>
 void scaled_exp(const T* x, O* out, std::int64_t count, float top, float factor) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF shift = hn::Set(d, top);
-  const VF scale = hn::Set(d, factor);
+  const std::int64_t step = lanes();
+  const Vec shift = splat(top);
+  const Vec scale = splat(factor);
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    store(d, hn::Mul(scale, exp_nonpositive(d, hn::Sub(load(d, x + i), shift))), out + i);
+  for (; i + step <= count; i += step) {
+    store(hn::Mul(scale, exp_nonpositive(hn::Sub(load(x + i), shift))), out + i);
   }
   if (i < count) {
-    const auto rest = static_cast<std::size_t>(count - i);
-    store_n(d, hn::Mul(scale, exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), shift))), out + i, rest);
+    const std::int64_t rest = count - i;
+    store_some(hn::Mul(scale, exp_nonpositive(hn::Sub(load_some(x + i, rest), shift))), out + i, rest);
   }
 }
 

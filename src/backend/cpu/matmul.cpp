@@ -11,6 +11,8 @@
 namespace candela {
 namespace {
 
+using gemm_detail::Product;
+
 /// Element offset of matrix `index` of a batched operand.
 std::int64_t batch_offset(const TensorArg& x, std::int64_t index) {
   std::int64_t offset = 0;
@@ -60,42 +62,72 @@ void matmul_loops(const MatmulArgs& args, Stream&) {
 constexpr std::int64_t kThreadedWork = std::int64_t{1} << 22U;
 
 Matrix matrix_of(const TensorArg& x, std::int64_t batch) {
-  return {
-      static_cast<std::byte*>(x.data) + batch_offset(x, batch) * static_cast<std::int64_t>(size_of(x.dtype)),
-      x.dtype, x.strides[x.rank - 2], x.strides[x.rank - 1]};
+  const std::int64_t bytes = batch_offset(x, batch) * static_cast<std::int64_t>(size_of(x.dtype));
+  return {x.data == nullptr ? nullptr : static_cast<std::byte*>(x.data) + bytes, x.dtype,
+          x.strides[x.rank - 2], x.strides[x.rank - 1]};
 }
 
-std::string gemm_supports(const MatmulArgs& args) {
+/// Product `batch` of a batched matmul.
+Product product_of(const MatmulArgs& args, std::int64_t batch) {
+  const int r = args.out.rank;
+  return {.m = args.out.shape[r - 2],
+          .n = args.out.shape[r - 1],
+          .k = args.a.shape[r - 1],
+          .a = matrix_of(args.a, batch),
+          .b = matrix_of(args.b, batch),
+          .c = matrix_of(args.out, batch),
+          .alpha = args.alpha,
+          .beta = args.beta,
+          .bias = {args.bias.data, args.bias.dtype, args.bias.data != nullptr ? args.bias.strides[0] : 1}};
+}
+
+template <std::string (*Supports)(const Product&)>
+std::string supports(const MatmulArgs& args) {
   if (args.a.dtype == DType::F64) return "f64 goes through the loops";
-  return {};
+  return Supports(product_of(args, 0));
 }
 
 /// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
-void matmul_gemm(const MatmulArgs& args, Stream&) {
-  const int r = args.out.rank;
-  const std::int64_t m = args.out.shape[r - 2];
-  const std::int64_t n = args.out.shape[r - 1];
-  const std::int64_t k = args.a.shape[r - 1];
-  if (m == 0 || n == 0) return;
-  const std::int64_t batches = args.out.numel() / (m * n);
-  const RowBias bias = {args.bias.data, args.bias.dtype, args.bias.present() ? args.bias.strides[0] : 1};
+template <void (*Multiply)(const Product&)>
+void matmul(const MatmulArgs& args, Stream&) {
+  const Product first = product_of(args, 0);
+  if (first.m == 0 || first.n == 0) return;
+  const std::int64_t batches = args.out.numel() / (first.m * first.n);
   const auto run = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      gemm(m, n, k, matrix_of(args.a, i), matrix_of(args.b, i), matrix_of(args.out, i), args.alpha, args.beta,
-           bias);
+      const Product product = product_of(args, i);
+      if (product.k > 0) {
+        Multiply(product);
+      } else {
+        gemm_detail::finish(nullptr, 0, product.m, product.n, product.c, 0, product.beta, product.bias);
+      }
     }
   };
-  if (batches > 1 && m * n * k < kThreadedWork) {
-    parallel_for(batches, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(m * n * k, 1)), run);
+  const std::int64_t work = first.m * first.n * first.k;
+  if (batches > 1 && work < kThreadedWork) {
+    parallel_for(batches, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(work, 1)), run);
   } else {
     run(0, batches);
   }
 }
 
+std::string supports_any(const Product&) {
+  return {};
+}
+
 }  // namespace
 
 void fill_matmul(KernelTable& table) {
-  table.matmul.add("gemm", gemm_supports, matmul_gemm);
+  using namespace gemm_detail;
+  table.matmul.add("narrow", supports<narrow_supports>, matmul<narrow>);
+#if defined(__APPLE__)
+  table.matmul.add("accelerate", supports<sgemm_supports>, matmul<sgemm>);
+#else
+  table.matmul.add("onednn", supports<sgemm_supports>, matmul<sgemm>);
+#endif
+  table.matmul.add("amx", supports<amx_supports>, matmul<amx>);
+  table.matmul.add("onednn_bf16", supports<onednn_bf16_supports>, matmul<onednn_bf16>);
+  table.matmul.add("blocked", supports<supports_any>, matmul<blocked>);
   table.matmul.add("loops", supports_all, matmul_loops);
 }
 

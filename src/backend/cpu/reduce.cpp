@@ -46,33 +46,23 @@ struct Split {
   }
 };
 
-/// The sum over pieces of at most 1024 elements keeps the rounding error of long rows small.
-template <class T, class A>
-A fold_all(ReduceOp op, const T* x, const Loops<1>& loops) {
-  constexpr std::int64_t kPiece = 1024;
-  A total = start<A>(op);
-  const ReduceOp join = op == ReduceOp::SumSquares ? ReduceOp::Sum : op;
-  A piece = start<A>(op);
-  std::int64_t in_piece = 0;
+/// In f64, so that the rounding error does not grow with the number of elements.
+template <class T>
+double fold_all(ReduceOp op, const T* x, const Loops<1>& loops) {
+  double total = start<double>(op);
   const std::int64_t stride = loops.strides[0][loops.rank - 1];
   for (std::int64_t i = 0; i < loops.outer(); ++i) {
     std::int64_t offset[1];
     loops.offsets(i, offset);
     for (std::int64_t j = 0; j < loops.inner(); ++j) {
-      piece = fold<A>(op, piece, A(x[offset[0] + j * stride]));
-      if (++in_piece == kPiece) {
-        total = fold<A>(join, total, piece);
-        piece = start<A>(op);
-        in_piece = 0;
-      }
+      total = fold(op, total, convert<double>(x[offset[0] + j * stride]));
     }
   }
-  return fold<A>(join, total, piece);
+  return total;
 }
 
 void reduce(const ReduceArgs& args, Stream&) {
   dispatch_plain(args.x.dtype, "reduce", [&]<class T>() {
-    using A = AccumulatorOf<T>;
     const Split split(args);
     const Loops<2> outer({split.kept, args.out});
     const Loops<1> inner({split.folded});
@@ -85,7 +75,8 @@ void reduce(const ReduceArgs& args, Stream&) {
         outer.offsets(i / outer.inner(), at);
         const std::int64_t j = i % outer.inner();
         const T* x = args.x.as<T>() + at[0] + j * outer.strides[0][outer.rank - 1];
-        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] = T(fold_all<T, A>(args.op, x, inner));
+        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] =
+            convert<T>(fold_all(args.op, x, inner));
       }
     });
   });
@@ -123,29 +114,22 @@ void argmax(const ArgmaxArgs& args, Stream&) {
 
 constexpr std::int64_t kReduceGrain = 1 << 14;
 
-float start_value(ReduceOp op) {
-  return start<float>(op);
-}
 ReduceOp join_of(ReduceOp op) {
   return op == ReduceOp::SumSquares ? ReduceOp::Sum : op;
 }
 
-/// A span of any length as floats, reduced a block at a time.
+/// A span of any length, reduced a block of floats at a time; the blocks join in f64.
 template <class T>
-float reduce_span(ReduceOp op, const T* x, std::int64_t count) {
-  if constexpr (std::is_same_v<T, float>) {
-    return spans::reduce(op, x, count);
-  } else {
-    constexpr std::int64_t kPiece = 4 * kBlock;
-    alignas(64) float scratch[kPiece];
-    float total = start_value(op);
-    for (std::int64_t at = 0; at < count; at += kPiece) {
-      const std::int64_t length = std::min(kPiece, count - at);
-      spans::widen(x + at, scratch, length);
-      total = fold<float>(join_of(op), total, spans::reduce(op, scratch, length));
-    }
-    return total;
+double reduce_span(ReduceOp op, const T* x, std::int64_t count) {
+  constexpr std::int64_t kPiece = 4 * kBlock;
+  alignas(64) float scratch[kPiece];
+  double total = start<double>(op);
+  for (std::int64_t at = 0; at < count; at += kPiece) {
+    const std::int64_t length = std::min(kPiece, count - at);
+    const double piece = spans::reduce(op, read_floats(x + at, 1, length, scratch), length);
+    total = fold(join_of(op), total, piece);
   }
+  return total;
 }
 
 /// The folded elements of one output lie in contiguous spans. Long spans are cut into pieces that threads
@@ -155,7 +139,7 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
   constexpr std::int64_t kPiece = 1 << 16;
   const std::int64_t pieces = (folded.inner() + kPiece - 1) / kPiece;
   const std::int64_t per_output = folded.outer() * pieces;
-  std::vector<float> partial(static_cast<std::size_t>(args.out.numel() * per_output));
+  std::vector<double> partial(static_cast<std::size_t>(args.out.numel() * per_output));
   const auto base_of = [&](std::int64_t output, int operand) {
     std::int64_t at[2];
     kept.offsets(output / kept.inner(), at);
@@ -174,14 +158,49 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
                  }
                });
   for (std::int64_t output = 0; output < args.out.numel(); ++output) {
-    float total = start_value(args.op);
+    double total = start<double>(args.op);
     for (std::int64_t i = 0; i < per_output; ++i) {
-      total =
-          fold<float>(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
+      total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
     }
-    args.out.as<T>()[base_of(output, 1)] = T(total);
+    args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(total));
   }
 }
+
+/// Where a block of neighbouring outputs is folded: runs of kRun elements in f32, joined in f64.
+class BlockTotals {
+ public:
+  explicit BlockTotals(ReduceOp op) : op_(op) {}
+  void begin(std::int64_t count) {
+    count_ = count;
+    in_run_ = 0;
+    std::fill_n(run_, count, start<float>(op_));
+    std::fill_n(totals_, count, start<double>(op_));
+  }
+  void add(const float* x) {
+    spans::fold(op_, x, run_, count_);
+    if (++in_run_ == kRun) join();
+  }
+  const double* end() {
+    join();
+    return totals_;
+  }
+
+ private:
+  static constexpr std::int64_t kRun = 64;
+
+  void join() {
+    for (std::int64_t i = 0; i < count_; ++i) {
+      totals_[i] = fold(join_of(op_), totals_[i], static_cast<double>(run_[i]));
+      run_[i] = start<float>(op_);
+    }
+    in_run_ = 0;
+  }
+
+  ReduceOp op_;
+  std::int64_t count_ = 0, in_run_ = 0;
+  alignas(64) float run_[kBlock];
+  double totals_[kBlock];
+};
 
 /// Outputs side by side: whole spans of them are folded at once, over chunks of the folded elements that
 /// threads share and that join in order.
@@ -191,10 +210,8 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
   const std::int64_t width = kept.inner();
   const std::int64_t depth = folded.outer() * folded.inner();
   const std::int64_t blocks = (width + kBlock - 1) / kBlock;
-  // Cutting the depth only pays where there are too few blocks to share; it also keeps the running sums
-  // short.
   const std::int64_t chunks = std::clamp<std::int64_t>(depth / 64, 1, kChunks);
-  std::vector<float> partial(static_cast<std::size_t>(chunks * width), 0.0F);
+  std::vector<double> partial(static_cast<std::size_t>(chunks * width));
   for (std::int64_t row = 0; row < kept.outer(); ++row) {
     std::int64_t at[2];
     kept.offsets(row, at);
@@ -202,26 +219,31 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
     parallel_for(chunks * blocks, std::max<std::int64_t>(1, kReduceGrain / per_task),
                  [&](std::int64_t begin, std::int64_t end) {
                    alignas(64) float scratch[kBlock];
+                   BlockTotals totals(args.op);
                    for (std::int64_t task = begin; task < end; ++task) {
                      const std::int64_t chunk = task / blocks;
                      const std::int64_t first = task % blocks * kBlock;
                      const std::int64_t count = std::min(kBlock, width - first);
-                     float* total = partial.data() + chunk * width + first;
-                     std::fill(total, total + count, start_value(args.op));
+                     totals.begin(count);
                      for (std::int64_t i = depth * chunk / chunks; i < depth * (chunk + 1) / chunks; ++i) {
                        std::int64_t offset[1];
                        folded.offsets(i / folded.inner(), offset);
                        const std::int64_t position =
                            offset[0] + i % folded.inner() * folded.strides[0][folded.rank - 1];
                        const T* x = args.x.as<T>() + at[0] + first + position;
-                       spans::fold(args.op, read_floats(x, 1, count, scratch), total, count);
+                       totals.add(read_floats(x, 1, count, scratch));
                      }
+                     std::copy_n(totals.end(), count, partial.data() + chunk * width + first);
                    }
                  });
-    for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
-      spans::fold(join_of(args.op), partial.data() + chunk * width, partial.data(), width);
+    T* out = args.out.as<T>() + at[1];
+    for (std::int64_t i = 0; i < width; ++i) {
+      double total = partial[static_cast<std::size_t>(i)];
+      for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
+        total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(chunk * width + i)]);
+      }
+      out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(total));
     }
-    write_floats(partial.data(), args.out.as<T>() + at[1], kept.strides[1][kept.rank - 1], width);
   }
 }
 

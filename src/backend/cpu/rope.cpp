@@ -22,24 +22,23 @@ namespace candela::HWY_NAMESPACE {
 template <class T>
 void rotate_head(const T* x, const float* cos, const float* sin, T* out, std::int64_t half, std::int64_t size,
                  float sign) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF direction = hn::Set(d, sign);
-  for (std::int64_t i = 0; i < half; i += lanes) {
-    const auto rest = static_cast<std::size_t>(half - i);
-    const bool whole = i + lanes <= half;
-    const VF a = whole ? load(d, x + i) : load_n(d, x + i, rest);
-    const VF b = whole ? load(d, x + half + i) : load_n(d, x + half + i, rest);
-    const VF c = whole ? load(d, cos + i) : load_n(d, cos + i, rest);
-    const VF s = hn::Mul(direction, whole ? load(d, sin + i) : load_n(d, sin + i, rest));
-    const VF first = hn::NegMulAdd(b, s, hn::Mul(a, c));
-    const VF second = hn::MulAdd(a, s, hn::Mul(b, c));
+  const std::int64_t step = lanes();
+  const Vec direction = splat(sign);
+  for (std::int64_t i = 0; i < half; i += step) {
+    const std::int64_t rest = half - i;
+    const bool whole = i + step <= half;
+    const Vec a = whole ? load(x + i) : load_some(x + i, rest);
+    const Vec b = whole ? load(x + half + i) : load_some(x + half + i, rest);
+    const Vec c = whole ? load(cos + i) : load_some(cos + i, rest);
+    const Vec s = hn::Mul(direction, whole ? load(sin + i) : load_some(sin + i, rest));
+    const Vec first = hn::NegMulAdd(b, s, hn::Mul(a, c));
+    const Vec second = hn::MulAdd(a, s, hn::Mul(b, c));
     if (whole) {
-      store(d, first, out + i);
-      store(d, second, out + half + i);
+      store(first, out + i);
+      store(second, out + half + i);
     } else {
-      store_n(d, first, out + i, rest);
-      store_n(d, second, out + half + i, rest);
+      store_some(first, out + i, rest);
+      store_some(second, out + half + i, rest);
     }
   }
   std::copy(x + 2 * half, x + size, out + 2 * half);

@@ -10,9 +10,8 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/row_spans.cpp"
 #include <hwy/foreach_target.h>
 // highway.h after foreach_target.h
-#include <hwy/cache_control.h>
 
-#include "backend/cpu/simd_math-inl.h"
+#include "backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace candela {
@@ -25,212 +24,6 @@ HWY_INLINE Vec take(const float* x, std::int64_t left) {
 HWY_INLINE void put(Vec value, float* out, std::int64_t left) {
   HWY_LIKELY(left >= lanes()) ? store(value, out) : store_some(value, out, left);
 }
-/// Zero in the lanes past `left`.
-HWY_INLINE Vec cut(Vec value, std::int64_t left) {
-  return HWY_LIKELY(left >= lanes())
-             ? value
-             : hn::IfThenElseZero(hn::FirstN(Floats(), static_cast<std::size_t>(left)), value);
-}
-
-/// The sum of term(i, left) over vectors starting at i: four running vectors over pieces of 16384 elements.
-template <class F>
-HWY_INLINE float sum_terms(std::int64_t count, const F& term) {
-  constexpr std::int64_t kPiece = 1 << 14;
-  const std::int64_t step = lanes();
-  auto total = splat(0.0F);
-  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
-    const std::int64_t end = std::min(count, begin + kPiece);
-    auto a = splat(0.0F);
-    auto b = a;
-    auto c = a;
-    auto d = a;
-    std::int64_t i = begin;
-    for (; i + 4 * step <= end; i += 4 * step) {
-      a = hn::Add(a, term(i, step));
-      b = hn::Add(b, term(i + step, step));
-      c = hn::Add(c, term(i + 2 * step, step));
-      d = hn::Add(d, term(i + 3 * step, step));
-    }
-    for (; i < end; i += step) a = hn::Add(a, cut(term(i, end - i), end - i));
-    total = hn::Add(total, hn::Add(hn::Add(a, b), hn::Add(c, d)));
-  }
-  return sum_lanes(total);
-}
-
-HWY_INLINE float largest(const float* x, std::int64_t count) {
-  const std::int64_t step = lanes();
-  constexpr float kLowest = -std::numeric_limits<float>::infinity();
-  auto a = splat(kLowest);
-  auto b = a;
-  std::int64_t i = 0;
-  // NaN need not win here: it comes back through the sum.
-  for (; i + 2 * step <= count; i += 2 * step) {
-    a = hn::Max(a, load(x + i));
-    b = hn::Max(b, load(x + i + step));
-  }
-  for (; i < count; i += step) {
-    a = hn::Max(a, count - i >= step ? load(x + i) : load_some(x + i, count - i, kLowest));
-  }
-  return hn::GetLane(hn::MaxOfLanes(Floats(), hn::Max(a, b)));
-}
-
-/// Asks for the element `count` behind x: the next row, while this one is worked on from the cache and memory
-/// would rest. Past the last row it asks for what is not read, which does no harm.
-HWY_INLINE void ask_for_next(const float* x, std::int64_t count) {
-  hwy::Prefetch(x + count);
-}
-
-void softmax_row(const float* x, float* out, std::int64_t count, bool log) {
-  const auto top = splat(largest(x, count));
-  const std::int64_t step = lanes();
-  if (log) {
-    const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
-      ask_for_next(x + i, count);
-      return exp(hn::Sub(take(x + i, left), top));
-    });
-    const auto shift = splat(std::log(sum));
-    for (std::int64_t i = 0; i < count; i += step) {
-      put(hn::Sub(hn::Sub(take(x + i, count - i), top), shift), out + i, count - i);
-    }
-    return;
-  }
-  const float sum = sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
-    ask_for_next(x + i, count);
-    const auto e = exp(hn::Sub(take(x + i, left), top));
-    put(e, out + i, left);
-    return e;
-  });
-  const auto scale = splat(1.0F / sum);
-  for (std::int64_t i = 0; i < count; i += step) {
-    put(hn::Mul(take(out + i, count - i), scale), out + i, count - i);
-  }
-}
-
-/// With y rounded to a short float, sum(y) is not quite 1; dividing by it makes dx right to the rounding of
-/// the small y, even where one y is nearly 1.
-void softmax_grad_row(const float* y, const float* dy, float* dx, std::int64_t count, bool log) {
-  const std::int64_t step = lanes();
-  if (log) {
-    const auto total = splat(
-        sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR { return take(dy + i, left); }));
-    for (std::int64_t i = 0; i < count; i += step) {
-      const std::int64_t left = count - i;
-      put(hn::NegMulAdd(exp(take(y + i, left)), total, take(dy + i, left)), dx + i, left);
-    }
-    return;
-  }
-  const float dot = sum_terms(count, [&](std::int64_t i, std::int64_t left)
-                                         HWY_ATTR { return hn::Mul(take(y + i, left), take(dy + i, left)); });
-  const float sum =
-      sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR { return take(y + i, left); });
-  const auto mean = splat(sum > 0 ? dot / sum : dot);
-  for (std::int64_t i = 0; i < count; i += step) {
-    const std::int64_t left = count - i;
-    put(hn::Mul(take(y + i, left), hn::Sub(take(dy + i, left), mean)), dx + i, left);
-  }
-}
-
-void add_exp(const float* x, const float* shift, float* total, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    put(hn::Add(take(total + i, left), exp(hn::Sub(take(x + i, left), take(shift + i, left)))), total + i,
-        left);
-  }
-}
-
-void softmax_columns(const float* x, const float* shift, const float* total, float* out, std::int64_t count,
-                     bool log) {
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    const auto moved = hn::Sub(take(x + i, left), take(shift + i, left));
-    const auto t = take(total + i, left);
-    put(log ? hn::Sub(moved, t) : hn::Div(exp(moved), t), out + i, left);
-  }
-}
-
-void add_products(const float* a, const float* b, float* total, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    put(hn::MulAdd(take(a + i, left), take(b + i, left), take(total + i, left)), total + i, left);
-  }
-}
-
-void softmax_grad_columns(const float* y, const float* dy, const float* total, float* dx, std::int64_t count,
-                          bool log) {
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    const auto out = take(y + i, left);
-    const auto d = take(dy + i, left);
-    const auto t = take(total + i, left);
-    put(log ? hn::NegMulAdd(exp(out), t, d) : hn::Mul(out, hn::Sub(d, t)), dx + i, left);
-  }
-}
-
-float centred_squares(const float* x, float mean, std::int64_t count) {
-  const auto centre = splat(mean);
-  return sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
-    const auto moved = hn::Sub(take(x + i, left), centre);
-    return hn::Mul(moved, moved);
-  });
-}
-
-void scale_rows(const float* x, float scale, const float* weight, float* out, std::int64_t count) {
-  const auto s = splat(scale);
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    ask_for_next(x + i, count);
-    put(hn::Mul(hn::Mul(take(x + i, left), s), take(weight + i, left)), out + i, left);
-  }
-}
-
-void normalize(const float* x, float mean, float scale, const float* weight, const float* bias, float* out,
-               std::int64_t count) {
-  const auto centre = splat(mean);
-  const auto s = splat(scale);
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    ask_for_next(x + i, count);
-    const auto unit = hn::Mul(hn::Sub(take(x + i, left), centre), s);
-    put(hn::MulAdd(unit, take(weight + i, left), take(bias + i, left)), out + i, left);
-  }
-}
-
-void norm_sums(const float* x, float mean, const float* weight, const float* dy, std::int64_t count, float* g,
-               float* gx) {
-  const auto centre = splat(mean);
-  *g = sum_terms(count, [&](std::int64_t i, std::int64_t left)
-                            HWY_ATTR { return hn::Mul(take(dy + i, left), take(weight + i, left)); });
-  *gx = sum_terms(count, [&](std::int64_t i, std::int64_t left) HWY_ATTR {
-    return hn::Mul(hn::Mul(take(dy + i, left), take(weight + i, left)), hn::Sub(take(x + i, left), centre));
-  });
-}
-
-void norm_dx(const float* x, const float* weight, const float* dy, const float* extra, float* dx,
-             const spans::NormSlopes& slopes, std::int64_t count) {
-  const auto centre = splat(slopes.mean);
-  const auto scale = splat(slopes.scale);
-  const auto a = splat(slopes.a);
-  const auto b = splat(slopes.b);
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    const auto g = hn::Sub(hn::Mul(take(dy + i, left), take(weight + i, left)), a);
-    const auto inner = hn::NegMulAdd(hn::Sub(take(x + i, left), centre), b, g);
-    const auto more = extra == nullptr ? splat(0.0F) : take(extra + i, left);
-    put(hn::MulAdd(scale, inner, more), dx + i, left);
-  }
-}
-
-void norm_dweight(const float* x, float mean, float scale, const float* dy, float* total,
-                  std::int64_t count) {
-  const auto centre = splat(mean);
-  const auto s = splat(scale);
-  for (std::int64_t i = 0; i < count; i += lanes()) {
-    const std::int64_t left = count - i;
-    const auto unit = hn::Mul(hn::Sub(take(x + i, left), centre), s);
-    put(hn::MulAdd(take(dy + i, left), unit, take(total + i, left)), total + i, left);
-  }
-}
-
 void adamw(float* param, const float* grad, float* m, float* v, std::int64_t count,
            const spans::AdamwNumbers& numbers) {
   const auto beta1 = splat(numbers.beta1);
@@ -363,18 +156,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace candela {
 
-HWY_EXPORT(softmax_row);
-HWY_EXPORT(softmax_grad_row);
-HWY_EXPORT(add_exp);
-HWY_EXPORT(softmax_columns);
-HWY_EXPORT(add_products);
-HWY_EXPORT(softmax_grad_columns);
-HWY_EXPORT(centred_squares);
-HWY_EXPORT(scale_rows);
-HWY_EXPORT(normalize);
-HWY_EXPORT(norm_sums);
-HWY_EXPORT(norm_dx);
-HWY_EXPORT(norm_dweight);
 HWY_EXPORT(adamw);
 HWY_EXPORT(uniform);
 HWY_EXPORT(box_muller);
@@ -382,49 +163,6 @@ HWY_EXPORT(keep_scaled);
 
 namespace spans {
 
-void softmax_row(const float* x, float* out, std::int64_t count, bool log) {
-  HWY_DYNAMIC_DISPATCH(softmax_row)(x, out, count, log);
-}
-void softmax_grad_row(const float* y, const float* dy, float* dx, std::int64_t count, bool log) {
-  HWY_DYNAMIC_DISPATCH(softmax_grad_row)(y, dy, dx, count, log);
-}
-void add_exp(const float* x, const float* shift, float* total, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(add_exp)(x, shift, total, count);
-}
-void softmax_columns(const float* x, const float* shift, const float* total, float* out, std::int64_t count,
-                     bool log) {
-  HWY_DYNAMIC_DISPATCH(softmax_columns)(x, shift, total, out, count, log);
-}
-void add_products(const float* a, const float* b, float* total, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(add_products)(a, b, total, count);
-}
-void softmax_grad_columns(const float* y, const float* dy, const float* total, float* dx, std::int64_t count,
-                          bool log) {
-  HWY_DYNAMIC_DISPATCH(softmax_grad_columns)(y, dy, total, dx, count, log);
-}
-float centred_squares(const float* x, float mean, std::int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(centred_squares)(x, mean, count);
-}
-void scale_rows(const float* x, float scale, const float* weight, float* out, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(scale_rows)(x, scale, weight, out, count);
-}
-void normalize(const float* x, float mean, float scale, const float* weight, const float* bias, float* out,
-               std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(normalize)(x, mean, scale, weight, bias, out, count);
-}
-NormSums norm_sums(const float* x, float mean, const float* weight, const float* dy, std::int64_t count) {
-  NormSums sums{};
-  HWY_DYNAMIC_DISPATCH(norm_sums)(x, mean, weight, dy, count, &sums.g, &sums.gx);
-  return sums;
-}
-void norm_dx(const float* x, const float* weight, const float* dy, const float* extra, float* dx,
-             NormSlopes slopes, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(norm_dx)(x, weight, dy, extra, dx, slopes, count);
-}
-void norm_dweight(const float* x, float mean, float scale, const float* dy, float* total,
-                  std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(norm_dweight)(x, mean, scale, dy, total, count);
-}
 void adamw(float* param, const float* grad, float* m, float* v, std::int64_t count,
            const AdamwNumbers& numbers) {
   HWY_DYNAMIC_DISPATCH(adamw)(param, grad, m, v, count, numbers);

@@ -9,7 +9,7 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/spans.cpp"
 #include <hwy/foreach_target.h>
 
-#include "backend/cpu/simd_math-inl.h"
+#include "backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace candela {

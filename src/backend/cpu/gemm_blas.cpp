@@ -1,0 +1,88 @@
+#include <algorithm>
+
+#if !defined(__APPLE__)
+#include <oneapi/dnnl/dnnl.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#endif
+
+#include <candela/core/error.h>
+
+#include "backend/cpu/accelerate.h"
+#include "backend/cpu/gemm.h"
+
+/// f32 products by the vendor's library.
+namespace candela::gemm_detail {
+namespace {
+
+/// Row-major c [m, n] = alpha a b + beta c.
+void call_sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const BlasMatrix& a,
+                const BlasMatrix& b, float beta, const BlasMatrix& c) {
+  const auto* left = static_cast<const float*>(a.data);
+  const auto* right = static_cast<const float*>(b.data);
+  auto* out = static_cast<float*>(c.data);
+#if defined(__APPLE__)
+  cblas_sgemm(kRowMajor, a.transposed ? kTranspose : kNoTranspose, b.transposed ? kTranspose : kNoTranspose,
+              static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), alpha, left,
+              static_cast<int>(a.ld), right, static_cast<int>(b.ld), beta, out, static_cast<int>(c.ld));
+#else
+  prepare_vendor();
+  const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha,
+                                          left, a.ld, right, b.ld, beta, out, c.ld);
+  require<DeviceError>(status == dnnl_success, "matmul: oneDNN failed with status {} on [{}, {}] x [{}, {}]",
+                       static_cast<int>(status), m, k, k, n);
+#endif
+}
+
+}  // namespace
+
+void prepare_vendor() {
+#if defined(__x86_64__) && !defined(__APPLE__)
+  static const bool prepared = [] {
+    unsigned palettes = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    const bool described = __get_cpuid_count(0x1d, 0, &palettes, &b, &c, &d) != 0 && palettes > 0;
+    if (!described) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+    return true;
+  }();
+  static_cast<void>(prepared);
+#endif
+}
+
+std::string sgemm_supports(const Product& p) {
+  BlasMatrix probe;
+  if (p.a.dtype != DType::F32 || p.b.dtype != DType::F32 || p.c.dtype != DType::F32) return "takes f32 only";
+  // alpha = 0 must still let NaN through, which BLAS does not.
+  if (p.alpha == 0) return "does not let NaN through where alpha is 0";
+  if (!as_blas(p.a, p.m, p.k, probe) || !as_blas(p.b, p.k, p.n, probe) || !as_blas(p.c, p.m, p.n, probe)) {
+    return "needs matrices with one unit stride";
+  }
+  return {};
+}
+
+/// The bias goes in first, as the start of the sum.
+void sgemm(const Product& p) {
+  BlasMatrix left;
+  BlasMatrix right;
+  BlasMatrix result;
+  as_blas(p.a, p.m, p.k, left);
+  as_blas(p.b, p.k, p.n, right);
+  as_blas(p.c, p.m, p.n, result);
+  double beta = p.beta;
+  if (p.bias.data != nullptr) {
+    finish(nullptr, 0, p.m, p.n, p.c, 0, beta, p.bias);
+    beta = 1;
+  }
+  const auto scale = static_cast<float>(p.alpha);
+  const auto keep = static_cast<float>(beta);
+  if (!result.transposed) return call_sgemm(p.m, p.n, p.k, scale, left, right, keep, result);
+  // c^T = b^T a^T: the same memory, read with rows and columns swapped.
+  left.transposed = !left.transposed;
+  right.transposed = !right.transposed;
+  call_sgemm(p.n, p.m, p.k, scale, right, left, keep, result);
+}
+
+}  // namespace candela::gemm_detail

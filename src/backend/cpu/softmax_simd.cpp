@@ -1,0 +1,509 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/simd_targets.h"
+#include "backend/cpu/softmax.h"
+#include "backend/dispatch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/softmax_simd.cpp"
+#include <hwy/foreach_target.h>
+
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace candela {
+namespace HWY_NAMESPACE {
+
+using softmax_detail::Columns;
+using softmax_detail::kMaxColumns;
+using softmax_detail::Mode;
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+/// Elements that are worked on together: they stay in the first-level cache between the passes over them.
+constexpr std::int64_t kPiece = 4096;
+
+/// The length of pieces such that a row has at most kPieces of them.
+constexpr std::int64_t kPieces = 64;
+HWY_INLINE std::int64_t piece_of(std::int64_t count) {
+  return kPiece * std::max<std::int64_t>(1, (count + kPieces * kPiece - 1) / (kPieces * kPiece));
+}
+
+/// e^(x - shift) with the largest element so far as shift, a piece at a time; in the end all are brought to
+/// the largest of the row.
+template <class T, bool kStream>
+void softmax_row_as(const T* x, T* out, float* scratch, std::int64_t count) {
+  float tops[kPieces];
+  float top = kLowest;
+  float total = 0;
+  const std::int64_t piece = piece_of(count);
+  for (std::int64_t first = 0; first < count; first += piece) {
+    const std::int64_t length = std::min(piece, count - first);
+    const float before = top;
+    top = std::max(top, max_of_row(x + first, length));
+    tops[first / piece] = top;
+    // Nothing but -inf so far: any finite shift gives zeros.
+    const float shift = top == kLowest ? 0.0F : top;
+    const auto shifts = splat(shift);
+    auto a = splat(0.0F);
+    auto b = a;
+    each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
+      ask_for(x + first + i + length);
+      const Two v = take2(x + first + i, extent, kLowest);
+      const Two e = {exp_nonpositive<T>(hn::Sub(v.a, shifts)), exp_nonpositive<T>(hn::Sub(v.b, shifts))};
+      store2(e, scratch + first + i);
+      a = hn::Add(a, e.a);
+      b = hn::Add(b, e.b);
+    });
+    total = (before == top ? total : total * std::exp(before - shift)) + sum_two({a, b});
+  }
+  for (std::int64_t first = 0; first < count; first += piece) {
+    const std::int64_t length = std::min(piece, count - first);
+    const float share = tops[first / piece] == top ? 1.0F : std::exp(tops[first / piece] - top);
+    const auto scale = splat(share / total);
+    each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
+      ask_for(x + count + first + i);
+      const Two e = load2(scratch + first + i);
+      write2<kStream>({hn::Mul(e.a, scale), hn::Mul(e.b, scale)}, out + first + i, extent);
+    });
+  }
+}
+
+template <class T, bool kStream>
+void log_softmax_row_as(const T* x, T* out, std::int64_t count) {
+  float top = kLowest;
+  float total = 0;
+  const std::int64_t piece = piece_of(count);
+  for (std::int64_t first = 0; first < count; first += piece) {
+    const std::int64_t length = std::min(piece, count - first);
+    const float before = top;
+    top = std::max(top, max_of_row(x + first, length));
+    const float shift = top == kLowest ? 0.0F : top;
+    const auto shifts = splat(shift);
+    auto a = splat(0.0F);
+    auto b = a;
+    each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
+      ask_for(x + first + i + length);
+      const Two v = take2(x + first + i, extent, kLowest);
+      a = hn::Add(a, exp_nonpositive<T>(hn::Sub(v.a, shifts)));
+      b = hn::Add(b, exp_nonpositive<T>(hn::Sub(v.b, shifts)));
+    });
+    total = (before == top ? total : total * std::exp(before - shift)) + sum_two({a, b});
+  }
+  const auto tops = splat(top);
+  const auto logs = splat(std::log(total));
+  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    ask_for(x + count + i);
+    const Two v = take2(x + i, extent);
+    write2<kStream>({hn::Sub(hn::Sub(v.a, tops), logs), hn::Sub(hn::Sub(v.b, tops), logs)}, out + i, extent);
+  });
+}
+
+/// dx = y (dy - sum(dy y) / sum(y)). With y rounded to a short float, sum(y) is not quite 1; dividing by it
+/// makes dx right to the rounding of the small y, even where one y is nearly 1.
+template <class T, bool kStream>
+void softmax_grad_row_as(const T* y, const T* dy, T* dx, std::int64_t count) {
+  auto dot_a = splat(0.0F);
+  auto dot_b = dot_a;
+  auto sum_a = dot_a;
+  auto sum_b = dot_a;
+  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    ask_for(y + count + i);
+    const Two p = take2(y + i, extent);
+    const Two g = take2(dy + i, extent);
+    dot_a = hn::MulAdd(p.a, g.a, dot_a);
+    dot_b = hn::MulAdd(p.b, g.b, dot_b);
+    sum_a = hn::Add(p.a, sum_a);
+    sum_b = hn::Add(p.b, sum_b);
+  });
+  const float dot = sum_two({dot_a, dot_b});
+  const float sum = sum_two({sum_a, sum_b});
+  const auto mean = splat(sum > 0 ? dot / sum : dot);
+  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    ask_for(dy + count + i);
+    const Two p = take2(y + i, extent);
+    const Two g = take2(dy + i, extent);
+    write2<kStream>({hn::Mul(p.a, hn::Sub(g.a, mean)), hn::Mul(p.b, hn::Sub(g.b, mean))}, dx + i, extent);
+  });
+}
+
+/// dx = dy - e^y sum(dy).
+template <class T, bool kStream>
+void log_softmax_grad_row_as(const T* y, const T* dy, T* dx, std::int64_t count) {
+  auto a = splat(0.0F);
+  auto b = a;
+  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    ask_for(y + count + i);
+    const Two g = take2(dy + i, extent);
+    a = hn::Add(g.a, a);
+    b = hn::Add(g.b, b);
+  });
+  const auto total = splat(sum_two({a, b}));
+  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    ask_for(dy + count + i);
+    const Two p = take2(y + i, extent);
+    const Two g = take2(dy + i, extent);
+    write2<kStream>({hn::NegMulAdd(exp_nonpositive<T>(p.a), total, g.a),
+                     hn::NegMulAdd(exp_nonpositive<T>(p.b), total, g.b)},
+                    dx + i, extent);
+  });
+}
+
+/// A block of columns of one operand, `step` elements from row to row.
+template <class T>
+struct Block {
+  T* data;
+  std::int64_t step;
+
+  HWY_INLINE T* at(std::int64_t row, std::int64_t column) const { return data + row * step + column; }
+  /// Rows are far apart: the hardware does not see the next one coming.
+  HWY_INLINE void ask_ahead(std::int64_t row, std::int64_t column) const { ask_for(at(row + 16, column)); }
+};
+
+/// Numbers per column. Below, columns are in the order that the pairs of T come in.
+struct PerColumn {
+  alignas(64) float values[kMaxColumns];
+
+  HWY_INLINE void fill(float value) { std::fill(values, values + kMaxColumns, value); }
+  HWY_INLINE Two get(std::int64_t column) const { return load2(values + column); }
+  HWY_INLINE void set(std::int64_t column, Two v) { store2(v, values + column); }
+};
+
+/// Row `row` of a block goes to `kept`, and its maximum over the rows to `tops`.
+template <class T>
+HWY_INLINE void keep_row(const Block<const T>& x, std::int64_t row, std::int64_t count, float* kept,
+                         PerColumn& tops) {
+  each_two(count, [&](std::int64_t j, auto extent) HWY_ATTR {
+    x.ask_ahead(row, j);
+    const Two v = take2(x.at(row, j), extent, kLowest);
+    const Two t = tops.get(j);
+    tops.set(j, {hn::Max(v.a, t.a), hn::Max(v.b, t.b)});
+    store2(v, kept + j);
+  });
+}
+
+/// What is taken off each element before e^x: the maximum, or 0 where there is nothing but -inf.
+HWY_INLINE void finite_shifts(const PerColumn& tops, PerColumn& shifts) {
+  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+    const auto top = load(tops.values + j);
+    store(hn::IfThenElse(hn::Eq(top, splat(kLowest)), splat(0.0F), top), shifts.values + j);
+  }
+}
+
+/// From the sums of e^(x - shift) to what results are made with: 1 / sum, or its logarithm.
+template <bool kLog>
+HWY_INLINE void finish_totals(PerColumn& totals) {
+  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+    const auto total = load(totals.values + j);
+    store(kLog ? log(total) : hn::Div(splat(1.0F), total), totals.values + j);
+  }
+}
+
+/// A block at a time is kept in the second-level cache, and the next one is read while this one is computed.
+template <class T, bool kLog, bool kStream>
+void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Columns size) {
+  const std::int64_t width = whole_pairs(size.width);
+  float* now = scratch;
+  float* next = scratch + size.length * width;
+  PerColumn tops;
+  PerColumn next_tops;
+  PerColumn shifts;
+  PerColumn totals;
+  next_tops.fill(kLowest);
+  const auto count_at = [&](std::int64_t first) { return std::min(size.width, size.count - first); };
+  for (std::int64_t i = 0; i < size.length; ++i) keep_row<T>(x, i, count_at(0), next + i * width, next_tops);
+  for (std::int64_t first = 0; first < size.count; first += size.width) {
+    std::swap(now, next);
+    tops = next_tops;
+    next_tops.fill(kLowest);
+    finite_shifts(tops, shifts);
+    totals.fill(0);
+    const std::int64_t count = count_at(first);
+    const std::int64_t coming = std::max<std::int64_t>(count_at(first + size.width), 0);
+    const Block<const T> following{x.data + first + size.width, x.step};
+    for (std::int64_t i = 0; i < size.length; ++i) {
+      float* row = now + i * width;
+      for (std::int64_t j = 0; j < count; j += 2 * lanes()) {
+        const Two v = load2(row + j);
+        const Two t = shifts.get(j);
+        const Two sum = totals.get(j);
+        const Two e = {exp_nonpositive<T>(hn::Sub(v.a, t.a)), exp_nonpositive<T>(hn::Sub(v.b, t.b))};
+        totals.set(j, {hn::Add(sum.a, e.a), hn::Add(sum.b, e.b)});
+        if constexpr (!kLog) store2(e, row + j);
+      }
+      keep_row<T>(following, i, coming, next + i * width, next_tops);
+    }
+    finish_totals<kLog>(totals);
+    for (std::int64_t i = 0; i < size.length; ++i) {
+      const float* row = now + i * width;
+      each_two(count, [&](std::int64_t j, auto extent) HWY_ATTR {
+        const Two v = load2(row + j);
+        const Two t = tops.get(j);
+        const Two total = totals.get(j);
+        const Two result = kLog
+                               ? Two{hn::Sub(hn::Sub(v.a, t.a), total.a), hn::Sub(hn::Sub(v.b, t.b), total.b)}
+                               : Two{hn::Mul(v.a, total.a), hn::Mul(v.b, total.b)};
+        write2<kStream>(result, out.at(i, first + j), extent);
+      });
+    }
+  }
+}
+
+/// Columns too long to be kept are read twice: for the sums, which follow the largest element so far, and for
+/// the results.
+template <class T, bool kLog, bool kStream>
+void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
+  PerColumn tops;
+  PerColumn before;
+  PerColumn shifts;
+  PerColumn totals;
+  tops.fill(kLowest);
+  totals.fill(0);
+  constexpr std::int64_t kRows = 32;  // stay in the cache between the two passes over them
+  for (std::int64_t first = 0; first < size.length; first += kRows) {
+    const std::int64_t last = std::min(size.length, first + kRows);
+    before = tops;
+    for (std::int64_t i = first; i < last; ++i) {
+      each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+        x.ask_ahead(i, j);
+        const Two v = take2(x.at(i, j), extent, kLowest);
+        const Two t = tops.get(j);
+        tops.set(j, {hn::Max(v.a, t.a), hn::Max(v.b, t.b)});
+      });
+    }
+    finite_shifts(tops, shifts);
+    for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+      const auto decay = exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j)));
+      store(hn::Mul(load(totals.values + j), decay), totals.values + j);
+    }
+    for (std::int64_t i = first; i < last; ++i) {
+      each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+        const Two v = take2(x.at(i, j), extent, kLowest);
+        const Two t = shifts.get(j);
+        const Two sum = totals.get(j);
+        totals.set(j, {hn::Add(sum.a, exp_nonpositive<T>(hn::Sub(v.a, t.a))),
+                       hn::Add(sum.b, exp_nonpositive<T>(hn::Sub(v.b, t.b)))});
+      });
+    }
+  }
+  finish_totals<kLog>(totals);
+  for (std::int64_t i = 0; i < size.length; ++i) {
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      x.ask_ahead(i, j);
+      const Two v = take2(x.at(i, j), extent);
+      const Two t = tops.get(j);
+      const Two total = totals.get(j);
+      const Two moved = {hn::Sub(v.a, t.a), hn::Sub(v.b, t.b)};
+      const Two result = kLog ? Two{hn::Sub(moved.a, total.a), hn::Sub(moved.b, total.b)}
+                              : Two{hn::Mul(exp_nonpositive<T>(moved.a), total.a),
+                                    hn::Mul(exp_nonpositive<T>(moved.b), total.b)};
+      write2<kStream>(result, out.at(i, j), extent);
+    });
+  }
+}
+
+/// Sums over the rows of a block, for the gradient: of dy y and y, or of dy alone for the logarithm.
+template <bool kLog>
+struct GradSums {
+  PerColumn dots, sums;
+
+  HWY_INLINE void clear() {
+    dots.fill(0);
+    sums.fill(0);
+  }
+  HWY_INLINE void add(std::int64_t j, Two y, Two dy) {
+    const Two dot = dots.get(j);
+    if constexpr (kLog) {
+      dots.set(j, {hn::Add(dot.a, dy.a), hn::Add(dot.b, dy.b)});
+    } else {
+      const Two sum = sums.get(j);
+      dots.set(j, {hn::MulAdd(y.a, dy.a, dot.a), hn::MulAdd(y.b, dy.b, dot.b)});
+      sums.set(j, {hn::Add(sum.a, y.a), hn::Add(sum.b, y.b)});
+    }
+  }
+  /// dots becomes what the gradient is made with: see softmax_grad_row_as.
+  HWY_INLINE void finish() {
+    for (std::int64_t j = 0; !kLog && j < kMaxColumns; j += lanes()) {
+      const auto sum = load(sums.values + j);
+      const auto divisor = hn::IfThenElse(hn::Gt(sum, splat(0.0F)), sum, splat(1.0F));
+      store(hn::Div(load(dots.values + j), divisor), dots.values + j);
+    }
+  }
+  template <class T>
+  HWY_INLINE Two slope(std::int64_t j, Two y, Two dy, const T*) const {
+    const Two dot = dots.get(j);
+    if constexpr (kLog) {
+      return {hn::NegMulAdd(exp_nonpositive<T>(y.a), dot.a, dy.a),
+              hn::NegMulAdd(exp_nonpositive<T>(y.b), dot.b, dy.b)};
+    } else {
+      return {hn::Mul(y.a, hn::Sub(dy.a, dot.a)), hn::Mul(y.b, hn::Sub(dy.b, dot.b))};
+    }
+  }
+};
+
+/// As softmax_columns_kept: the next block is read while the results of this one are written.
+template <class T, bool kLog, bool kStream>
+void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx, float* scratch,
+                               Columns size) {
+  const std::int64_t width = whole_pairs(size.width);
+  float* now = scratch;
+  float* next = scratch + 2 * size.length * width;
+  GradSums<kLog> sums;
+  GradSums<kLog> next_sums;
+  next_sums.clear();
+  const auto count_at = [&](std::int64_t first) {
+    return std::max<std::int64_t>(std::min(size.width, size.count - first), 0);
+  };
+  const auto keep = [&](std::int64_t i, std::int64_t first) HWY_ATTR {
+    float* row = next + 2 * i * width;
+    each_two(count_at(first), [&](std::int64_t j, auto extent) HWY_ATTR {
+      y.ask_ahead(i, first + j);
+      dy.ask_ahead(i, first + j);
+      const Two p = take2(y.at(i, first + j), extent);
+      const Two g = take2(dy.at(i, first + j), extent);
+      next_sums.add(j, p, g);
+      store2(p, row + j);
+      store2(g, row + width + j);
+    });
+  };
+  for (std::int64_t i = 0; i < size.length; ++i) keep(i, 0);
+  for (std::int64_t first = 0; first < size.count; first += size.width) {
+    std::swap(now, next);
+    sums = next_sums;
+    next_sums.clear();
+    sums.finish();
+    for (std::int64_t i = 0; i < size.length; ++i) {
+      const float* row = now + 2 * i * width;
+      each_two(count_at(first), [&](std::int64_t j, auto extent) HWY_ATTR {
+        T* target = dx.at(i, first + j);
+        write2<kStream>(sums.slope(j, load2(row + j), load2(row + width + j), target), target, extent);
+      });
+      keep(i, first + size.width);
+    }
+  }
+}
+
+template <class T, bool kLog, bool kStream>
+void softmax_grad_columns_reread(Block<const T> y, Block<const T> dy, Block<T> dx, Columns size) {
+  GradSums<kLog> sums;
+  sums.clear();
+  for (std::int64_t i = 0; i < size.length; ++i) {
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      y.ask_ahead(i, j);
+      dy.ask_ahead(i, j);
+      sums.add(j, take2(y.at(i, j), extent), take2(dy.at(i, j), extent));
+    });
+  }
+  sums.finish();
+  for (std::int64_t i = 0; i < size.length; ++i) {
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      y.ask_ahead(i, j);
+      dy.ask_ahead(i, j);
+      const Two d = sums.slope(j, take2(y.at(i, j), extent), take2(dy.at(i, j), extent), dx.at(i, j));
+      write2<kStream>(d, dx.at(i, j), extent);
+    });
+  }
+}
+
+template <class F>
+HWY_INLINE void for_each_block(Columns size, const F& body) {
+  for (std::int64_t first = 0; first < size.count; first += size.width) {
+    body(first, Columns{size.length, std::min(size.width, size.count - first), size.width});
+  }
+}
+
+/// Calls body.operator()<T, kLog, kStream>() for what `mode` says.
+template <class F>
+HWY_INLINE void with_mode(Mode mode, const F& body) {
+  dispatch_floating(mode.dtype, "softmax", [&]<class T>() {
+    if (mode.log) {
+      mode.stream ? body.template operator()<T, true, true>() : body.template operator()<T, true, false>();
+    } else {
+      mode.stream ? body.template operator()<T, false, true>() : body.template operator()<T, false, false>();
+    }
+  });
+}
+
+void softmax_row(Mode mode, const void* x, void* out, float* scratch, std::int64_t count) {
+  with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
+    if constexpr (kLog) {
+      log_softmax_row_as<T, kStream>(static_cast<const T*>(x), static_cast<T*>(out), count);
+    } else {
+      softmax_row_as<T, kStream>(static_cast<const T*>(x), static_cast<T*>(out), scratch, count);
+    }
+  });
+}
+
+void softmax_grad_row(Mode mode, const void* y, const void* dy, void* dx, std::int64_t count) {
+  with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
+    const auto* p = static_cast<const T*>(y);
+    const auto* g = static_cast<const T*>(dy);
+    if constexpr (kLog) {
+      log_softmax_grad_row_as<T, kStream>(p, g, static_cast<T*>(dx), count);
+    } else {
+      softmax_grad_row_as<T, kStream>(p, g, static_cast<T*>(dx), count);
+    }
+  });
+}
+
+void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
+                     float* scratch, Columns size) {
+  with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
+    const Block<const T> from{static_cast<const T*>(x), x_step};
+    const Block<T> to{static_cast<T*>(out), out_step};
+    if (scratch != nullptr) return softmax_columns_kept<T, kLog, kStream>(from, to, scratch, size);
+    for_each_block(size, [&](std::int64_t first, Columns block) {
+      softmax_columns_reread<T, kLog, kStream>({from.data + first, x_step}, {to.data + first, out_step},
+                                               block);
+    });
+  });
+}
+
+void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
+                          void* dx, std::int64_t dx_step, float* scratch, Columns size) {
+  with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
+    const Block<const T> p{static_cast<const T*>(y), y_step};
+    const Block<const T> g{static_cast<const T*>(dy), dy_step};
+    const Block<T> d{static_cast<T*>(dx), dx_step};
+    if (scratch != nullptr) return softmax_grad_columns_kept<T, kLog, kStream>(p, g, d, scratch, size);
+    for_each_block(size, [&](std::int64_t first, Columns block) {
+      softmax_grad_columns_reread<T, kLog, kStream>({p.data + first, y_step}, {g.data + first, dy_step},
+                                                    {d.data + first, dx_step}, block);
+    });
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace candela
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace candela::softmax_detail {
+namespace {
+
+HWY_EXPORT(softmax_row);
+HWY_EXPORT(softmax_grad_row);
+HWY_EXPORT(softmax_columns);
+HWY_EXPORT(softmax_grad_columns);
+
+}  // namespace
+
+void softmax_row(Mode mode, const void* x, void* out, float* scratch, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(softmax_row)(mode, x, out, scratch, count);
+}
+void softmax_grad_row(Mode mode, const void* y, const void* dy, void* dx, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(softmax_grad_row)(mode, y, dy, dx, count);
+}
+void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
+                     float* scratch, Columns size) {
+  HWY_DYNAMIC_DISPATCH(softmax_columns)(mode, x, x_step, out, out_step, scratch, size);
+}
+void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
+                          void* dx, std::int64_t dx_step, float* scratch, Columns size) {
+  HWY_DYNAMIC_DISPATCH(softmax_grad_columns)(mode, y, y_step, dy, dy_step, dx, dx_step, scratch, size);
+}
+
+}  // namespace candela::softmax_detail
+#endif
