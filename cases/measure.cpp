@@ -13,20 +13,35 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count. The
-/// median of them.
+double median(std::vector<double> times) {
+  if (times.empty()) return 0;
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
+}
+
+struct Medians {
+  double seconds, yardstick_seconds;
+  int runs;
+};
+
+/// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count.
 template <class F>
-std::pair<double, int> median_of(const MeasureOptions& options, F&& body) {
+Medians medians_of(const MeasureOptions& options, F&& body) {
   std::vector<double> times;
+  std::vector<double> yardstick;
   double total = 0;
   for (int run = 0; run < options.min_runs || total < options.min_seconds; ++run) {
     times.push_back(body(run));
     total += times.back();
+    if (options.yardstick) {
+      const auto start = Clock::now();
+      options.yardstick();
+      yardstick.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    }
     if (run >= 10 * options.min_runs) break;
   }
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return {*middle, static_cast<int>(times.size())};
+  return {median(times), median(yardstick), static_cast<int>(times.size())};
 }
 
 std::size_t input_bytes(const OpCase& op_case, DType dtype) {
@@ -106,17 +121,17 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
   };
   for (std::size_t run = 0; run < sets; ++run) once(run);  // touches every block once
   const RunCounts before = count_runs(device);
-  const auto [seconds, runs] =
-      median_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
+  const Medians medians = medians_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
   const std::vector<std::string> ran =
       ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
   const Cost& cost = backward ? op_case.backward : op_case.forward;
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   Measurement result;
-  result.seconds = seconds;
-  result.gflops = cost.flops / seconds * 1e-9;
-  result.gbytes = bytes / seconds * 1e-9;
-  result.runs = runs;
+  result.seconds = medians.seconds;
+  result.yardstick_seconds = medians.yardstick_seconds;
+  result.gflops = cost.flops / medians.seconds * 1e-9;
+  result.gbytes = bytes / medians.seconds * 1e-9;
+  result.runs = medians.runs;
   result.implementation = ran.empty() ? "composed" : ran.front();
   return result;
 }

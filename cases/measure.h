@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "cases/op_case.h"
@@ -12,12 +13,15 @@ struct MeasureOptions {
   double min_seconds = 0.5;
   int min_runs = 7;
   std::size_t cold_bytes = std::size_t{512} << 20U;  ///< the sets of inputs together take at least this
+  /// What the op is to be compared with: runs between its runs, so that what disturbs one disturbs both.
+  std::function<void()> yardstick = {};
 };
 
 struct Measurement {
-  double seconds = 0;  ///< median of one call
-  double gflops = 0;   ///< 1e9 operations per second; 0 where the case counts none
-  double gbytes = 0;   ///< 1e9 bytes read and written per second; 0 where the case counts none
+  double seconds = 0;            ///< median of one call
+  double yardstick_seconds = 0;  ///< median of one call of the yardstick, if there is one
+  double gflops = 0;             ///< 1e9 operations per second; 0 where the case counts none
+  double gbytes = 0;             ///< 1e9 bytes read and written per second; 0 where the case counts none
   int runs = 0;
   std::string implementation;  ///< that ran, or "composed"
 };

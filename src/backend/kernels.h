@@ -65,6 +65,9 @@ struct KernelTable {
   KernelList<ReduceArgs> reduce{"reduce", {}};
   KernelList<ArgmaxArgs> argmax{"argmax", {}};
   KernelList<MatmulArgs> matmul{"matmul", {}};
+  /// What a backend's own kernels multiply matrices with; which of them this machine has is no part of the
+  /// op's support.
+  KernelList<MatmulArgs> gemm{"gemm", {}};
   KernelList<RmsNormArgs> rms_norm{"rms_norm", {}};
   KernelList<RmsNormGradArgs> rms_norm_grad{"rms_norm_grad", {}};
   KernelList<LayerNormArgs> layer_norm{"layer_norm", {}};
@@ -102,6 +105,7 @@ struct KernelTable {
     visit(reduce, other.reduce);
     visit(argmax, other.argmax);
     visit(matmul, other.matmul);
+    visit(gemm, other.gemm);
     visit(rms_norm, other.rms_norm);
     visit(rms_norm_grad, other.rms_norm_grad);
     visit(layer_norm, other.layer_norm);

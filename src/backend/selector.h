@@ -1,8 +1,13 @@
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include <candela/core/error.h>
+#include <candela/core/parallel.h>
 
 #include "backend/kernels.h"
+#include "backend/tuning.h"
 
 namespace candela {
 
@@ -10,25 +15,57 @@ namespace candela {
 /// implementation takes the arguments.
 void log_composed_once(std::string_view op, Device device, const std::string& reasons);
 
-/// Runs the first implementation of `device` that supports `args`. Returns false if there is none; then
-/// `reasons` (if given) tells why, one per implementation. On the plan device every op succeeds and nothing
-/// runs.
+/// The implementation that is to run: the first of the list that supports `args`; with tuning on, the fastest
+/// of those that do. Null if there is none; then `reasons` (if given) tells why, one per implementation.
+template <class Args>
+const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args& args,
+                           std::string* reasons) {
+  const Kernel<Args>* first = nullptr;
+  std::vector<const Kernel<Args>*> able;
+  const bool tuned = Tuning::instance().enabled();
+  for (const Kernel<Args>& kernel : list.kernels) {
+    const std::string refusal = kernel.supports(args);
+    if (refusal.empty()) {
+      if (!tuned) return &kernel;
+      if (first == nullptr) first = &kernel;
+      able.push_back(&kernel);
+    } else if (reasons != nullptr) {
+      *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
+    }
+  }
+  if (able.size() < 2) return first;
+  const std::string key = tuning_key(args);
+  if (key.empty()) return first;
+  const std::string device = on.description();
+  if (const std::optional<TunedChoice> known = Tuning::instance().find(device, key)) {
+    for (const Kernel<Args>* kernel : able) {
+      if (kernel->name == known->implementation) return kernel;
+    }
+  }
+  // Inside a parallel loop the threads would measure each other.
+  if (in_parallel()) return first;
+  std::vector<TuningCandidate> candidates;
+  for (const Kernel<Args>* kernel : able) {
+    candidates.push_back({kernel->name, [kernel, &args, &on] {
+                            kernel->run(args, on.stream());
+                            on.synchronize();
+                          }});
+  }
+  return able[tune(device, key, candidates)];
+}
+
+/// Runs the chosen implementation of `device`. Returns false if none supports `args`. On the plan device
+/// every op succeeds and nothing runs.
 template <class Args>
 bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& args,
              std::string* reasons = nullptr) {
   if (device.type == DeviceType::Plan) return true;
   Backend& on = backend(device);
-  for (const Kernel<Args>& kernel : (on.kernels().*list).kernels) {
-    std::string refusal = kernel.supports(args);
-    if (refusal.empty()) {
-      kernel.runs->fetch_add(1, std::memory_order_relaxed);
-      kernel.run(args, on.stream());
-      return true;
-    }
-    if (reasons != nullptr)
-      *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
-  }
-  return false;
+  const Kernel<Args>* kernel = choose(on.kernels().*list, on, args, reasons);
+  if (kernel == nullptr) return false;
+  kernel->runs->fetch_add(1, std::memory_order_relaxed);
+  kernel->run(args, on.stream());
+  return true;
 }
 
 /// As try_run, but throws Unsupported with the reasons of all implementations.

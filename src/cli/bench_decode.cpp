@@ -11,7 +11,6 @@
 #include "backend/cpu/peak.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
-#include "cli/timing.h"
 
 namespace candela::cli {
 namespace {
@@ -46,14 +45,17 @@ void bench_decode(const DecodeBench& options) {
   forward.cache = &cache;
   model->forward_hidden(full({1, options.context}, 1, DType::I32, model->device()), forward);
   Tensor token = full({1, 1}, 1, DType::I32, model->device());
-  // The context stays the same length: every measured token does the same work.
-  const double seconds = median_seconds(
-      [&] {
-        const Tensor hidden = model->forward_hidden(token, forward);
-        token = cast(argmax(model->logits(hidden), -1), DType::I32);
-        device_interface(model->device()).synchronize();
-      },
-      5.0, [&] { cache.truncate(options.context); });
+  MemoryYardstick memory;
+  const std::vector<double> seconds =
+      median_seconds_in_turn({[&] {
+                                // The context stays the same length: every measured token does the same work.
+                                cache.truncate(options.context);
+                                const Tensor hidden = model->forward_hidden(token, forward);
+                                token = cast(argmax(model->logits(hidden), -1), DType::I32);
+                                device_interface(model->device()).synchronize();
+                              },
+                              [&] { memory.read(); }},
+                             6.0);
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
     // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the
@@ -62,16 +64,17 @@ void bench_decode(const DecodeBench& options) {
     bytes += static_cast<double>(parameter.tensor.numel()) *
              static_cast<double>(size_of(parameter.tensor.dtype()));
   }
-  const double bandwidth = read_bandwidth();
+  const double bandwidth = MemoryYardstick::bytes_read() / seconds[1];
+  const double rate = 1 / seconds[0];
   const double limit = bandwidth / bytes;
   const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
   if (options.json) {
     fmt::print("{}\n", nlohmann::json{{"model", name},
-                                      {"tokens_per_s", 1 / seconds},
+                                      {"tokens_per_s", rate},
                                       {"weight_bytes", bytes},
                                       {"read_gb_per_s", bandwidth / 1e9},
                                       {"limit_tokens_per_s", limit},
-                                      {"share_of_limit", 1 / seconds / limit}}
+                                      {"share_of_limit", rate / limit}}
                            .dump(2));
     return;
   }
@@ -79,7 +82,7 @@ void bench_decode(const DecodeBench& options) {
   fmt::print(
       "{:.1f} tok/s; reading {:.0f} MB of weights once a token at the measured {:.1f} GB/s allows {:.1f} "
       "tok/s: {:.0f} %\n",
-      1 / seconds, bytes / 1e6, bandwidth / 1e9, limit, 100 / seconds / limit);
+      rate, bytes / 1e6, bandwidth / 1e9, limit, 100 * rate / limit);
 }
 
 }  // namespace

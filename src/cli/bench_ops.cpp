@@ -1,12 +1,15 @@
 #include <cstdio>
 #include <fmt/format.h>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include <candela/core/parallel.h>
+#include <candela/ops/tuning.h>
 
 #include "backend/cpu/peak.h"
 #include "backend/kernels.h"
+#include "backend/tuning.h"
 #include "cases/measure.h"
 #include "cases/op_case.h"
 #include "cli/command.h"
@@ -21,6 +24,7 @@ struct OpsOptions {
   std::string device = "cpu";
   bool json = false;
   bool why = false;
+  bool tune = false;
 };
 
 /// One measured line: an op forward or backward.
@@ -33,39 +37,49 @@ struct Row {
   double seconds = 0;
   double flops_per_s = 0;
   double bytes_per_s = 0;
-  double share = 0;  // of the product peak where FLOP bind, of copy bandwidth where bytes do
-};
-
-struct Yardsticks {
-  double copy = 0;
-  double product_f32 = 0;
-  double product_bf16 = 0;
-
-  double product(DType dtype) const { return dtype == DType::F32 ? product_f32 : product_bf16; }
+  double limit_per_s =
+      0;  // FLOP/s of a product where FLOP bind, bytes/s of a copy where bytes do, measured in between
+  double share = 0;  // of that
 };
 
 /// More than ten FLOP per byte: the arithmetic binds, not the memory.
 constexpr double kComputeBound = 10;
 
-Row make_row(const cases::OpCase& op_case, const char* direction, DType dtype, const cases::Cost& cost,
-             double seconds, const Yardsticks& best) {
-  Row row{cases::full_name(op_case),           direction, std::string(to_string(dtype)),
-          op_case.inputs[0].shape.to_string(), "",        seconds};
-  const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
-  row.flops_per_s = cost.flops / seconds;
-  row.bytes_per_s = bytes / seconds;
-  const bool compute_bound = cost.flops > kComputeBound * bytes;
-  row.share = compute_bound ? row.flops_per_s / best.product(dtype) : row.bytes_per_s / best.copy;
-  return row;
-}
+/// What ops are compared with: products of their dtype where the arithmetic binds, copies where the memory
+/// does.
+class Yardsticks {
+ public:
+  ProductYardstick& product(DType dtype) {
+    std::unique_ptr<ProductYardstick>& made = products_[dtype];
+    if (!made) made = std::make_unique<ProductYardstick>(dtype);
+    return *made;
+  }
+  MemoryYardstick& memory() { return memory_; }
 
-/// Inputs and outputs rotate over more memory than the caches hold.
+ private:
+  MemoryYardstick memory_;
+  std::map<DType, std::unique_ptr<ProductYardstick>> products_;
+};
+
+/// Measures one op forward or backward, and what it is compared with in between.
 Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward,
-                const Yardsticks& best) {
-  const cases::Measurement measured = cases::measure(op_case, dtype, device, backward);
-  Row row = make_row(op_case, backward ? "backward" : "forward", dtype,
-                     backward ? op_case.backward : op_case.forward, measured.seconds, best);
-  row.implementation = measured.implementation;
+                Yardsticks& yardsticks) {
+  const cases::Cost& cost = backward ? op_case.backward : op_case.forward;
+  const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
+  const bool compute_bound = cost.flops > kComputeBound * bytes;
+  cases::MeasureOptions options;
+  options.yardstick = [&] {
+    compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
+  };
+  const cases::Measurement measured = cases::measure(op_case, dtype, device, backward, options);
+  Row row{cases::full_name(op_case),     backward ? "backward" : "forward",
+          std::string(to_string(dtype)), op_case.inputs[0].shape.to_string(),
+          measured.implementation,       measured.seconds};
+  row.flops_per_s = cost.flops / measured.seconds;
+  row.bytes_per_s = bytes / measured.seconds;
+  row.limit_per_s = (compute_bound ? ProductYardstick::flops() : MemoryYardstick::bytes_copied()) /
+                    measured.yardstick_seconds;
+  row.share = (compute_bound ? row.flops_per_s : row.bytes_per_s) / row.limit_per_s;
   return row;
 }
 
@@ -76,8 +90,9 @@ std::string format_rate(const Row& row) {
 }
 
 void print_row(const Row& row) {
-  fmt::print("{:<34} {:<9} {:<5} {:<22} {:>10.1f} us {}  {:>4.0f} %  {}\n", row.name, row.direction,
-             row.dtype, row.shape, row.seconds * 1e6, format_rate(row), row.share * 100, row.implementation);
+  fmt::print("{:<34} {:<9} {:<5} {:<22} {:>10.1f} us {} {:>4.0f} % of {:>5.1f}  {}\n", row.name,
+             row.direction, row.dtype, row.shape, row.seconds * 1e6, format_rate(row), row.share * 100,
+             row.limit_per_s / 1e9, row.implementation);
   std::fflush(stdout);
 }
 
@@ -90,6 +105,7 @@ nlohmann::json to_json(const Row& row) {
           {"microseconds", row.seconds * 1e6},
           {"gflop_per_s", row.flops_per_s / 1e9},
           {"gb_per_s", row.bytes_per_s / 1e9},
+          {"limit_g_per_s", row.limit_per_s / 1e9},
           {"share_of_limit", row.share}};
 }
 
@@ -105,16 +121,33 @@ void print_choices(Device device) {
   });
 }
 
+/// What was measured, where tuning is on: the choice of each op and bucket of shapes, and the times behind
+/// it.
+void print_tuning(Device device) {
+  const TuningTable table = Tuning::instance().table();
+  const auto found = table.find(device_interface(device).description());
+  if (found == table.end()) return;
+  fmt::print("\nchosen by measurement on {} (kept in {}):\n", to_string(device),
+             default_tuning_file().string());
+  for (const auto& [key, choice] : found->second) {
+    std::string times;
+    for (const auto& [name, microseconds] : choice.microseconds)
+      times += fmt::format("  {} {:.1f} us", name, microseconds);
+    fmt::print("  {:<48} {:<10}{}\n", key, choice.implementation, times);
+  }
+}
+
 void bench_ops(const OpsOptions& options) {
+  if (options.tune) enable_tuning();
   const Device device = parse_device(options.device);
-  const Yardsticks best{copy_bandwidth(), product_peak(DType::F32), product_peak(DType::BF16)};
+  Yardsticks yardsticks;
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
     fmt::print(
-        "{}\nmeasured limits: copy {:.1f} GB/s, product f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s (vendor "
-        "library, n = 1024)\n\n",
-        device_interface(device).description(), best.copy / 1e9, best.product_f32 / 1e9,
-        best.product_bf16 / 1e9);
+        "{}\nThe share is of a 1024-wide product where arithmetic binds (GFLOP/s), of a memcpy where memory "
+        "does "
+        "(GB/s), measured in between.\n\n",
+        device_interface(device).description());
   }
   const auto take = [&](const Row& row) {
     if (options.json) {
@@ -131,9 +164,9 @@ void bench_ops(const OpsOptions& options) {
       for (const std::string& name : options.dtypes) {
         const DType dtype = parse_dtype(name);
         if (std::find(op_case.dtypes.begin(), op_case.dtypes.end(), dtype) == op_case.dtypes.end()) continue;
-        take(measure_row(op_case, dtype, device, false, best));
+        take(measure_row(op_case, dtype, device, false, yardsticks));
         if (op_case.backward.elements > 0 || op_case.backward.flops > 0) {
-          take(measure_row(op_case, dtype, device, true, best));
+          take(measure_row(op_case, dtype, device, true, yardsticks));
         }
         ++measured;
       }
@@ -141,14 +174,13 @@ void bench_ops(const OpsOptions& options) {
   }
   require(measured > 0, "bench ops: no case matches family \"{}\" and op \"{}\"", options.family, options.op);
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"device", device_interface(device).description()},
-                                      {"copy_gb_per_s", best.copy / 1e9},
-                                      {"product_f32_gflop_per_s", best.product_f32 / 1e9},
-                                      {"product_bf16_gflop_per_s", best.product_bf16 / 1e9},
-                                      {"rows", rows}}
-                           .dump(2));
+    fmt::print("{}\n",
+               nlohmann::json{{"device", device_interface(device).description()}, {"rows", rows}}.dump(2));
   }
-  if (options.why) print_choices(device);
+  if (options.why && !options.json) {
+    print_choices(device);
+    print_tuning(device);
+  }
 }
 
 }  // namespace
@@ -165,11 +197,13 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON instead of a table");
-  command->add_flag("--why", options->why, "Also print which implementation of each op ran");
+  command->add_flag("--why", options->why,
+                    "Also print which implementation of each op ran, and what chose it");
+  command->add_flag("--tune", options->tune,
+                    "Choose implementations by measurement, and keep what was measured for later runs");
   command->footer(
       "Example:\n  candela bench ops --family norm --dtype f32 --why\n"
-      "The last column: share of the measured product peak where arithmetic binds, of copy bandwidth where "
-      "memory does.");
+      "The share is of a product measured in between where arithmetic binds, of a memcpy where memory does.");
   command->callback([&action, options] { action = [options] { bench_ops(*options); }; });
 }
 

@@ -1,4 +1,6 @@
+#include <cstdio>
 #include <fmt/format.h>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -9,7 +11,6 @@
 
 #include "backend/cpu/peak.h"
 #include "cli/command.h"
-#include "cli/timing.h"
 
 namespace candela::cli {
 namespace {
@@ -23,35 +24,70 @@ struct Product {
   std::int64_t m, n, k;
 };
 
+/// GFLOP/s of Candela and of the vendor's library on one product, measured in turn.
+struct Comparison {
+  double own = 0, vendor = 0, packed = 0;  // packed: 0 where the library has no layout of its own
+};
+
+Comparison compare(const Product& p, DType dtype, bool transposed) {
+  Generator generator(1);
+  const Tensor a = normal({p.m, p.k}, generator, 0, 1, dtype);
+  const Tensor stored = normal(transposed ? Shape{p.n, p.k} : Shape{p.k, p.n}, generator, 0, 1, dtype);
+  const Tensor b = transposed ? transpose(stored, 0, 1) : stored;
+  Tensor c;
+  using Layout = VendorProduct::Layout;
+  VendorProduct vendor(dtype, p.m, p.n, p.k, transposed ? Layout::Transposed : Layout::Same);
+  std::vector<std::function<void()>> calls = {[&] { c = matmul(a, b); }, [&] { vendor.run(); }};
+  std::unique_ptr<VendorProduct> packed;
+  if (VendorProduct::supports(dtype, Layout::Packed).empty()) {
+    packed = std::make_unique<VendorProduct>(dtype, p.m, p.n, p.k, Layout::Packed);
+    calls.emplace_back([&] { packed->run(); });
+  }
+  const std::vector<double> seconds = median_seconds_in_turn(calls, 1.0, 9);
+  const double gflop = 2e-9 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
+  return {gflop / seconds[0], gflop / seconds[1], packed ? gflop / seconds[2] : 0};
+}
+
 void bench_products(const ProductOptions& options) {
   const NoGrad guard;
   std::vector<Product> products;
   for (const std::int64_t n : options.sizes) products.push_back({n, n, n});
   products.push_back({128, 4096, 4096});
   products.push_back({2048, 768, 256});
+  products.push_back({2048, 16, 256});
   nlohmann::json rows = nlohmann::json::array();
-  if (!options.json)
-    fmt::print("{:<18} {:<5} {:>14} {:>18} {:>8}\n", "m x n x k", "dtype", "candela", "vendor, direct",
-               "ratio");
-  Generator generator(1);
+  if (!options.json) {
+    fmt::print(
+        "GFLOP/s; vendor: the library called directly on the same operands; packed: on operands brought into "
+        "its\n"
+        "own layout beforehand. b^T: b is stored as its transpose, as the weights of a linear layer are.\n\n"
+        "{:<18} {:<4} {:<5} {:>8} {:>8} {:>6} {:>8} {:>6}\n",
+        "m x n x k", "", "dtype", "candela", "vendor", "ratio", "packed", "ratio");
+  }
   for (const DType dtype : {DType::F32, DType::BF16}) {
+    if (const std::string refusal = VendorProduct::supports(dtype, VendorProduct::Layout::Same);
+        !refusal.empty()) {
+      fmt::print(stderr, "bench products: {} is left out: {}\n", to_string(dtype), refusal);
+      continue;
+    }
     for (const Product& p : products) {
-      const Tensor a = normal({p.m, p.k}, generator, 0, 1, dtype);
-      const Tensor b = normal({p.k, p.n}, generator, 0, 1, dtype);
-      Tensor c;
-      const double flops =
-          2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
-      const double own = flops / median_seconds([&] { c = matmul(a, b); });
-      const double vendor = vendor_product(dtype, p.m, p.n, p.k);
-      const std::string shape = fmt::format("{} x {} x {}", p.m, p.n, p.k);
-      if (options.json) {
-        rows.push_back({{"shape", shape},
-                        {"dtype", to_string(dtype)},
-                        {"gflop_per_s", own / 1e9},
-                        {"vendor_gflop_per_s", vendor / 1e9}});
-      } else {
-        fmt::print("{:<18} {:<5} {:>6.1f} GFLOP/s {:>10.1f} GFLOP/s {:>7.2f}\n", shape, to_string(dtype),
-                   own / 1e9, vendor / 1e9, own / vendor);
+      for (const bool transposed : {false, true}) {
+        const Comparison found = compare(p, dtype, transposed);
+        const std::string shape = fmt::format("{} x {} x {}", p.m, p.n, p.k);
+        if (options.json) {
+          rows.push_back({{"shape", shape},
+                          {"b_transposed", transposed},
+                          {"dtype", to_string(dtype)},
+                          {"gflop_per_s", found.own},
+                          {"vendor_gflop_per_s", found.vendor},
+                          {"vendor_packed_gflop_per_s", found.packed}});
+          continue;
+        }
+        fmt::print("{:<18} {:<4} {:<5} {:>8.1f} {:>8.1f} {:>6.2f}", shape, transposed ? "b^T" : "b",
+                   to_string(dtype), found.own, found.vendor, found.own / found.vendor);
+        if (found.packed > 0) fmt::print(" {:>8.1f} {:>6.2f}", found.packed, found.own / found.packed);
+        fmt::print("\n");
+        std::fflush(stdout);
       }
     }
   }

@@ -33,6 +33,10 @@ bool as_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& o
   return x.dtype == DType::F32 && as_blas(x, rows, cols, out);
 }
 
+void multiply_f32(const Product& p) {
+  onednn_supports(p).empty() ? onednn(p) : sgemm(p);
+}
+
 constexpr std::int64_t kBlockRows = 1024;
 constexpr std::int64_t kBlockDepth = 2048;
 
@@ -82,15 +86,15 @@ void blocked(const Product& p) {
       const std::int64_t rows = std::min(mb, p.m - i);
       for (std::int64_t d = 0; d < p.k; d += kb) {
         const std::int64_t depth = std::min(kb, p.k - d);
-        sgemm({rows,
-               cols,
-               depth,
-               block(p.a.at(i, d), rows, depth, packed_a.data()),
-               block(p.b.at(d, j), depth, cols, packed_b.data()),
-               {product.data(), DType::F32, cols, 1},
-               1,
-               d == 0 ? 0.0 : 1.0,
-               {}});
+        multiply_f32({rows,
+                      cols,
+                      depth,
+                      block(p.a.at(i, d), rows, depth, packed_a.data()),
+                      block(p.b.at(d, j), depth, cols, packed_b.data()),
+                      {product.data(), DType::F32, cols, 1},
+                      1,
+                      d == 0 ? 0.0 : 1.0,
+                      {}});
       }
       finish(product.data(), cols, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
@@ -124,7 +128,7 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const
   args.bias.rank = 1;
   args.bias.shape[0] = n;
   args.bias.strides[0] = bias.stride;
-  run(&KernelTable::matmul, Device::cpu(), args);
+  run(&KernelTable::gemm, Device::cpu(), args);
 }
 
 }  // namespace candela

@@ -9,7 +9,7 @@
 #include "backend/args/tensor_arg.h"
 
 /// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which runs
-/// one of the implementations of matmul in the kernel table.
+/// one of the implementations of gemm in the kernel table.
 namespace candela {
 
 /// Element (i, j) lies `i * row_stride + j * col_stride` elements after `data`. f32, bf16 or f16.
@@ -67,7 +67,7 @@ inline constexpr std::int64_t kNarrowRows = 8;
 std::string narrow_supports(const Product& product);
 void narrow(const Product& product);
 
-/// f32 operands as BLAS takes them, by the vendor's library: oneDNN, or Accelerate on macOS.
+/// f32 operands as BLAS takes them, by the BLAS call of oneDNN, or of Accelerate on macOS.
 std::string sgemm_supports(const Product& product);
 void sgemm(const Product& product);
 
@@ -75,9 +75,9 @@ void sgemm(const Product& product);
 std::string amx_supports(const Product& product);
 void amx(const Product& product);
 
-/// bf16 a and b by oneDNN, where the processor multiplies bf16.
-std::string onednn_bf16_supports(const Product& product);
-void onednn_bf16(const Product& product);
+/// f32, or bf16 where the processor multiplies it, by oneDNN's matmul primitive.
+std::string onednn_supports(const Product& product);
+void onednn(const Product& product);
 
 /// Everything: blocks are converted to f32, multiplied by sgemm, and rounded once at the end.
 void blocked(const Product& product);

@@ -2,9 +2,6 @@
 
 #if !defined(__APPLE__)
 #include <oneapi/dnnl/dnnl.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #endif
 
 #include <candela/core/error.h>
@@ -12,7 +9,7 @@
 #include "backend/cpu/accelerate.h"
 #include "backend/cpu/gemm.h"
 
-/// f32 products by the vendor's library.
+/// f32 products by the BLAS call of the vendor's library.
 namespace candela::gemm_detail {
 namespace {
 
@@ -36,21 +33,6 @@ void call_sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, con
 }
 
 }  // namespace
-
-void prepare_vendor() {
-#if defined(__x86_64__) && !defined(__APPLE__)
-  static const bool prepared = [] {
-    unsigned palettes = 0;
-    unsigned b = 0;
-    unsigned c = 0;
-    unsigned d = 0;
-    const bool described = __get_cpuid_count(0x1d, 0, &palettes, &b, &c, &d) != 0 && palettes > 0;
-    if (!described) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
-    return true;
-  }();
-  static_cast<void>(prepared);
-#endif
-}
 
 std::string sgemm_supports(const Product& p) {
   BlasMatrix probe;

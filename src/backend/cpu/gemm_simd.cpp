@@ -4,12 +4,12 @@
 
 #include "backend/cpu/convert.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/scratch.h"
 #include "backend/cpu/simd_targets.h"
 #include "backend/dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_simd.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -60,75 +60,76 @@ void finish_rows(const float* product, void* c, DType c_dtype, const void* bias,
   });
 }
 
-/// R rows of x times 4 rows of w: each vector of w is loaded and converted once.
-template <int R, class W>
-HWY_INLINE void dot_4(const float* HWY_RESTRICT x, std::int64_t k, const W* HWY_RESTRICT w, std::int64_t ld,
-                      float* out, std::int64_t out_ld) {
-  const std::int64_t step = lanes();
-  Vec sums[R][4];
+/// R rows of x (in the order of W's pairs, padded with zeros, `x_ld` apart) times C rows of w: each vector of
+/// w is loaded and converted once.
+template <int R, int C, class W>
+HWY_INLINE void dots(const float* HWY_RESTRICT x, std::int64_t x_ld, std::int64_t k, const W* HWY_RESTRICT w,
+                     std::int64_t ld, float* out, std::int64_t out_ld) {
+  Vec sums[R][C];
+  Vec more[R][C];  // a second set of sums, so that one product need not wait for the last
   for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < 4; ++j) sums[r][j] = splat(0.0F);
+    for (int j = 0; j < C; ++j) sums[r][j] = more[r][j] = splat(0.0F);
   }
-  std::int64_t p = 0;
-  for (; p + step <= k; p += step) {
-    Vec columns[4];
-    for (int j = 0; j < 4; ++j) {
-      columns[j] = load(w + j * ld + p);
-      // Rows are too short for the hardware's prefetcher to get going: ask for the same place four rows on.
-      hwy::Prefetch(w + (j + 4) * ld + p);
+  each_two(k, [&](std::int64_t p, auto extent) HWY_ATTR {
+    Two columns[C];
+    for (int j = 0; j < C; ++j) {
+      columns[j] = take2(w + j * ld + p, extent);
+      // Rows are too short for the hardware's prefetcher to get going: ask for the same place some rows on.
+      ask_for(w + (j + 2 * C) * ld + p);
     }
     for (int r = 0; r < R; ++r) {
-      const Vec row = load(x + r * k + p);
-      for (int j = 0; j < 4; ++j) sums[r][j] = hn::MulAdd(row, columns[j], sums[r][j]);
+      const Two row = load2(x + r * x_ld + p);
+      for (int j = 0; j < C; ++j) {
+        sums[r][j] = hn::MulAdd(row.a, columns[j].a, sums[r][j]);
+        Vec& other = R > 2 ? sums[r][j] : more[r][j];
+        other = hn::MulAdd(row.b, columns[j].b, other);
+      }
     }
-  }
-  if (p < k) {
-    const std::int64_t rest = k - p;
-    Vec columns[4];
-    for (int j = 0; j < 4; ++j) columns[j] = load_some(w + j * ld + p, rest);
-    for (int r = 0; r < R; ++r) {
-      const Vec row = load_some(x + r * k + p, rest);
-      for (int j = 0; j < 4; ++j) sums[r][j] = hn::MulAdd(row, columns[j], sums[r][j]);
-    }
-  }
+  });
   for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < 4; ++j) out[r * out_ld + j] = sum_lanes(sums[r][j]);
+    for (int j = 0; j < C; ++j) out[r * out_ld + j] = sum_lanes(hn::Add(sums[r][j], more[r][j]));
   }
 }
 
-template <class W>
-HWY_INLINE void dot_1(const float* x, std::int64_t k, const W* w, float* out) {
-  const std::int64_t step = lanes();
-  Vec sum = splat(0.0F);
-  std::int64_t p = 0;
-  for (; p + step <= k; p += step) sum = hn::MulAdd(load(x + p), load(w + p), sum);
-  if (p < k) {
-    const std::int64_t rest = k - p;
-    sum = hn::MulAdd(load_some(x + p, rest), load_some(w + p, rest), sum);
-  }
-  *out = sum_lanes(sum);
-}
-
-/// Columns [begin, end) of the narrow product.
-template <class W>
-void narrow_columns(const float* x, std::int64_t m, std::int64_t k, const W* w, std::int64_t ld,
-                    std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
+template <int R, int C, class W>
+HWY_INLINE void dots_of_rows(const float* x, std::int64_t x_ld, std::int64_t k, const W* w, std::int64_t ld,
+                             std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
   std::int64_t j = begin;
-  for (; j + 4 <= end; j += 4) {
+  for (; j + C <= end; j += C) dots<R, C>(x, x_ld, k, w + j * ld, ld, out + j, out_ld);
+  for (; j < end; ++j) dots<R, 1>(x, x_ld, k, w + j * ld, ld, out + j, out_ld);
+}
+
+/// Columns [begin, end) of the narrow product. At most four rows of x share a reading of w.
+template <class W>
+void narrow_columns(const float* x, std::int64_t x_ld, std::int64_t m, std::int64_t k, const W* w,
+                    std::int64_t ld, std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
+  // A few rows of w at a time, so that they are still in the cache for the next rows of x.
+  constexpr std::int64_t kRows = 8;
+  for (std::int64_t first = begin; first<end; first += m> 4 ? kRows : end - begin) {
+    const std::int64_t last = m > 4 ? std::min(end, first + kRows) : end;
     std::int64_t i = 0;
-    for (; i + 4 <= m; i += 4) dot_4<4>(x + i * k, k, w + j * ld, ld, out + i * out_ld + j, out_ld);
-    for (; i + 2 <= m; i += 2) dot_4<2>(x + i * k, k, w + j * ld, ld, out + i * out_ld + j, out_ld);
-    if (i < m) dot_4<1>(x + i * k, k, w + j * ld, ld, out + i * out_ld + j, out_ld);
-  }
-  for (; j < end; ++j) {
-    for (std::int64_t i = 0; i < m; ++i) dot_1(x + i * k, k, w + j * ld, out + i * out_ld + j);
+    for (; i + 4 <= m; i += 4) {
+      dots_of_rows<4, 4>(x + i * x_ld, x_ld, k, w, ld, first, last, out + i * out_ld, out_ld);
+    }
+    const float* rest = x + i * x_ld;
+    float* to = out + i * out_ld;
+    if (m - i == 3) dots_of_rows<3, 4>(rest, x_ld, k, w, ld, first, last, to, out_ld);
+    if (m - i == 2) dots_of_rows<2, 4>(rest, x_ld, k, w, ld, first, last, to, out_ld);
+    if (m - i == 1) dots_of_rows<1, 2>(rest, x_ld, k, w, ld, first, last, to, out_ld);
   }
 }
 
-void narrow_range(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t begin,
-                  std::int64_t end, float* out, std::int64_t out_ld) {
+void narrow_range(const float* x, std::int64_t x_ld, std::int64_t m, std::int64_t k, const Matrix& w,
+                  std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
   dispatch_floating(w.dtype, "matmul", [&]<class W>() {
-    narrow_columns(x, m, k, static_cast<const W*>(w.data), w.row_stride, begin, end, out, out_ld);
+    narrow_columns(x, x_ld, m, k, static_cast<const W*>(w.data), w.row_stride, begin, end, out, out_ld);
+  });
+}
+
+void order_rows(DType dtype, const float* x, std::int64_t m, std::int64_t k, float* out,
+                std::int64_t out_ld) {
+  dispatch_floating(dtype, "matmul", [&]<class W>() {
+    for (std::int64_t i = 0; i < m; ++i) to_order<W>(x + i * k, out + i * out_ld, k, 0);
   });
 }
 
@@ -142,6 +143,7 @@ namespace {
 HWY_EXPORT(row_to_f32);
 HWY_EXPORT(finish_rows);
 HWY_EXPORT(narrow_range);
+HWY_EXPORT(order_rows);
 
 /// Elements below which a second thread is not worth waking.
 constexpr std::int64_t kGrain = 1 << 14;
@@ -206,11 +208,17 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
 
 void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product) {
-  // Ranges are cut at multiples of 4 columns so that the result does not depend on the number of threads.
-  const std::int64_t groups = (n + 3) / 4;
-  parallel_for(groups, std::max<std::int64_t>(1, kGrain / (4 * std::max<std::int64_t>(k, 1))),
+  constexpr std::int64_t kPair = 128;  // floats: no machine's pair of vectors is longer
+  const std::int64_t x_ld = (k + kPair - 1) / kPair * kPair;
+  const Scratch<float> ordered(m * x_ld);
+  HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered.data(), x_ld);
+  // Ranges are cut at multiples of 8 columns so that the result does not depend on the number of threads.
+  constexpr std::int64_t kGroup = 8;
+  const std::int64_t groups = (n + kGroup - 1) / kGroup;
+  parallel_for(groups, std::max<std::int64_t>(1, kGrain / (kGroup * std::max<std::int64_t>(k, 1))),
                [&](std::int64_t begin, std::int64_t end) {
-                 HWY_DYNAMIC_DISPATCH(narrow_range)(x, m, k, w, begin * 4, std::min(n, end * 4), product, n);
+                 HWY_DYNAMIC_DISPATCH(narrow_range)
+                 (ordered.data(), x_ld, m, k, w, begin * kGroup, std::min(n, end * kGroup), product, n);
                });
 }
 

@@ -7,6 +7,7 @@
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
+#include "backend/selector.h"
 
 namespace candela {
 namespace {
@@ -83,13 +84,12 @@ Product product_of(const MatmulArgs& args, std::int64_t batch) {
 
 template <std::string (*Supports)(const Product&)>
 std::string supports(const MatmulArgs& args) {
-  if (args.a.dtype == DType::F64) return "f64 goes through the loops";
   return Supports(product_of(args, 0));
 }
 
 /// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
 template <void (*Multiply)(const Product&)>
-void matmul(const MatmulArgs& args, Stream&) {
+void multiply(const MatmulArgs& args, Stream&) {
   const Product first = product_of(args, 0);
   if (first.m == 0 || first.n == 0) return;
   const std::int64_t batches = args.out.numel() / (first.m * first.n);
@@ -115,20 +115,29 @@ std::string supports_any(const Product&) {
   return {};
 }
 
+std::string supports_loops(const MatmulArgs& args) {
+  return args.a.dtype == DType::F64 ? "" : "the path for f64";
+}
+
+std::string supports_gemm(const MatmulArgs& args) {
+  return args.a.dtype == DType::F64 ? "f64 goes through the loops" : "";
+}
+
+void matmul_gemm(const MatmulArgs& args, Stream&) {
+  run(&KernelTable::gemm, Device::cpu(), args);
+}
+
 }  // namespace
 
 void fill_matmul(KernelTable& table) {
   using namespace gemm_detail;
-  table.matmul.add("narrow", supports<narrow_supports>, matmul<narrow>);
-#if defined(__APPLE__)
-  table.matmul.add("accelerate", supports<sgemm_supports>, matmul<sgemm>);
-#else
-  table.matmul.add("onednn", supports<sgemm_supports>, matmul<sgemm>);
-#endif
-  table.matmul.add("amx", supports<amx_supports>, matmul<amx>);
-  table.matmul.add("onednn_bf16", supports<onednn_bf16_supports>, matmul<onednn_bf16>);
-  table.matmul.add("blocked", supports<supports_any>, matmul<blocked>);
-  table.matmul.add("loops", supports_all, matmul_loops);
+  table.matmul.add("gemm", supports_gemm, matmul_gemm);
+  table.matmul.add("loops", supports_loops, matmul_loops);
+  table.gemm.add("narrow", supports<narrow_supports>, multiply<narrow>);
+  table.gemm.add("amx", supports<amx_supports>, multiply<amx>);
+  table.gemm.add("onednn", supports<onednn_supports>, multiply<onednn>);
+  table.gemm.add("sgemm", supports<sgemm_supports>, multiply<sgemm>);
+  table.gemm.add("blocked", supports<supports_any>, multiply<blocked>);
 }
 
 }  // namespace candela

@@ -4,12 +4,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <functional>
-#include <vector>
 
 #include <candela/core/error.h>
+#include <candela/core/grad.h>
 #include <candela/core/parallel.h>
-#include <candela/core/tensor.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/matmul.h>
 
 #include "backend/cpu/accelerate.h"
 #include "backend/cpu/gemm.h"
@@ -19,26 +19,38 @@
 #endif
 
 namespace candela {
-namespace {
 
-using Clock = std::chrono::steady_clock;
-
-/// Seconds of one call: the median of at least 5 and at most 200 runs, about half a second in all, after two
-/// to warm up.
-double median_seconds(const std::function<void()>& call) {
-  for (int i = 0; i < 2; ++i) call();
-  std::vector<double> times;
-  const auto start = Clock::now();
-  while (times.size() < 5 || (times.size() < 200 && Clock::now() - start < std::chrono::milliseconds(500))) {
-    const auto begin = Clock::now();
-    call();
-    times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+std::vector<double> median_seconds_in_turn(const std::vector<std::function<void()>>& calls, double budget_s,
+                                           int min_rounds) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kWarmUps = 2;
+  constexpr int kMostRounds = 1000;
+  std::vector<std::vector<double>> times(calls.size());
+  double spent = 0;
+  for (int round = 0; round < kWarmUps + kMostRounds; ++round) {
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      const auto start = Clock::now();
+      calls[i]();
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (round < kWarmUps) continue;
+      times[i].push_back(seconds);
+      spent += seconds;
+    }
+    if (round + 1 >= kWarmUps + min_rounds && spent > budget_s) break;
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  std::vector<double> medians;
+  for (std::vector<double>& own : times) {
+    const auto middle = own.begin() + static_cast<std::ptrdiff_t>(own.size() / 2);
+    std::nth_element(own.begin(), middle, own.end());
+    medians.push_back(*middle);
+  }
+  return medians;
 }
 
-constexpr std::int64_t kBandwidthBytes = std::int64_t{1} << 30U;  // beyond the last-level cache of any server
+namespace {
+
+/// Beyond the last-level cache of any server.
+constexpr std::int64_t kYardstickBytes = std::int64_t{1} << 29U;
 
 std::vector<float> some_values(std::int64_t count) {
   std::vector<float> values(static_cast<std::size_t>(count));
@@ -46,97 +58,155 @@ std::vector<float> some_values(std::int64_t count) {
   return values;
 }
 
+}  // namespace
+
 #if defined(__APPLE__)
 
-double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
-  require<Unsupported>(dtype == DType::F32, "peak: Accelerate multiplies f32 only; got {}", to_string(dtype));
-  const std::vector<float> a = some_values(m * k);
-  const std::vector<float> b = some_values(k * n);
-  std::vector<float> c(static_cast<std::size_t>(m * n));
-  return median_seconds([&] {
-    cblas_sgemm(kRowMajor, kNoTranspose, kNoTranspose, static_cast<int>(m), static_cast<int>(n),
-                static_cast<int>(k), 1.0F, a.data(), static_cast<int>(k), b.data(), static_cast<int>(n), 0.0F,
-                c.data(), static_cast<int>(n));
-  });
+struct VendorProduct::State {
+  int m, n, k, ldb;
+  int transpose_b;
+  std::vector<float> a, b, c;
+};
+
+std::string VendorProduct::supports(DType dtype, Layout layout) {
+  if (dtype != DType::F32) return "Accelerate's BLAS multiplies f32 only";
+  return layout == Layout::Packed ? "Accelerate has no packed layout" : "";
+}
+
+VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, Layout layout) {
+  const std::string refusal = supports(dtype, layout);
+  require<Unsupported>(refusal.empty(), "peak: {}; got {}", refusal, to_string(dtype));
+  const bool transposed = layout == Layout::Transposed;
+  state_ = std::make_unique<State>(
+      State{static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
+            static_cast<int>(transposed ? k : n), transposed ? kTranspose : kNoTranspose, some_values(m * k),
+            some_values(k * n), std::vector<float>(static_cast<std::size_t>(m * n))});
+}
+
+void VendorProduct::run() {
+  State& s = *state_;
+  cblas_sgemm(kRowMajor, kNoTranspose, s.transpose_b, s.m, s.n, s.k, 1.0F, s.a.data(), s.k, s.b.data(), s.ldb,
+              0.0F, s.c.data(), s.n);
 }
 
 #else
 
-/// f32 values reordered into what the primitive asks for.
-dnnl::memory reordered(const std::vector<float>& values, const dnnl::memory::dims& dims,
-                       const dnnl::memory::desc& wanted, const dnnl::engine& engine, dnnl::stream& stream) {
-  dnnl::memory plain({dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab}, engine);
-  std::memcpy(plain.get_data_handle(), values.data(), values.size() * sizeof(float));
-  dnnl::memory result(wanted, engine);
-  dnnl::reorder(plain, result).execute(stream, plain, result);
-  stream.wait();
-  return result;
+struct VendorProduct::State {
+  dnnl::engine engine;
+  dnnl::stream stream;
+  dnnl::memory a, b, c;
+  dnnl::matmul primitive;
+};
+
+std::string VendorProduct::supports(DType dtype, Layout) {
+  return dtype == DType::F32 || dtype == DType::BF16 ? "" : "oneDNN is measured in f32 and bf16";
 }
 
-double run_vendor(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
-  require<Unsupported>(dtype == DType::F32 || dtype == DType::BF16,
-                       "peak: oneDNN is measured in f32 and bf16; got {}", to_string(dtype));
+VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, Layout layout) {
+  const std::string refusal = supports(dtype, layout);
+  require<Unsupported>(refusal.empty(), "peak: {}; got {}", refusal, to_string(dtype));
   using dnnl::memory;
+  using Tag = memory::format_tag;
   gemm_detail::prepare_vendor();
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
   const auto type = dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
-  const auto any = memory::format_tag::any;
-  const dnnl::matmul::desc description({{m, k}, type, any}, {{k, n}, type, any}, {{m, n}, type, any});
-  const dnnl::matmul::primitive_desc primitive_description(description, engine);
-  const memory a = reordered(some_values(m * k), {m, k}, primitive_description.src_desc(), engine, stream);
-  const memory b =
-      reordered(some_values(k * n), {k, n}, primitive_description.weights_desc(), engine, stream);
-  const memory c(primitive_description.dst_desc(), engine);
-  const dnnl::matmul primitive(primitive_description);
-  return median_seconds([&] {
-    primitive.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+  const Tag own = layout == Layout::Packed ? Tag::any : Tag::ab;
+  const Tag right = layout == Layout::Transposed ? Tag::ba : own;
+  const dnnl::matmul::desc description({{m, k}, type, own}, {{k, n}, type, right}, {{m, n}, type, own});
+  const dnnl::matmul::primitive_desc chosen(description, engine);
+  const auto filled = [&](const memory::dims& dims, const memory::desc& wanted) {
+    std::vector<float> values = some_values(dims[0] * dims[1]);
+    memory plain({dims, memory::data_type::f32, Tag::ab}, engine, values.data());
+    memory result(wanted, engine);
+    dnnl::reorder(plain, result).execute(stream, plain, result);
     stream.wait();
-  });
+    return result;
+  };
+  state_ = std::make_unique<State>(State{engine, stream, filled({m, k}, chosen.src_desc()),
+                                         filled({k, n}, chosen.weights_desc()),
+                                         memory(chosen.dst_desc(), engine), dnnl::matmul(chosen)});
+}
+
+void VendorProduct::run() {
+  State& s = *state_;
+  s.primitive.execute(s.stream, {{DNNL_ARG_SRC, s.a}, {DNNL_ARG_WEIGHTS, s.b}, {DNNL_ARG_DST, s.c}});
+  s.stream.wait();
 }
 
 #endif
 
-}  // namespace
+VendorProduct::~VendorProduct() = default;
 
-double vendor_product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k) {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) /
-         run_vendor(dtype, m, n, k);
+constexpr std::int64_t kYardstickSize = 1024;
+
+ProductYardstick::ProductYardstick(DType dtype)
+    : a_(full({kYardstickSize, kYardstickSize}, 0.5, dtype)),
+      b_(full({kYardstickSize, kYardstickSize}, 0.25, dtype)) {
+  if (VendorProduct::supports(dtype, VendorProduct::Layout::Same).empty()) {
+    vendor_ = std::make_unique<VendorProduct>(dtype, kYardstickSize, kYardstickSize, kYardstickSize,
+                                              VendorProduct::Layout::Same);
+  }
 }
 
-double product_peak(DType dtype, std::int64_t n) {
-  return vendor_product(dtype, n, n, n);
+double ProductYardstick::flops() {
+  constexpr auto kSize = static_cast<double>(kYardstickSize);
+  return 2 * kSize * kSize * kSize;
+}
+
+void ProductYardstick::run_own() {
+  const NoGrad guard;
+  c_ = matmul(a_, b_);
+}
+
+void ProductYardstick::run_vendor() {
+  vendor_->run();
+}
+
+double product_peak(DType dtype) {
+  ProductYardstick product(dtype);
+  std::vector<std::function<void()>> calls = {[&] { product.run_own(); }};
+  if (product.has_vendor()) calls.emplace_back([&] { product.run_vendor(); });
+  const std::vector<double> seconds = median_seconds_in_turn(calls, 0.4);
+  return ProductYardstick::flops() / *std::min_element(seconds.begin(), seconds.end());
+}
+
+MemoryYardstick::MemoryYardstick()
+    : from_(Tensor::empty({kYardstickBytes}, DType::U8)), to_(Tensor::empty({kYardstickBytes}, DType::U8)) {
+  // Memory never written is one shared page of zeros, which a cache holds.
+  std::memset(from_.data<std::uint8_t>(), 1, static_cast<std::size_t>(kYardstickBytes));
+  copy();
+}
+
+double MemoryYardstick::bytes_copied() {
+  return 2.0 * static_cast<double>(kYardstickBytes);
+}
+double MemoryYardstick::bytes_read() {
+  return static_cast<double>(kYardstickBytes);
+}
+
+void MemoryYardstick::copy() {
+  const auto* source = from_.data<std::uint8_t>();
+  auto* target = to_.data<std::uint8_t>();
+  parallel_for(kYardstickBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
+    std::memcpy(target + begin, source + begin, static_cast<std::size_t>(end - begin));
+  });
+}
+
+/// Looking for a byte that is not there reads everything, with the C library's vector code, and keeps
+/// nothing.
+void MemoryYardstick::read() {
+  const auto* source = from_.data<std::uint8_t>();
+  std::atomic<int> found{0};
+  parallel_for(kYardstickBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
+    if (std::memchr(source + begin, 0, static_cast<std::size_t>(end - begin)) != nullptr) ++found;
+  });
+  require<Error>(found == 0, "peak: memory does not hold what was written to it");
 }
 
 double copy_bandwidth() {
-  const Tensor from = Tensor::empty({kBandwidthBytes}, DType::U8);
-  const Tensor to = Tensor::empty({kBandwidthBytes}, DType::U8);
-  auto* source = from.data<std::uint8_t>();
-  auto* target = to.data<std::uint8_t>();
-  // Memory never written is one shared page of zeros, which a cache holds.
-  std::memset(source, 1, static_cast<std::size_t>(kBandwidthBytes));
-  const double seconds = median_seconds([&] {
-    parallel_for(kBandwidthBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
-      std::memcpy(target + begin, source + begin, static_cast<std::size_t>(end - begin));
-    });
-  });
-  return 2.0 * static_cast<double>(kBandwidthBytes) / seconds;
-}
-
-double read_bandwidth() {
-  const Tensor from = Tensor::empty({kBandwidthBytes}, DType::U8);
-  auto* source = from.data<std::uint8_t>();
-  std::fill_n(source, kBandwidthBytes, std::uint8_t{1});
-  // Looking for a byte that is not there reads everything, with the C library's vector code, and keeps
-  // nothing.
-  std::atomic<int> found{0};
-  const double seconds = median_seconds([&] {
-    parallel_for(kBandwidthBytes, 1 << 20, [&](std::int64_t begin, std::int64_t end) {
-      if (std::memchr(source + begin, 0, static_cast<std::size_t>(end - begin)) != nullptr) ++found;
-    });
-  });
-  require<Error>(found == 0, "peak: memory does not hold what was written to it");
-  return static_cast<double>(kBandwidthBytes) / seconds;
+  MemoryYardstick memory;
+  return MemoryYardstick::bytes_copied() / median_seconds_in_turn({[&] { memory.copy(); }}, 0.5)[0];
 }
 
 }  // namespace candela

@@ -1,23 +1,79 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include <candela/core/dtype.h>
+#include <candela/core/tensor.h>
 
-/// What this machine can do at best: the yardsticks of `candela bench`.
+/// What this machine can do at best: the yardsticks of `candela bench`. Machines are shared and their speed
+/// wanders, so each yardstick is a call that can be timed between the calls it is compared with.
 namespace candela {
 
-/// FLOP/s of a square product of size n by the vendor library called directly, in the layout it likes best:
-/// the median of several runs.
-double product_peak(DType dtype, std::int64_t n = 1024);
+/// Median seconds of each of `calls`, run in turn: what disturbs one disturbs the others too. After two
+/// rounds to warm up, at least `min_rounds` rounds and about `budget_s` seconds in all.
+std::vector<double> median_seconds_in_turn(const std::vector<std::function<void()>>& calls, double budget_s,
+                                           int min_rounds = 5);
 
-/// FLOP/s of one product of this shape (a [m, k] by b [k, n]) by the vendor library called directly.
-double vendor_product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k);
+/// One product a [m, k] by b [k, n] by the vendor's library called directly: oneDNN's matmul primitive, or
+/// Accelerate's BLAS on macOS.
+class VendorProduct {
+ public:
+  enum class Layout : std::uint8_t {
+    Same,        ///< the operands as Candela is given them
+    Transposed,  ///< the same, b stored as its transpose, as the weights of a linear layer are
+    Packed,      ///< operands brought beforehand into the layout that the library likes best
+  };
 
-/// Bytes per second, read plus written, of copying memory far larger than the caches with all threads.
+  /// Why the library cannot multiply `dtype` in this layout; empty if it can.
+  static std::string supports(DType dtype, Layout layout);
+  VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, Layout layout);
+  VendorProduct(const VendorProduct&) = delete;
+  VendorProduct& operator=(const VendorProduct&) = delete;
+  ~VendorProduct();
+  void run();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// A square product of size 1024, by the vendor's library where it multiplies `dtype` and by Candela's own
+/// kernel.
+class ProductYardstick {
+ public:
+  explicit ProductYardstick(DType dtype);
+  void run_own();
+  void run_vendor();
+  bool has_vendor() const { return vendor_ != nullptr; }
+  /// FLOP of one product.
+  static double flops();
+
+ private:
+  Tensor a_, b_, c_;
+  std::unique_ptr<VendorProduct> vendor_;
+};
+
+/// FLOP/s: the better of the two.
+double product_peak(DType dtype);
+
+/// Memory far larger than the caches, copied and read with all threads.
+class MemoryYardstick {
+ public:
+  MemoryYardstick();
+  void copy();  ///< the C library's memcpy
+  void read();
+  static double bytes_copied();  ///< by one copy(), read plus written
+  static double bytes_read();
+
+ private:
+  Tensor from_, to_;
+};
+
+/// Bytes per second, read plus written.
 double copy_bandwidth();
-
-/// Bytes per second of reading memory far larger than the caches with all threads.
-double read_bandwidth();
 
 }  // namespace candela

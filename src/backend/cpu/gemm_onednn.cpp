@@ -1,0 +1,192 @@
+#include "backend/cpu/gemm.h"
+
+#if defined(__APPLE__)
+
+namespace candela::gemm_detail {
+
+std::string onednn_supports(const Product&) {
+  return "this build has no oneDNN";
+}
+
+void onednn(const Product&) {}
+
+}  // namespace candela::gemm_detail
+
+#else
+
+#include <dnnl.hpp>
+#include <map>
+#include <unordered_map>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <candela/core/error.h>
+#include <candela/core/parallel.h>
+
+/// f32 and bf16 products by oneDNN, on the operands as they lie.
+namespace candela::gemm_detail {
+namespace {
+
+using dnnl::memory;
+
+/// Everything a oneDNN primitive is compiled for.
+struct Shape {
+  std::int64_t m = 0, n = 0, k = 0;
+  std::int64_t a_strides[2] = {}, b_strides[2] = {}, c_strides[2] = {};
+  DType operands = DType::F32, result = DType::F32, bias = DType::F32;
+  bool has_bias = false, inside_parallel = false;
+  float alpha = 1, beta = 0;
+
+  auto operator<=>(const Shape&) const = default;
+};
+
+memory::data_type type_of(DType dtype) {
+  return dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
+}
+
+memory::desc description(std::int64_t rows, std::int64_t cols, DType dtype,
+                         const std::int64_t (&strides)[2]) {
+  return {{rows, cols}, type_of(dtype), {strides[0], strides[1]}};
+}
+
+const dnnl::engine& cpu_engine() {
+  prepare_vendor();
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+/// A primitive with its operands, whose addresses are set before each run.
+class Multiplication {
+ public:
+  explicit Multiplication(const Shape& shape)
+      : a_(description(shape.m, shape.k, shape.operands, shape.a_strides), cpu_engine(), nullptr),
+        b_(description(shape.k, shape.n, shape.operands, shape.b_strides), cpu_engine(), nullptr),
+        c_(description(shape.m, shape.n, shape.result, shape.c_strides), cpu_engine(), nullptr),
+        bias_({{1, shape.n}, type_of(shape.bias), memory::format_tag::ab}, cpu_engine(), nullptr),
+        stream_(cpu_engine()) {
+    dnnl::primitive_attr attributes;
+    if (shape.alpha != 1) attributes.set_output_scales(0, {shape.alpha});
+    if (shape.beta != 0) {
+      dnnl::post_ops after;
+      after.append_sum(shape.beta);
+      attributes.set_post_ops(after);
+    }
+    arguments_ = {{DNNL_ARG_SRC, a_}, {DNNL_ARG_WEIGHTS, b_}, {DNNL_ARG_DST, c_}};
+    if (shape.has_bias) arguments_.emplace(DNNL_ARG_BIAS, bias_);
+    primitive_ =
+        shape.has_bias
+            ? dnnl::matmul(
+                  {{a_.get_desc(), b_.get_desc(), bias_.get_desc(), c_.get_desc()}, attributes, cpu_engine()})
+            : dnnl::matmul({{a_.get_desc(), b_.get_desc(), c_.get_desc()}, attributes, cpu_engine()});
+  }
+
+  void run(const Product& p) {
+    a_.set_data_handle(p.a.data);
+    b_.set_data_handle(p.b.data);
+    c_.set_data_handle(p.c.data);
+    bias_.set_data_handle(const_cast<void*>(p.bias.data));
+    primitive_.execute(stream_, arguments_);
+    stream_.wait();
+  }
+
+ private:
+  memory a_, b_, c_, bias_;  // handles: the ones in arguments_ are the same objects
+  dnnl::stream stream_;
+  std::unordered_map<int, memory> arguments_;
+  dnnl::matmul primitive_;
+};
+
+/// What this thread has multiplied before. Behind it, oneDNN keeps the compiled code for all threads.
+Multiplication& multiplication(const Shape& shape) {
+  // Sequences come in many lengths: what was made for them is not kept for ever.
+  constexpr std::size_t kMost = 256;
+  thread_local std::map<Shape, Multiplication> made;
+  const auto found = made.find(shape);
+  if (found != made.end()) return found->second;
+  if (made.size() >= kMost) made.clear();
+  return made.try_emplace(shape, shape).first->second;
+}
+
+/// The strides that oneDNN is told of: one is 1, the other the leading dimension.
+void plain_strides(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t (&out)[2]) {
+  BlasMatrix plain;
+  as_blas(x, rows, cols, plain);
+  out[0] = plain.transposed ? 1 : plain.ld;
+  out[1] = plain.transposed ? plain.ld : 1;
+}
+
+/// Whether this processor multiplies bf16; where it does not, f32 is faster.
+bool multiplies_bf16() {
+#if defined(__x86_64__)
+  static const bool multiplies = [] {
+    prepare_vendor();
+    constexpr auto kNeeded =
+        static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);  // one bit per instruction set
+    return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & kNeeded) == kNeeded;
+  }();
+  return multiplies;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+void prepare_vendor() {
+#if defined(__x86_64__)
+  static const bool prepared = [] {
+    unsigned palettes = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    const bool described = __get_cpuid_count(0x1d, 0, &palettes, &b, &c, &d) != 0 && palettes > 0;
+    if (!described) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+    return true;
+  }();
+  static_cast<void>(prepared);
+#endif
+}
+
+std::string onednn_supports(const Product& p) {
+  BlasMatrix probe;
+  if (p.a.dtype != p.b.dtype || (p.a.dtype != DType::F32 && p.a.dtype != DType::BF16))
+    return "takes f32 or bf16";
+  if (p.a.dtype == DType::BF16 && !multiplies_bf16()) return "this processor does not multiply bf16";
+  if (p.c.dtype != DType::F32 && p.c.dtype != p.a.dtype) return "gives f32, or bf16 from bf16";
+  if (p.alpha == 0) return "does not let NaN through where alpha is 0";
+  if (p.bias.data != nullptr && (p.bias.stride != 1 || p.bias.dtype == DType::F16 || p.alpha != 1)) {
+    return "adds a bias of unit stride, bf16 or f32, to an unscaled product";
+  }
+  if (!as_blas(p.a, p.m, p.k, probe) || !as_blas(p.b, p.k, p.n, probe))
+    return "needs matrices with one unit stride";
+  if (!as_blas(p.c, p.m, p.n, probe) || probe.transposed) return "writes rows";
+  return {};
+}
+
+void onednn(const Product& p) {
+  Shape shape;
+  shape.m = p.m;
+  shape.n = p.n;
+  shape.k = p.k;
+  plain_strides(p.a, p.m, p.k, shape.a_strides);
+  plain_strides(p.b, p.k, p.n, shape.b_strides);
+  plain_strides(p.c, p.m, p.n, shape.c_strides);
+  shape.operands = p.a.dtype;
+  shape.result = p.c.dtype;
+  shape.has_bias = p.bias.data != nullptr;
+  shape.bias = shape.has_bias ? p.bias.dtype : DType::F32;
+  shape.inside_parallel = in_parallel();
+  shape.alpha = static_cast<float>(p.alpha);
+  shape.beta = static_cast<float>(p.beta);
+  try {
+    multiplication(shape).run(p);
+  } catch (const dnnl::error& error) {
+    throw DeviceError(
+        fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
+  }
+}
+
+}  // namespace candela::gemm_detail
+
+#endif

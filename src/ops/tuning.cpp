@@ -1,0 +1,115 @@
+#include "backend/tuning.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+
+#include <candela/core/error.h>
+#include <candela/io/atomic_file.h>
+#include <candela/ops/tuning.h>
+
+/// The file: a line of text per choice, its fields between tabs: device, key, implementation, then
+/// name=microseconds of each implementation that was measured.
+namespace candela {
+namespace {
+
+constexpr std::string_view kTitle = "# candela tuning 1: device, key, implementation, measured microseconds";
+
+std::vector<std::string_view> split(std::string_view text, char at) {
+  std::vector<std::string_view> parts;
+  while (true) {
+    const std::size_t end = text.find(at);
+    parts.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+TunedChoice parse_choice(const std::vector<std::string_view>& fields, const std::string& where) {
+  require<IoError>(fields.size() >= 4 && !fields[0].empty() && !fields[1].empty(),
+                   "{}: expected device, key, implementation and measurements between tabs; got {} fields; "
+                   "delete the file "
+                   "to measure anew",
+                   where, fields.size());
+  TunedChoice choice{std::string(fields[2]), {}};
+  for (std::size_t i = 3; i < fields.size(); ++i) {
+    const std::size_t equals = fields[i].find('=');
+    double microseconds = 0;
+    bool read = false;
+    if (equals != std::string_view::npos) {
+      const std::string_view number = fields[i].substr(equals + 1);
+      const auto result = std::from_chars(number.data(), number.data() + number.size(), microseconds);
+      read = result.ec == std::errc() && result.ptr == number.data() + number.size() && microseconds >= 0;
+    }
+    require<IoError>(read, "{}: expected name=microseconds; got \"{}\"; delete the file to measure anew",
+                     where, fields[i]);
+    choice.microseconds[std::string(fields[i].substr(0, equals))] = microseconds;
+  }
+  require<IoError>(choice.microseconds.contains(choice.implementation),
+                   "{}: {} was chosen without a measurement; delete the file to measure anew", where,
+                   choice.implementation);
+  return choice;
+}
+
+TuningTable read_table(const std::filesystem::path& file) {
+  TuningTable table;
+  std::ifstream in(file);
+  if (!in) {
+    require<IoError>(!std::filesystem::exists(file), "{}: cannot be read", file.string());
+    return table;
+  }
+  std::string line;
+  for (std::size_t number = 1; std::getline(in, line); ++number) {
+    const std::string where = fmt::format("{}:{}", file.string(), number);
+    if (number == 1) {
+      require<IoError>(
+          line == kTitle,
+          "{}: is not a tuning file of this version (its first line must be \"{}\"); delete it to "
+          "measure anew",
+          where, kTitle);
+      continue;
+    }
+    const std::vector<std::string_view> fields = split(line, '\t');
+    TunedChoice choice = parse_choice(fields, where);
+    table[std::string(fields[0])][std::string(fields[1])] = std::move(choice);
+  }
+  return table;
+}
+
+void write_table(const std::filesystem::path& file, const TuningTable& table) {
+  std::string text = fmt::format("{}\n", kTitle);
+  for (const auto& [device, choices] : table) {
+    for (const auto& [key, choice] : choices) {
+      text += fmt::format("{}\t{}\t{}", device, key, choice.implementation);
+      for (const auto& [name, microseconds] : choice.microseconds)
+        text += fmt::format("\t{}={:.1f}", name, microseconds);
+      text += '\n';
+    }
+  }
+  write_file_atomically(file, text);
+}
+
+}  // namespace
+
+std::filesystem::path default_tuning_file() {
+  const auto folder = [](const char* name) -> std::filesystem::path {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  };
+  if (const auto own = folder("CANDELA_CACHE"); !own.empty()) return own / "tuning.tsv";
+  if (const auto cache = folder("XDG_CACHE_HOME"); !cache.empty()) return cache / "candela" / "tuning.tsv";
+  const auto home = folder("HOME");
+  require<IoError>(!home.empty(),
+                   "tuning: set CANDELA_CACHE to a folder to keep measurements in: there is no HOME");
+  return home / ".cache" / "candela" / "tuning.tsv";
+}
+
+void enable_tuning(const std::filesystem::path& file) {
+  Tuning::instance().enable(read_table(file), [file](const TuningTable& table) { write_table(file, table); });
+}
+
+void disable_tuning() {
+  Tuning::instance().disable();
+}
+
+}  // namespace candela

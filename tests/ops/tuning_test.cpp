@@ -1,0 +1,137 @@
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <thread>
+
+#include <candela/core/error.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/matmul.h>
+#include <candela/ops/random.h>
+#include <candela/ops/tuning.h>
+
+#include "backend/selector.h"
+
+namespace candela {
+namespace {
+
+class TuningTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override {
+    disable_tuning();
+    std::filesystem::remove_all(folder_);
+  }
+  std::filesystem::path file() const { return folder_ / "tuning.tsv"; }
+  std::string content() const {
+    std::ifstream in(file());
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  void write(const std::string& text) const { std::ofstream(file()) << text; }
+
+ private:
+  std::filesystem::path folder_ =
+      std::filesystem::temp_directory_path() / ("candela_tuning_" + std::to_string(std::rand()));
+};
+
+/// Two implementations of the same op, the preferred one slow.
+KernelList<TopkArgs> slow_and_fast() {
+  KernelList<TopkArgs> list{"topk", {}};
+  list.add("slow", supports_all,
+           [](const TopkArgs&, Stream&) { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
+  list.add("fast", supports_all, [](const TopkArgs&, Stream&) {});
+  return list;
+}
+
+TopkArgs some_args(std::int64_t k) {
+  TopkArgs args;
+  args.x = TensorArg(zeros({4, 100}));
+  args.k = k;
+  return args;
+}
+
+TEST_F(TuningTest, TheRuleChoosesWhereTuningIsOff) {
+  const KernelList<TopkArgs> list = slow_and_fast();
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow");
+  EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST_F(TuningTest, TheFastestIsChosenAndKept) {
+  enable_tuning(file());
+  const KernelList<TopkArgs> list = slow_and_fast();
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
+  EXPECT_NE(content().find("\tfast\tfast="), std::string::npos) << content();
+  EXPECT_NE(content().find("topk f32 rows4 d128 k4"), std::string::npos) << content();
+}
+
+TEST_F(TuningTest, WhatWasMeasuredIsNotMeasuredAgain) {
+  enable_tuning(file());
+  const KernelList<TopkArgs> list = slow_and_fast();
+  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  std::string kept = content();
+  // As another run would find it: the other implementation was the faster one there.
+  const std::size_t at = kept.find("\tfast\tfast=");
+  ASSERT_NE(at, std::string::npos);
+  kept.replace(at, 6, "\tslow\t");
+  write(kept);
+  enable_tuning(file());
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4), nullptr)->name, "slow") << "the same bucket";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(5), nullptr)->name, "fast") << "another bucket";
+}
+
+TEST_F(TuningTest, AnImplementationThatCannotTakeTheArgumentsIsNeverChosen) {
+  enable_tuning(file());
+  KernelList<TopkArgs> list = slow_and_fast();
+  list.kernels[1].supports = [](const TopkArgs& args) -> std::string {
+    return args.k > 3 ? "k is at most 3" : "";
+  };
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4), nullptr)->name, "slow")
+      << "the same bucket as 3";
+}
+
+TEST_F(TuningTest, ProductsGiveTheSameNumbers) {
+  Generator generator(5);
+  const Tensor a = normal({70, 130}, generator);
+  const Tensor b = normal({130, 90}, generator);
+  const std::vector<double> ruled = cast(matmul(a, b), DType::F64).to_vector<double>();
+  enable_tuning(file());
+  const std::vector<double> tuned = cast(matmul(a, b), DType::F64).to_vector<double>();
+  ASSERT_EQ(ruled.size(), tuned.size());
+  for (std::size_t i = 0; i < ruled.size(); ++i) EXPECT_NEAR(ruled[i], tuned[i], 1e-4) << i;
+  EXPECT_NE(content().find("matmul f32 to f32 nnn b1 m128 n128 k256"), std::string::npos) << content();
+}
+
+TEST_F(TuningTest, WhatAddsToItsResultIsNotMeasured) {
+  MatmulArgs args{TensorArg(zeros({3, 4})), TensorArg(zeros({4, 5})), TensorArg(zeros({3, 5})), {}, 1, 0};
+  EXPECT_NE(tuning_key(args), "");
+  args.beta = 1;
+  EXPECT_EQ(tuning_key(args), "");
+}
+
+TEST_F(TuningTest, AFileOfAnotherKindIsRefusedAndKept) {
+  write("not a tuning file\n");
+  EXPECT_THROW(enable_tuning(file()), IoError);
+  EXPECT_EQ(content(), "not a tuning file\n");
+  const std::string title = "# candela tuning 1: device, key, implementation, measured microseconds\n";
+  for (const std::string line :
+       {"cpu\tkey", "cpu\tkey\tfast\tfast", "cpu\tkey\tfast\tfast=-1", "cpu\tkey\tfast\tfast=nan",
+        "cpu\tkey\tfast\tslow=1", "\tkey\tfast\tfast=1", ""}) {
+    write(title + line + "\n");
+    EXPECT_THROW(enable_tuning(file()), IoError) << line;
+  }
+}
+
+TEST_F(TuningTest, TheFolderComesFromTheEnvironment) {
+  ::setenv("CANDELA_CACHE", "/somewhere", 1);
+  EXPECT_EQ(default_tuning_file(), "/somewhere/tuning.tsv");
+  ::unsetenv("CANDELA_CACHE");
+}
+
+}  // namespace
+}  // namespace candela
