@@ -24,29 +24,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace candela::HWY_NAMESPACE {
 
-/// Sum of exp(x - top) over a row.
-template <class T>
-float sum_exp_row(const T* x, std::int64_t count, float top) {
-  const std::int64_t step = lanes();
-  const Vec shift = splat(top);
-  Vec total = splat(0.0F);
-  std::int64_t i = 0;
-  for (; i + step <= count; i += step)
-    total = hn::Add(total, exp_nonpositive(hn::Sub(load(x + i), shift)));
-  if (i < count) {
-    const std::int64_t rest = count - i;
-    const Vec e = exp_nonpositive(hn::Sub(load_some(x + i, rest), shift));
-    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(Floats(), static_cast<std::size_t>(rest)), e));
-  }
-  return sum_lanes(total);
-}
-
 /// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one
 /// number.
 void row_statistics(const void* x, DType dtype, std::int64_t count, float& top, float& sum) {
-  dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
-    top = max_of_row(static_cast<const T*>(x), count);
-    sum = sum_exp_row(static_cast<const T*>(x), count, top);
+  dispatch_floating(dtype, "cross_entropy", [&]<class T>() HWY_ATTR {
+    const auto* row = static_cast<const T*>(x);
+    top = max_of_row(row, count);
+    const Vec shift = splat(top);
+    sum = static_cast<float>(sum_terms(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+      const Two v = take2(row + i, extent, -std::numeric_limits<float>::infinity());
+      return Two{exp_nonpositive(hn::Sub(v.a, shift)), exp_nonpositive(hn::Sub(v.b, shift))};
+    }));
   });
 }
 
@@ -126,43 +114,38 @@ std::string cross_entropy_supports(const CrossEntropyArgs& args) {
   return {};
 }
 
-/// Rows without unit stride are copied to f32 first.
-struct LogitRows {
+/// Rows of logits with unit stride: as they lie, or one at a time copied to f32.
+class LogitRows {
+ public:
   explicit LogitRows(const TensorArg& logits)
-      : packed_(unit_rows(logits) ? 0 : logits.shape[0] * logits.shape[1]), rows_(logits) {
-    if (unit_rows(logits)) return;
-    const Matrix to = {packed_.data(), DType::F32, logits.shape[1], 1};
-    const Matrix from = as_matrix(logits);
-    for (std::int64_t n = 0; n < logits.shape[0]; ++n) {
-      gemm_detail::pack_f32(from.at(n, 0), 1, logits.shape[1], static_cast<float*>(to.at(n, 0).data));
-    }
-    rows_.data = packed_.data();
-    rows_.dtype = DType::F32;
-    rows_.strides[0] = logits.shape[1];
-    rows_.strides[1] = 1;
+      : logits_(logits), unit_(unit_rows(logits)), copy_(unit_ ? 0 : logits.shape[1]) {}
+  DType dtype() const { return unit_ ? logits_.dtype : DType::F32; }
+  const void* row(std::int64_t n) const {
+    if (unit_) return row_of(logits_, n);
+    gemm_detail::pack_f32(as_matrix(logits_).at(n, 0), 1, logits_.shape[1], copy_.data());
+    return copy_.data();
   }
-  const TensorArg& arg() const { return rows_; }
 
  private:
-  Scratch<float> packed_;
-  TensorArg rows_;
+  TensorArg logits_;
+  bool unit_;
+  Scratch<float> copy_;
 };
 
 void cross_entropy(const CrossEntropyArgs& args, Stream&) {
   const std::int64_t classes = args.logits.shape[1];
-  const LogitRows rows(args.logits);
-  const TensorArg& logits = rows.arg();
-  parallel_for(logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+    const LogitRows rows(args.logits);
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
-      const void* row = row_of(logits, n);
+      const void* row = rows.row(n);
       float top = 0;
       float sum = 0;
-      HWY_DYNAMIC_DISPATCH(row_statistics)(row, logits.dtype, classes, top, sum);
+      HWY_DYNAMIC_DISPATCH(row_statistics)(row, rows.dtype(), classes, top, sum);
       const float log_sum = std::log(sum);
       args.lse.as<float>()[n * args.lse.strides[0]] = top + log_sum;
       args.loss.as<float>()[n * args.loss.strides[0]] =
-          target < 0 ? 0 : (top - element(row, logits.dtype, target)) + log_sum;
+          target < 0 ? 0 : (top - element(row, rows.dtype(), target)) + log_sum;
     }
   });
 }
@@ -179,9 +162,8 @@ constexpr float kCoarseLse = 32;
 
 void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
   const std::int64_t classes = args.logits.shape[1];
-  const LogitRows rows(args.logits);
-  const TensorArg& logits = rows.arg();
-  parallel_for(logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
+    const LogitRows rows(args.logits);
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
       void* out = row_of(args.dlogits, n);
@@ -189,12 +171,13 @@ void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
         std::memset(out, 0, static_cast<std::size_t>(classes) * size_of(args.dlogits.dtype));
         continue;
       }
+      const void* row = rows.row(n);
       float top = args.lse.as<float>()[n * args.lse.strides[0]];
       float sum = 1;
       if (!(std::fabs(top) <= kCoarseLse))
-        HWY_DYNAMIC_DISPATCH(row_statistics)(row_of(logits, n), logits.dtype, classes, top, sum);
+        HWY_DYNAMIC_DISPATCH(row_statistics)(row, rows.dtype(), classes, top, sum);
       HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
-      (row_of(logits, n), logits.dtype, out, args.dlogits.dtype, classes, target, top, sum,
+      (row, rows.dtype(), out, args.dlogits.dtype, classes, target, top, sum,
        args.dloss.as<float>()[n * args.dloss.strides[0]]);
     }
   });
