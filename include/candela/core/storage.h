@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -56,10 +57,16 @@ class Storage {
   void* native() const { return block_.native; }
   std::size_t bytes() const { return block_.bytes; }
 
+  /// Counts the ops that wrote into this memory in place: what a gradient kept is checked against it. Writes
+  /// through Tensor::data() are not seen.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
  private:
   Device device_;
   MemoryBlock block_;
   Release release_;
+  std::atomic<std::uint64_t> version_{0};
 };
 
 using StoragePtr = std::shared_ptr<Storage>;
