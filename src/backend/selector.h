@@ -1,6 +1,7 @@
 #pragma once
 
 #include <candela/core/error.h>
+#include <candela/core/parallel.h>
 
 #include "backend/kernels.h"
 
@@ -22,7 +23,12 @@ bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& arg
     std::string refusal = kernel.supports(args);
     if (refusal.empty()) {
       kernel.runs->fetch_add(1, std::memory_order_relaxed);
-      kernel.run(args, on.stream());
+      if (device.type == DeviceType::Cpu) {
+        const TeamLock lock;
+        kernel.run(args, on.stream());
+      } else {
+        kernel.run(args, on.stream());
+      }
       return true;
     }
     if (reasons != nullptr)

@@ -1,65 +1,82 @@
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <mutex>
 
 #include <candela/core/parallel.h>
+#include <candela/core/process.h>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+#include "core/thread_team.h"
 
 namespace candela {
+namespace {
 
-#if defined(_OPENMP)
+std::atomic<int> wanted_threads{0};  // 0: the default
+
+/// Which host thread has the team. Recursive: kernels take it, and parallel_for inside them again.
+std::recursive_mutex& team_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
+int default_thread_count() {
+  static const int count = [] {
+    const int asked = team_size_from_environment();
+    return asked > 0 ? asked : usable_cpus();
+  }();
+  return count;
+}
+
+}  // namespace
 
 int thread_count() {
-  return omp_get_max_threads();
+  const int wanted = wanted_threads.load(std::memory_order_relaxed);
+  return wanted > 0 ? wanted : default_thread_count();
 }
 
 void set_thread_count(int count) {
-  omp_set_num_threads(count > 0 ? count : omp_get_num_procs());
+  default_thread_count();  // reads the environment before the number is announced to OpenMP
+  wanted_threads.store(std::max(count, 0), std::memory_order_relaxed);
+}
+
+TeamLock::TeamLock() {
+  // A body's thread works for the holder already: waiting for it would never end.
+  if (inside_team()) return;
+  team_mutex().lock();
+  announce_team_size(thread_count());
+}
+
+TeamLock::~TeamLock() {
+  if (!inside_team()) team_mutex().unlock();
 }
 
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {
   if (count <= 0) return;
-  const std::int64_t useful =
-      (count + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
-  const int threads = static_cast<int>(std::min<std::int64_t>(useful, omp_get_max_threads()));
-  if (threads <= 1 || omp_in_parallel() != 0) {
+  const std::int64_t step = std::max<std::int64_t>(grain, 1);
+  const std::int64_t useful = count / step + (count % step != 0 ? 1 : 0);
+  const auto pieces = static_cast<int>(std::min<std::int64_t>(useful, thread_count()));
+  if (pieces <= 1 || inside_team()) {
     body(0, count);
     return;
   }
   std::exception_ptr failure;
-  std::mutex mutex;
-#pragma omp parallel num_threads(threads)
-  {
-    // The runtime may grant fewer threads than asked for: split over what it gave.
-    const std::int64_t granted = omp_get_num_threads();
-    const std::int64_t index = omp_get_thread_num();
+  std::mutex failure_mutex;
+  const auto run_piece = [&](std::int64_t piece, std::int64_t) {
     try {
-      const std::int64_t begin = count * index / granted;
-      const std::int64_t end = count * (index + 1) / granted;
-      if (begin < end) body(begin, end);
+      // count * piece would overflow for the largest counts.
+      const std::int64_t size = count / pieces;
+      const std::int64_t rest = count % pieces;
+      const std::int64_t begin = size * piece + rest * piece / pieces;
+      const std::int64_t end = size * (piece + 1) + rest * (piece + 1) / pieces;
+      body(begin, end);
     } catch (...) {
-      const std::lock_guard lock(mutex);
+      const std::lock_guard lock(failure_mutex);
       if (!failure) failure = std::current_exception();
     }
-  }
+  };
+  const TeamLock lock;
+  run_on_team(pieces, run_piece);
   if (failure) std::rethrow_exception(failure);
 }
-
-#else
-
-int thread_count() {
-  return 1;
-}
-
-void set_thread_count(int) {}
-
-void parallel_for(std::int64_t count, std::int64_t, RangeFunction body) {
-  if (count > 0) body(0, count);
-}
-
-#endif
 
 }  // namespace candela
