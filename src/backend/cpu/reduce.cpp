@@ -85,7 +85,8 @@ void reduce(const ReduceArgs& args, Stream&) {
         outer.offsets(i / outer.inner(), at);
         const std::int64_t j = i % outer.inner();
         const T* x = args.x.as<T>() + at[0] + j * outer.strides[0][outer.rank - 1];
-        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] = T(fold_all<T, A>(args.op, x, inner));
+        const A result = A(args.scale) * fold_all<T, A>(args.op, x, inner);
+        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] = T(result);
       }
     });
   });
@@ -179,7 +180,7 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
       total =
           fold<float>(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
     }
-    args.out.as<T>()[base_of(output, 1)] = T(total);
+    args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(args.scale) * total);
   }
 }
 
@@ -221,6 +222,8 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
     for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
       spans::fold(join_of(args.op), partial.data() + chunk * width, partial.data(), width);
     }
+    if (args.scale != 1)
+      spans::unary(UnaryOp::Affine, partial.data(), partial.data(), width, static_cast<float>(args.scale), 0);
     write_floats(partial.data(), args.out.as<T>() + at[1], kept.strides[1][kept.rank - 1], width);
   }
 }

@@ -33,6 +33,7 @@ struct FillParams {
 /// Sums over the dimensions that `out` lacks: one result per index over `kept`.
 struct ReduceParams {
   uint32_t op;
+  float scale;  // on the result
   uint32_t kept_rank, reduced_rank;
   uint32_t outputs, length;  // products of the sizes below
   uint32_t kept_shape[kMaxLoopRank], reduced_shape[kMaxLoopRank];
