@@ -71,13 +71,21 @@ std::vector<OpCase> lora_cases() {
   const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
   const std::vector<Branch> three = {
       {.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  const std::vector<Branch> last_only = {
+      {.outputs = 9}, {.outputs = 17, .bias = true}, {.outputs = 12, .rank = 3}};
   add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
   add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});
+  add({"empty_transposed", {.shape = {0, 2, 8}, .arrange = Arrange::Transposed}, three});
+  add({"empty_strided", {.shape = {2, 0, 8}, .arrange = Arrange::Strided}, three});
+  add({"no_width", {.shape = {2, 3, 0}}, three});
+  add({"no_width_separate", {.shape = {5, 0}}, three, true});
   add({"one_row", {.shape = {1, 64}}, three});
   add({"rank_3", {.shape = {2, 9, 33}}, three});
   add({"separate_input", {.shape = {12, 33}}, three, true});
   add({"f32_adapters", {.shape = {12, 33}}, three, false, DType::F32});
   add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32});
+  add({"first_without_adapter", {.shape = {12, 33}}, last_only});
+  add({"first_without_adapter_f32", {.shape = {12, 33}}, last_only, true, DType::F32});
   add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7, .bias = true}}});
   add({"odd", {.shape = {67, 65}}, {{.outputs = 127, .rank = 7}, {.outputs = 3, .rank = 1}}});
   add({"wide", {.shape = {2, 5003}}, {{.outputs = 6, .rank = 2}}});
