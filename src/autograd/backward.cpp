@@ -1,6 +1,5 @@
 #include <map>
 #include <unordered_map>
-#include <unordered_set>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>

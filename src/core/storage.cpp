@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <map>
+#include <mutex>
 #include <vector>
 
 #include <candela/core/error.h>

@@ -4,12 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 /// Memory: storages (what tensors share) and the caching allocator behind every device.
 namespace candela {
