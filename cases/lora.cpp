@@ -22,6 +22,7 @@ struct Group {
   std::vector<Branch> branches;
   bool separate = false;  ///< the adapters see an input of their own
   std::optional<DType> adapter_dtype = {};
+  bool detached = false;  ///< the adapters see x's memory, but send it no gradient
 };
 
 /// Inputs in order: x, lora_x if separate, then of each branch weight, bias, a, b as it has them.
@@ -53,11 +54,14 @@ OpCase lora_case(const Group& group) {
     }
     return layers;
   };
-  made.fused = [layers_of, separate = group.separate](std::span<const Tensor> in) {
-    return lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  const auto seen = [separate = group.separate, detached = group.detached](std::span<const Tensor> in) {
+    return separate ? in[1] : (detached ? in[0].detach() : Tensor());
   };
-  made.composed = [layers_of, separate = group.separate](std::span<const Tensor> in) {
-    return composed::lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  made.fused = [layers_of, seen](std::span<const Tensor> in) {
+    return lora_linear(in[0], layers_of(in), seen(in));
+  };
+  made.composed = [layers_of, seen](std::span<const Tensor> in) {
+    return composed::lora_linear(in[0], layers_of(in), seen(in));
   };
   made.kernel = "lora_linear";
   made.kernel_grad = "lora_linear_grad";
@@ -84,6 +88,11 @@ std::vector<OpCase> lora_cases() {
   add({"separate_input", {.shape = {12, 33}}, three, true});
   add({"f32_adapters", {.shape = {12, 33}}, three, false, DType::F32});
   add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32});
+  // Ties: finite differences in x, which reach the adapters too, do not apply.
+  add({.name = "detached_input",
+       .x = {.shape = {12, 33}, .fill = Fill::Ties},
+       .branches = three,
+       .detached = true});
   add({"first_without_adapter", {.shape = {12, 33}}, last_only});
   add({"first_without_adapter_f32", {.shape = {12, 33}}, last_only, true, DType::F32});
   add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7, .bias = true}}});

@@ -41,7 +41,7 @@ Tensor uniform(const Shape& shape, std::uint64_t seed, std::uint64_t offset, dou
 Tensor normal(const Shape& shape, std::uint64_t seed, std::uint64_t offset, double mean, double stddev,
               DType dtype, Device device);
 Tensor dropout(const Tensor& x, double p, std::uint64_t seed, std::uint64_t offset);
-/// In place, as the op. m and v f32, or f64 as param.
+/// In place, as the op; in f64 where param is. m and v f32 or f64.
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale);
 

@@ -76,14 +76,16 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
                 const AdamwOptions& options, std::int64_t step, double grad_scale) {
   const NoGrad guard;
   const auto steps = static_cast<double>(step);
-  const DType wide = m.dtype();
+  const DType wide = param.dtype() == DType::F64 ? DType::F64 : DType::F32;
   const Tensor g = affine(cast(grad, wide), grad_scale, 0);
-  copy_(m, add(affine(m, options.beta1, 0), affine(g, 1 - options.beta1, 0)));
-  copy_(v, add(affine(v, options.beta2, 0), affine(square(g), 1 - options.beta2, 0)));
-  const Tensor m_hat = affine(m, 1 / (1 - std::pow(options.beta1, steps)), 0);
-  const Tensor v_hat = affine(v, 1 / (1 - std::pow(options.beta2, steps)), 0);
+  const Tensor first = add(affine(cast(m, wide), options.beta1, 0), affine(g, 1 - options.beta1, 0));
+  const Tensor second = add(affine(cast(v, wide), options.beta2, 0), affine(square(g), 1 - options.beta2, 0));
+  const Tensor m_hat = affine(first, 1 / (1 - std::pow(options.beta1, steps)), 0);
+  const Tensor v_hat = affine(second, 1 / (1 - std::pow(options.beta2, steps)), 0);
   const Tensor move = affine(div(m_hat, affine(sqrt(v_hat), 1, options.eps)), options.lr, 0);
   copy_(param, sub(affine(cast(param, wide), 1 - options.lr * options.weight_decay, 0), move));
+  copy_(m, first);
+  copy_(v, second);
 }
 
 }  // namespace composed

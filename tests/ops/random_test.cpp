@@ -34,4 +34,23 @@ TEST(Uniform, StaysWithinItsRangeInEveryDtype) {
   }
 }
 
+/// f64 has no kernels: the composed references draw the same numbers.
+TEST(Random, DrawsInF64TakeTheComposedWay) {
+  const auto draws = [](DType dtype) {
+    Generator generator(5);
+    const Tensor u = uniform({100}, generator, -1, 2, dtype);
+    const Tensor n = normal({100}, generator, 1, 0.5, dtype);
+    const Tensor d = dropout(n, 0.3, generator);
+    std::vector<double> all;
+    for (const Tensor& x : {u, n, d}) {
+      const std::vector<double> values = cast(x, DType::F64).to_vector<double>();
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+  };
+  const std::vector<double> wide = draws(DType::F64);
+  const std::vector<double> narrow = draws(DType::F32);
+  for (std::size_t i = 0; i < wide.size(); ++i) EXPECT_NEAR(wide[i], narrow[i], 1e-5) << i;
+}
+
 }  // namespace candela::cases
