@@ -22,67 +22,38 @@ struct RecordedRope {
   double attention_scale;
 };
 
+using Frequencies = std::vector<double>;
+
+const Frequencies kPlain = {1,
+                            0.193922758,
+                            0.0376060307,
+                            0.00729266508,
+                            0.00141421345,
+                            0.000274248188,
+                            5.31829573e-05,
+                            1.03133852e-05};
+
+RopeConfig rope_of(const std::string& type, std::int64_t max_positions, double factor = 1,
+                   std::int64_t original_max_positions = 0) {
+  RopeConfig config{.type = type, .theta = 500000, .rotary_dim = 16, .max_positions = max_positions};
+  config.factor = factor;
+  config.original_max_positions = original_max_positions;
+  return config;
+}
+
 std::vector<RecordedRope> recorded_ropes() {
-  const std::vector<double> plain = {1,
-                                     0.193922758,
-                                     0.0376060307,
-                                     0.00729266508,
-                                     0.00141421345,
-                                     0.000274248188,
-                                     5.31829573e-05,
-                                     1.03133852e-05};
-  const std::vector<double> yarn = {1,
-                                    0.145442069,
-                                    0.0188030154,
-                                    0.00182316627,
-                                    0.000353553361,
-                                    6.85620471e-05,
-                                    1.32957393e-05,
-                                    2.57834631e-06};
-  const RopeConfig of_64{.theta = 500000, .rotary_dim = 16, .max_positions = 64};
-  RopeConfig linear = of_64;
-  linear.type = "linear";
-  linear.factor = 4;
-  // `dynamic` looks at max_position_embeddings alone; an original_max_position_embeddings beside it is
-  // ignored.
-  RopeConfig dynamic = of_64;
-  dynamic.type = "dynamic";
-  dynamic.factor = 2;
-  dynamic.original_max_positions = 16;
-  RopeConfig llama3{.type = "llama3", .theta = 500000, .rotary_dim = 16, .max_positions = 4096};
-  llama3.factor = 8;
-  llama3.original_max_positions = 512;
-  RopeConfig yarn_of_256{.type = "yarn", .theta = 500000, .rotary_dim = 16, .max_positions = 1024};
-  yarn_of_256.factor = 4;
-  yarn_of_256.original_max_positions = 256;
-  RopeConfig untruncated = yarn_of_256;
-  untruncated.truncate = false;
-  RopeConfig without_original = yarn_of_256;
-  without_original.original_max_positions = 0;
-  RopeConfig given_attention = yarn_of_256;
-  given_attention.attention_factor = 1.25;
-  RopeConfig derived_factor = yarn_of_256;  // factor null: 1024 / 128
-  derived_factor.factor = 8;
-  derived_factor.original_max_positions = 128;
-  RopeConfig mscale{.type = "yarn", .theta = 500000, .rotary_dim = 16, .max_positions = 163840};
-  mscale.factor = 40;
-  mscale.original_max_positions = 4096;
-  RopeConfig mscale_alone = mscale;
-  mscale_alone.mscale = 0.7;
-  mscale.mscale = 1;
-  mscale.mscale_all_dim = 0.8;
-  mscale.beta_fast = 16;
-  mscale.beta_slow = 2;
+  // `dynamic` looks at max_position_embeddings alone, whatever original_max_position_embeddings says.
+  const RopeConfig dynamic = rope_of("dynamic", 64, 2, 16);
   return {
-      {"default", of_64, 64, plain, 1},
+      {"default", rope_of("default", 64), 64, kPlain, 1},
       {"linear",
-       linear,
+       rope_of("linear", 64, 4),
        64,
        {0.25, 0.0484806895, 0.00940150768, 0.00182316627, 0.000353553361, 6.85620471e-05, 1.32957393e-05,
         2.57834631e-06},
        1},
-      {"dynamic_below", dynamic, 40, plain, 1},
-      {"dynamic_at", dynamic, 64, plain, 1},
+      {"dynamic_below", dynamic, 40, kPlain, 1},
+      {"dynamic_at", dynamic, 64, kPlain, 1},
       {"dynamic_above",
        dynamic,
        160,
@@ -90,12 +61,36 @@ std::vector<RecordedRope> recorded_ropes() {
         2.57834654e-06},
        1},
       {"llama3",
-       llama3,
+       rope_of("llama3", 4096, 8, 512),
        4096,
        {1, 0.193922758, 0.0273441337, 0.000911583134, 0.000176776681, 3.42810235e-05, 6.64786967e-06,
         1.28917316e-06},
        1},
-      {"yarn", yarn_of_256, 1024, yarn, 1.1386294361119891},
+  };
+}
+
+std::vector<RecordedRope> recorded_yarn_ropes() {
+  const Frequencies truncated = {1,
+                                 0.145442069,
+                                 0.0188030154,
+                                 0.00182316627,
+                                 0.000353553361,
+                                 6.85620471e-05,
+                                 1.32957393e-05,
+                                 2.57834631e-06};
+  RopeConfig untruncated = rope_of("yarn", 1024, 4, 256);
+  untruncated.truncate = false;
+  RopeConfig given_attention = rope_of("yarn", 1024, 4, 256);
+  given_attention.attention_factor = 1.25;
+  RopeConfig mscale = rope_of("yarn", 163840, 40, 4096);
+  mscale.mscale = 1;
+  mscale.mscale_all_dim = 0.8;
+  mscale.beta_fast = 16;
+  mscale.beta_slow = 2;
+  RopeConfig mscale_alone = rope_of("yarn", 163840, 40, 4096);
+  mscale_alone.mscale = 0.7;
+  return {
+      {"yarn", rope_of("yarn", 1024, 4, 256), 1024, truncated, 1.1386294361119891},
       {"yarn_untruncated",
        untruncated,
        1024,
@@ -103,14 +98,15 @@ std::vector<RecordedRope> recorded_ropes() {
         2.57834631e-06},
        1.1386294361119891},
       {"yarn_without_original",
-       without_original,
+       rope_of("yarn", 1024, 4),
        1024,
        {1, 0.157562241, 0.0235037692, 0.00319054094, 0.000353553361, 6.85620471e-05, 1.32957393e-05,
         2.57834631e-06},
        1.1386294361119891},
-      {"yarn_attention_factor", given_attention, 1024, yarn, 1.25},
+      {"yarn_attention_factor", given_attention, 1024, truncated, 1.25},
+      // factor null: 1024 / 128, as the configuration's reader derives it
       {"yarn_derived_factor",
-       derived_factor,
+       rope_of("yarn", 1024, 8, 128),
        1024,
        {1, 0.109081551, 0.00470075384, 0.000911583134, 0.000176776681, 3.42810235e-05, 6.64786967e-06,
         1.28917316e-06},
@@ -131,7 +127,9 @@ std::vector<RecordedRope> recorded_ropes() {
 }
 
 TEST(Rope, FrequenciesAreThoseOfTransformers) {
-  for (const RecordedRope& recorded : recorded_ropes()) {
+  std::vector<RecordedRope> all = recorded_ropes();
+  for (const RecordedRope& yarn : recorded_yarn_ropes()) all.push_back(yarn);
+  for (const RecordedRope& recorded : all) {
     const RopeFrequencies found = rope_frequencies(recorded.config, recorded.length);
     EXPECT_NEAR(found.attention_scale, recorded.attention_scale, 1e-12) << recorded.name;
     ASSERT_EQ(found.inverse.size(), recorded.inverse.size()) << recorded.name;
