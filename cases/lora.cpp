@@ -83,6 +83,8 @@ std::vector<OpCase> lora_cases() {
   add({"empty_strided", {.shape = {2, 0, 8}, .arrange = Arrange::Strided}, three});
   add({"no_width", {.shape = {2, 3, 0}}, three});
   add({"no_width_separate", {.shape = {5, 0}}, three, true});
+  add({"no_outputs", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2}, {.outputs = 5, .rank = 2}}});
+  add({"no_outputs_at_all", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2, .bias = true}}});
   add({"one_row", {.shape = {1, 64}}, three});
   add({"rank_3", {.shape = {2, 9, 33}}, three});
   add({"separate_input", {.shape = {12, 33}}, three, true});

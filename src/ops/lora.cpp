@@ -148,7 +148,9 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
 std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x) {
   check_lora(x, layers, lora_x);
   for (const LoraLinear& layer : layers) {
-    if (needs_grad({layer.weight, layer.bias})) return composed::lora_linear(x, layers, lora_x);
+    // Kernels know no gradient of the weight, and no layer without inputs or outputs.
+    if (needs_grad({layer.weight, layer.bias}) || layer.weight.numel() == 0)
+      return composed::lora_linear(x, layers, lora_x);
   }
   std::vector<Tensor> inputs = {x, lora_x};
   for (const LoraLinear& layer : layers) inputs.insert(inputs.end(), {layer.a, layer.b});
