@@ -1,5 +1,9 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
 #include <exception>
 #include <mutex>
 
@@ -13,11 +17,56 @@ namespace {
 
 std::atomic<int> wanted_threads{0};  // 0: the default
 
-/// Which host thread has the team. Recursive: kernels take it, and parallel_for inside them again.
-std::recursive_mutex& team_mutex() {
-  static std::recursive_mutex mutex;
-  return mutex;
+/// A lock that host threads take for one op after the other. A plain mutex would mostly go back to the thread
+/// that just released it, and strictly taking turns would cost a switch of threads per op: so a thread may
+/// take it again while nobody has waited for long, and hands it to one that has.
+class TeamQueue {
+ public:
+  void lock() {
+    std::unique_lock guard(mutex_);
+    if (taken_) {
+      const std::uint64_t ticket = next_ticket_++;
+      waiting_.push_back({ticket, Clock::now()});
+      turn_.wait(guard,
+                 [&] { return handed_to_ == ticket || (!taken_ && waiting_.front().ticket == ticket); });
+      waiting_.pop_front();
+      handed_to_ = kNobody;
+    }
+    taken_ = true;
+  }
+
+  void unlock() {
+    const std::lock_guard guard(mutex_);
+    // Handed over, it stays taken: for the thread that is about to wake up.
+    taken_ = !waiting_.empty() && Clock::now() - waiting_.front().since >= kPatience;
+    if (taken_) handed_to_ = waiting_.front().ticket;
+    if (!waiting_.empty()) turn_.notify_all();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+  static constexpr std::chrono::milliseconds kPatience{1};
+  struct Waiter {
+    std::uint64_t ticket;
+    Clock::time_point since;
+  };
+
+  std::mutex mutex_;
+  std::condition_variable turn_;
+  std::deque<Waiter> waiting_;  // the longest first
+  std::uint64_t next_ticket_ = 0;
+  std::uint64_t handed_to_ = kNobody;
+  bool taken_ = false;
+};
+
+TeamQueue& team_queue() {
+  static TeamQueue queue;
+  return queue;
 }
+
+/// How often this thread has taken the team: kernels take it, and parallel_for inside them again.
+thread_local int times_taken = 0;
 
 int default_thread_count() {
   static const int count = [] {
@@ -42,12 +91,14 @@ void set_thread_count(int count) {
 TeamLock::TeamLock() {
   // A body's thread works for the holder already: waiting for it would never end.
   if (inside_team()) return;
-  team_mutex().lock();
+  if (times_taken++ > 0) return;
+  team_queue().lock();
   announce_team_size(thread_count());
 }
 
 TeamLock::~TeamLock() {
-  if (!inside_team()) team_mutex().unlock();
+  if (inside_team()) return;
+  if (--times_taken == 0) team_queue().unlock();
 }
 
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {

@@ -113,6 +113,27 @@ TEST_F(Parallel, HostThreadsTogetherNeverUseMoreThreadsThanSet) {
   EXPECT_LE(most, 2);
 }
 
+TEST_F(Parallel, AHostThreadThatWaitsIsServed) {
+  set_thread_count(2);
+  std::atomic<bool> done{false};
+  std::vector<std::thread> busy;
+  for (int host = 0; host < 3; ++host) {
+    busy.emplace_back([&] {
+      while (!done) {
+        const TeamLock lock;  // released and taken again at once
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) {
+    const TeamLock outer;
+    const TeamLock inner;
+    EXPECT_EQ(ranges_of(2, 1).size(), 2U);
+  }
+  done = true;
+  for (std::thread& host : busy) host.join();
+}
+
 TEST_F(Parallel, ResultsDoNotDependOnOtherHostThreads) {
   Generator generator(3);
   const Tensor a = normal({70, 300}, generator);
