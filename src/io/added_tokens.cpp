@@ -1,6 +1,5 @@
 #include "io/added_tokens.h"
 
-
 #include "io/utf8.h"
 
 namespace candela::io {

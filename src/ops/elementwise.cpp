@@ -221,7 +221,8 @@ void add_(const Tensor& target, const Tensor& x) {
 namespace composed {
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
-  // silu as one op: the product rule on gate sigmoid(gate) would take infinity from infinity where up is infinite.
+  // silu as one op: the product rule on gate sigmoid(gate) would take infinity from infinity where up is
+  // infinite.
   return mul(silu(gate), up);
 }
 
