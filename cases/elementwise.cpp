@@ -116,6 +116,8 @@ std::vector<Pair> binary_pairs() {
        {.shape = {5, 35}, .arrange = Arrange::Sliced}},
       {"strided", {.shape = {5, 35}, .arrange = Arrange::Strided}, {.shape = {5, 35}}},
       {"broadcast", {.shape = {5, 33}}, {.shape = {5, 33}, .arrange = Arrange::Broadcast}},
+      {"empty_transposed", {.shape = {0, 2, 3}, .arrange = Arrange::Transposed}, {.shape = {0, 2, 3}}},
+      {"empty_strided", {.shape = {0, 2, 5}}, {.shape = {0, 2, 5}, .arrange = Arrange::Strided}},
   };
 }
 
@@ -138,6 +140,12 @@ std::vector<OpCase> binary_cases(const BinaryEntry& entry) {
   bench.kernel = "binary";
   bench.bench = true;
   bench.forward = {.flops = kBenchElements, .elements = 3 * kBenchElements};
+  // Reads dy and writes both gradients; what is not a sum reads the operands too.
+  const bool is_sum = entry.call == static_cast<Binary>(add) || entry.call == static_cast<Binary>(sub);
+  if (entry.gradient == Gradient::Flows) {
+    bench.backward = {.flops = is_sum ? 0 : 2 * kBenchElements,
+                      .elements = (is_sum ? 3 : 5) * kBenchElements};
+  }
   list.push_back(std::move(bench));
   return list;
 }

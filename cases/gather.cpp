@@ -1,37 +1,10 @@
-#include <candela/ops/copy.h>
 #include <candela/ops/gather.h>
 
 #include "cases/variants.h"
+#include "ops/composed.h"
 
 namespace candela::cases {
 namespace {
-
-/// Rows of `weight` picked one by one with slice and concat: exact for NaN too, and differentiable.
-Tensor embedding_reference(const Tensor& weight, const Tensor& ids) {
-  Shape shape = ids.shape();
-  shape.push_back(weight.size(1));
-  if (ids.numel() == 0) return reshape(slice(weight, 0, 0, 0), shape);
-  std::vector<Tensor> rows;
-  for (const std::int64_t id : cast(ids, DType::I64).to_vector<std::int64_t>()) {
-    rows.push_back(slice(weight, 0, id, id + 1));
-  }
-  return reshape(concat(rows, 0), shape);
-}
-
-/// Elements picked one by one.
-Tensor gather_reference(const Tensor& x, int dim, const Tensor& index) {
-  if (index.numel() == 0) return slice(x, dim, 0, 0);
-  const Tensor rows = reshape(contiguous(transpose(x, dim, -1)), {-1, x.size(dim)});
-  const Tensor moved = transpose(cast(index, DType::I64), dim, -1);
-  const std::vector<std::int64_t> picks = moved.to_vector<std::int64_t>();
-  const std::int64_t width = index.size(dim);
-  std::vector<Tensor> out;
-  for (std::size_t i = 0; i < picks.size(); ++i) {
-    const std::int64_t row = static_cast<std::int64_t>(i) / width;
-    out.push_back(slice(slice(rows, 0, row, row + 1), 1, picks[i], picks[i] + 1));
-  }
-  return transpose(reshape(concat(out, 0), moved.shape()), dim, -1);
-}
 
 Input indices(const Shape& shape, std::int64_t bound, DType dtype, Arrange arrange = Arrange::Contiguous) {
   Input input{.shape = shape, .fill = Fill::Index, .arrange = arrange, .gradient = false, .dtype = dtype};
@@ -45,7 +18,7 @@ std::vector<OpCase> embedding_cases() {
     OpCase made{.op = "embedding", .name = name, .inputs = {weight, ids}};
     made.fused = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {embedding(in[0], in[1])}; };
     made.composed = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      return {embedding_reference(in[0], in[1])};
+      return {composed::embedding(in[0], in[1])};
     };
     made.kernel = "embedding";
     made.kernel_grad = "embedding_grad";
@@ -81,7 +54,7 @@ std::vector<OpCase> gather_op_cases() {
       return {gather(in[0], dim, in[1])};
     };
     made.composed = [dim](std::span<const Tensor> in) -> std::vector<Tensor> {
-      return {gather_reference(in[0], dim, in[1])};
+      return {composed::gather(in[0], dim, in[1])};
     };
     made.kernel = "gather";
     made.kernel_grad = "gather_grad";

@@ -22,6 +22,7 @@ struct Group {
   std::vector<Branch> branches;
   bool separate = false;  ///< the adapters see an input of their own
   std::optional<DType> adapter_dtype = {};
+  bool detached = false;  ///< the adapters see x's memory, but send it no gradient
 };
 
 /// Inputs in order: x, lora_x if separate, then of each branch weight, bias, a, b as it has them.
@@ -53,11 +54,14 @@ OpCase lora_case(const Group& group) {
     }
     return layers;
   };
-  made.fused = [layers_of, separate = group.separate](std::span<const Tensor> in) {
-    return lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  const auto seen = [separate = group.separate, detached = group.detached](std::span<const Tensor> in) {
+    return separate ? in[1] : (detached ? in[0].detach() : Tensor());
   };
-  made.composed = [layers_of, separate = group.separate](std::span<const Tensor> in) {
-    return composed::lora_linear(in[0], layers_of(in), separate ? in[1] : Tensor());
+  made.fused = [layers_of, seen](std::span<const Tensor> in) {
+    return lora_linear(in[0], layers_of(in), seen(in));
+  };
+  made.composed = [layers_of, seen](std::span<const Tensor> in) {
+    return composed::lora_linear(in[0], layers_of(in), seen(in));
   };
   made.kernel = "lora_linear";
   made.kernel_grad = "lora_linear_grad";
@@ -71,13 +75,28 @@ std::vector<OpCase> lora_cases() {
   const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
   const std::vector<Branch> three = {
       {.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  const std::vector<Branch> last_only = {
+      {.outputs = 9}, {.outputs = 17, .bias = true}, {.outputs = 12, .rank = 3}};
   add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
   add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});
+  add({"empty_transposed", {.shape = {0, 2, 8}, .arrange = Arrange::Transposed}, three});
+  add({"empty_strided", {.shape = {2, 0, 8}, .arrange = Arrange::Strided}, three});
+  add({"no_width", {.shape = {2, 3, 0}}, three});
+  add({"no_width_separate", {.shape = {5, 0}}, three, true});
+  add({"no_outputs", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2}, {.outputs = 5, .rank = 2}}});
+  add({"no_outputs_at_all", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2, .bias = true}}});
   add({"one_row", {.shape = {1, 64}}, three});
   add({"rank_3", {.shape = {2, 9, 33}}, three});
   add({"separate_input", {.shape = {12, 33}}, three, true});
   add({"f32_adapters", {.shape = {12, 33}}, three, false, DType::F32});
   add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32});
+  // Ties: finite differences in x, which reach the adapters too, do not apply.
+  add({.name = "detached_input",
+       .x = {.shape = {12, 33}, .fill = Fill::Ties},
+       .branches = three,
+       .detached = true});
+  add({"first_without_adapter", {.shape = {12, 33}}, last_only});
+  add({"first_without_adapter_f32", {.shape = {12, 33}}, last_only, true, DType::F32});
   add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7, .bias = true}}});
   add({"odd", {.shape = {67, 65}}, {{.outputs = 127, .rank = 7}, {.outputs = 3, .rank = 1}}});
   add({"wide", {.shape = {2, 5003}}, {{.outputs = 6, .rank = 2}}});

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include <candela/ops/loss.h>
@@ -14,7 +15,8 @@ constexpr std::int64_t kIgnored = 0;
 OpCase cross_entropy_case(const std::string& name, const Input& logits, DType index, std::int64_t ignored) {
   OpCase made{.op = "cross_entropy", .name = name, .inputs = {logits}};
   made.inputs.push_back({.shape = {logits.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = index});
-  made.inputs.back().high = static_cast<double>(logits.shape[1]);
+  // Without classes every target is the ignored 0.
+  made.inputs.back().high = static_cast<double>(std::max<std::int64_t>(logits.shape[1], 1));
   made.fused = [ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
     return {cross_entropy(in[0], in[1], ignored)};
   };
@@ -34,6 +36,9 @@ std::vector<OpCase> cross_entropy_cases() {
   };
   add("one_element", {.shape = {1, 1}});
   add("empty", {.shape = {0, 5}});
+  add("empty_transposed", {.shape = {0, 5}, .arrange = Arrange::Transposed});
+  add("empty_strided", {.shape = {0, 5}, .arrange = Arrange::Strided});
+  add("no_classes", {.shape = {3, 0}}, DType::I64, kIgnored);
   for (const std::int64_t width : {3, 7, 17, 33, 65, 127, 130})
     add("width_" + std::to_string(width), {.shape = {5, width}}, DType::I32);
   add("wide_row", {.shape = {2, 100003}});
@@ -80,7 +85,7 @@ OpCase linear_cross_entropy_case(const Head& head) {
   made.inputs.push_back({.shape = {head.classes, width}, .arrange = head.weight, .scale = spread});
   made.inputs.push_back(
       {.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
-  made.inputs.back().high = static_cast<double>(head.classes);
+  made.inputs.back().high = static_cast<double>(std::max<std::int64_t>(head.classes, 1));
   made.fused = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
     return {linear_cross_entropy(in[0], in[1], in[2], ignored)};
   };
@@ -97,12 +102,17 @@ std::vector<OpCase> linear_cross_entropy_cases() {
   const auto add = [&](const Head& head) { list.push_back(linear_cross_entropy_case(head)); };
   add({"one_element", {.shape = {1, 1}}, 1});
   add({"empty", {.shape = {0, 5}}, 7});
+  add({"empty_transposed", {.shape = {0, 5}, .arrange = Arrange::Transposed}, 7});
+  add({"empty_strided", {.shape = {0, 5}, .arrange = Arrange::Strided}, 7});
+  add({"no_width", {.shape = {5, 0}}, 7});
+  add({"no_classes", {.shape = {5, 8}}, 0, DType::I64, kIgnored});
   add({"odd", {.shape = {67, 33}}, 129, DType::I32});
   add({"ignored_rows", {.shape = {40, 33}}, 5, DType::I64, kIgnored});
   add({"all_ignored", {.shape = {6, 33}}, 1, DType::I64, kIgnored});
   // More rows than the largest chunk, and more classes than let a chunk be that large.
   add({"many_rows", {.shape = {1100, 8}}, 17, DType::I64, kIgnored});
   add({"many_classes", {.shape = {150, 4}}, 33000});
+  add({"wide", {.shape = {3, 20011}}, 5});
   add({"sliced", {.shape = {12, 33}, .arrange = Arrange::Sliced}, 17});
   add({"transposed",
        {.shape = {12, 33}, .arrange = Arrange::Transposed},
@@ -118,6 +128,9 @@ std::vector<OpCase> linear_cross_entropy_cases() {
   const double flops = 2.0 * 2048 * 512 * 4096;
   list.back().bench = true;
   list.back().forward = {.flops = flops, .elements = 2048.0 * 512 + 4096.0 * 512};
+  // The logits, then their gradient's two products; read x and the weight, write their gradients.
+  list.back().gradient_in_forward = true;
+  list.back().backward = {.flops = 3 * flops, .elements = 2 * (2048.0 * 512 + 4096.0 * 512)};
   return list;
 }
 

@@ -94,8 +94,13 @@ double backward_once(const OpCase& op_case, Rotation& rotation, std::size_t set,
     inputs.push_back(rotation.inputs[set][i].detach());
     if (op_case.inputs[i].gradient) inputs.back().set_requires_grad(true);
   }
-  const std::vector<Tensor> outputs = op_case.fused(inputs);
-  const double seconds = seconds_of(device, [&] { backward(outputs.back(), seed); });
+  std::vector<Tensor> outputs;
+  const auto forward = [&] { outputs = op_case.fused(inputs); };
+  if (!op_case.gradient_in_forward) forward();
+  const double seconds = seconds_of(device, [&] {
+    if (op_case.gradient_in_forward) forward();
+    backward(outputs.back(), seed);
+  });
   std::vector<Tensor>& kept = rotation.results[set];
   kept.clear();
   for (const Tensor& input : inputs) kept.push_back(input.grad());
@@ -132,7 +137,8 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
   result.gflops = cost.flops / medians.seconds * 1e-9;
   result.gbytes = bytes / medians.seconds * 1e-9;
   result.runs = medians.runs;
-  result.implementation = ran.empty() ? "composed" : ran.front();
+  const bool plain = backward && op_case.kernel_grad.empty();
+  result.implementation = plain ? "plain ops" : (ran.empty() ? "composed" : ran.front());
   return result;
 }
 

@@ -23,10 +23,11 @@ struct Measurement {
   double gflops = 0;             ///< 1e9 operations per second; 0 where the case counts none
   double gbytes = 0;             ///< 1e9 bytes read and written per second; 0 where the case counts none
   int runs = 0;
-  std::string implementation;  ///< that ran, or "composed"
+  std::string implementation;  ///< that ran, or "composed"; "plain ops" for a gradient made of other ops
 };
 
-/// Times the forward call, or only the backward pass (through the last output) of a bench case.
+/// Times the forward call, or only the backward pass (through the last output) of a bench case; both together
+/// where the case says that the gradient is computed on the way forward.
 Measurement measure(const OpCase& op_case, DType dtype, Device device, bool backward,
                     const MeasureOptions& options = {});
 

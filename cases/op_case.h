@@ -76,6 +76,8 @@ struct OpCase {
   std::string kernel_grad = {};      ///< and that its gradient runs; empty: plain ops
   bool bench = false;                ///< a shape for measuring, too large for tests
   Cost forward = {}, backward = {};  ///< benches only; backward is measured if it has a cost
+  /// The op computes its gradients on the way forward: its backward bench times both passes together.
+  bool gradient_in_forward = false;
   std::vector<DType> dtypes = {DType::F32, DType::BF16, DType::F16};
 };
 
@@ -110,7 +112,6 @@ const std::vector<OpCase>& cases_of(std::string_view family);
 struct BuiltInputs {
   std::vector<Tensor> device;
   std::vector<Tensor> reference;
-  bool finite = true;  ///< no NaN or infinity in any
 };
 
 /// `salt` gives other values of the same kind.

@@ -1,47 +1,44 @@
-#include <cmath>
-
 #include <candela/ops/copy.h>
-#include <candela/ops/elementwise.h>
 #include <candela/ops/optimizer.h>
 
 #include "cases/variants.h"
+#include "ops/composed.h"
 
 namespace candela::cases {
 namespace {
 
 constexpr AdamwOptions kOptions{.lr = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .weight_decay = 0.1};
+constexpr AdamwOptions kUsual{.lr = 3e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1};
 
-/// {param, m, v} after one step, from plain ops and the formulas of args/optimizer.h.
-std::vector<Tensor> adamw_reference(std::span<const Tensor> in, std::int64_t step, double grad_scale) {
-  const auto steps = static_cast<double>(step);
-  const Tensor g = affine(in[1], grad_scale, 0);
-  const Tensor m = add(affine(in[2], kOptions.beta1, 0), affine(g, 1 - kOptions.beta1, 0));
-  const Tensor v = add(affine(in[3], kOptions.beta2, 0), affine(square(g), 1 - kOptions.beta2, 0));
-  const Tensor m_hat = affine(m, 1 / (1 - std::pow(kOptions.beta1, steps)), 0);
-  const Tensor v_hat = affine(v, 1 / (1 - std::pow(kOptions.beta2, steps)), 0);
-  const Tensor move = div(m_hat, affine(sqrt(v_hat), 1, kOptions.eps));
-  return {sub(affine(in[0], 1 - kOptions.lr * kOptions.weight_decay, 0), affine(move, kOptions.lr, 0)), m, v};
+/// {param, m, v} after `step`, a call of adamw_step on copies of the inputs.
+template <class Step>
+std::vector<Tensor> after(std::span<const Tensor> in, Step&& step) {
+  std::vector<Tensor> state = {clone(in[0].detach()), clone(in[2].detach()), clone(in[3].detach())};
+  step(state[0], in[1], state[1], state[2]);
+  return state;
 }
 
 }  // namespace
 
 std::vector<OpCase> optimizer_cases() {
   std::vector<OpCase> list;
-  const auto add_case = [&](const std::string& name, const Input& like, std::int64_t step,
-                            double grad_scale) {
+  const auto add_case = [&](const std::string& name, const Input& like, std::int64_t step, double grad_scale,
+                            const AdamwOptions& options = kOptions) {
     Input param = like;
     param.arrange = Arrange::Contiguous;
     param.fill = like.fill == Fill::WithNan || like.fill == Fill::WithInfinity ? Fill::Normal : like.fill;
-    const Input m{.shape = like.shape, .dtype = DType::F32, .scale = 0.1};
-    Input v{.shape = like.shape, .fill = Fill::Uniform, .dtype = DType::F32};
-    OpCase made{.op = "adamw_step", .name = name, .inputs = {param, like, m, v}};
-    made.fused = [step, grad_scale](std::span<const Tensor> in) -> std::vector<Tensor> {
-      std::vector<Tensor> state = {clone(in[0].detach()), clone(in[2].detach()), clone(in[3].detach())};
-      adamw_step(state[0], in[1], state[1], state[2], kOptions, step, grad_scale);
-      return state;
+    const Input first{.shape = like.shape, .dtype = DType::F32, .scale = 0.1};
+    const Input second{.shape = like.shape, .fill = Fill::Uniform, .dtype = DType::F32};
+    OpCase made{.op = "adamw_step", .name = name, .inputs = {param, like, first, second}};
+    made.fused = [step, grad_scale, options](std::span<const Tensor> in) {
+      return after(in, [&](const Tensor& p, const Tensor& g, const Tensor& m, const Tensor& v) {
+        adamw_step(p, g, m, v, options, step, grad_scale);
+      });
     };
-    made.composed = [step, grad_scale](std::span<const Tensor> in) {
-      return adamw_reference(in, step, grad_scale);
+    made.composed = [step, grad_scale, options](std::span<const Tensor> in) {
+      return after(in, [&](const Tensor& p, const Tensor& g, const Tensor& m, const Tensor& v) {
+        composed::adamw_step(p, g, m, v, options, step, grad_scale);
+      });
     };
     made.gradient = Gradient::Cut;
     made.kernel = "adamw";
@@ -50,6 +47,13 @@ std::vector<OpCase> optimizer_cases() {
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input, 3, 1);
   add_case("first_step", {.shape = {5, 33}}, 1, 1);
   add_case("clipped", {.shape = {5, 33}}, 100, 0.125);
+  // All of v is (1 - beta2) g^2: what 1 - beta2 loses when beta2 is rounded first would show.
+  add_case("from_zero", {.shape = {5, 33}}, 1, 1, kUsual);
+  OpCase& from_zero = list.back();
+  for (const std::size_t state : {2, 3}) {
+    from_zero.inputs[state].fill = Fill::Uniform;
+    from_zero.inputs[state].high = 0;
+  }
   // In place on the inputs: a copy of the state would cost as much as the step. Reads param, grad, m, v;
   // writes param, m, v.
   constexpr double kElements = 4096.0 * 4096.0;

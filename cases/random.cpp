@@ -1,11 +1,7 @@
-#include <cmath>
-#include <numbers>
-
-#include <candela/ops/copy.h>
-#include <candela/ops/elementwise.h>
 #include <candela/ops/random.h>
 
 #include "cases/variants.h"
+#include "ops/composed.h"
 
 namespace candela::cases {
 namespace {
@@ -13,18 +9,6 @@ namespace {
 constexpr std::uint64_t kSeed = 0x9E3779B97F4A7C15U;
 /// Not a multiple of four: kernels must start in the middle of a philox block.
 constexpr std::uint64_t kOffset = 1027;
-
-double uniform_at(std::uint64_t position) {
-  return static_cast<double>(uniform_from_bits(philox(kSeed, position / 4, 0)[position % 4]));
-}
-
-/// f64 of `shape`, element i = value(i).
-template <class F>
-Tensor tabulate(const Shape& shape, F&& value) {
-  std::vector<double> values(static_cast<std::size_t>(numel(shape)));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = value(static_cast<std::uint64_t>(i));
-  return Tensor::from_values(values, shape);
-}
 
 Generator at_offset() {
   Generator generator(kSeed);
@@ -50,7 +34,7 @@ void add_draws(std::vector<OpCase>& list, const char* name, const Shape& shape) 
         return {uniform(in[0].shape(), generator, -2, 3, in[0].dtype(), in[0].device())};
       },
       [](std::span<const Tensor> in) -> std::vector<Tensor> {
-        return {tabulate(in[0].shape(), [](std::uint64_t i) { return -2 + 5 * uniform_at(kOffset + i); })};
+        return {composed::uniform(in[0].shape(), kSeed, kOffset, -2, 3, DType::F64, Device::cpu())};
       }));
   list.push_back(draw_case(
       "normal", name, shape,
@@ -59,10 +43,7 @@ void add_draws(std::vector<OpCase>& list, const char* name, const Shape& shape) 
         return {normal(in[0].shape(), generator, 0.5, 2, in[0].dtype(), in[0].device())};
       },
       [](std::span<const Tensor> in) -> std::vector<Tensor> {
-        return {tabulate(in[0].shape(), [](std::uint64_t i) {
-          const double radius = std::sqrt(-2 * std::log(1 - uniform_at(kOffset + 2 * i)));
-          return 0.5 + 2 * radius * std::cos(2 * std::numbers::pi * uniform_at(kOffset + 2 * i + 1));
-        })};
+        return {composed::normal(in[0].shape(), kSeed, kOffset, 0.5, 2, DType::F64, Device::cpu())};
       }));
 }
 
@@ -74,15 +55,7 @@ OpCase dropout_case(const std::string& name, const Input& input, double p) {
         return {dropout(in[0], p, generator)};
       },
       [p](std::span<const Tensor> in) -> std::vector<Tensor> {
-        // A dropped element is zero whatever it held, so the mask chooses rather than multiplies.
-        const Tensor keep = tabulate(
-            in[0].shape(), [p](std::uint64_t i) { return uniform_at(kOffset + i) >= p ? 1.0 : 0.0; });
-        const std::vector<double> values = in[0].to_vector<double>();
-        const Tensor chosen = tabulate(in[0].shape(), [&](std::uint64_t i) {
-          return keep.data<double>()[i] != 0 ? values[i] / (1 - p) : 0.0;
-        });
-        if (!in[0].requires_grad()) return {chosen};
-        return {affine(mul(in[0], keep), 1 / (1 - p), 0)};
+        return {composed::dropout(in[0], p, kSeed, kOffset)};
       });
   made.kernel = "dropout";
   made.kernel_grad = "dropout";

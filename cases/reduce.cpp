@@ -39,10 +39,13 @@ std::vector<OpCase> reduce_cases_of(const Entry& entry) {
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) {
+    const Shape& shape = variant.input.shape;
+    const bool empty = numel(shape) == 0;
     add_case(variant.name + "_last", variant.input, {-1}, false);
-    if (variant.input.shape.rank() < 2 || (variant.name == "empty" && entry.extreme)) continue;
-    add_case(variant.name + "_first", variant.input, {0}, true);
-    add_case(variant.name + "_all", variant.input, {}, false);
+    if (shape.rank() < 2) continue;
+    // The largest of no elements is refused.
+    if (!(entry.extreme && shape[0] == 0)) add_case(variant.name + "_first", variant.input, {0}, true);
+    if (!(entry.extreme && empty)) add_case(variant.name + "_all", variant.input, {}, false);
   }
   for (const Over& over :
        {Over{"middle", {1}, false}, Over{"outer", {0, 2}, true}, Over{"inner", {1, 2}, false}}) {
@@ -59,6 +62,10 @@ std::vector<OpCase> reduce_cases_of(const Entry& entry) {
   sliced.arrange = Arrange::Sliced;
   add_case("deep_sliced", sliced, {0}, false);
   add_case("deep_all", sliced, {}, false);
+  // More elements than f16 has whole numbers, and a sum that it cannot hold.
+  add_case("many", {.shape = {70001}, .fill = Fill::Uniform, .low = 0.5, .high = 1.5}, {-1}, false);
+  add_case("many_columns", {.shape = {66000, 3}, .fill = Fill::Uniform, .low = 0.5, .high = 1.5}, {0}, false);
+  add_case("many_equal", {.shape = {70001}, .fill = Fill::Uniform, .low = 2, .high = 2}, {-1}, false);
   constexpr double kElements = 4096.0 * 4096.0;
   for (const Over& over : {Over{"bench_last", {-1}, false}, Over{"bench_first", {0}, false}}) {
     add_case(over.name, {.shape = {4096, 4096}}, over.dims, over.keep);
@@ -100,9 +107,9 @@ std::vector<OpCase> argmax_cases() {
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) {
-    if (variant.name == "empty") continue;
+    const Shape& shape = variant.input.shape;
     add_case(variant.name + "_last", variant.input, -1);
-    if (variant.input.shape.rank() > 1) add_case(variant.name + "_first", variant.input, 0);
+    if (shape.rank() > 1 && shape[0] > 0) add_case(variant.name + "_first", variant.input, 0);
   }
   add_case("middle", {.shape = {3, 40, 5}}, 1);
   add_case("ties", {.shape = {5, 65}, .fill = Fill::Ties}, -1);
@@ -120,6 +127,21 @@ std::vector<OpCase> sum_to_cases() {
         unary_case("sum_to", {fmt::format("{}", fmt::join(to, "x")), {.shape = {3, 5, 33}}}, call, call);
     made.kernel = "reduce";
     list.push_back(std::move(made));
+  }
+  // To one row, and to one column, of every kind of input.
+  for (const Variant& variant : matrix_variants()) {
+    for (const bool row : {true, false}) {
+      const Call call = [row](std::span<const Tensor> in) -> std::vector<Tensor> {
+        Shape to = in[0].shape();
+        if (row) to = {to.back()};
+        if (!row) to[to.rank() - 1] = 1;
+        return {sum_to(in[0], to)};
+      };
+      OpCase made =
+          unary_case("sum_to", {variant.name + (row ? "_row" : "_column"), variant.input}, call, call);
+      made.kernel = "reduce";
+      list.push_back(std::move(made));
+    }
   }
   return list;
 }

@@ -41,11 +41,14 @@ std::vector<OpCase> rope_cases() {
   add("one_pair", {.shape = {1, 1, 1, 2}}, 2);
   add("empty", {.shape = {0, 3, 2, 8}}, 8);
   add("no_tokens", {.shape = {2, 0, 2, 8}}, 8);
+  add("empty_transposed", {.shape = {0, 3, 2, 8}, .arrange = Arrange::Transposed}, 8);
+  add("empty_strided", {.shape = {2, 0, 2, 8}, .arrange = Arrange::Strided}, 8, true);
   add("heads", {.shape = {2, 9, 3, 64}}, 64);
   add("by_row", {.shape = {2, 9, 3, 64}}, 64, true);
   add("partial", {.shape = {2, 5, 3, 33}}, 14);
   add("odd_half", {.shape = {2, 5, 1, 34}}, 34);
   add("wide_head", {.shape = {1, 3, 2, 256}}, 256);
+  add("wide", {.shape = {1, 2, 2, 10006}}, 10006);
   add("large", {.shape = {2, 3, 2, 34}, .fill = Fill::Large}, 34);
   add("tiny", {.shape = {2, 3, 2, 34}, .fill = Fill::Tiny}, 34);
   add("nan", {.shape = {2, 3, 2, 34}, .fill = Fill::WithNan}, 34);

@@ -172,6 +172,7 @@ std::string cell_of(const SupportRow& row, const std::string& column) {
 
 SupportTable find_support() {
   SupportTable table;
+  table.preface = fmt::format("{}\n\n{}\n\n", kTitle, kNote);
   const std::vector<Device> devices = available_devices();
   for (const Device device : devices) {
     if (device.index != 0) continue;
@@ -210,7 +211,7 @@ SupportTable find_support() {
 }
 
 std::string to_markdown(const SupportTable& table) {
-  std::string text = fmt::format("{}\n\n{}\n\n| family | op |", kTitle, kNote);
+  std::string text = table.preface + "| family | op |";
   for (const std::string& column : table.columns) text += fmt::format(" {} |", column);
   text += "\n|---|---|";
   for (std::size_t i = 0; i < table.columns.size(); ++i) text += "---|";
@@ -230,6 +231,7 @@ SupportTable parse_support(std::string_view markdown) {
     const auto end = std::min(markdown.find('\n'), markdown.size());
     const std::string_view line = markdown.substr(0, end);
     markdown.remove_prefix(std::min(end + 1, markdown.size()));
+    if (header && !line.starts_with('|')) table.preface += std::string(line) + "\n";
     if (!line.starts_with('|') || line.starts_with("|---")) continue;
     std::vector<std::string> cells = split_cells(line);
     require<IoError>(cells.size() >= 2 && (header || cells.size() == table.columns.size() + 2),
@@ -261,6 +263,8 @@ SupportTable merge_support(SupportTable own, const SupportTable& other) {
 
 std::string differences(const SupportTable& own, const SupportTable& committed) {
   std::string text;
+  if (own.preface != committed.preface)
+    text += fmt::format("the text above the table must read:\n{}", own.preface);
   for (const SupportRow& row : own.rows) {
     const SupportRow* theirs = find_row(committed, row.op);
     for (const std::string& column : own.columns) {

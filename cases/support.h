@@ -15,6 +15,7 @@ struct SupportRow {
 };
 
 struct SupportTable {
+  std::string preface;               ///< what stands above the table
   std::vector<std::string> columns;  ///< "cpu forward", "cpu backward", ...
   std::vector<SupportRow> rows;
 };
@@ -30,8 +31,8 @@ SupportTable parse_support(std::string_view markdown);
 /// found.
 SupportTable merge_support(SupportTable own, const SupportTable& other);
 
-/// What of `own` is missing from or different in `committed`, one difference a line. Columns that `own` lacks
-/// are not looked at.
+/// What of `own`, the preface included, is missing from or different in `committed`, one difference a line.
+/// Columns that `own` lacks are not looked at.
 std::string differences(const SupportTable& own, const SupportTable& committed);
 
 }  // namespace candela::cases

@@ -20,6 +20,9 @@ std::vector<Variant> make_variants() {
       {"sliced", {.shape = {4, 5, 35}, .arrange = Arrange::Sliced}},
       {"strided", {.shape = {4, 35}, .arrange = Arrange::Strided}},
       {"broadcast", {.shape = {5, 33}, .arrange = Arrange::Broadcast}},
+      {"empty_transposed", {.shape = {0, 2, 3}, .arrange = Arrange::Transposed}},
+      {"empty_strided", {.shape = {0, 2, 5}, .arrange = Arrange::Strided}},
+      {"empty_middle", {.shape = {3, 0, 5}, .arrange = Arrange::Sliced}},
   };
   for (const std::int64_t width : {1, 3, 7, 17, 33, 65, 127, 130}) {
     variants.push_back({"width_" + std::to_string(width), {.shape = {5, width}}});
@@ -32,14 +35,6 @@ std::vector<Variant> make_variants() {
 const std::vector<Variant>& matrix_variants() {
   static const std::vector<Variant> variants = make_variants();
   return variants;
-}
-
-std::vector<Variant> narrow_variants() {
-  std::vector<Variant> narrow;
-  for (const Variant& variant : matrix_variants()) {
-    if (variant.name != "wide_row") narrow.push_back(variant);
-  }
-  return narrow;
 }
 
 Input within(Input input, double low, double high) {

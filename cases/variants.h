@@ -14,10 +14,6 @@ struct Variant {
 /// 3, the last dimension is the row.
 const std::vector<Variant>& matrix_variants();
 
-/// Those of matrix_variants() whose rows are narrow enough for a reference that builds something per row or
-/// column.
-std::vector<Variant> narrow_variants();
-
 /// The same variant with values from [low, high) where it would draw normal ones: for ops that need positive
 /// or bounded inputs.
 Input within(Input input, double low, double high);

@@ -25,8 +25,8 @@ if [ "$(uname)" = Darwin ]; then
 fi
 
 echo "== emulated-metal: the Metal backend against the stand-in"
-build emulated-metal test_metal test_emulator emulator_shader_tests
-ctest --preset emulated-metal --parallel "$jobs" --output-on-failure -R '^(metal|emulator|emulator_shader)\.'
+build emulated-metal test_metal test_emulator emulator_shader_tests candela_support
+ctest --preset emulated-metal --parallel "$jobs" --output-on-failure -R '^(metal|emulator|emulator_shader|support)\.'
 
 echo "== asan: the parsers, fuzzed for some seconds each under the address and undefined-behaviour sanitizers"
 build asan candela_fuzzers

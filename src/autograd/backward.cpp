@@ -1,6 +1,5 @@
 #include <map>
 #include <unordered_map>
-#include <unordered_set>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
@@ -16,34 +15,61 @@ Tensor accumulate(const Tensor& a, const Tensor& b) {
   return !a.defined() ? b : (!b.defined() ? a : add(a, b));
 }
 
-void accumulate_leaf(const Tensor& leaf, const Tensor& grad) {
-  const Tensor converted = cast(grad, leaf.dtype());
-  if (!leaf.grad().defined()) {
-    leaf.set_grad(converted.is_contiguous() ? converted : clone(converted));
+/// Whether a leaf may keep `grad` as it is: nothing else reads or writes its memory, and it is not a small
+/// part of a block that it would keep alive.
+bool can_own(const Tensor& grad) {
+  const std::size_t bytes = static_cast<std::size_t>(grad.numel()) * size_of(grad.dtype());
+  return grad.is_contiguous() && grad.sole_owner() &&
+         grad.storage()->bytes() <= 2 * CachingAllocator::round_up(bytes);
+}
+
+void accumulate_leaf(const Tensor& leaf, Tensor grad) {
+  if (grad.dtype() != leaf.dtype()) grad = cast(grad, leaf.dtype());
+  if (leaf.grad().defined()) {
+    leaf.set_grad(add(leaf.grad(), grad));
   } else {
-    leaf.set_grad(add(leaf.grad(), converted));
+    leaf.set_grad(can_own(grad) ? std::move(grad) : clone(grad));
+  }
+}
+
+void check_saved(const GradNode& node) {
+  for (const GradNode::Saved& saved : node.saved) {
+    require(saved.storage->version() == saved.version,
+            "backward: a tensor that {} needs for its gradient ({} {} on {}) was changed in place after the "
+            "forward pass; change a clone() of it, or after backward()",
+            node.op, to_string(saved.dtype), saved.shape, to_string(saved.storage->device()));
   }
 }
 
 using Pending = std::unordered_map<GradNode*, std::vector<Tensor>>;
 
+/// Runs one node's backward and frees what it saved: the gradients of its inputs.
+std::vector<Tensor> run_node(GradNode& node, std::vector<Tensor> grads) {
+  require(node.backward != nullptr,
+          "backward: the graph of {} has been walked already; run the forward pass again", node.op);
+  check_saved(node);
+  std::vector<Tensor> input_grads = node.backward(grads);
+  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs",
+                 node.op, input_grads.size(), node.inputs.size());
+  node.backward = nullptr;
+  node.saved.clear();
+  return input_grads;
+}
+
 /// Runs one node's backward and hands the results to the nodes (or leaves) behind its inputs.
 void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
           std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>>& ready) {
-  require(node.backward != nullptr,
-          "backward: the graph of {} has been walked already; run the forward pass again", node.op);
-  const std::vector<Tensor> input_grads = node.backward(grads);
-  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs",
-                 node.op, input_grads.size(), node.inputs.size());
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    const Tensor& input = node.inputs[i];
-    const Tensor& grad = input_grads[i];
+  std::vector<Tensor> input_grads = run_node(node, std::move(grads));
+  const std::vector<Tensor> inputs = std::move(node.inputs);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& input = inputs[i];
+    Tensor grad = std::move(input_grads[i]);
     if (!input.defined() || !grad.defined()) continue;
     require<Error>(grad.shape() == input.shape(), "backward: {} gave a gradient of {} for input {} of {}",
                    node.op, grad.shape(), i, input.shape());
     const std::shared_ptr<GradNode>& source = input.grad_node();
     if (!source) {
-      accumulate_leaf(input, grad);
+      accumulate_leaf(input, std::move(grad));
       continue;
     }
     std::vector<Tensor>& slots = pending[source.get()];
@@ -52,8 +78,6 @@ void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
     slot = accumulate(slot, grad);
     ready.emplace(source->sequence, source);
   }
-  node.backward = nullptr;
-  node.inputs.clear();
 }
 
 }  // namespace
@@ -66,7 +90,7 @@ void backward(const Tensor& loss, const Tensor& seed) {
   require(start.shape() == loss.shape(), "backward: seed must be {} to match the loss; got {}", loss.shape(),
           start.shape());
   if (!loss.grad_node()) {
-    accumulate_leaf(loss, start);
+    accumulate_leaf(loss, std::move(start));
     return;
   }
   // Nodes run in falling order of execution: every consumer of a tensor comes before its producer.

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include <candela/core/dtype.h>
 #include <candela/core/error.h>
 
@@ -56,28 +59,8 @@ auto dispatch_all(DType dtype, std::string_view op, F&& body) {
   }
 }
 
-/// The type arithmetic is done in: f32 for 16-bit floats, itself otherwise.
+/// The type arithmetic on T is done in: f32 for f32 and 16-bit floats, f64 for f64.
 template <class T>
-struct Accumulator {
-  using Type = float;
-};
-template <>
-struct Accumulator<double> {
-  using Type = double;
-};
-template <>
-struct Accumulator<std::int64_t> {
-  using Type = std::int64_t;
-};
-template <>
-struct Accumulator<std::int32_t> {
-  using Type = std::int64_t;
-};
-template <>
-struct Accumulator<std::uint8_t> {
-  using Type = std::int64_t;
-};
-template <class T>
-using AccumulatorOf = typename Accumulator<T>::Type;
+using AccumulatorOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 }  // namespace candela

@@ -1,4 +1,3 @@
-#include <array>
 #include <memory>
 
 #include <candela/core/error.h>
@@ -13,7 +12,10 @@
 namespace candela {
 namespace {
 
-/// The device registry: the library's only global state. Built on first use, never changed after.
+/// The device registry. Built on first use, never changed after. What else outlives a call, in all of the
+/// library: the thread team and its size (core/parallel.cpp), whether this thread records gradients and the
+/// number of the next op (core/grad.cpp), which fallbacks were logged (selector.cpp), the number of the next
+/// temporary file (io/atomic_file.cpp).
 struct Registry {
   std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::unique_ptr<Backend> plan = make_plan_backend();

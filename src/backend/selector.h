@@ -61,6 +61,8 @@ bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& arg
              std::string* reasons = nullptr) {
   if (device.type == DeviceType::Plan) return true;
   Backend& on = backend(device);
+  std::optional<TeamLock> lock;
+  if (device.type == DeviceType::Cpu) lock.emplace();
   const Kernel<Args>* kernel = choose(on.kernels().*list, on, args, reasons);
   if (kernel == nullptr) return false;
   kernel->runs->fetch_add(1, std::memory_order_relaxed);

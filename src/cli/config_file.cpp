@@ -1,6 +1,5 @@
 #include "cli/config_file.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <yaml-cpp/yaml.h>
 

@@ -1,73 +1,141 @@
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
 #include <exception>
 #include <mutex>
 
 #include <candela/core/parallel.h>
+#include <candela/core/process.h>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+#include "core/thread_team.h"
 
 namespace candela {
+namespace {
 
-#if defined(_OPENMP)
+std::atomic<int> wanted_threads{0};  // 0: the default
+
+/// A lock that host threads take for one op after the other. A plain mutex would mostly go back to the thread
+/// that just released it, and strictly taking turns would cost a switch of threads per op: so a thread may
+/// take it again while nobody has waited for long, and hands it to one that has.
+class TeamQueue {
+ public:
+  void lock() {
+    std::unique_lock guard(mutex_);
+    if (taken_) {
+      const std::uint64_t ticket = next_ticket_++;
+      waiting_.push_back({ticket, Clock::now()});
+      turn_.wait(guard,
+                 [&] { return handed_to_ == ticket || (!taken_ && waiting_.front().ticket == ticket); });
+      waiting_.pop_front();
+      handed_to_ = kNobody;
+    }
+    taken_ = true;
+  }
+
+  void unlock() {
+    const std::lock_guard guard(mutex_);
+    // Handed over, it stays taken: for the thread that is about to wake up.
+    taken_ = !waiting_.empty() && Clock::now() - waiting_.front().since >= kPatience;
+    if (taken_) handed_to_ = waiting_.front().ticket;
+    if (!waiting_.empty()) turn_.notify_all();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+  static constexpr std::chrono::milliseconds kPatience{1};
+  struct Waiter {
+    std::uint64_t ticket;
+    Clock::time_point since;
+  };
+
+  std::mutex mutex_;
+  std::condition_variable turn_;
+  std::deque<Waiter> waiting_;  // the longest first
+  std::uint64_t next_ticket_ = 0;
+  std::uint64_t handed_to_ = kNobody;
+  bool taken_ = false;
+};
+
+TeamQueue& team_queue() {
+  static TeamQueue queue;
+  return queue;
+}
+
+/// How often this thread has taken the team: kernels take it, and parallel_for inside them again.
+thread_local int times_taken = 0;
+
+int default_thread_count() {
+  static const int count = [] {
+    const int asked = team_size_from_environment();
+    return asked > 0 ? asked : usable_cpus();
+  }();
+  return count;
+}
+
+}  // namespace
 
 bool in_parallel() {
-  return omp_in_parallel() != 0;
+  return inside_team();
 }
 
 int thread_count() {
-  return omp_get_max_threads();
+  const int wanted = wanted_threads.load(std::memory_order_relaxed);
+  return wanted > 0 ? wanted : default_thread_count();
 }
 
 void set_thread_count(int count) {
-  omp_set_num_threads(count > 0 ? count : omp_get_num_procs());
+  default_thread_count();  // reads the environment before the number is announced to OpenMP
+  wanted_threads.store(std::max(count, 0), std::memory_order_relaxed);
+}
+
+TeamLock::TeamLock() {
+  // A body's thread works for the holder already: waiting for it would never end.
+  if (inside_team()) return;
+  if (times_taken++ > 0) return;
+  team_queue().lock();
+  announce_team_size(thread_count());
+}
+
+TeamLock::~TeamLock() {
+  if (inside_team()) return;
+  if (--times_taken == 0) team_queue().unlock();
 }
 
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body) {
   if (count <= 0) return;
-  const std::int64_t useful =
-      (count + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
-  const int threads = static_cast<int>(std::min<std::int64_t>(useful, omp_get_max_threads()));
-  if (threads <= 1 || omp_in_parallel() != 0) {
+  const std::int64_t step = std::max<std::int64_t>(grain, 1);
+  const std::int64_t useful = count / step + (count % step != 0 ? 1 : 0);
+  // Several pieces for each thread: on a shared machine, and from a shared memory, not all run at the same
+  // speed.
+  constexpr std::int64_t kPiecesPerThread = 4;
+  const int threads = static_cast<int>(std::min<std::int64_t>(useful, thread_count()));
+  const auto pieces = static_cast<int>(std::min<std::int64_t>(useful, threads * kPiecesPerThread));
+  if (threads <= 1 || inside_team()) {
     body(0, count);
     return;
   }
   std::exception_ptr failure;
-  std::mutex mutex;
-#pragma omp parallel num_threads(threads)
-  {
-    // The runtime may grant fewer threads than asked for: split over what it gave.
-    const std::int64_t granted = omp_get_num_threads();
-    const std::int64_t index = omp_get_thread_num();
+  std::mutex failure_mutex;
+  const auto run_piece = [&](std::int64_t piece, std::int64_t) {
     try {
-      const std::int64_t begin = count * index / granted;
-      const std::int64_t end = count * (index + 1) / granted;
-      if (begin < end) body(begin, end);
+      // count * piece would overflow for the largest counts.
+      const std::int64_t size = count / pieces;
+      const std::int64_t rest = count % pieces;
+      const std::int64_t begin = size * piece + rest * piece / pieces;
+      const std::int64_t end = size * (piece + 1) + rest * (piece + 1) / pieces;
+      body(begin, end);
     } catch (...) {
-      const std::lock_guard lock(mutex);
+      const std::lock_guard lock(failure_mutex);
       if (!failure) failure = std::current_exception();
     }
-  }
+  };
+  const TeamLock lock;
+  run_on_team(threads, pieces, run_piece);
   if (failure) std::rethrow_exception(failure);
 }
-
-#else
-
-bool in_parallel() {
-  return false;
-}
-
-int thread_count() {
-  return 1;
-}
-
-void set_thread_count(int) {}
-
-void parallel_for(std::int64_t count, std::int64_t, RangeFunction body) {
-  if (count > 0) body(0, count);
-}
-
-#endif
 
 }  // namespace candela

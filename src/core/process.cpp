@@ -1,13 +1,20 @@
 #include <algorithm>
+#include <cmath>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <sys/resource.h>
+#include <thread>
 
 #include <candela/core/process.h>
+
+#include "core/cgroup.h"
 
 #if defined(__APPLE__)
 #include <mach/mach.h>
 #include <sys/sysctl.h>
+#else
+#include <sched.h>
 #endif
 
 namespace candela {
@@ -34,6 +41,10 @@ std::size_t cgroup_room() {
 }
 #endif
 
+int machine_cpus() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 }  // namespace
 
 #if defined(__APPLE__)
@@ -53,6 +64,10 @@ std::size_t available_memory() {
   return sysctlbyname("hw.memsize", &total, &length, nullptr, 0) == 0 ? total : 0;
 }
 
+int usable_cpus() {
+  return machine_cpus();
+}
+
 #else
 
 ProcessMemory process_memory() {
@@ -61,6 +76,19 @@ ProcessMemory process_memory() {
 
 std::size_t available_memory() {
   return std::min(read_kib("/proc/meminfo", "MemAvailable:"), cgroup_room());
+}
+
+int usable_cpus() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  // Fails on machines with more CPUs than the set has room for.
+  const int count =
+      sched_getaffinity(0, sizeof(allowed), &allowed) == 0 ? CPU_COUNT(&allowed) : machine_cpus();
+  std::ifstream file("/proc/self/cgroup");
+  const std::string membership{std::istreambuf_iterator<char>(file), {}};
+  const double quota = cgroup_cpu_quota("/sys/fs/cgroup", membership);
+  const int within = quota > 0 ? std::min(count, static_cast<int>(std::ceil(quota))) : count;
+  return std::max(within, 1);
 }
 
 #endif

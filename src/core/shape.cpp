@@ -4,6 +4,15 @@
 #include <candela/core/shape.h>
 
 namespace candela {
+namespace {
+
+constexpr std::int64_t kLargestCount = std::int64_t{1} << 62;
+
+bool has_no_elements(const Shape& shape) {
+  return std::find(shape.begin(), shape.end(), 0) != shape.end();
+}
+
+}  // namespace
 
 Dims::Dims(std::initializer_list<std::int64_t> values)
     : Dims(std::span<const std::int64_t>(values.begin(), values.size())) {}
@@ -44,13 +53,15 @@ std::string Dims::to_string() const {
 
 std::int64_t numel(const Shape& shape) {
   std::int64_t count = 1;
+  bool empty = false;
   for (const std::int64_t size : shape) {
     require(size >= 0, "shape: sizes must not be negative; got {}", shape);
-    if (size == 0) return 0;
-    require(count <= (std::int64_t{1} << 62) / size, "shape: {} has too many elements", shape);
+    empty = empty || size == 0;
+    if (size == 0) continue;
+    require(count <= kLargestCount / size, "shape: {} has too many elements", shape);
     count *= size;
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 Strides contiguous_strides(const Shape& shape) {
@@ -83,9 +94,9 @@ int normalize_dim(int dim, int rank, std::string_view op) {
 }
 
 bool Layout::is_contiguous() const {
+  if (has_no_elements(shape)) return true;
   std::int64_t expected = 1;
   for (int d = shape.rank() - 1; d >= 0; --d) {
-    if (shape[d] == 0) return true;
     if (shape[d] != 1 && strides[d] != expected) return false;
     expected *= shape[d];
   }
@@ -93,12 +104,36 @@ bool Layout::is_contiguous() const {
 }
 
 std::int64_t Layout::extent() const {
+  if (has_no_elements(shape)) return 0;
+  bool fits = offset < kLargestCount;
   std::int64_t last = offset;
-  for (int d = 0; d < shape.rank(); ++d) {
-    if (shape[d] == 0) return 0;
-    last += (shape[d] - 1) * strides[d];
+  for (int d = 0; d < shape.rank() && fits; ++d) {
+    const std::int64_t steps = shape[d] - 1;
+    fits = steps == 0 || strides[d] <= (kLargestCount - 1 - last) / steps;
+    if (fits) last += steps * strides[d];
   }
+  require(fits, "layout: {} with strides {} at element {} reaches beyond 2^62 elements", shape, strides,
+          offset);
   return last + 1;
+}
+
+bool Layout::may_overlap() const {
+  if (has_no_elements(shape)) return false;
+  // By rising stride, every step must lead past all that the smaller ones reach.
+  Dims order;
+  for (int d = 0; d < shape.rank(); ++d) {
+    if (shape[d] == 1) continue;
+    int position = 0;
+    while (position < order.rank() && strides[static_cast<int>(order[position])] <= strides[d]) ++position;
+    order.insert(position, d);
+  }
+  std::int64_t reach = 0;
+  for (const std::int64_t d : order) {
+    const auto dim = static_cast<int>(d);
+    if (strides[dim] <= reach) return true;
+    reach += (shape[dim] - 1) * strides[dim];
+  }
+  return false;
 }
 
 Layout Layout::transpose(int a, int b) const {
@@ -135,7 +170,7 @@ Layout Layout::broadcast_to(const Shape& to) const {
 Layout Layout::reshape(const Shape& to, bool& possible) const {
   possible = true;
   Layout result{to, contiguous_strides(to), offset};
-  if (is_contiguous()) return result;
+  if (is_contiguous()) return result;  // as is any layout without elements
   // Walk both shapes from the front in groups of equal element count; inside a group the old strides must be
   // collapsible.
   int old_dim = 0;

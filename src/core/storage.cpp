@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <map>
+#include <mutex>
 #include <vector>
 
 #include <candela/core/error.h>
@@ -79,7 +81,6 @@ struct CachingAllocator::State {
     const std::size_t after = stats.reserved + bytes;
     if (after > most_reserved) release_cached(after - most_reserved, kLarge);
     if (stats.reserved + bytes > most_reserved) release_cached(stats.reserved + bytes - most_reserved);
-    most_reserved = std::max(most_reserved, stats.reserved + bytes);
   }
 
   /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as
@@ -95,7 +96,6 @@ struct CachingAllocator::State {
 
   MemoryBlock take(std::size_t bytes) {
     const std::lock_guard lock(mutex);
-    ++stats.allocations;
     MemoryBlock block;
     const auto found = find_free(bytes);
     if (found != free_blocks.end()) {
@@ -118,7 +118,9 @@ struct CachingAllocator::State {
           to_string(device), bytes, stats.allocated);
       stats.reserved += bytes;
       stats.peak_reserved = std::max(stats.peak_reserved, stats.reserved);
+      most_reserved = std::max(most_reserved, stats.reserved);
     }
+    ++stats.allocations;
     stats.allocated += block.bytes;
     stats.peak_allocated = std::max(stats.peak_allocated, stats.allocated);
     return block;

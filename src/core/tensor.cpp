@@ -1,9 +1,15 @@
+#include <algorithm>
 #include <cstring>
 
 #include <candela/core/grad.h>
 #include <candela/core/tensor.h>
 
 namespace candela {
+namespace {
+
+constexpr std::size_t kLargestBytes = std::size_t{1} << 62U;
+
+}  // namespace
 
 struct Tensor::Impl {
   StoragePtr storage;
@@ -17,6 +23,8 @@ struct Tensor::Impl {
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   const auto count = static_cast<std::size_t>(candela::numel(shape));
+  require(count <= kLargestBytes / size_of(dtype), "tensor: {} {} needs more than 2^62 bytes",
+          candela::to_string(dtype), shape);
   auto impl = std::make_shared<Impl>();
   impl->storage = device_interface(device).allocator().allocate(count * size_of(dtype));
   impl->layout = Layout::contiguous(shape);
@@ -41,10 +49,15 @@ Tensor Tensor::from_bytes(std::span<const std::byte> bytes, const Shape& shape, 
 
 Tensor Tensor::from_storage(StoragePtr storage, const Layout& layout, DType dtype) {
   require(storage != nullptr, "tensor: from_storage needs a storage");
-  require(
-      layout.offset >= 0 && static_cast<std::size_t>(layout.extent()) * size_of(dtype) <= storage->bytes(),
-      "tensor: {} {} at element {} does not fit a storage of {} bytes", candela::to_string(dtype),
-      layout.shape, layout.offset, storage->bytes());
+  require(layout.strides.rank() == layout.shape.rank(),
+          "tensor: needs one stride per dimension; got {} for {}", layout.strides, layout.shape);
+  require(layout.offset >= 0, "tensor: offset must not be negative; got {}", layout.offset);
+  require(std::all_of(layout.strides.begin(), layout.strides.end(), [](std::int64_t s) { return s >= 0; }),
+          "tensor: strides must not be negative; got {} for {}", layout.strides, layout.shape);
+  candela::numel(layout.shape);  // refuses sizes that are negative or too many
+  require(static_cast<std::size_t>(layout.extent()) <= storage->bytes() / size_of(dtype),
+          "tensor: {} {} at element {} does not fit a storage of {} bytes", candela::to_string(dtype),
+          layout.shape, layout.offset, storage->bytes());
   auto impl = std::make_shared<Impl>();
   impl->storage = std::move(storage);
   impl->layout = layout;
@@ -137,6 +150,10 @@ Tensor Tensor::with_layout(const Layout& layout) const {
 
 Tensor Tensor::detach() const {
   return with_layout(layout());
+}
+
+bool Tensor::sole_owner() const {
+  return defined() && impl_.use_count() == 1 && impl_->storage.use_count() == 1;
 }
 
 bool Tensor::requires_grad() const {

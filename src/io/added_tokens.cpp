@@ -1,7 +1,5 @@
 #include "io/added_tokens.h"
 
-#include <algorithm>
-
 #include "io/utf8.h"
 
 namespace candela::io {

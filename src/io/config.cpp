@@ -69,8 +69,15 @@ void read_rope_type(const JsonObject& object, RopeParameters& rope) {
       object.integer("original_max_position_embeddings", rope.original_max_positions);
   if (rope.original_max_positions < 0) object.fail("original_max_position_embeddings", "a positive integer");
   if (rope.type == "default") return;
-  rope.factor = object.number("factor");
-  if (rope.factor < 1) object.fail("factor", "a number of at least 1");
+  if (rope.type == "yarn" && !object.has("factor")) {
+    // As transformers 5: the ratio of the length now to the length in training.
+    const std::int64_t trained =
+        rope.original_max_positions > 0 ? rope.original_max_positions : rope.max_positions;
+    rope.factor = static_cast<double>(rope.max_positions) / static_cast<double>(trained);
+  } else {
+    rope.factor = object.number("factor");
+    if (rope.factor < 1) object.fail("factor", "a number of at least 1");
+  }
   if (rope.type == "yarn") read_yarn(object, rope);
   if (rope.type == "llama3") {
     read_llama3(object, rope);

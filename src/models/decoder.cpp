@@ -136,11 +136,10 @@ void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOp
 
 const RopeTable& Decoder::rope(std::int64_t length) {
   const RopeConfig& config = rope_config_;
-  const std::int64_t trained =
-      config.original_max_positions > 0 ? config.original_max_positions : config.max_positions;
-  // The angles of `dynamic` depend on the length once it is beyond the trained context: each length has its
-  // own table there. Otherwise tables are made for powers of two, so that decoding does not need a new one
-  // per token.
+  const std::int64_t trained = config.max_positions;
+  // The angles of `dynamic` depend on the length once it is beyond max_position_embeddings: each length has
+  // its own table there. Otherwise tables are made for powers of two, so that decoding does not need a new
+  // one per token.
   const bool own_table = config.type == "dynamic" && length > trained;
   const bool reusable = own_table
                             ? rope_length_ == length

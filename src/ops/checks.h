@@ -42,4 +42,21 @@ inline void check_same_dtype(std::string_view op, const Tensor& a, const Tensor&
           to_string(a.dtype()), to_string(b.dtype()));
 }
 
+/// What is written in place must have a place of its own for every element: no broadcast target.
+inline void check_writable(std::string_view op, std::string_view name, const Tensor& tensor) {
+  check_defined(op, name, tensor);
+  require(
+      !tensor.layout().may_overlap(),
+      "{}: elements of {} must not share memory, as those of a broadcast tensor do; got {} with strides {}; "
+      "clone() it",
+      op, name, tensor.shape(), tensor.strides());
+}
+
+/// The product of all sizes but the last: the rows that an op on the last dimension works on.
+inline std::int64_t row_count(const Tensor& x) {
+  std::int64_t rows = 1;
+  for (int d = 0; d + 1 < x.rank(); ++d) rows *= x.shape()[d];
+  return rows;
+}
+
 }  // namespace candela

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <candela/ops/attention.h>
 #include <candela/ops/lora.h>
+#include <candela/ops/optimizer.h>
 #include <candela/ops/rope.h>
+#include <candela/ops/topk.h>
 
 /// The composed reference of every fused op: plain ops, readable, on any device and dtype (f64 included),
 /// with gradients through the plain ops'. They are the tests' oracle, and the path where no implementation
@@ -27,5 +30,19 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             std::int64_t ignore_index);
 std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x);
+Tensor embedding(const Tensor& weight, const Tensor& ids);
+/// Reads the index on the host and picks the elements one by one.
+Tensor gather(const Tensor& x, int dim, const Tensor& index);
+/// Sorts the rows on the host.
+TopkResult topk(const Tensor& x, std::int64_t k);
+/// The random numbers of seed and offset, as kernels take them (args/random.h), made on the host.
+Tensor uniform(const Shape& shape, std::uint64_t seed, std::uint64_t offset, double low, double high,
+               DType dtype, Device device);
+Tensor normal(const Shape& shape, std::uint64_t seed, std::uint64_t offset, double mean, double stddev,
+              DType dtype, Device device);
+Tensor dropout(const Tensor& x, double p, std::uint64_t seed, std::uint64_t offset);
+/// In place, as the op; in f64 where param is. m and v f32 or f64.
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, std::int64_t step, double grad_scale);
 
 }  // namespace candela::composed

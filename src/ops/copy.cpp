@@ -112,8 +112,9 @@ Tensor clone(const Tensor& x) {
 Tensor cast(const Tensor& x, DType dtype) {
   check_defined("cast", "x", x);
   if (x.dtype() == dtype) return x;
+  if (!is_floating(dtype)) refuse_grad("cast to an integer dtype", {x});
   Tensor result = copy_to(x, dtype);
-  if (needs_grad({x}) && is_floating(dtype)) {
+  if (needs_grad({x})) {
     record("cast", {x}, {&result}, [from = x.dtype()](std::span<const Tensor> grads) -> std::vector<Tensor> {
       return {cast(grads[0], from)};
     });
@@ -167,7 +168,8 @@ Tensor concat(const std::vector<Tensor>& parts, int dim) {
   std::vector<std::int64_t> starts = {0};
   for (const Tensor& part : parts) {
     starts.push_back(starts.back() + part.size(dim));
-    copy_(result.with_layout(result.layout().slice(dim, starts[starts.size() - 2], starts.back())), part);
+    const Layout place = result.layout().slice(dim, starts[starts.size() - 2], starts.back());
+    copy_(result.with_layout(place), part.detach());
   }
   if (needs_grad(parts)) {
     record("concat", parts, {&result}, [starts, dim](std::span<const Tensor> grads) {
@@ -195,15 +197,19 @@ Tensor arange(std::int64_t count, DType dtype, Device device) {
 
 void copy_(const Tensor& target, const Tensor& x) {
   check_same_device("copy_", {target, x});
+  check_writable("copy_", "target", target);
+  check_defined("copy_", "x", x);
   require(target.shape() == x.shape(), "copy_: shapes must match; got {} and {}", target.shape(), x.shape());
-  refuse_grad("copy_", {target});
+  refuse_grad("copy_", {target, x});
   if (x.numel() > 0) run(&KernelTable::copy, target.device(), CopyArgs{x, target});
+  target.storage()->bump_version();
 }
 
 void fill_(const Tensor& target, double value) {
-  check_defined("fill_", "target", target);
+  check_writable("fill_", "target", target);
   refuse_grad("fill_", {target});
   if (target.numel() > 0) run(&KernelTable::fill, target.device(), FillArgs{target, value});
+  target.storage()->bump_version();
 }
 
 }  // namespace candela

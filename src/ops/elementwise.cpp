@@ -16,13 +16,13 @@ Tensor run_unary(const char* name, UnaryOp op, const Tensor& x, double alpha = 1
   if (x.numel() > 0) run(&KernelTable::unary, x.device(), UnaryArgs{op, x, out, alpha, beta});
   if (needs_grad({x})) {
     record(name, {x}, {&out},
-           [op, x = x.detach(), alpha, name](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             refuse_grad(name, {grads[0]});
+           [op, x = x.detach(), alpha](std::span<const Tensor> grads) -> std::vector<Tensor> {
              Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
              if (x.numel() > 0)
                run(&KernelTable::unary_grad, x.device(), UnaryGradArgs{op, x, grads[0], dx, alpha});
              return {dx};
-           });
+           },
+           {op == UnaryOp::Affine ? Tensor() : x});
   }
   return out;
 }
@@ -42,62 +42,84 @@ Tensor run_binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& 
   return out;
 }
 
-/// A binary op whose gradient is `slopes(a, b, dy)`: the gradients before they are summed down to the
-/// operands' shapes.
-using Slopes = std::pair<Tensor, Tensor> (*)(const Tensor& a, const Tensor& b, const Tensor& dy);
+/// One operand's gradient of a binary op, before it is summed down to the operand's shape, and which operands
+/// it reads.
+struct Slope {
+  Tensor (*gradient)(const Tensor& a, const Tensor& b, const Tensor& dy);
+  bool reads_a, reads_b;
+};
 
-Tensor binary_with_grad(const char* name, BinaryOp op, const Tensor& a, const Tensor& b, Slopes slopes) {
+Tensor binary_with_grad(const char* name, BinaryOp op, const Tensor& a, const Tensor& b, Slope to_a,
+                        Slope to_b) {
   Tensor out = run_binary(name, op, a, b);
-  if (needs_grad({a, b})) {
-    record(name, {a, b}, {&out},
-           [a = a.detach(), b = b.detach(), slopes](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const auto [da, db] = slopes(a, b, grads[0]);
-             return {sum_to(da, a.shape()), sum_to(db, b.shape())};
-           });
-  }
+  if (!needs_grad({a, b})) return out;
+  const bool need_a = a.requires_grad();
+  const bool need_b = b.requires_grad();
+  // What no gradient reads is not kept.
+  const bool keep_a = (need_a && to_a.reads_a) || (need_b && to_b.reads_a);
+  const bool keep_b = (need_a && to_a.reads_b) || (need_b && to_b.reads_b);
+  const Tensor kept_a = keep_a ? a.detach() : Tensor();
+  const Tensor kept_b = keep_b ? b.detach() : Tensor();
+  record(name, {a, b}, {&out},
+         [kept_a, kept_b, need_a, need_b, to_a, to_b, a_shape = a.shape(),
+          b_shape = b.shape()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           const auto run_slope = [&](const Slope& slope, bool needed, const Shape& shape) {
+             return needed ? sum_to(slope.gradient(kept_a, kept_b, grads[0]), shape) : Tensor();
+           };
+           return {run_slope(to_a, need_a, a_shape), run_slope(to_b, need_b, b_shape)};
+         },
+         {kept_a, kept_b});
   return out;
+}
+
+Tensor pass_gradient(const Tensor&, const Tensor&, const Tensor& dy) {
+  return dy;
 }
 
 }  // namespace
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("add", BinaryOp::Add, a, b,
-                          [](const Tensor&, const Tensor&, const Tensor& dy) { return std::pair(dy, dy); });
+  return binary_with_grad("add", BinaryOp::Add, a, b, {pass_gradient, false, false},
+                          {pass_gradient, false, false});
 }
 
 Tensor sub(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("sub", BinaryOp::Sub, a, b, [](const Tensor&, const Tensor&, const Tensor& dy) {
-    return std::pair(dy, neg(dy));
-  });
+  const auto to_b = [](const Tensor&, const Tensor&, const Tensor& dy) { return neg(dy); };
+  return binary_with_grad("sub", BinaryOp::Sub, a, b, {pass_gradient, false, false}, {to_b, false, false});
 }
 
 Tensor mul(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("mul", BinaryOp::Mul, a, b, [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    return std::pair(mul(dy, y), mul(dy, x));
-  });
+  const auto to_a = [](const Tensor&, const Tensor& y, const Tensor& dy) { return mul(dy, y); };
+  const auto to_b = [](const Tensor& x, const Tensor&, const Tensor& dy) { return mul(dy, x); };
+  return binary_with_grad("mul", BinaryOp::Mul, a, b, {to_a, false, true}, {to_b, true, false});
 }
 
 Tensor div(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("div", BinaryOp::Div, a, b, [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    const Tensor da = div(dy, y);
-    return std::pair(da, neg(div(mul(da, x), y)));
-  });
+  const auto to_a = [](const Tensor&, const Tensor& y, const Tensor& dy) { return div(dy, y); };
+  const auto to_b = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+    return neg(div(mul(div(dy, y), x), y));
+  };
+  return binary_with_grad("div", BinaryOp::Div, a, b, {to_a, false, true}, {to_b, true, true});
 }
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("maximum", BinaryOp::Maximum, a, b,
-                          [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-                            const Tensor to_a = mul(dy, greater_equal(x, y));
-                            return std::pair(to_a, sub(dy, to_a));
-                          });
+  const auto to_a = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+    return mul(dy, greater_equal(x, y));
+  };
+  const auto to_b = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+    return sub(dy, mul(dy, greater_equal(x, y)));
+  };
+  return binary_with_grad("maximum", BinaryOp::Maximum, a, b, {to_a, true, true}, {to_b, true, true});
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
-  return binary_with_grad("minimum", BinaryOp::Minimum, a, b,
-                          [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-                            const Tensor to_a = mul(dy, greater_equal(y, x));
-                            return std::pair(to_a, sub(dy, to_a));
-                          });
+  const auto to_a = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+    return mul(dy, greater_equal(y, x));
+  };
+  const auto to_b = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
+    return sub(dy, mul(dy, greater_equal(y, x)));
+  };
+  return binary_with_grad("minimum", BinaryOp::Minimum, a, b, {to_a, true, true}, {to_b, true, true});
 }
 
 Tensor equal(const Tensor& a, const Tensor& b) {
@@ -178,24 +200,30 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
                run(&KernelTable::swiglu_grad, gate.device(), SwigluGradArgs{gate, up, grads[0], dgate, dup});
              }
              return {dgate, dup};
-           });
+           },
+           {gate, up});
   }
   return out;
 }
 
 void add_(const Tensor& target, const Tensor& x) {
   const Device device = check_same_device("add_", {target, x});
+  check_defined("add_", "x", x);
   require(target.shape() == x.shape(), "add_: shapes must match; got {} and {}", target.shape(), x.shape());
-  refuse_grad("add_", {target});
+  check_writable("add_", "target", target);
+  refuse_grad("add_", {target, x});
   const NoGrad guard;
   const Tensor term = cast(x, target.dtype());
   if (target.numel() > 0) run(&KernelTable::binary, device, BinaryArgs{BinaryOp::Add, target, term, target});
+  target.storage()->bump_version();
 }
 
 namespace composed {
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
-  return mul(mul(gate, sigmoid(gate)), up);
+  // silu as one op: the product rule on gate sigmoid(gate) would take infinity from infinity where up is
+  // infinite.
+  return mul(silu(gate), up);
 }
 
 }  // namespace composed

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -21,6 +23,8 @@ void check_lora(const Tensor& x, std::span<const LoraLinear> layers, const Tenso
     require(lora_x.shape() == x.shape(), "lora_linear: lora_x must be {} as x; got {}", x.shape(),
             lora_x.shape());
   }
+  const auto adapted =
+      std::find_if(layers.begin(), layers.end(), [](const LoraLinear& layer) { return layer.a.defined(); });
   for (const LoraLinear& layer : layers) {
     check_floating("lora_linear", "weight", layer.weight);
     check_same_device("lora_linear", {x, lora_x, layer.weight, layer.bias, layer.a, layer.b});
@@ -38,8 +42,9 @@ void check_lora(const Tensor& x, std::span<const LoraLinear> layers, const Tenso
     require(layer.a.defined() == layer.b.defined(), "lora_linear: a and b come together or not at all");
     if (!layer.a.defined()) continue;
     check_same_dtype("lora_linear", layer.a, layer.b);
-    require(layer.a.dtype() == layers[0].a.dtype() || !layers[0].a.defined(),
-            "lora_linear: the adapters of one group must share a dtype");
+    require(layer.a.dtype() == adapted->a.dtype(),
+            "lora_linear: the adapters of one group must share a dtype; got {} and {}",
+            to_string(adapted->a.dtype()), to_string(layer.a.dtype()));
     require(layer.a.rank() == 2 && layer.a.size(1) == width,
             "lora_linear: a must be [r, {}] to match x {}; got {}", width, x.shape(), layer.a.shape());
     require(layer.b.shape() == (Shape{outputs, layer.a.size(0)}),
@@ -55,9 +60,10 @@ struct LoraCall {
   std::vector<std::int64_t> first_rows;
   std::vector<Tensor> outputs;  // [N, O]
   Shape x_shape;
+  bool separate = false;  // the adapters see lora_x, not x
 
   LoraLinearArgs args() const {
-    LoraLinearArgs result{x, lora_x, a, xa, {}, static_cast<int>(layers.size())};
+    LoraLinearArgs result{x, lora_x, a, xa, {}, static_cast<int>(layers.size()), separate};
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const Tensor y = i < outputs.size() ? outputs[i] : Tensor();
       result.branches[i] = {layers[i].weight, layers[i].bias, layers[i].b, y, first_rows[i], layers[i].scale};
@@ -69,8 +75,9 @@ struct LoraCall {
 LoraCall prepare(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x) {
   LoraCall call;
   call.x_shape = x.shape();
-  call.x = reshape(x.detach(), {x.numel() / std::max<std::int64_t>(x.size(-1), 1), x.size(-1)});
-  call.lora_x = lora_x.defined() ? reshape(lora_x.detach(), call.x.shape()) : call.x;
+  call.x = reshape(x.detach(), {row_count(x), x.size(-1)});
+  call.separate = lora_x.defined();
+  call.lora_x = call.separate ? reshape(lora_x.detach(), call.x.shape()) : call.x;
   std::vector<Tensor> as;
   std::int64_t rows = 0;
   for (const LoraLinear& layer : layers) {
@@ -91,7 +98,7 @@ LoraCall prepare(const Tensor& x, std::span<const LoraLinear> layers, const Tens
 
 /// Gradients in the order x, lora_x, then a and b of every layer.
 std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor> grads, bool need_x,
-                                   bool separate_lora_x, bool need_lora_x) {
+                                   bool need_lora_x) {
   const Device device = call.x.device();
   const auto empty_like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
   LoraLinearGradArgs args{};
@@ -109,17 +116,15 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
   const Tensor dxa = call.xa.defined() ? empty_like(call.xa) : Tensor();
   const Tensor da = call.a.defined() ? empty_like(call.a) : Tensor();
   const Tensor dx = need_x ? empty_like(call.x) : Tensor();
-  const Tensor dlora_x = separate_lora_x && need_lora_x ? empty_like(call.lora_x) : Tensor();
+  const Tensor dlora_x = call.separate && need_lora_x ? empty_like(call.lora_x) : Tensor();
   args.dxa = dxa;
   args.da = da;
   args.dx = dx;
   args.dlora_x = dlora_x;
-  if (call.x.numel() > 0) {
+  if (call.x.size(0) > 0) {
     run(&KernelTable::lora_linear_grad, device, args);
   } else {
-    for (const Tensor& grad : {da, dx, dlora_x}) {
-      if (grad.defined()) fill_(grad, 0);
-    }
+    dbs.insert(dbs.end(), {da, dx, dlora_x});
     for (const Tensor& grad : dbs) {
       if (grad.defined()) fill_(grad, 0);
     }
@@ -143,7 +148,9 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
 std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x) {
   check_lora(x, layers, lora_x);
   for (const LoraLinear& layer : layers) {
-    if (needs_grad({layer.weight, layer.bias})) return composed::lora_linear(x, layers, lora_x);
+    // Kernels know no gradient of the weight, and no layer without inputs or outputs.
+    if (needs_grad({layer.weight, layer.bias}) || layer.weight.numel() == 0)
+      return composed::lora_linear(x, layers, lora_x);
   }
   std::vector<Tensor> inputs = {x, lora_x};
   for (const LoraLinear& layer : layers) inputs.insert(inputs.end(), {layer.a, layer.b});
@@ -153,7 +160,7 @@ std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> lay
     call.outputs.push_back(Tensor::empty({call.x.size(0), layer.weight.size(0)}, x.dtype(), x.device()));
   }
   std::string reasons;
-  if (call.x.numel() > 0 && !try_run(&KernelTable::lora_linear, x.device(), call.args(), &reasons)) {
+  if (call.x.size(0) > 0 && !try_run(&KernelTable::lora_linear, x.device(), call.args(), &reasons)) {
     log_composed_once("lora_linear", x.device(), reasons);
     return composed::lora_linear(x, layers, lora_x);
   }
@@ -167,13 +174,18 @@ std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> lay
     std::vector<Tensor*> outputs;
     for (Tensor& result : results) outputs.push_back(&result);
     call.outputs.clear();
-    const bool separate = lora_x.defined();
+    std::vector<Tensor> saved;
+    if (call.a.defined()) saved = {call.lora_x, call.a, call.xa};
+    for (const LoraLinear& layer : call.layers) {
+      saved.push_back(layer.b);
+      if (x.requires_grad()) saved.push_back(layer.weight);
+    }
     // Where the adapters see x itself, their share of the gradient goes into dx.
-    record("lora_linear", inputs, outputs,
-           [call = std::move(call), need_x = x.requires_grad(), separate,
-            need_lora_x = separate && lora_x.requires_grad()](std::span<const Tensor> grads) {
-             return lora_gradients(call, grads, need_x, separate, need_lora_x);
-           });
+    record(
+        "lora_linear", inputs, outputs,
+        [call = std::move(call), need_x = x.requires_grad(), need_lora_x = lora_x.requires_grad()](
+            std::span<const Tensor> grads) { return lora_gradients(call, grads, need_x, need_lora_x); },
+        saved);
   }
   return results;
 }

@@ -29,7 +29,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   Tensor loss = Tensor::empty({logits.size(0)}, DType::F32, device);
   Tensor lse = Tensor::empty({logits.size(0)}, DType::F32, device);
   std::string reasons;
-  if (logits.numel() > 0 && !try_run(&KernelTable::cross_entropy, device,
+  if (logits.size(0) > 0 && !try_run(&KernelTable::cross_entropy, device,
                                      CrossEntropyArgs{logits, targets, loss, lse, ignore_index}, &reasons)) {
     log_composed_once("cross_entropy", device, reasons);
     return composed::cross_entropy(logits, targets, ignore_index);
@@ -44,7 +44,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
                    CrossEntropyGradArgs{logits, targets, lse, grads[0], dlogits, ignore_index});
              }
              return {dlogits};
-           });
+           },
+           {logits, targets});
   }
   return loss;
 }
@@ -71,7 +72,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
                             device);
   }
   std::string reasons;
-  if (x.numel() > 0 &&
+  if (x.size(0) > 0 &&
       !try_run(&KernelTable::linear_cross_entropy, device,
                LinearCrossEntropyArgs{x, weight, targets, loss, dx, dweight, ignore_index, 0}, &reasons)) {
     log_composed_once("linear_cross_entropy", device, reasons);
@@ -104,9 +105,15 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   }
   const std::int64_t rows = logits.size(0);
   const Device device = logits.device();
+  if (logits.size(1) == 0) {
+    for (const double kept : keep)
+      require(kept == 0, "cross_entropy: no target fits logits {}", logits.shape());
+    return sum(cast(logits, logits.dtype() == DType::F64 ? DType::F64 : DType::F32), {1});
+  }
   const Tensor at = Tensor::from_values(index, {rows, 1}, device);
   const Tensor mask = to_device(cast(Tensor::from_values(keep, {rows, 1}), logits.dtype()), device);
-  const Tensor loss = reshape(neg(mul(gather(composed::log_softmax(logits, 1), 1, at), mask)), {rows});
+  const Tensor loss =
+      reshape(neg(mul(candela::gather(composed::log_softmax(logits, 1), 1, at), mask)), {rows});
   return logits.dtype() == DType::F64 ? loss : cast(loss, DType::F32);
 }
 

@@ -67,19 +67,20 @@ Tensor matmul(const Tensor& a, const Tensor& b, const Tensor& c, double alpha, d
   }
   run_matmul(a, b, out, {}, alpha, beta);
   if (needs_grad({a, b, c})) {
-    const bool need_a = a.requires_grad();
-    const bool need_b = b.requires_grad();
+    const Tensor kept_a = b.requires_grad() ? a.detach() : Tensor();
+    const Tensor kept_b = a.requires_grad() ? b.detach() : Tensor();
     const bool need_c = c.defined() && c.requires_grad();
     record("matmul", {a, b, c}, {&out},
-           [a = a.detach(), b = b.detach(), alpha, beta, need_a, need_b,
+           [kept_a, kept_b, a_shape = a.shape(), b_shape = b.shape(), alpha, beta,
             need_c](std::span<const Tensor> grads) -> std::vector<Tensor> {
              const Tensor& dy = grads[0];
              Tensor da;
              Tensor db;
-             if (need_a) da = sum_to(matmul(dy, swap_last(b), {}, alpha, 0), a.shape());
-             if (need_b) db = sum_to(matmul(swap_last(a), dy, {}, alpha, 0), b.shape());
+             if (kept_b.defined()) da = sum_to(matmul(dy, swap_last(kept_b), {}, alpha, 0), a_shape);
+             if (kept_a.defined()) db = sum_to(matmul(swap_last(kept_a), dy, {}, alpha, 0), b_shape);
              return {da, db, need_c ? affine(dy, beta, 0) : Tensor()};
-           });
+           },
+           {kept_a, kept_b});
   }
   return out;
 }
@@ -104,7 +105,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Shape shape = x.shape();
   shape[shape.rank() - 1] = weight.size(0);
   Tensor out = Tensor::empty(shape, x.dtype(), device);
-  const Tensor rows = reshape(x.detach(), {-1, weight.size(1)});
+  const Tensor rows = reshape(x.detach(), {row_count(x), weight.size(1)});
   const Tensor flat =
       Tensor::from_storage(out.storage(), Layout::contiguous({rows.size(0), weight.size(0)}), out.dtype());
   run_matmul(rows, swap_last(weight.detach()), flat, bias, 1, 0);
@@ -112,18 +113,22 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const bool need_x = x.requires_grad();
     const bool need_weight = weight.requires_grad();
     const bool need_bias = bias.defined() && bias.requires_grad();
+    // What no gradient reads is not kept: the activations of a frozen layer are freed.
+    const Tensor kept_rows = need_weight ? rows : Tensor();
+    const Tensor kept_weight = need_x ? weight.detach() : Tensor();
     record("linear", {x, weight, bias}, {&out},
-           [rows, weight = weight.detach(), x_shape = x.shape(), need_x, need_weight,
+           [kept_rows, kept_weight, x_shape = x.shape(), flat_shape = flat.shape(),
             need_bias](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const Tensor dy = reshape(grads[0], {-1, weight.size(0)});
+             const Tensor dy = reshape(grads[0], flat_shape);
              Tensor dx;
              Tensor dweight;
              Tensor dbias;
-             if (need_x) dx = reshape(matmul(dy, weight), x_shape);
-             if (need_weight) dweight = matmul(swap_last(dy), rows);
+             if (kept_weight.defined()) dx = reshape(matmul(dy, kept_weight), x_shape);
+             if (kept_rows.defined()) dweight = matmul(swap_last(dy), kept_rows);
              if (need_bias) dbias = sum(dy, {0});
              return {dx, dweight, dbias};
-           });
+           },
+           {kept_rows, kept_weight});
   }
   return out;
 }

@@ -58,10 +58,12 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };
   if (!residual.defined()) {
-    record(op, {x, weight}, {&out}, [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      auto [dx, dweight] = gradient(grads[0], {});
-      return {dx, dweight};
-    });
+    record(op, {x, weight}, {&out},
+           [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             auto [dx, dweight] = gradient(grads[0], {});
+             return {dx, dweight};
+           },
+           {h, weight});
     return {sum, out};
   }
   record(op, {x, residual, weight}, {&sum, &out},
@@ -69,7 +71,8 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
            if (!grads[1].defined()) return {grads[0], grads[0], {}};
            auto [dx, dweight] = gradient(grads[1], grads[0]);
            return {dx, dx, dweight};
-         });
+         },
+         {h, weight});
   return {sum, out};
 }
 
@@ -132,7 +135,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
            }
            return {dx, need_weight ? cast(dweight, x.dtype()) : Tensor(),
                    need_bias ? cast(dbias, x.dtype()) : Tensor()};
-         });
+         },
+         {x, weight});
   return out;
 }
 

@@ -8,8 +8,23 @@
 
 #include "backend/selector.h"
 #include "ops/checks.h"
+#include "ops/composed.h"
 
 namespace candela {
+namespace {
+
+/// Written so that NaN fails too.
+void check_options(const AdamwOptions& options) {
+  require(options.beta1 >= 0 && options.beta1 < 1, "adamw: beta1 must be in [0, 1); got {}", options.beta1);
+  require(options.beta2 >= 0 && options.beta2 < 1, "adamw: beta2 must be in [0, 1); got {}", options.beta2);
+  require(options.eps > 0, "adamw: eps must be above 0; got {}", options.eps);
+  require(options.lr >= 0 && std::isfinite(options.lr), "adamw: lr must be finite and not negative; got {}",
+          options.lr);
+  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
+          "adamw: weight_decay must be finite and not negative; got {}", options.weight_decay);
+}
+
+}  // namespace
 
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale) {
@@ -25,10 +40,23 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
   require(param.is_contiguous() && m.is_contiguous() && v.is_contiguous(),
           "adamw: param, m and v must be contiguous");
   require(step >= 1, "adamw: step counts from 1; got {}", step);
+  check_options(options);
+  for (const Tensor& written : {param, m, v}) {
+    require<Unsupported>(!written.grad_node(),
+                         "adamw: writes in place, but autograd tracks {} as a result of {}; pass a leaf or a "
+                         "detach()ed tensor",
+                         describe(written), written.grad_node() ? written.grad_node()->op : "");
+  }
   if (param.numel() == 0) return;
-  run(&KernelTable::adamw, device,
-      AdamwArgs{param, contiguous(grad.detach()), m, v, options.lr, options.beta1, options.beta2, options.eps,
-                options.weight_decay, grad_scale, step});
+  const AdamwArgs args{
+      param,       contiguous(grad.detach()), m,          v,   options.lr, options.beta1, options.beta2,
+      options.eps, options.weight_decay,      grad_scale, step};
+  std::string reasons;
+  if (!try_run(&KernelTable::adamw, device, args, &reasons)) {
+    log_composed_once("adamw", device, reasons);
+    composed::adamw_step(param, grad, m, v, options, step, grad_scale);
+  }
+  for (const Tensor& written : {param, m, v}) written.storage()->bump_version();
 }
 
 double global_norm(std::span<const Tensor> tensors) {
@@ -42,4 +70,23 @@ double global_norm(std::span<const Tensor> tensors) {
   return total.defined() && total.device().type != DeviceType::Plan ? std::sqrt(total.item()) : 0.0;
 }
 
+namespace composed {
+
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, std::int64_t step, double grad_scale) {
+  const NoGrad guard;
+  const auto steps = static_cast<double>(step);
+  const DType wide = param.dtype() == DType::F64 ? DType::F64 : DType::F32;
+  const Tensor g = affine(cast(grad, wide), grad_scale, 0);
+  const Tensor first = add(affine(cast(m, wide), options.beta1, 0), affine(g, 1 - options.beta1, 0));
+  const Tensor second = add(affine(cast(v, wide), options.beta2, 0), affine(square(g), 1 - options.beta2, 0));
+  const Tensor m_hat = affine(first, 1 / (1 - std::pow(options.beta1, steps)), 0);
+  const Tensor v_hat = affine(second, 1 / (1 - std::pow(options.beta2, steps)), 0);
+  const Tensor move = affine(div(m_hat, affine(sqrt(v_hat), 1, options.eps)), options.lr, 0);
+  copy_(param, sub(affine(cast(param, wide), 1 - options.lr * options.weight_decay, 0), move));
+  copy_(m, first);
+  copy_(v, second);
+}
+
+}  // namespace composed
 }  // namespace candela

@@ -28,10 +28,23 @@ Tensor squeeze(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
   return reshape(x, shape);
 }
 
-Tensor run_reduce(const char* name, ReduceOp op, const Tensor& x, const Shape& kept) {
+Tensor run_reduce(const char* name, ReduceOp op, const Tensor& x, const Shape& kept, double scale = 1) {
   check_floating(name, "x", x);
   Tensor out = Tensor::empty(kept, x.dtype(), x.device());
-  if (out.numel() > 0) run(&KernelTable::reduce, x.device(), ReduceArgs{op, x, out});
+  if (out.numel() > 0) run(&KernelTable::reduce, x.device(), ReduceArgs{op, x, out, scale});
+  return out;
+}
+
+/// scale times the sum of x over the dimensions where `kept` has 1, rounded once: a mean that the dtype holds
+/// does not pass through a sum that it does not.
+Tensor scaled_sum(const char* name, const Tensor& x, const Shape& kept, double scale) {
+  Tensor out = run_reduce(name, ReduceOp::Sum, x, kept, scale);
+  if (needs_grad({x})) {
+    record(name, {x}, {&out}, [to = x.shape(), scale](std::span<const Tensor> grads) -> std::vector<Tensor> {
+      const Tensor share = scale == 1 ? grads[0] : affine(grads[0], scale, 0);
+      return {contiguous(broadcast_to(share, to))};
+    });
+  }
   return out;
 }
 
@@ -45,8 +58,12 @@ Tensor run_extreme(const char* name, ReduceOp op, const Tensor& x, const std::ve
     record(name, {x}, {&out},
            [x = x.detach(), y = out.detach(), kept](std::span<const Tensor> grads) -> std::vector<Tensor> {
              const Tensor hits = equal(x, y);
-             return {mul(hits, div(grads[0], sum_to(hits, kept)))};
-           });
+             // 16-bit floats do not hold every number of equals, f16 none beyond 65504.
+             const DType wide = x.dtype() == DType::F64 ? DType::F64 : DType::F32;
+             const Tensor share = div(cast(grads[0], wide), sum_to(cast(hits, wide), kept));
+             return {mul(hits, cast(share, x.dtype()))};
+           },
+           {x, out});
   }
   return squeeze(out, dims, keep_dims);
 }
@@ -63,7 +80,7 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
   const Shape kept = kept_shape("mean", x, dims);
   const double count =
       static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(numel(kept), 1));
-  return squeeze(affine(sum_to(x, kept), 1.0 / count, 0), dims, keep_dims);
+  return squeeze(scaled_sum("mean", x, kept, 1.0 / count), dims, keep_dims);
 }
 
 Tensor sum_squares(const Tensor& x, const std::vector<int>& dims, bool keep_dims) {
@@ -73,7 +90,8 @@ Tensor sum_squares(const Tensor& x, const std::vector<int>& dims, bool keep_dims
     record("sum_squares", {x}, {&out},
            [x = x.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
              return {affine(mul(x, grads[0]), 2, 0)};
-           });
+           },
+           {x});
   }
   return squeeze(out, dims, keep_dims);
 }
@@ -105,13 +123,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
           shape, x.shape());
   Shape kept = Dims::filled(x.rank(), 1);
   for (int d = 0; d < shape.rank(); ++d) kept[d + x.rank() - shape.rank()] = shape[d];
-  Tensor out = run_reduce("sum", ReduceOp::Sum, x, kept);
-  if (needs_grad({x})) {
-    record("sum", {x}, {&out}, [to = x.shape()](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      return {contiguous(broadcast_to(grads[0], to))};
-    });
-  }
-  return reshape(out, shape);
+  return reshape(scaled_sum("sum", x, kept, 1), shape);
 }
 
 }  // namespace candela

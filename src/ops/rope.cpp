@@ -28,9 +28,10 @@ std::int64_t original_length(const RopeConfig& config) {
   return config.original_max_positions > 0 ? config.original_max_positions : config.max_positions;
 }
 
-/// NTK-aware scaling that grows with the sequence: theta is raised once the trained length is exceeded.
+/// NTK-aware scaling that grows with the sequence: theta is raised once max_position_embeddings is exceeded,
+/// as in transformers, which does not look at original_max_position_embeddings here.
 std::vector<double> dynamic_frequencies(const RopeConfig& config, std::int64_t length) {
-  const auto trained = static_cast<double>(original_length(config));
+  const auto trained = static_cast<double>(config.max_positions);
   const double reached = std::max(static_cast<double>(length), trained);
   const auto dim = static_cast<double>(config.rotary_dim);
   const double growth = config.factor * reached / trained - (config.factor - 1);
@@ -143,12 +144,17 @@ RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device devic
 
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   check_floating("rope", "x", x);
+  check_defined("rope", "cos", table.cos);
+  check_defined("rope", "sin", table.sin);
   check_same_device("rope", {x, table.cos, table.sin, positions});
   require(x.rank() == 4, "rope: x must be [B, T, H, D]; got {}", x.shape());
   require(
       table.cos.rank() == 2 && table.cos.shape() == table.sin.shape() && 2 * table.cos.size(1) <= x.size(3),
       "rope: cos and sin must be [P, R / 2] with R <= {}; got {} and {}", x.size(3), table.cos.shape(),
       table.sin.shape());
+  require(table.cos.dtype() == DType::F32 && table.sin.dtype() == DType::F32,
+          "rope: cos and sin must be f32; got {} and {}", to_string(table.cos.dtype()),
+          to_string(table.sin.dtype()));
   require(positions.defined() && positions.dtype() == DType::I32, "rope: positions must be i32; got {}",
           describe(positions));
   const Shape by_row = {x.size(0), x.size(1)};
@@ -162,12 +168,14 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
     return composed::rope(x, table, wide);
   }
   if (needs_grad({x})) {
-    record("rope", {x}, {&out}, [table, wide](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      Tensor dx = run_rope(grads[0], table, wide, true, nullptr);
-      require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}",
-                           describe(grads[0]));
-      return {dx};
-    });
+    record("rope", {x}, {&out},
+           [table, wide](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             Tensor dx = run_rope(grads[0], table, wide, true, nullptr);
+             require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}",
+                                  describe(grads[0]));
+             return {dx};
+           },
+           {table.cos, table.sin, wide});
   }
   return out;
 }
@@ -178,8 +186,8 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   const std::int64_t half = table.cos.size(1);
   const Shape by_row = {x.size(0), x.size(1)};
   const Tensor at = contiguous(positions.with_layout(positions.layout().broadcast_to(by_row)));
-  const Tensor cos = unsqueeze(embedding(cast(table.cos, x.dtype()), at), 2);  // [B, T, 1, R / 2]
-  const Tensor sin = unsqueeze(embedding(cast(table.sin, x.dtype()), at), 2);
+  const Tensor cos = unsqueeze(candela::embedding(cast(table.cos, x.dtype()), at), 2);  // [B, T, 1, R / 2]
+  const Tensor sin = unsqueeze(candela::embedding(cast(table.sin, x.dtype()), at), 2);
   const Tensor a = slice(x, 3, 0, half);
   const Tensor b = slice(x, 3, half, 2 * half);
   const Tensor rest = slice(x, 3, 2 * half, x.size(3));

@@ -26,7 +26,8 @@ Tensor run_softmax(const char* op, const Tensor& x, int dim, bool log) {
              if (y.numel() > 0)
                run(&KernelTable::softmax_grad, y.device(), SoftmaxGradArgs{y, grads[0], dx, dim, log});
              return {dx};
-           });
+           },
+           {out});
   }
   return out;
 }

@@ -85,6 +85,20 @@ TEST(Config, ReadsWhatTransformers5Writes) {
   EXPECT_FALSE(config.rope.truncate);
 }
 
+/// As transformers 5: a yarn factor of null is the ratio of the two lengths.
+TEST(Config, YarnDerivesTheFactorThatIsNotGiven) {
+  json document = llama();  // max_position_embeddings 512
+  document["rope_parameters"] = {
+      {"rope_type", "yarn"}, {"factor", nullptr}, {"original_max_position_embeddings", 128}};
+  EXPECT_DOUBLE_EQ(parse(document).rope.factor, 4);
+  document["rope_parameters"].erase("factor");
+  EXPECT_DOUBLE_EQ(parse(document).rope.factor, 4);
+  document["rope_parameters"].erase("original_max_position_embeddings");
+  EXPECT_DOUBLE_EQ(parse(document).rope.factor, 1);
+  document["rope_parameters"]["factor"] = 2.0;
+  EXPECT_DOUBLE_EQ(parse(document).rope.factor, 2);
+}
+
 TEST(Config, OlderNameOfTheRopeType) {
   json document = llama();
   document["rope_scaling"] = {{"type", "linear"}, {"factor", 2}};
@@ -212,7 +226,7 @@ TEST(ConfigErrors, FieldsThatContradictEachOther) {
   expect_contains(wrong("/rope_theta", -1), "rope_theta must be a number above 0");
   expect_contains(wrong("/eos_token_id", "x"), "eos_token_id must be an integer or an array of integers");
   expect_contains(wrong("/eos_token_id", -1), "eos_token_id must be made of token ids");
-  expect_contains(wrong("/rope_scaling", {{"rope_type", "yarn"}}), "rope_scaling.factor must be a number");
+  expect_contains(wrong("/rope_scaling", {{"rope_type", "dynamic"}}), "rope_scaling.factor must be a number");
   expect_contains(wrong("/rope_scaling", {{"rope_type", "linear"}, {"factor", 0.5}}),
                   "rope_scaling.factor must be a number of at least 1");
   expect_contains(wrong("/rope_scaling", {{"rope_type", "llama3"}, {"factor", 2}}),

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -171,6 +170,27 @@ TEST(LoraTrain, GradientsReachEveryAdapterInBf16Models) {
   }
   for (const NamedTensor& parameter : model->named_parameters())
     EXPECT_FALSE(parameter.tensor.grad().defined()) << parameter.name;
+}
+
+/// Layers that share an input run as one op: q, k and v, and gate and up. Targets that leave out the first of
+/// a group must train all the same.
+TEST(LoraTrain, TargetsBehindTheFirstOfTheirGroup) {
+  for (const std::vector<std::string>& targets :
+       {std::vector<std::string>{"v_proj"}, {"up_proj"}, {"k_proj", "v_proj"}}) {
+    for (const DType dtype : {DType::F32, DType::BF16}) {
+      const auto model = make_model(tiny_config("llama"), {.dtype = dtype});
+      const Lora lora = Lora::attach(*model, names(targets));
+      stir(lora);
+      const Tensor ids = some_ids();
+      backward(model->loss(model->forward_hidden(ids), shift_labels(ids)));
+      ASSERT_EQ(lora.parameters().size(), 4 * targets.size());  // A and B in each of two blocks
+      for (const NamedTensor& parameter : lora.parameters()) {
+        ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
+        const std::vector<double> grad = values_of(parameter.tensor.grad());
+        EXPECT_TRUE(std::any_of(grad.begin(), grad.end(), [](double g) { return g != 0; })) << parameter.name;
+      }
+    }
+  }
 }
 
 TEST(LoraTrain, DropoutFollowsItsGeneratorAndIsOffWithoutOne) {

@@ -60,7 +60,7 @@ TEST_F(Lora, MpsChainAgainstFusedShaderAgainstCpu) {
     const Tensor xa = full({65, 10}, NAN, DType::F32, metal());
     const std::vector<Tensor> y = {full({65, 20}, NAN, DType::F32, metal()),
                                    full({65, 70}, NAN, DType::F32, metal())};
-    LoraLinearArgs args{x, x, a, xa, {}, 2};
+    LoraLinearArgs args{x, x, a, xa, {}, 2, false};
     args.branches[0] = {layers[0].weight, layers[0].bias, layers[0].b, y[0], 0, layers[0].scale};
     args.branches[1] = {layers[1].weight, {}, layers[1].b, y[1], 4, layers[1].scale};
     ASSERT_EQ(run_named(&KernelTable::lora_linear, name, args), "") << name;

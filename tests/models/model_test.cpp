@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <fstream>
 #include <gtest/gtest.h>
 
 #include <candela/autograd/backward.h>
@@ -46,6 +45,27 @@ TEST(Models, RandomWeightsRepeatWithTheirSeed) {
   };
   EXPECT_EQ(weights(1), weights(1));
   EXPECT_NE(weights(1), weights(2));
+}
+
+/// Up to max_position_embeddings (128) `dynamic` changes nothing, whatever original_max_position_embeddings
+/// says; beyond, every length has angles of its own.
+TEST(Models, DynamicRopeScalesBeyondTheMaximumOnly) {
+  const NoGrad guard;
+  const auto plain = make_model(tiny_config("llama"), {}, 3);
+  const auto dynamic =
+      make_model(tiny_config("llama", R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0,
+                                                 "original_max_position_embeddings": 16})"),
+                 {}, 3);
+  const auto hidden = [](Model& model, int length) {
+    return values_of(model.forward_hidden(ids_of(counting_ids(length))));
+  };
+  for (const int length : {10, 40, 128})
+    EXPECT_EQ(hidden(*dynamic, length), hidden(*plain, length)) << length;
+  EXPECT_NE(hidden(*dynamic, 150), hidden(*plain, 150));
+  const std::vector<double> at_150 = hidden(*dynamic, 150);
+  hidden(*dynamic, 160);
+  EXPECT_EQ(hidden(*dynamic, 150), at_150);
+  EXPECT_EQ(hidden(*dynamic, 40), hidden(*plain, 40));
 }
 
 TEST(Models, ParametersOfAKnownGeometryAreCounted) {

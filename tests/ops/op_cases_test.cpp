@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cctype>
 #include <ostream>
+#include <set>
+
+#include <candela/autograd/backward.h>
+#include <candela/core/error.h>
 
 #include "cases/check.h"
 
@@ -52,6 +56,45 @@ TEST_P(Backward, MatchesTheReference) {
 
 TEST_P(ReferenceGradient, MatchesFiniteDifferences) {
   EXPECT_EQ(check_reference_gradient(*GetParam().op_case), "");
+}
+
+/// f64 goes where kernels for it are fewest: a gradient that is missing must be missed at the forward call.
+TEST(GradientsInF64, FlowOrAreRefusedByTheForwardCall) {
+  for (const Family& family : families()) {
+    for (const OpCase& op_case : cases_of(family.name)) {
+      const bool small = std::all_of(op_case.inputs.begin(), op_case.inputs.end(),
+                                     [](const Input& input) { return numel(input.shape) <= 1024; });
+      if (op_case.gradient != Gradient::Flows || !small) continue;
+      std::vector<Tensor> inputs = build_inputs(op_case, DType::F64, Device::cpu()).device;
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (op_case.inputs[i].gradient) inputs[i].set_requires_grad(true);
+      }
+      std::vector<Tensor> outputs;
+      try {
+        outputs = op_case.fused(inputs);
+      } catch (const Unsupported&) {
+        continue;
+      }
+      for (const Tensor& output : outputs) {
+        if (!output.requires_grad()) continue;
+        EXPECT_NO_THROW(backward(output)) << full_name(op_case);
+        break;  // outputs of one op share their node, which can be walked once
+      }
+    }
+  }
+}
+
+/// Each family's file must instantiate the suites: a list that no test runs proves nothing.
+TEST(Families, EveryOneIsTested) {
+  std::set<std::string> suites;
+  const testing::UnitTest& tests = *testing::UnitTest::GetInstance();
+  for (int i = 0; i < tests.total_test_suite_count(); ++i) suites.insert(tests.GetTestSuite(i)->name());
+  for (const Family& family : families()) {
+    const std::string name(family.name);
+    EXPECT_TRUE(suites.contains(name + "/Forward")) << name;
+    EXPECT_TRUE(suites.contains(name + "/Backward")) << name;
+    EXPECT_EQ(suites.contains(name + "/ReferenceGradient"), !with_reference_gradient(name).empty()) << name;
+  }
 }
 
 // A family may have no case for one of the suites.

@@ -4,7 +4,8 @@
 #include <memory>
 #include <type_traits>
 
-/// The one pool of host threads: the same one oneDNN uses, so that the machine is never oversubscribed.
+/// The one team of threads that works on ops: all host threads share it, one at a time, and oneDNN uses the
+/// same, so that the machine is never oversubscribed.
 namespace candela {
 
 /// A non-owning reference to a callable `void(begin, end)`.
@@ -23,17 +24,29 @@ class RangeFunction {
   void (*call_)(void*, std::int64_t, std::int64_t);
 };
 
-/// Splits [0, count) into one contiguous range per thread, none smaller than `grain` (but the last), and
-/// calls `body(begin, end)` on each. The split depends on count, grain and thread_count() alone, so results
-/// that depend on it repeat. A call from inside a body runs serially. An exception of a body reaches the
-/// caller.
+/// Splits [0, count) into contiguous ranges of even length, a few per thread and at most count / grain,
+/// rounded up, in all, and calls `body(begin, end)` on each. The split depends on count, grain and
+/// thread_count() alone, whichever thread runs which, so results that depend on it repeat. A call from inside
+/// a body runs as one range on the calling thread. Waits while another host thread has the team. An exception
+/// of a body reaches the caller, once all bodies have ended.
 void parallel_for(std::int64_t count, std::int64_t grain, RangeFunction body);
 
 /// Whether the caller runs inside a body of parallel_for.
 bool in_parallel();
 
+/// How many threads work on an op: as set, or usable_cpus() (OMP_NUM_THREADS, where the environment has it).
 int thread_count();
-/// Sets the number of threads for all ops; 0 takes every core this process may use.
+/// Sets it for all ops of the process, from now on; 0 goes back to the default.
 void set_thread_count(int count);
+
+/// Holds the team: other host threads wait for it at their next op. The thread that holds it may take it
+/// again. Kernels run under one; what brings OpenMP regions of its own (oneDNN) must.
+class TeamLock {
+ public:
+  TeamLock();
+  ~TeamLock();
+  TeamLock(const TeamLock&) = delete;
+  TeamLock& operator=(const TeamLock&) = delete;
+};
 
 }  // namespace candela

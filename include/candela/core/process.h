@@ -15,4 +15,8 @@ ProcessMemory process_memory();
 /// the system does not tell.
 std::size_t available_memory();
 
+/// How many CPUs this process may keep busy: those of its affinity mask, within the quota of its control
+/// group (cgroup v2), rounded up. At least 1.
+int usable_cpus();
+
 }  // namespace candela

@@ -48,7 +48,8 @@ class Dims {
 using Shape = Dims;
 using Strides = Dims;
 
-/// Product of the sizes; 1 for rank 0. Throws InvalidArgument when negative or beyond 2^62.
+/// Product of the sizes; 1 for rank 0. Throws InvalidArgument when one is negative, or when those that are
+/// not 0 multiply to more than 2^62: so strides fit too.
 std::int64_t numel(const Shape& shape);
 
 /// Row-major strides: the last dimension has stride 1.
@@ -68,8 +69,11 @@ struct Layout {
 
   static Layout contiguous(const Shape& shape) { return {shape, contiguous_strides(shape), 0}; }
   bool is_contiguous() const;
-  /// One past the largest element index used, counted from the start of the storage (0 if empty).
+  /// One past the largest element index used, counted from the start of the storage (0 if empty). Offset and
+  /// strides must not be negative. Throws InvalidArgument beyond 2^62.
   std::int64_t extent() const;
+  /// Whether elements may share memory, as broadcast ones do: then they cannot be written one by one.
+  bool may_overlap() const;
 
   Layout transpose(int a, int b) const;
   /// Elements [start, end) of `dim`.

@@ -1,14 +1,12 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 /// Memory: storages (what tensors share) and the caching allocator behind every device.
 namespace candela {
@@ -56,10 +54,16 @@ class Storage {
   void* native() const { return block_.native; }
   std::size_t bytes() const { return block_.bytes; }
 
+  /// Counts the ops that wrote into this memory in place: what a gradient kept is checked against it. Writes
+  /// through Tensor::data() are not seen.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
  private:
   Device device_;
   MemoryBlock block_;
   Release release_;
+  std::atomic<std::uint64_t> version_{0};
 };
 
 using StoragePtr = std::shared_ptr<Storage>;

@@ -32,7 +32,8 @@ class Tensor {
     return from_values(std::span<const T>(values), shape, device);
   }
   static Tensor from_bytes(std::span<const std::byte> bytes, const Shape& shape, DType dtype, Device device);
-  /// A view of existing memory. The layout must lie within the storage; throws InvalidArgument otherwise.
+  /// A view of existing memory. The layout must lie within the storage, with strides and offset of at least
+  /// 0; throws InvalidArgument otherwise.
   static Tensor from_storage(StoragePtr storage, const Layout& layout, DType dtype);
 
   bool defined() const { return impl_ != nullptr; }
@@ -87,6 +88,8 @@ class Tensor {
 
   /// Identity: the same handle.
   bool same_as(const Tensor& other) const { return impl_ == other.impl_; }
+  /// Whether this handle is the only one on its tensor, and no other tensor shares its storage.
+  bool sole_owner() const;
   const void* id() const { return impl_.get(); }
 
  private:

@@ -16,9 +16,9 @@ namespace candela {
 struct RopeParameters {
   std::string type = "default";  ///< default, linear, dynamic, llama3, yarn
   double theta = 10000;
-  std::int64_t rotary_dim = 0;                       ///< elements of a head that are rotated
-  std::int64_t max_positions = 0;                    ///< max_position_embeddings
-  double factor = 1;                                 ///< all types but default
+  std::int64_t rotary_dim = 0;     ///< elements of a head that are rotated
+  std::int64_t max_positions = 0;  ///< max_position_embeddings
+  double factor = 1;  ///< all types but default; where yarn has none: max_positions / original_max_positions
   std::int64_t original_max_positions = 0;           ///< original_max_position_embeddings; 0: not given
   double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
   double beta_fast = 32, beta_slow = 1;              ///< yarn

@@ -20,7 +20,9 @@ Tensor unsqueeze(const Tensor& x, int dim);
 Tensor contiguous(const Tensor& x);
 /// Always a fresh row-major copy.
 Tensor clone(const Tensor& x);
-/// Conversion between any dtypes; x itself if it has that dtype already. Gradient between floating dtypes.
+/// Conversion between any dtypes; x itself if it has that dtype already. Into an integer dtype, fractions are
+/// cut off, values beyond its range become the nearest that it holds (-1 is 0 in u8), NaN becomes 0. Gradient
+/// between floating dtypes; throws Unsupported where an integer one would cut it.
 Tensor cast(const Tensor& x, DType dtype);
 /// A copy on another device; x itself if it is there. Gradient.
 Tensor to_device(const Tensor& x, Device device);
@@ -37,8 +39,8 @@ inline Tensor ones(const Shape& shape, DType dtype = DType::F32, Device device =
 /// 0, 1, ..., count - 1.
 Tensor arange(std::int64_t count, DType dtype = DType::I32, Device device = Device::cpu());
 
-/// target = x in place, converted to target's dtype; shapes equal. Throws Unsupported if autograd tracks
-/// target.
+/// target = x in place, converted to target's dtype as by cast(); shapes equal. Throws Unsupported if
+/// autograd tracks target or x: no gradient could follow; InvalidArgument if elements of target share memory.
 void copy_(const Tensor& target, const Tensor& x);
 void fill_(const Tensor& target, double value);
 

@@ -64,7 +64,7 @@ inline Tensor operator+(const Tensor& x, double term) {
 }
 
 /// target += x, in place, outside autograd. Shapes equal; x is converted to target's dtype. Throws
-/// Unsupported if target is tracked by autograd.
+/// Unsupported if autograd tracks target or x; InvalidArgument if elements of target share memory.
 void add_(const Tensor& target, const Tensor& x);
 
 }  // namespace candela

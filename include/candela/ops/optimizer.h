@@ -10,7 +10,8 @@ struct AdamwOptions {
 
 /// One AdamW step in place (Loshchilov & Hutter, 2019), decoupled weight decay, bias correction by `step`
 /// (from 1). param, grad: one shape; m, v f32 of that shape; all contiguous. The gradient is multiplied by
-/// grad_scale first (clipping). No gradient flows through it.
+/// grad_scale first (clipping). No gradient flows through it: throws Unsupported if param, m or v is the
+/// result of an op that autograd tracks. lr, weight_decay >= 0, beta1, beta2 in [0, 1), eps > 0.
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale = 1);
 

@@ -5,7 +5,8 @@
 
 namespace candela {
 
-/// Uniform in [low, high).
+/// Uniform in [low, high), after rounding to the dtype too. Where the dtype holds no value of that range:
+/// low, as it rounds.
 Tensor uniform(const Shape& shape, Generator& generator, double low = 0, double high = 1,
                DType dtype = DType::F32, Device device = Device::cpu());
 Tensor normal(const Shape& shape, Generator& generator, double mean = 0, double stddev = 1,

@@ -15,9 +15,10 @@ struct RopeConfig {
   std::int64_t rotary_dim = 0;  ///< elements of a head that are rotated (head_dim, but for partial rotation)
   std::int64_t max_positions = 2048;  ///< max_position_embeddings
   double factor = 1;
-  std::int64_t original_max_positions = 0;           ///< original_max_position_embeddings; 0: max_positions
-  double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
-  double beta_fast = 32, beta_slow = 1;              ///< yarn
+  /// original_max_position_embeddings, for llama3 and yarn; 0: max_positions
+  std::int64_t original_max_positions = 0;
+  double low_freq_factor = 1, high_freq_factor = 4;             ///< llama3
+  double beta_fast = 32, beta_slow = 1;                         ///< yarn
   double attention_factor = 0, mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: derived
   bool truncate = true;                                         ///< yarn: round the correction range
   DType frequency_dtype = DType::F32;  ///< the frequencies are rounded to it before the table is made

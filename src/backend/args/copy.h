@@ -4,7 +4,8 @@
 
 namespace candela {
 
-/// out = x, converted to out's dtype; shapes equal, any strides. Floats become integers by truncation.
+/// out = x, converted to out's dtype; shapes equal, any strides. Into integers: fractions are cut off, what
+/// is beyond the range becomes its end, NaN becomes 0.
 struct CopyArgs {
   TensorArg x, out;
 };

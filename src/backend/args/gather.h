@@ -10,7 +10,7 @@ struct EmbeddingArgs {
   TensorArg weight, ids, out;
 };
 
-/// dweight f32 [V, D], zeroed by the kernel, then dweight[ids[n]] += dy[n] in order of n.
+/// dweight f32 (f64 for dy f64) [V, D], zeroed by the kernel, then dweight[ids[n]] += dy[n] in order of n.
 struct EmbeddingGradArgs {
   TensorArg dy, ids, dweight;
 };
@@ -21,7 +21,7 @@ struct GatherArgs {
   int dim;
 };
 
-/// dx f32 of x's shape, zeroed by the kernel, then dx[..., index[...], ...] += dy.
+/// dx f32 (f64 for dy f64) of x's shape, zeroed by the kernel, then dx[..., index[...], ...] += dy.
 struct GatherGradArgs {
   TensorArg dy, index, dx;
   int dim;

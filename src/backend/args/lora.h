@@ -14,16 +14,19 @@ struct LoraBranch {
   double scale;
 };
 
-/// Linear layers that share an input: x [N, I]; lora_x [N, I] is x, or x after dropout; a [R, I] the A
-/// matrices, concatenated by rows; xa [N, R] = lora_x a^T, kept for the gradient.
+/// Linear layers that share an input: x [N, I]; lora_x [N, I] is x, or where `separate` a tensor of its own
+/// (x after dropout); a [R, I] the A matrices, concatenated by rows; xa [N, R] = lora_x a^T, kept for the
+/// gradient.
 struct LoraLinearArgs {
   TensorArg x, lora_x, a, xa;
   LoraBranch branches[kMaxLoraBranches];
   int branch_count;
+  bool separate =
+      false;  ///< lora_x may share memory with x and yet be another tensor, with a gradient of its own
 };
 
 /// Given dy of every branch ([N, O] each): dxa[:, rows of i] = scale_i dy_i b_i; dx = sum_i dy_i weight_i (+
-/// dxa a when dlora_x is absent); dlora_x = dxa a; da = dxa^T lora_x; db_i = scale_i dy_i^T xa_i. da, db f32
+/// dxa a unless forward.separate); dlora_x = dxa a; da = dxa^T lora_x; db_i = scale_i dy_i^T xa_i. da, db f32
 /// or the dtype of a, b; absent outputs are skipped. dxa [N, R] is scratch.
 struct LoraLinearGradArgs {
   LoraLinearArgs forward;

@@ -4,11 +4,14 @@
 
 namespace candela {
 
-/// out[i] = low + (high - low) u_i, u_i from philox(seed) at position offset + i (row-major index).
+/// out[i] = low + (high - low) u_i, u_i from philox(seed) at position offset + i (row-major index), and kept
+/// within [least, most]: the ends of [low, high) among the values that out's dtype holds, so that rounding
+/// leads out of it on neither side.
 struct UniformArgs {
   TensorArg out;
   std::uint64_t seed, offset;
   double low, high;
+  double least, most;
 };
 
 /// Normal by Box-Muller; element i takes the positions offset + 2 i and offset + 2 i + 1.

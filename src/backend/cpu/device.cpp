@@ -1,6 +1,5 @@
 #include "backend/cpu/device.h"
 
-#include <cstdlib>
 #include <fstream>
 #include <new>
 #include <sys/mman.h>

@@ -50,6 +50,30 @@ void embedding(const EmbeddingArgs& args, Stream&) {
   });
 }
 
+std::string supports_embedding_grad(const EmbeddingGradArgs& args) {
+  return args.dweight.dtype == DType::F32 && args.dy.dtype != DType::F64 ? "" : "sums are f32";
+}
+
+std::string supports_embedding_grad_loops(const EmbeddingGradArgs& args) {
+  return args.dweight.dtype == DType::F64 ? "" : "is for f64";
+}
+
+/// The path for f64.
+void embedding_grad_loops(const EmbeddingGradArgs& args, Stream&) {
+  const std::vector<std::int64_t> ids = read_ids(args.ids, args.dweight.shape[0]);
+  const std::int64_t width = args.dweight.shape[1];
+  auto* dweight = args.dweight.as<double>();
+  std::fill(dweight, dweight + args.dweight.numel(), 0.0);
+  dispatch_plain(args.dy.dtype, "embedding_grad", [&]<class T>() {
+    for (std::size_t n = 0; n < ids.size(); ++n) {
+      const T* dy = args.dy.as<T>() + static_cast<std::int64_t>(n) * args.dy.strides[0];
+      for (std::int64_t i = 0; i < width; ++i) {
+        dweight[ids[n] * width + i] += convert<double>(dy[i * args.dy.strides[1]]);
+      }
+    }
+  });
+}
+
 /// Threads share the columns, so that every element of dweight gets its terms in the order of n.
 void embedding_grad(const EmbeddingGradArgs& args, Stream&) {
   const std::vector<std::int64_t> ids = read_ids(args.ids, args.dweight.shape[0]);
@@ -129,7 +153,8 @@ void gather_grad(const GatherGradArgs& args, Stream&) {
 
 void fill_gather(KernelTable& table) {
   table.embedding.add("rows", supports_all, embedding);
-  table.embedding_grad.add("rows", supports_all, embedding_grad);
+  table.embedding_grad.add("rows", supports_embedding_grad, embedding_grad);
+  table.embedding_grad.add("loops", supports_embedding_grad_loops, embedding_grad_loops);
   table.gather.add("loops", supports_all, gather);
   table.gather_grad.add("loops", supports_all, gather_grad);
 }

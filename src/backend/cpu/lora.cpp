@@ -75,13 +75,12 @@ void adapter_gradients(const LoraLinearGradArgs& args, int i) {
   }
 }
 
-/// dx = sum_i dy_i weight_i, and dxa a where the adapters see x itself. dlora_x absent while lora_x is its
-/// own tensor: no gradient is wanted there.
+/// dx = sum_i dy_i weight_i, and dxa a where the adapters see x itself.
 void input_gradient(const LoraLinearGradArgs& args) {
   const LoraLinearArgs& forward = args.forward;
   const std::int64_t n = forward.x.shape[0];
   const std::int64_t width = forward.x.shape[1];
-  const bool shared = forward.a.present() && forward.lora_x.data == forward.x.data && !args.dlora_x.present();
+  const bool shared = forward.a.present() && !forward.separate;
   accumulate(as_matrix(args.dx), n, width, {},
              [&](std::int64_t first, std::int64_t count, const Matrix& sums, const RowBias&) {
                for (int i = 0; i < forward.branch_count; ++i) {

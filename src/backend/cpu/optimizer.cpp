@@ -18,6 +18,8 @@ void adamw(const AdamwArgs& args, Stream&) {
   const spans::AdamwNumbers numbers{
       .beta1 = static_cast<float>(args.beta1),
       .beta2 = static_cast<float>(args.beta2),
+      .rest1 = static_cast<float>(1 - args.beta1),
+      .rest2 = static_cast<float>(1 - args.beta2),
       .grad_scale = static_cast<float>(args.grad_scale),
       .keep = static_cast<float>(1 - args.lr * args.weight_decay),
       .step = static_cast<float>(args.lr / (1 - std::pow(args.beta1, steps))),

@@ -41,6 +41,9 @@ void uniform(const UniformArgs& args, Stream&) {
     spans::uniform(args.seed, args.offset + at, target, count);
     spans::unary(UnaryOp::Affine, target, target, count, static_cast<float>(args.high - args.low),
                  static_cast<float>(args.low));
+    const auto least = static_cast<float>(args.least);
+    const auto most = static_cast<float>(args.most);
+    for (std::int64_t i = 0; i < count; ++i) target[i] = std::min(std::max(target[i], least), most);
   });
 }
 

@@ -75,8 +75,8 @@ void reduce(const ReduceArgs& args, Stream&) {
         outer.offsets(i / outer.inner(), at);
         const std::int64_t j = i % outer.inner();
         const T* x = args.x.as<T>() + at[0] + j * outer.strides[0][outer.rank - 1];
-        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] =
-            convert<T>(fold_all(args.op, x, inner));
+        const double result = args.scale * fold_all(args.op, x, inner);
+        args.out.as<T>()[at[1] + j * outer.strides[1][outer.rank - 1]] = convert<T>(result);
       }
     });
   });
@@ -162,7 +162,7 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
     for (std::int64_t i = 0; i < per_output; ++i) {
       total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
     }
-    args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(total));
+    args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(args.scale * total));
   }
 }
 
@@ -242,7 +242,7 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
       for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
         total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(chunk * width + i)]);
       }
-      out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(total));
+      out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(args.scale * total));
     }
   }
 }

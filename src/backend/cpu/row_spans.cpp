@@ -28,8 +28,8 @@ void adamw(float* param, const float* grad, float* m, float* v, std::int64_t cou
            const spans::AdamwNumbers& numbers) {
   const auto beta1 = splat(numbers.beta1);
   const auto beta2 = splat(numbers.beta2);
-  const auto rest1 = splat(1.0F - numbers.beta1);
-  const auto rest2 = splat(1.0F - numbers.beta2);
+  const auto rest1 = splat(numbers.rest1);
+  const auto rest2 = splat(numbers.rest2);
   for (std::int64_t i = 0; i < count; i += lanes()) {
     const std::int64_t left = count - i;
     const auto g = hn::Mul(take(grad + i, left), splat(numbers.grad_scale));

@@ -5,10 +5,11 @@
 /// Loops over contiguous floats behind the optimizer and the random numbers; see spans.h.
 namespace candela::spans {
 
-/// The numbers of one AdamW step that all elements share: m = beta1 m + (1 - beta1) g with g = grad_scale
-/// grad, v likewise with g^2; param = keep param - step m / (root sqrt(v) + eps).
+/// The numbers of one AdamW step that all elements share: m = beta1 m + rest1 g with g = grad_scale grad and
+/// rest1 = 1 - beta1 (taken before beta1 is rounded), v likewise with g^2; param = keep param - step m /
+/// (root sqrt(v) + eps).
 struct AdamwNumbers {
-  float beta1, beta2, grad_scale, keep, step, root, eps;
+  float beta1, beta2, rest1, rest2, grad_scale, keep, step, root, eps;
 };
 void adamw(float* param, const float* grad, float* m, float* v, std::int64_t count,
            const AdamwNumbers& numbers);

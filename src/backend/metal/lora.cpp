@@ -126,9 +126,9 @@ void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, EncodeMatmu
     }
   }
   if (!forward.a.present()) return;
-  if (args.dlora_x.present()) {
-    encode(engine, product(args.dxa, forward.a, args.dlora_x));
-  } else if (args.dx.present() && forward.lora_x.storage == forward.x.storage) {
+  if (forward.separate) {
+    if (args.dlora_x.present()) encode(engine, product(args.dxa, forward.a, args.dlora_x));
+  } else if (args.dx.present()) {
     encode(engine, product(args.dxa, forward.a, args.dx, 1, 1));
   }
   if (args.da.present()) encode(engine, product(swapped(args.dxa), forward.lora_x, args.da));

@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <mutex>
-#include <unordered_set>
 
 #include <candela/core/storage.h>
 

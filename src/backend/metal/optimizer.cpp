@@ -25,6 +25,8 @@ void adamw(const AdamwArgs& args, Stream& stream) {
                                    static_cast<float>(args.lr),
                                    static_cast<float>(args.beta1),
                                    static_cast<float>(args.beta2),
+                                   static_cast<float>(1 - args.beta1),
+                                   static_cast<float>(1 - args.beta2),
                                    static_cast<float>(args.eps),
                                    static_cast<float>(1 - args.lr * args.weight_decay),
                                    static_cast<float>(args.grad_scale),

@@ -22,6 +22,7 @@ std::string supports(const ReduceArgs& args) {
 shader::ReduceParams params_of(const ReduceArgs& args) {
   shader::ReduceParams params{};
   params.op = static_cast<std::uint32_t>(args.op);
+  params.scale = static_cast<float>(args.scale);
   params.outputs = 1;
   params.length = 1;
   for (int d = 0; d < args.x.rank; ++d) {

@@ -2,54 +2,104 @@
 
 using namespace candela::shader;
 
-/// Between any two element types: floats become integers by truncation, 16-bit floats go by way of float.
-template <class To, class From>
+/// The ends of an integer type, and the first float beyond it.
+template <class T>
+struct Range;
+template <>
+struct Range<uchar> {
+  static long low() { return 0; }
+  static long high() { return 255; }
+  static float beyond() { return 256.0f; }
+};
+template <>
+struct Range<int> {
+  static long low() { return -2147483648L; }
+  static long high() { return 2147483647L; }
+  static float beyond() { return 2147483648.0f; }
+};
+template <>
+struct Range<long> {
+  static long low() { return -9223372036854775807L - 1; }
+  static long high() { return 9223372036854775807L; }
+  static float beyond() { return 9223372036854775808.0f; }
+};
+
+/// Into an integer type: fractions are cut off, what is beyond the range becomes its end, NaN becomes 0.
+template <class To>
+inline To saturate_to(float x) {
+  if (isnan(x)) return 0;
+  if (x >= Range<To>::beyond()) return static_cast<To>(Range<To>::high());
+  if (x < static_cast<float>(Range<To>::low())) return static_cast<To>(Range<To>::low());
+  return static_cast<To>(x);
+}
+template <class To>
+inline To saturate_to(long x) {
+  if (x > Range<To>::high()) return static_cast<To>(Range<To>::high());
+  if (x < Range<To>::low()) return static_cast<To>(Range<To>::low());
+  return static_cast<To>(x);
+}
+
+/// What a value is converted by way of: float for floats, long for integers.
+inline float widen(float x) {
+  return x;
+}
+inline float widen(half x) {
+  return to_float(x);
+}
+inline float widen(bf16 x) {
+  return to_float(x);
+}
+inline long widen(long x) {
+  return x;
+}
+inline long widen(int x) {
+  return x;
+}
+inline long widen(uchar x) {
+  return x;
+}
+
+/// Between any two element types.
+template <class To>
 struct Convert {
-  static To run(From x) { return static_cast<To>(x); }
-};
-template <class To>
-struct Convert<To, half> {
-  static To run(half x) { return static_cast<To>(static_cast<float>(x)); }
-};
-template <class To>
-struct Convert<To, bf16> {
-  static To run(bf16 x) { return static_cast<To>(to_float(x)); }
-};
-template <class From>
-struct Convert<half, From> {
-  static half run(From x) { return static_cast<half>(static_cast<float>(x)); }
-};
-template <class From>
-struct Convert<bf16, From> {
-  static bf16 run(From x) { return from_float<bf16>(static_cast<float>(x)); }
+  template <class Wide>
+  static To run(Wide x) {
+    return saturate_to<To>(x);
+  }
 };
 template <>
-struct Convert<half, half> {
-  static half run(half x) { return x; }
+struct Convert<float> {
+  template <class Wide>
+  static float run(Wide x) {
+    return static_cast<float>(x);
+  }
 };
 template <>
-struct Convert<bf16, bf16> {
-  static bf16 run(bf16 x) { return x; }
+struct Convert<half> {
+  template <class Wide>
+  static half run(Wide x) {
+    return from_float<half>(static_cast<float>(x));
+  }
 };
 template <>
-struct Convert<half, bf16> {
-  static half run(bf16 x) { return static_cast<half>(to_float(x)); }
-};
-template <>
-struct Convert<bf16, half> {
-  static bf16 run(half x) { return from_float<bf16>(static_cast<float>(x)); }
+struct Convert<bf16> {
+  template <class Wide>
+  static bf16 run(Wide x) {
+    return from_float<bf16>(static_cast<float>(x));
+  }
 };
 
 template <class To, class From>
 [[kernel]] void copy(device To* out [[buffer(0)]], device const From* x [[buffer(1)]],
                      constant LoopParams& loop [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
-  out[loop_offset(loop, 0, at.y, at.x)] = Convert<To, From>::run(x[loop_offset(loop, 1, at.y, at.x)]);
+  out[loop_offset(loop, 0, at.y, at.x)] =
+      Convert<To>::run(widen(x[loop_offset(loop, 1, at.y, at.x)]));
 }
 
 template <class T>
 [[kernel]] void fill(device T* out [[buffer(0)]], constant FillParams& p [[buffer(1)]],
                      uint2 at [[thread_position_in_grid]]) {
-  out[loop_offset(p.loop, 0, at.y, at.x)] = Convert<T, float>::run(p.value);
+  out[loop_offset(p.loop, 0, at.y, at.x)] = Convert<T>::run(p.value);
 }
 
 template [[host_name("copy_f32_f32")]] [[kernel]] decltype(copy<float, float>) copy<float, float>;

@@ -2,14 +2,15 @@
 
 using namespace candela::shader;
 
-/// AdamW, one element per thread. correction_i = 1 - beta_i^step, keep = 1 - lr weight_decay.
+/// AdamW, one element per thread. rest_i = 1 - beta_i (before beta_i is rounded), correction_i = 1 -
+/// beta_i^step, keep = 1 - lr weight_decay.
 template <class P, class G>
 [[kernel]] void adamw(device P* param [[buffer(0)]], device const G* grad [[buffer(1)]],
                       device float* m [[buffer(2)]], device float* v [[buffer(3)]],
                       constant AdamwParams& p [[buffer(4)]], uint at [[thread_position_in_grid]]) {
   float g = to_float(grad[at]) * p.grad_scale;
-  float first = p.beta1 * m[at] + (1.0f - p.beta1) * g;
-  float second = p.beta2 * v[at] + (1.0f - p.beta2) * g * g;
+  float first = p.beta1 * m[at] + p.rest1 * g;
+  float second = p.beta2 * v[at] + p.rest2 * g * g;
   m[at] = first;
   v[at] = second;
   float value = to_float(param[at]);

@@ -33,6 +33,7 @@ struct FillParams {
 /// Sums over the dimensions that `out` lacks: one result per index over `kept`.
 struct ReduceParams {
   uint32_t op;
+  float scale;  // on the result
   uint32_t kept_rank, reduced_rank;
   uint32_t outputs, length;  // products of the sizes below
   uint32_t kept_shape[kMaxLoopRank], reduced_shape[kMaxLoopRank];
@@ -82,7 +83,7 @@ struct TopkParams {
 
 struct AdamwParams {
   uint32_t count;
-  float lr, beta1, beta2, eps, keep, grad_scale, correction1, correction2;
+  float lr, beta1, beta2, rest1, rest2, eps, keep, grad_scale, correction1, correction2;
 };
 
 }  // namespace shader

@@ -1,0 +1,84 @@
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <thread>
+
+#include <candela/core/process.h>
+
+#include "core/cgroup.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace candela {
+namespace {
+
+class Cgroup : public testing::Test {
+ protected:
+  std::filesystem::path mount;
+
+  Cgroup() : mount(std::filesystem::path(testing::TempDir()) / "candela_cgroup") {
+    std::filesystem::remove_all(mount);
+    std::filesystem::create_directories(mount / "a" / "b");
+  }
+  ~Cgroup() override { std::filesystem::remove_all(mount); }
+
+  void limit(const std::filesystem::path& group, const std::string& text) const {
+    std::ofstream(mount / group / "cpu.max") << text;
+  }
+  double quota(const std::string& membership) const { return cgroup_cpu_quota(mount, membership); }
+};
+
+TEST_F(Cgroup, TheSmallestQuotaOnTheWayToTheRootCounts) {
+  EXPECT_EQ(quota("0::/a/b\n"), 0);
+  limit("a/b", "max 100000\n");
+  EXPECT_EQ(quota("0::/a/b\n"), 0);
+  limit("a", "250000 100000\n");
+  EXPECT_EQ(quota("0::/a/b\n"), 2.5);
+  limit("a/b", "300000 100000\n");
+  EXPECT_EQ(quota("0::/a/b\n"), 2.5);
+  limit("a/b", "50000 100000\n");
+  EXPECT_EQ(quota("0::/a/b\n"), 0.5);
+  EXPECT_EQ(quota("0::/a\n"), 2.5);
+  EXPECT_EQ(quota("0::/\n"), 0);
+}
+
+TEST_F(Cgroup, InsideAContainerTheMountIsTheGroup) {
+  limit(".", "150000 100000\n");
+  EXPECT_EQ(quota("0::/\n"), 1.5);
+  EXPECT_EQ(quota("12:cpu:/docker/x\n0::/a\n"), 1.5);
+  EXPECT_EQ(quota("12:cpu:/docker/x\n"), 1.5);  // version 1 beside it
+  EXPECT_EQ(quota(""), 1.5);
+}
+
+TEST_F(Cgroup, UnreadableLimitsAreNone) {
+  for (const char* text : {"", "max", "x y", "-5 100000", "100000 0", "100000"}) {
+    limit("a", text);
+    EXPECT_EQ(quota("0::/a\n"), 0) << text;
+  }
+}
+
+TEST(Process, SomeCpuCanBeUsed) {
+  EXPECT_GE(usable_cpus(), 1);
+}
+
+#if defined(__linux__)
+TEST(Process, TheAffinityMaskBoundsTheCpus) {
+  int found = 0;
+  std::thread([&] {
+    cpu_set_t allowed;
+    ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    int first = 0;
+    while (!CPU_ISSET(first, &allowed)) ++first;
+    CPU_ZERO(&allowed);
+    CPU_SET(first, &allowed);
+    ASSERT_EQ(sched_setaffinity(0, sizeof(allowed), &allowed), 0);
+    found = usable_cpus();
+  }).join();
+  EXPECT_EQ(found, 1);
+}
+#endif
+
+}  // namespace
+}  // namespace candela
