@@ -14,6 +14,41 @@
 namespace candela {
 namespace {
 
+/// The values of cu_seqlens, where the host can read them; kernels elsewhere have to stay within T
+/// themselves.
+void check_bounds(const Tensor& cu_seqlens, std::int64_t tokens) {
+  const Device device = cu_seqlens.device();
+  if (device.type == DeviceType::Plan || !device_interface(device).host_accessible()) return;
+  const auto bounds = cu_seqlens.to_vector<std::int32_t>();
+  require(bounds.front() == 0, "attention: cu_seqlens must start at 0; got {}", bounds.front());
+  for (std::size_t n = 1; n < bounds.size(); ++n) {
+    require(bounds[n] >= bounds[n - 1],
+            "attention: cu_seqlens must not decrease; got {} after {} at index {}", bounds[n], bounds[n - 1],
+            n);
+  }
+  require(bounds.back() == tokens, "attention: cu_seqlens must end at T = {}; got {}", tokens, bounds.back());
+}
+
+void check_positions(const Tensor& q, const Tensor& k, const AttentionOptions& options) {
+  require(options.window >= 0, "attention: window must be at least 1, or 0 for no limit; got {}",
+          options.window);
+  const auto scale = static_cast<float>(options.scale);
+  require(std::isfinite(scale) && (scale != 0 || options.scale == 0),
+          "attention: scale must be a finite f32 number, or 0 for 1 / sqrt(D); got {}", options.scale);
+  if (options.q_start.defined()) {
+    require(options.q_start.dtype() == DType::I32 && options.q_start.shape() == Shape{q.size(0)},
+            "attention: q_start must be i32 [{}]; got {}", q.size(0), describe(options.q_start));
+  }
+  if (!options.cu_seqlens.defined()) return;
+  require(options.cu_seqlens.dtype() == DType::I32 && options.cu_seqlens.rank() == 1 &&
+              options.cu_seqlens.size(0) >= 2,
+          "attention: cu_seqlens must be i32 [N + 1], N at least 1; got {}", describe(options.cu_seqlens));
+  require(q.size(0) == 1 && q.size(1) == k.size(1) && !options.q_start.defined(),
+          "attention: packed sequences need B = 1, T = S and no q_start; got q {}, k {} and q_start {}",
+          q.shape(), k.shape(), describe(options.q_start));
+  check_bounds(options.cu_seqlens, q.size(1));
+}
+
 void check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
   check_floating("attention", "q", q);
   check_floating("attention", "k", k);
@@ -29,19 +64,7 @@ void check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const At
           "attention: q {} and k {} must agree in batch and head size", q.shape(), k.shape());
   require(k.size(2) > 0 && q.size(2) % k.size(2) == 0,
           "attention: {} query heads must be a multiple of {} key heads", q.size(2), k.size(2));
-  require(options.window >= 0, "attention: window must not be negative; got {}", options.window);
-  if (options.q_start.defined()) {
-    require(options.q_start.dtype() == DType::I32 && options.q_start.shape() == Shape{q.size(0)},
-            "attention: q_start must be i32 [{}]; got {}", q.size(0), describe(options.q_start));
-  }
-  if (options.cu_seqlens.defined()) {
-    require(options.cu_seqlens.dtype() == DType::I32 && options.cu_seqlens.rank() == 1 &&
-                options.cu_seqlens.size(0) >= 2,
-            "attention: cu_seqlens must be i32 [N + 1]; got {}", describe(options.cu_seqlens));
-    require(q.size(0) == 1 && q.size(1) == k.size(1) && !options.q_start.defined(),
-            "attention: packed sequences need B = 1, T = S and no q_start; got q {} and k {}", q.shape(),
-            k.shape());
-  }
+  check_positions(q, k, options);
 }
 
 double scale_of(const AttentionOptions& options, std::int64_t head_size) {

@@ -8,8 +8,9 @@ struct AttentionOptions {
   double scale = 0;         ///< factor on q k^T; 0 means 1 / sqrt(D)
   bool causal = true;       ///< a query sees keys at its own position and before
   std::int64_t window = 0;  ///< sliding window: a query at p sees keys j > p - window; 0 means no limit
-  Tensor q_start;     ///< i32 [B]: position of the first query of each row among its keys; undefined: S - T
-  Tensor cu_seqlens;  ///< i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another
+  Tensor q_start = {};  ///< i32 [B]: position of the first query of each row among its keys; undefined: S - T
+  Tensor cu_seqlens = {};  ///< i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another; 0
+                           ///< first, T last, none below the one before it
 };
 
 /// Scaled dot-product attention (Vaswani et al., 2017) with grouped queries (Ainslie et al., 2023): q [B, T,
