@@ -84,13 +84,26 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   const bool grad = needs_grad({q, k, v});
   const Device device = q.device();
   Tensor out = Tensor::empty(q.shape(), q.dtype(), device);
-  Tensor lse = grad ? Tensor::empty({q.size(0), q.size(2), q.size(1)}, DType::F32, device) : Tensor();
+  const auto row_statistic = [&] {
+    return grad ? Tensor::empty({q.size(0), q.size(2), q.size(1)}, DType::F32, device) : Tensor();
+  };
+  const Tensor top = row_statistic();
+  const Tensor total = row_statistic();
   const Tensor q1 = unit_last_stride(q);
   const Tensor k1 = unit_last_stride(k);
   const Tensor v1 = unit_last_stride(v);
   const double scale = scale_of(options, q.size(3));
-  const AttentionArgs args{
-      q1, k1, v1, out, lse, options.q_start, options.cu_seqlens, scale, options.causal, options.window};
+  const AttentionArgs args{q1,
+                           k1,
+                           v1,
+                           out,
+                           top,
+                           total,
+                           options.q_start,
+                           options.cu_seqlens,
+                           scale,
+                           options.causal,
+                           options.window};
   std::string reasons;
   if (out.numel() > 0 && !try_run(&KernelTable::attention, device, args, &reasons)) {
     log_composed_once("attention", device, reasons);
@@ -98,7 +111,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   }
   if (grad) {
     record("attention", {q, k, v}, {&out},
-           [q1, k1, v1, y = out.detach(), lse, options,
+           [q1, k1, v1, y = out.detach(), top, total, options,
             scale](std::span<const Tensor> grads) -> std::vector<Tensor> {
              const auto empty_like = [](const Tensor& x) {
                return Tensor::empty(x.shape(), x.dtype(), x.device());
@@ -108,7 +121,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
              Tensor dv = empty_like(v1);
              if (y.numel() > 0) {
                run(&KernelTable::attention_grad, y.device(),
-                   AttentionGradArgs{{q1, k1, v1, y, lse, options.q_start, options.cu_seqlens, scale,
+                   AttentionGradArgs{{q1, k1, v1, y, top, total, options.q_start, options.cu_seqlens, scale,
                                       options.causal, options.window},
                                      unit_last_stride(grads[0]),
                                      dq,

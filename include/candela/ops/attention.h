@@ -16,6 +16,10 @@ struct AttentionOptions {
 /// Scaled dot-product attention (Vaswani et al., 2017) with grouped queries (Ainslie et al., 2023): q [B, T,
 /// H, D], k and v [B, S, K, D], H a multiple of K -> [B, T, H, D]. Memory is linear in T and S, forward and
 /// backward: no T x S matrix exists (Dao, 2023). Gradients for q, k, v.
+///
+/// A key that a query does not see contributes nothing to it, nor to its gradients, be it NaN or infinite. A
+/// query that sees no key gives zeros. Among the keys it sees NaN and infinity count as in softmax: scores
+/// that are all -inf, or of which one is NaN or +inf, give NaN.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options = {});
 
 }  // namespace candela
