@@ -9,7 +9,9 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 #include <hwy/cache_control.h>
+#include <limits>
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/simd-inl.h"

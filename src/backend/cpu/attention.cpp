@@ -129,16 +129,14 @@ std::string attention_supports(const AttentionArgs& args) {
   return {};
 }
 
-/// Rows of one query that fill less of a vector than the head size does.
-constexpr std::int64_t kDecodeRows = 8;
-
 void attention(const AttentionArgs& args, Stream&) {
   const Geometry g(args);
   const std::int64_t tiles = g.batch * g.key_heads * g.tiles;
   const std::int64_t parts =
       std::clamp<std::int64_t>((kPieces + tiles - 1) / tiles, 1, (g.keys - 1) / kPieceKeys + 1);
-  // The gradient takes the scores again, tile by tile, and they have to come out as they do here.
-  const bool decode = g.queries == 1 && g.group <= kDecodeRows && !args.top.present();
+  // Few rows fill less of a vector than the head size does. But the gradient takes the scores again, tile by
+  // tile, and they have to come out as they do here.
+  const bool decode = g.queries == 1 && g.group <= gemm_detail::kNarrowRows && !args.top.present();
   // Later tiles first: with a causal mask they have more to do, and what is left at the end is small.
   const auto tile_at = [&](std::int64_t index) {
     const std::int64_t head = index / g.tiles;

@@ -138,8 +138,8 @@ std::int64_t forward_memory(const Geometry& g);
 /// 2023).
 void forward_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
                   KeyCache& cache, const Sums& sums);
-/// The same for a tile of few rows that all see the same keys: keys and values are read once, in their own
-/// dtype.
+/// The same for a tile of at most gemm_detail::kNarrowRows rows, all of one query: keys and values are read
+/// once, in their own dtype.
 void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
                  const Sums& sums);
 /// Joins the sums of `parts` ranges of keys, in their order, in the first; writes out, top and total.
