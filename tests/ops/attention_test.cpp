@@ -171,7 +171,7 @@ TEST_P(AttentionSpecials, ManyKeys) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, AttentionSpecials, testing::Values(DType::F32, DType::BF16, DType::F16),
+INSTANTIATE_TEST_SUITE_P(attention, AttentionSpecials, testing::Values(DType::F32, DType::BF16, DType::F16),
                          [](const auto& dtype) { return std::string(to_string(dtype.param)); });
 
 TEST(AttentionMask, KeepsWhatIsNotSeenOut) {
@@ -235,7 +235,7 @@ TEST_P(AttentionThreads, GiveTheSameBits) {
   expect_same_bits({1, 1, 20, 40}, {1, 3000, 2, 40}, {});
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, AttentionThreads, testing::Values(DType::F32, DType::BF16),
+INSTANTIATE_TEST_SUITE_P(attention, AttentionThreads, testing::Values(DType::F32, DType::BF16),
                          [](const auto& dtype) { return std::string(to_string(dtype.param)); });
 
 /// Runs the call, which must throw, and returns what it says.
