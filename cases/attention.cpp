@@ -14,6 +14,7 @@ struct Mask {
   const char* name;
   bool causal = true;
   std::int64_t window = 0;
+  double scale = 0;
   std::vector<std::int32_t> starts = {};  ///< q_start
   std::vector<std::int32_t> bounds = {};  ///< cu_seqlens
 };
@@ -22,6 +23,7 @@ AttentionOptions options_of(const Mask& mask, Device device) {
   AttentionOptions options;
   options.causal = mask.causal;
   options.window = mask.window;
+  options.scale = mask.scale;
   const auto vector_on = [&](const std::vector<std::int32_t>& values) {
     return values.empty() ? Tensor()
                           : Tensor::from_values(values, {static_cast<std::int64_t>(values.size())}, device);
@@ -58,7 +60,8 @@ std::vector<OpCase> shape_cases() {
        {Named{"one_element", {1, 1, 1, 1, 1, 1}}, Named{"odd", {2, 5, 5, 2, 1, 7}},
         Named{"decode", {2, 1, 300, 6, 2, 64}}, Named{"grouped", {2, 70, 70, 4, 2, 16}},
         Named{"longer_keys", {1, 130, 300, 2, 2, 33}}, Named{"wide_head", {1, 9, 40, 2, 1, 256}},
-        Named{"past_blocks", {1, 129, 257, 1, 1, 48}}}) {
+        Named{"past_blocks", {1, 129, 257, 1, 1, 48}}, Named{"many_heads", {1, 33, 33, 24, 3, 20}},
+        Named{"widest_head", {1, 70, 150, 2, 1, 320}}, Named{"wide_decode", {1, 1, 700, 12, 1, 130}}}) {
     for (const Mask& mask :
          {Mask{.name = "causal"}, Mask{.name = "full", .causal = false}, Mask{.name = "window", .window = 6},
           Mask{.name = "full_window", .causal = false, .window = 6}}) {
@@ -83,9 +86,34 @@ std::vector<OpCase> mask_cases() {
   // Queries that stand before the first key, or whose window has left the last one, see nothing.
   add({1, 9, 4, 2, 1, 8}, {.name = "sees_nothing"});
   add({1, 6, 4, 2, 1, 8}, {.name = "window_left", .window = 2, .starts = {3}});
+  // Runs of queries whose keys are met in parts, and some of which see keys of two parts.
+  add({1, 520, 520, 8, 1, 4}, {.name = "window_across_parts", .window = 120});
+  add({2, 20, 20, 4, 2, 16}, {.name = "negative_scale", .scale = -0.7});
+  add({2, 1, 20, 4, 2, 16}, {.name = "negative_scale_decode", .scale = -0.7});
+  add({2, 20, 20, 4, 2, 16}, {.name = "large_scale", .causal = false, .scale = 3});
   add({1, 200, 200, 2, 1, 16}, {.name = "packed", .bounds = {0, 70, 71, 140, 200}});
   add({1, 200, 200, 2, 1, 16}, {.name = "packed_full", .causal = false, .bounds = {0, 70, 71, 140, 200}});
   add({1, 200, 200, 2, 1, 16}, {.name = "packed_window", .window = 9, .bounds = {0, 70, 71, 140, 200}});
+  return list;
+}
+
+/// Every feature, alone and together, small enough for finite differences.
+std::vector<OpCase> small_cases() {
+  std::vector<OpCase> list;
+  const std::vector<std::int32_t> bounds = {0, 3, 4, 4, 9, 14};
+  const Heads grouped{1, 14, 14, 6, 2, 5};
+  for (const Mask& mask :
+       {Mask{.name = "causal"}, Mask{.name = "full", .causal = false}, Mask{.name = "window", .window = 4},
+        Mask{.name = "full_window", .causal = false, .window = 4}, Mask{.name = "packed", .bounds = bounds},
+        Mask{.name = "packed_full", .causal = false, .bounds = bounds},
+        Mask{.name = "packed_window", .window = 3, .bounds = bounds},
+        Mask{.name = "late_queries", .starts = {-2}}}) {
+    list.push_back(attention_case(fmt::format("small_grouped_{}", mask.name), grouped, mask));
+  }
+  list.push_back(attention_case("small_cache", {3, 4, 20, 4, 2, 6},
+                                {.name = "cache", .window = 7, .starts = {0, 9, 16}}));
+  list.push_back(attention_case("small_past_blocks", {1, 70, 300, 3, 1, 6}, {.name = "causal"}));
+  list.push_back(attention_case("small_decode", {2, 1, 64, 6, 2, 8}, {.name = "causal"}));
   return list;
 }
 
@@ -104,6 +132,46 @@ std::vector<OpCase> content_cases() {
   }
   list.push_back(attention_case("sliced_decode", {2, 1, 20, 4, 2, 16}, {.name = "causal"}, Fill::Normal,
                                 Arrange::Sliced));
+  // One operand at a time with values that are not finite, under every mask. Narrow heads leave rows without.
+  const Heads narrow{1, 40, 40, 4, 2, 3};
+  for (const Mask& mask : {Mask{.name = "causal"}, Mask{.name = "window", .window = 4},
+                           Mask{.name = "packed", .bounds = {0, 4, 5, 12, 40}},
+                           Mask{.name = "packed_full", .causal = false, .bounds = {0, 4, 5, 12, 40}}}) {
+    for (const auto& [name, fill] :
+         {std::pair{"nan", Fill::WithNan}, std::pair{"infinity", Fill::WithInfinity}}) {
+      for (const std::size_t input : {0, 1, 2}) {
+        list.push_back(attention_case(fmt::format("{}_{}_{}", name, "qkv"[input], mask.name), narrow, mask));
+        list.back().inputs[input].fill = fill;
+      }
+    }
+  }
+  return list;
+}
+
+/// Scores of 1e3 to 1e6, the same for every key: each weight is 1 / S, to the last bits, in spite of a sum of
+/// exponentials whose logarithm is lost beside them. The gradients of q and k vanish, only v's is compared.
+std::vector<OpCase> tie_cases() {
+  std::vector<OpCase> list;
+  struct Ties {
+    const char* name;
+    double value;  // the score is D value^2 / sqrt(D)
+  };
+  for (const Ties& ties : {Ties{"ties_1e3", 16}, Ties{"ties_1e4", 48}, Ties{"ties_1e6", 512}}) {
+    for (const std::int64_t queries : {1, 40}) {
+      list.push_back(attention_case(fmt::format("{}_{}", ties.name, queries == 1 ? "decode" : "rows"),
+                                    {1, queries, 600, 2, 1, 16}, {.name = "full", .causal = false}));
+      for (const std::size_t input : {0, 1}) {
+        Input& tied = list.back().inputs[input];
+        tied.fill = Fill::Uniform;
+        tied.low = tied.high = ties.value;
+        tied.gradient = false;
+      }
+    }
+  }
+  // Whole numbers: scores that tie exactly, in groups, far above the weights' logarithms.
+  list.push_back(attention_case("ties_apart", {1, 30, 600, 2, 1, 4}, {.name = "causal"}, Fill::Ties));
+  for (Input& input : list.back().inputs) input.fill = Fill::Ties;
+  list.back().inputs[0].scale = 64;
   return list;
 }
 
@@ -115,8 +183,14 @@ std::vector<OpCase> bench_cases() {
   };
   for (const Bench& bench :
        {Bench{"bench_train_128", {16, 128, 128, 8, 4, 32}}, Bench{"bench_512", {2, 512, 512, 14, 2, 64}},
+        Bench{"bench_train_1024", {4, 1024, 1024, 14, 2, 64}},
         Bench{"bench_2048", {1, 2048, 2048, 14, 2, 64}},
-        Bench{"bench_decode_2048", {1, 1, 2048, 14, 2, 64}}}) {
+        Bench{"bench_train_4096", {1, 4096, 4096, 28, 4, 128}},
+        Bench{"bench_one_key_head", {1, 1024, 1024, 8, 1, 64}},
+        Bench{"bench_decode_64", {1, 1, 64, 14, 2, 64}}, Bench{"bench_decode_512", {1, 1, 512, 14, 2, 64}},
+        Bench{"bench_decode_2048", {1, 1, 2048, 14, 2, 64}},
+        Bench{"bench_decode_8192", {1, 1, 8192, 14, 2, 64}},
+        Bench{"bench_decode_batch", {8, 1, 2048, 28, 4, 128}}}) {
     const Heads& s = bench.shape;
     list.push_back(attention_case(bench.name, s, {.name = "causal"}));
     // Causal with T = S: half of the products count; one query counts them all.
@@ -138,7 +212,9 @@ std::vector<OpCase> bench_cases() {
 std::vector<OpCase> attention_cases() {
   std::vector<OpCase> list = shape_cases();
   append(list, mask_cases());
+  append(list, small_cases());
   append(list, content_cases());
+  append(list, tie_cases());
   append(list, bench_cases());
   return list;
 }

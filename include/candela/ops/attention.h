@@ -8,13 +8,18 @@ struct AttentionOptions {
   double scale = 0;         ///< factor on q k^T; 0 means 1 / sqrt(D)
   bool causal = true;       ///< a query sees keys at its own position and before
   std::int64_t window = 0;  ///< sliding window: a query at p sees keys j > p - window; 0 means no limit
-  Tensor q_start;     ///< i32 [B]: position of the first query of each row among its keys; undefined: S - T
-  Tensor cu_seqlens;  ///< i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another
+  Tensor q_start = {};  ///< i32 [B]: position of the first query of each row among its keys; undefined: S - T
+  Tensor cu_seqlens = {};  ///< i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another; 0
+                           ///< first, T last, none below the one before it
 };
 
 /// Scaled dot-product attention (Vaswani et al., 2017) with grouped queries (Ainslie et al., 2023): q [B, T,
 /// H, D], k and v [B, S, K, D], H a multiple of K -> [B, T, H, D]. Memory is linear in T and S, forward and
 /// backward: no T x S matrix exists (Dao, 2023). Gradients for q, k, v.
+///
+/// A key that a query does not see contributes nothing to it, nor to its gradients, be it NaN or infinite. A
+/// query that sees no key gives zeros. Among the keys it sees NaN and infinity count as in softmax: scores
+/// that are all -inf, or of which one is NaN or +inf, give NaN.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options = {});
 
 }  // namespace candela

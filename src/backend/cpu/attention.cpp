@@ -1,11 +1,12 @@
 #include "backend/cpu/attention.h"
 
-#include <cmath>
-#include <limits>
+#include <atomic>
+#include <vector>
 
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
 
 namespace candela {
@@ -32,7 +33,34 @@ Range visible_keys(const AttentionArgs& args, std::int64_t b, std::int64_t t) {
   }
   if (args.causal) seen.end = std::min(seen.end, position + 1);
   if (args.window > 0) seen.begin = std::max(seen.begin, position - args.window + 1);
-  return seen.begin < seen.end ? seen : Range{seen.begin, seen.begin};
+  return seen.empty() ? Range{} : seen;
+}
+
+Tile::Tile(const AttentionArgs& args, const Geometry& g, std::int64_t of_b, std::int64_t of_key_head,
+           std::int64_t index)
+    : b(of_b),
+      key_head(of_key_head),
+      first(index * kTileRows),
+      count(std::min(kTileRows, g.rows - first)),
+      hull{g.keys, 0},
+      common{0, g.keys} {
+  std::int64_t t = first / g.group;
+  std::int64_t of_group = first % g.group;
+  for (std::int64_t i = 0; i < count; ++i, ++of_group) {
+    if (of_group == g.group) {
+      ++t;
+      of_group = 0;
+    }
+    query[i] = t;
+    head[i] = key_head * g.group + of_group;
+    rows[i] = i > 0 && of_group > 0 ? rows[i - 1] : visible_keys(args, b, t);
+    common.begin = std::max(common.begin, rows[i].begin);
+    common.end = std::min(common.end, rows[i].end);
+    if (rows[i].empty()) continue;
+    hull.begin = std::min(hull.begin, rows[i].begin);
+    hull.end = std::max(hull.end, rows[i].end);
+  }
+  if (hull.empty()) hull = {};
 }
 
 }  // namespace attention_detail
@@ -40,82 +68,55 @@ Range visible_keys(const AttentionArgs& args, std::int64_t b, std::int64_t t) {
 namespace {
 
 using attention_detail::Geometry;
-using attention_detail::head_of;
+using attention_detail::KeyCache;
 using attention_detail::kKeyBlock;
-using attention_detail::kQueryBlock;
+using attention_detail::kTileRows;
 using attention_detail::Range;
-using attention_detail::rows_f32;
-using attention_detail::visible_keys;
+using attention_detail::Sums;
+using attention_detail::Tile;
 
-/// Keys of any query in a block of at most kQueryBlock: their hull, and each query's own.
-struct BlockRanges {
-  Range rows[kQueryBlock];
-  Range hull;
+/// Work is cut into at least this many pieces where it can be, so that as many threads find something to do.
+/// How it is cut decides how sums are rounded, so it does not look at the number of threads.
+constexpr std::int64_t kPieces = 64;
+/// Keys below which a piece is not cut further: joining costs more then.
+constexpr std::int64_t kPieceKeys = 4 * kKeyBlock;
+/// Multiply-adds that are worth waking a thread for.
+constexpr double kThreadWork = 1 << 19;
 
-  BlockRanges(const AttentionArgs& args, std::int64_t b, std::int64_t first, std::int64_t count)
-      : hull{args.k.shape[1], 0} {
-    for (std::int64_t i = 0; i < count; ++i) {
-      rows[i] = visible_keys(args, b, first + i);
-      if (rows[i].begin >= rows[i].end) continue;
-      hull.begin = std::min(hull.begin, rows[i].begin);
-      hull.end = std::max(hull.end, rows[i].end);
+/// Calls body(task, work) for every task, each thread with a `work` of its own. A thread takes the next few
+/// tasks that are left, neighbours, which share keys: what a task computes must not depend on who runs it.
+template <class MakeWork, class Body>
+void share(std::int64_t tasks, double multiply_adds, MakeWork&& make_work, Body&& body) {
+  // All threads or one: the runtime ends the threads that a smaller team leaves out, and starts them again
+  // later.
+  const std::int64_t threads = tasks > 1 && multiply_adds > 2 * kThreadWork ? std::max(thread_count(), 1) : 1;
+  constexpr std::int64_t kTurns = 8;  // of each thread: enough for even loads
+  const std::int64_t step = std::max<std::int64_t>(tasks / (threads * kTurns), 1);
+  std::atomic<std::int64_t> next{0};
+  parallel_for(threads, 1, [&](std::int64_t, std::int64_t) {
+    std::int64_t first = next.fetch_add(step);
+    if (first >= tasks) return;
+    auto work = make_work();
+    for (; first < tasks; first = next.fetch_add(step)) {
+      for (std::int64_t task = first; task < std::min(first + step, tasks); ++task) body(task, work);
     }
-  }
-  /// Row i's keys within [key, key + count), counted from `key`.
-  Range within(std::int64_t i, std::int64_t key, std::int64_t count) const {
-    const Range cut{std::clamp<std::int64_t>(rows[i].begin - key, 0, count),
-                    std::clamp<std::int64_t>(rows[i].end - key, 0, count)};
-    return cut.begin < cut.end ? cut : Range{count, count};
-  }
-};
+  });
+}
+
+/// Multiply-adds of one product of all rows with all keys.
+double product_work(const Geometry& g) {
+  return static_cast<double>(g.batch * g.key_heads * g.rows) * static_cast<double>(g.keys * g.size);
+}
 
 /// One thread's buffers.
-struct ForwardWork {
-  explicit ForwardWork(std::int64_t size)
-      : memory(2 * kQueryBlock * size + 2 * kKeyBlock * size + kQueryBlock * kKeyBlock),
-        q(memory.data()),
-        out(q + kQueryBlock * size),
-        k(out + kQueryBlock * size),
-        v(k + kKeyBlock * size),
-        scores(v + kKeyBlock * size) {}
-  Scratch<float> memory;
-  float *q, *out, *k, *v, *scores;
-};
+struct Work {
+  Work(const Geometry& g, std::int64_t elements)
+      : scratch(KeyCache::elements(g) + elements), cache(g, scratch.data()) {}
+  float* memory(const Geometry& g) const { return scratch.data() + KeyCache::elements(g); }
 
-/// Queries [first, first + count) of one head against all their keys, block by block, with the online softmax
-/// (Milakov & Gimelshein, 2018).
-void forward_block(const AttentionArgs& args, const Geometry& g, ForwardWork& work, std::int64_t b,
-                   std::int64_t h, std::int64_t first) {
-  const std::int64_t count = std::min(kQueryBlock, g.queries - first);
-  const BlockRanges ranges(args, b, first, count);
-  const Matrix q = rows_f32(head_of(args.q, b, h), first, count, g.size, work.q);
-  const Matrix keys = head_of(args.k, b, h / g.group);
-  const Matrix values = head_of(args.v, b, h / g.group);
-  const Matrix out = {work.out, DType::F32, g.size, 1};
-  std::fill_n(work.out, count * g.size, 0.0F);
-  float tops[kQueryBlock];
-  float totals[kQueryBlock] = {};
-  std::fill_n(tops, kQueryBlock, -std::numeric_limits<float>::infinity());
-  for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
-    const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
-    const Matrix scores = {work.scores, DType::F32, width, 1};
-    gemm(count, width, g.size, q, rows_f32(keys, key, width, g.size, work.k).transposed(), scores,
-         args.scale);
-    for (std::int64_t i = 0; i < count; ++i) {
-      attention_detail::online_softmax_row(work.scores + i * width, width, ranges.within(i, key, width),
-                                           tops[i], totals[i], work.out + i * g.size, g.size);
-    }
-    gemm(count, g.size, width, scores, rows_f32(values, key, width, g.size, work.v), out, 1, 1);
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    attention_detail::finish_row(work.out + i * g.size, totals[i],
-                                 head_of(args.out, b, h).at(first + i, 0).data, args.out.dtype, g.size);
-    if (args.lse.present()) {
-      args.lse.as<float>()[b * args.lse.strides[0] + h * args.lse.strides[1] +
-                           (first + i) * args.lse.strides[2]] = tops[i] + std::log(totals[i]);
-    }
-  }
-}
+  Scratch<float> scratch;
+  KeyCache cache;
+};
 
 bool unit_last(const TensorArg& x) {
   return x.strides[3] == 1 || x.shape[3] <= 1;
@@ -130,86 +131,193 @@ std::string attention_supports(const AttentionArgs& args) {
 
 void attention(const AttentionArgs& args, Stream&) {
   const Geometry g(args);
-  if (g.queries == 1) {
-    parallel_for(g.batch * g.key_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        attention_detail::decode(args, i / g.key_heads, i % g.key_heads);
+  const std::int64_t tiles = g.batch * g.key_heads * g.tiles;
+  const std::int64_t parts =
+      std::clamp<std::int64_t>((kPieces + tiles - 1) / tiles, 1, (g.keys - 1) / kPieceKeys + 1);
+  // Few rows fill less of a vector than the head size does. But the gradient takes the scores again, tile by
+  // tile, and they have to come out as they do here.
+  const bool decode = g.queries == 1 && g.group <= gemm_detail::kNarrowRows && !args.top.present();
+  // Later tiles first: with a causal mask they have more to do, and what is left at the end is small.
+  const auto tile_at = [&](std::int64_t index) {
+    const std::int64_t head = index / g.tiles;
+    return Tile(args, g, head / g.key_heads, head % g.key_heads, g.tiles - 1 - index % g.tiles);
+  };
+  const std::int64_t rows = std::min(kTileRows, g.rows);
+  const std::int64_t sums_size = attention_detail::sums_size(g, rows);
+  const std::int64_t memory_size = attention_detail::forward_memory(g);
+  const auto make_work = [&] { return Work(g, memory_size + sums_size); };
+  const auto attend = [&](const Tile& tile, Range keys, Work& work, const Sums& sums) {
+    if (decode) return attention_detail::decode_tile(args, g, tile, keys, work.memory(g), sums);
+    attention_detail::forward_tile(args, g, tile, keys, work.memory(g), work.cache, sums);
+  };
+  if (parts == 1) {
+    share(tiles, 2 * product_work(g), make_work, [&](std::int64_t task, Work& work) {
+      const Tile tile = tile_at(task);
+      const Sums sums = attention_detail::sums_at(work.memory(g) + memory_size);
+      attend(tile, tile.hull, work, sums);
+      attention_detail::finish_tile(args, g, tile, &sums, 1);
     });
     return;
   }
-  const std::int64_t blocks = (g.queries + kQueryBlock - 1) / kQueryBlock;
-  parallel_for(g.batch * g.heads * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    ForwardWork work(g.size);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t head = i / blocks;
-      forward_block(args, g, work, head / g.heads, head % g.heads, i % blocks * kQueryBlock);
-    }
+  const Scratch<float> partial(tiles * parts * sums_size);
+  const auto sums_of = [&](std::int64_t task) {
+    return attention_detail::sums_at(partial.data() + task * sums_size);
+  };
+  share(tiles * parts, 2 * product_work(g), make_work, [&](std::int64_t task, Work& work) {
+    const Tile tile = tile_at(task / parts);
+    attend(tile, tile.hull.part(task % parts, parts), work, sums_of(task));
   });
+  share(
+      tiles, static_cast<double>(tiles * parts * rows * g.size), [] { return 0; },
+      [&](std::int64_t index, int) {
+        std::vector<Sums> sums;
+        for (std::int64_t part = 0; part < parts; ++part) sums.push_back(sums_of(index * parts + part));
+        attention_detail::finish_tile(args, g, tile_at(index), sums.data(), parts);
+      });
 }
 
-/// One thread's buffers of the backward pass; dk and dv are sums over a whole sequence.
-struct BackwardWork {
-  explicit BackwardWork(const Geometry& g)
-      : memory(3 * kQueryBlock * g.size + 2 * kKeyBlock * g.size + 2 * kQueryBlock * kKeyBlock),
-        q(memory.data()),
-        dout(q + kQueryBlock * g.size),
-        dq(dout + kQueryBlock * g.size),
-        k(dq + kQueryBlock * g.size),
-        v(k + kKeyBlock * g.size),
-        scores(v + kKeyBlock * g.size),
-        slopes(scores + kQueryBlock * kKeyBlock),
-        sums(2 * g.keys * g.size),
-        dk(sums.data()),
-        dv(dk + g.keys * g.size) {}
-  Scratch<float> memory;
-  float *q, *dout, *dq, *k, *v, *scores, *slopes;
-  Scratch<float> sums;
-  float *dk, *dv;
+/// How the backward pass of one key head is cut: `runs` runs of tiles, each against `parts` parts of the keys
+/// it sees. Runs have sums dk and dv of their own, parts of one run sums dq.
+struct Grid {
+  std::int64_t runs = 1, parts = 1;
 };
 
-/// With P = exp(scale q k^T - lse), delta_i = dout_i . out_i and dS = P (dout v^T - delta) scale: dq = dS k,
-/// dk += dS^T q, dv += P^T dout.
-void backward_block(const AttentionGradArgs& args, const Geometry& g, BackwardWork& work, std::int64_t b,
-                    std::int64_t h, std::int64_t first) {
-  const AttentionArgs& forward = args.forward;
-  const std::int64_t count = std::min(kQueryBlock, g.queries - first);
-  const BlockRanges ranges(forward, b, first, count);
-  const Matrix q = rows_f32(head_of(forward.q, b, h), first, count, g.size, work.q);
-  const Matrix dout = rows_f32(head_of(args.dout, b, h), first, count, g.size, work.dout);
-  const Matrix dq = {work.dq, DType::F32, g.size, 1};
-  std::fill_n(work.dq, count * g.size, 0.0F);
-  // sum_j P_ij dP_ij equals dout_i . out_i, but out was rounded to its dtype: where one block holds all keys,
-  // the sum itself is taken.
-  const bool whole = ranges.hull.end - ranges.hull.begin <= kKeyBlock;
-  float deltas[kQueryBlock];
-  float lses[kQueryBlock];
-  for (std::int64_t i = 0; i < count; ++i) {
-    deltas[i] =
-        attention_detail::dot(head_of(args.dout, b, h).at(first + i, 0).data,
-                              head_of(forward.out, b, h).at(first + i, 0).data, forward.out.dtype, g.size);
-    lses[i] = forward.lse.as<float>()[b * forward.lse.strides[0] + h * forward.lse.strides[1] +
-                                      (first + i) * forward.lse.strides[2]];
-  }
-  for (std::int64_t key = ranges.hull.begin; key < ranges.hull.end; key += kKeyBlock) {
-    const std::int64_t width = std::min(kKeyBlock, ranges.hull.end - key);
-    const Matrix k = rows_f32(head_of(forward.k, b, h / g.group), key, width, g.size, work.k);
-    const Matrix v = rows_f32(head_of(forward.v, b, h / g.group), key, width, g.size, work.v);
-    const Matrix weights = {work.scores, DType::F32, width, 1};
-    const Matrix slopes = {work.slopes, DType::F32, width, 1};
-    gemm(count, width, g.size, q, k.transposed(), weights, forward.scale);
-    gemm(count, width, g.size, dout, v.transposed(), slopes);
-    for (std::int64_t i = 0; i < count; ++i) {
-      attention_detail::score_gradient_row(work.scores + i * width, work.slopes + i * width, width,
-                                           ranges.within(i, key, width), lses[i],
-                                           whole ? nullptr : deltas + i, static_cast<float>(forward.scale));
+/// Bytes that the sums of all pieces may take.
+constexpr double kGradBytes = 128 << 20;
+
+/// The grid of kPieces pieces, or as many as fit kGradBytes, that takes the least memory.
+Grid choose_grid(const Geometry& g) {
+  const std::int64_t heads = g.batch * g.key_heads;
+  const std::int64_t most_parts = (g.keys - 1) / kPieceKeys + 1;
+  for (std::int64_t pieces = (kPieces + heads - 1) / heads; pieces > 1; pieces /= 2) {
+    Grid best;
+    double least = kGradBytes;
+    for (std::int64_t runs = 1; runs <= std::min(pieces, g.tiles); ++runs) {
+      const std::int64_t parts = std::min((pieces + runs - 1) / runs, most_parts);
+      const std::int64_t rows = 2 * runs * g.keys + (parts > 1 ? parts * g.rows : 0);
+      const double bytes = static_cast<double>(heads * rows) * static_cast<double>(g.padded) * sizeof(float);
+      const bool fills = runs * parts >= pieces || runs == std::min(pieces, g.tiles);
+      if (!fills || bytes >= least) continue;
+      least = bytes;
+      best = {runs, parts};
     }
-    gemm(count, g.size, width, slopes, k, dq, 1, 1);
-    gemm(width, g.size, count, slopes.transposed(), q, {work.dk + key * g.size, DType::F32, g.size, 1}, 1, 1);
-    gemm(width, g.size, count, weights.transposed(), dout, {work.dv + key * g.size, DType::F32, g.size, 1}, 1,
-         1);
+    if (least < kGradBytes) return best;
   }
-  gemm_detail::finish(work.dq, g.size, count, g.size, head_of(args.dq, b, h).at(first, 0), 1, 0, {});
+  return {};
 }
+
+/// Tiles [begin, end) of one key head, in the order of their rows, against the keys `keys`. Sums: dk and dv
+/// [keys, padded]; dq [end - begin, kTileRows, padded] where the run has several parts.
+struct Piece {
+  std::int64_t begin, end;
+  Range keys;
+  std::int64_t offset;  ///< of its sums in those of the head
+};
+
+/// How the key heads of one row of the batch are cut.
+struct Cut {
+  std::vector<Piece> pieces;  ///< run by run, the parts of each in turn
+  std::int64_t parts = 1;
+  std::int64_t memory = 0;  ///< elements of the sums of one head
+};
+
+/// Runs have about equally many keys to see.
+Cut cut_work(const AttentionArgs& args, const Geometry& g, const Grid& grid, std::int64_t b) {
+  std::vector<Range> hulls;
+  std::int64_t total = 0;
+  for (std::int64_t tile = 0; tile < g.tiles; ++tile) {
+    hulls.push_back(Tile(args, g, b, 0, tile).hull);
+    total += hulls.back().count();
+  }
+  Cut cut;
+  cut.parts = grid.parts;
+  std::int64_t begin = 0;
+  std::int64_t done = 0;
+  for (std::int64_t run = 1; run <= grid.runs; ++run) {
+    Range keys{g.keys, 0};
+    std::int64_t end = begin;
+    for (; end < g.tiles && (run == grid.runs || done * grid.runs < total * run); ++end) {
+      const Range& hull = hulls[static_cast<std::size_t>(end)];
+      done += hull.count();
+      if (!hull.empty()) keys = {std::min(keys.begin, hull.begin), std::max(keys.end, hull.end)};
+    }
+    if (keys.empty()) keys = {};
+    for (std::int64_t part = 0; part < grid.parts; ++part) {
+      cut.pieces.push_back({begin, end, keys.part(part, grid.parts), cut.memory});
+      cut.memory += 2 * cut.pieces.back().keys.count() * g.padded;
+      if (grid.parts > 1) cut.memory += (end - begin) * kTileRows * g.padded;
+    }
+    begin = end;
+  }
+  return cut;
+}
+
+/// The backward pass of one key head.
+struct GradHead {
+  const AttentionGradArgs& args;
+  const Geometry& g;
+  const Cut& cut;
+  std::int64_t b, key_head;
+  float* sums;  ///< of its pieces, cut.memory elements
+
+  float* dk(const Piece& piece) const { return sums + piece.offset; }
+  float* dv(const Piece& piece) const { return dk(piece) + piece.keys.count() * g.padded; }
+  float* dq(const Piece& piece, std::int64_t tile) const {
+    return dv(piece) + (piece.keys.count() + (tile - piece.begin) * kTileRows) * g.padded;
+  }
+
+  /// The sums of one piece; dq goes by way of the thread's memory and is written at once where its run has
+  /// one part.
+  void run(const Piece& piece, Work& work) const {
+    float* tile_dq = work.memory(g) + attention_detail::grad_memory(g);
+    std::fill_n(dk(piece), 2 * piece.keys.count() * g.padded, 0.0F);
+    // The last tile first: with a causal mask it sees the most keys, and the others find them in the cache.
+    for (std::int64_t index = piece.end - 1; index >= piece.begin; --index) {
+      const Tile tile(args.forward, g, b, key_head, index);
+      const Range keys{std::max(tile.hull.begin, piece.keys.begin), std::min(tile.hull.end, piece.keys.end)};
+      const std::int64_t at = keys.empty() ? 0 : (keys.begin - piece.keys.begin) * g.padded;
+      float* to = cut.parts > 1 ? dq(piece, index) : tile_dq;
+      attention_detail::grad_tile(args, g, tile, keys, work.memory(g), work.cache, to, dk(piece) + at,
+                                  dv(piece) + at);
+      if (cut.parts == 1) attention_detail::store_tile(&to, 1, args.dq, g, tile);
+    }
+  }
+
+  /// Joins dq of the run whose first piece is `first`.
+  void join_queries(std::size_t first) const {
+    const Piece& run = cut.pieces[first];
+    for (std::int64_t index = run.begin; index < run.end; ++index) {
+      std::vector<const float*> parts;
+      for (std::int64_t part = 0; part < cut.parts; ++part)
+        parts.push_back(dq(cut.pieces[first + static_cast<std::size_t>(part)], index));
+      attention_detail::store_tile(parts.data(), cut.parts, args.dq, g,
+                                   Tile(args.forward, g, b, key_head, index));
+    }
+  }
+
+  /// Writes dk and dv of the keys: the sums of all pieces that met them, in order.
+  void store_keys(Range keys) const {
+    const Matrix to_k = attention_detail::head_of(args.dk, b, key_head);
+    const Matrix to_v = attention_detail::head_of(args.dv, b, key_head);
+    std::vector<const float*> k_rows;
+    std::vector<const float*> v_rows;
+    // Stretches that the same pieces met.
+    for (std::int64_t key = keys.begin, end = keys.end; key < keys.end; key = end, end = keys.end) {
+      k_rows.clear();
+      v_rows.clear();
+      for (const Piece& piece : cut.pieces) {
+        if (piece.keys.begin > key) end = std::min(end, piece.keys.begin);
+        if (piece.keys.end > key) end = std::min(end, piece.keys.end);
+        if (key < piece.keys.begin || key >= piece.keys.end) continue;
+        k_rows.push_back(dk(piece) + (key - piece.keys.begin) * g.padded);
+        v_rows.push_back(dv(piece) + (key - piece.keys.begin) * g.padded);
+      }
+      const auto count = static_cast<std::int64_t>(k_rows.size());
+      attention_detail::store_rows(k_rows.data(), count, to_k.at(key, 0), end - key, g);
+      attention_detail::store_rows(v_rows.data(), count, to_v.at(key, 0), end - key, g);
+    }
+  }
+};
 
 std::string attention_grad_supports(const AttentionGradArgs& args) {
   if (!unit_last(args.dout) || !unit_last(args.dq) || !unit_last(args.dk) || !unit_last(args.dv))
@@ -217,23 +325,55 @@ std::string attention_grad_supports(const AttentionGradArgs& args) {
   return attention_supports(args.forward);
 }
 
-/// One key head per task: all its query heads add into dk and dv in a fixed order.
 void attention_grad(const AttentionGradArgs& args, Stream&) {
   const Geometry g(args.forward);
-  parallel_for(g.batch * g.key_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-    BackwardWork work(g);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t b = i / g.key_heads;
-      const std::int64_t key_head = i % g.key_heads;
-      std::fill_n(work.dk, 2 * g.keys * g.size, 0.0F);
-      for (std::int64_t h = key_head * g.group; h < (key_head + 1) * g.group; ++h) {
-        for (std::int64_t first = 0; first < g.queries; first += kQueryBlock)
-          backward_block(args, g, work, b, h, first);
-      }
-      gemm_detail::finish(work.dk, g.size, g.keys, g.size, head_of(args.dk, b, key_head), 1, 0, {});
-      gemm_detail::finish(work.dv, g.size, g.keys, g.size, head_of(args.dv, b, key_head), 1, 0, {});
-    }
-  });
+  const Grid grid = choose_grid(g);
+  std::vector<Cut> cuts;
+  std::int64_t largest = 0;
+  for (std::int64_t b = 0; b < g.batch; ++b) {
+    const bool as_first = b > 0 && !args.forward.q_start.present();
+    cuts.push_back(as_first ? cuts.front() : cut_work(args.forward, g, grid, b));
+    largest = std::max(largest, cuts.back().memory);
+  }
+  const std::int64_t heads = g.batch * g.key_heads;
+  const auto head_at = [&](std::int64_t index, float* sums) {
+    const std::int64_t b = index / g.key_heads;
+    return GradHead{args, g, cuts[static_cast<std::size_t>(b)], b, index % g.key_heads, sums};
+  };
+  const std::int64_t memory_size = attention_detail::grad_memory(g) + kTileRows * g.padded;
+  const double multiply_adds = 5 * product_work(g);
+  const std::int64_t pieces = grid.runs * grid.parts;
+  if (pieces == 1) {
+    share(
+        heads, multiply_adds, [&] { return Work(g, memory_size + largest); },
+        [&](std::int64_t task, Work& work) {
+          const GradHead head = head_at(task, work.memory(g) + memory_size);
+          head.run(head.cut.pieces[0], work);
+          head.store_keys({0, g.keys});
+        });
+    return;
+  }
+  const Scratch<float> sums(heads * largest);
+  const auto shared_head = [&](std::int64_t index) { return head_at(index, sums.data() + index * largest); };
+  share(
+      heads * pieces, multiply_adds, [&] { return Work(g, memory_size); },
+      [&](std::int64_t task, Work& work) {
+        const GradHead head = shared_head(task / pieces);
+        head.run(head.cut.pieces[static_cast<std::size_t>(task % pieces)], work);
+      });
+  const auto nothing = [] { return 0; };
+  const auto rows = static_cast<double>(heads * g.size);
+  const std::int64_t blocks = (g.keys + kKeyBlock - 1) / kKeyBlock;
+  share(heads * blocks, rows * static_cast<double>(2 * grid.runs * g.keys), nothing,
+        [&](std::int64_t task, int) {
+          const std::int64_t key = task % blocks * kKeyBlock;
+          shared_head(task / blocks).store_keys({key, std::min(key + kKeyBlock, g.keys)});
+        });
+  if (grid.parts == 1) return;
+  share(heads * grid.runs, rows * static_cast<double>(grid.parts * g.rows), nothing,
+        [&](std::int64_t task, int) {
+          shared_head(task / grid.runs).join_queries(static_cast<std::size_t>(task % grid.runs * grid.parts));
+        });
 }
 
 }  // namespace

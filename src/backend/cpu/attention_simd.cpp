@@ -1,227 +1,258 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
 
 #include "backend/cpu/attention.h"
-#include "backend/cpu/convert.h"
 #include "backend/cpu/simd_targets.h"
-#include "backend/dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/attention_simd.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "backend/cpu/simd-inl.h"
+#include "backend/cpu/attention-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace candela::HWY_NAMESPACE {
 
-using attention_detail::Geometry;
 using attention_detail::head_of;
-using attention_detail::Range;
+using attention_detail::Sums;
 
-/// x[i] *= factor.
-HWY_INLINE void scale_row(float* x, std::int64_t count, float factor) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF scale = hn::Set(d, factor);
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(hn::Mul(scale, hn::LoadU(d, x + i)), d, x + i);
-  for (; i < count; ++i) x[i] *= factor;
+/// What products are taken relative to. Nothing but -inf (or NaN) so far: any finite number gives weights of
+/// 0 (or NaN).
+HWY_INLINE Vec shift_of(Vec top) {
+  return hn::IfThenElse(hn::Eq(top, splat(kMinusInfinity)), splat(0), top);
+}
+HWY_INLINE float shift_of(float top) {
+  return top == kMinusInfinity ? 0 : top;
 }
 
-/// x[i] = exp(x[i] - shift); returns the sum.
-HWY_INLINE float exp_row(float* x, std::int64_t count, float shift) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF top = hn::Set(d, shift);
-  VF total = hn::Zero(d);
+/// Products [count, kTileRows] of a block of keys become weights 2^(factor (product - new top)), zero where
+/// the row does not see the key; top and total follow. decay [kTileRows] is what the sums so far shrink by.
+template <bool kMasked>
+void online_softmax(float* scores, std::int64_t count, const BlockMask* mask, float factor, std::int64_t rows,
+                    const Sums& sums, float* decay) {
+  const Vec by = splat(factor);
+  const Vec lowest = splat(kMinusInfinity);
+  for (std::int64_t i = 0; i < rows; i += lanes()) {
+    const Sight<kMasked> sight(mask, i);
+    float* column = scores + i;
+    const Range keys = kMasked ? mask->columns[i / kPad] : Range{0, count};
+    clear_unseen(column, count, keys);
+    const Vec before = load(sums.top + i);
+    Vec top = before;
+    for (std::int64_t j = keys.begin; j < keys.end; ++j) {
+      const Vec seen = sight.keep_or(j, load(column + j * kTileRows), lowest);
+      top = hn::IfThenElse(hn::Gt(seen, top), seen, top);
+    }
+    const Vec shift = shift_of(top);
+    Vec total = splat(0);
+    for (std::int64_t j = keys.begin; j < keys.end; ++j) {
+      const Vec below = hn::Sub(load(column + j * kTileRows), shift);
+      const Vec weight = exp2_nonpositive(hn::Mul(by, below));
+      const Vec seen = sight.keep_or(j, weight, splat(0));
+      store(seen, column + j * kTileRows);
+      total = hn::Add(total, seen);
+    }
+    const Vec shrink = exp2_nonpositive(hn::Mul(by, hn::Sub(before, shift)));
+    store(shrink, decay + i);
+    store(top, sums.top + i);
+    store(hn::MulAdd(load(sums.total + i), shrink, total), sums.total + i);
+  }
+}
+
+void clear_sums(const Geometry& g, std::int64_t rows, const Sums& sums) {
+  std::fill_n(sums.top, kTileRows, kMinusInfinity);
+  std::fill_n(sums.total, kTileRows, 0.0F);
+  std::fill_n(sums.out, rows * g.padded, 0.0F);
+}
+
+/// x[0, size) *= factor, size a whole number of vectors.
+HWY_INLINE void scale_row(float* x, std::int64_t size, float factor) {
+  const Vec scale = splat(factor);
+  for (std::int64_t i = 0; i < size; i += lanes()) store(hn::Mul(scale, load(x + i)), x + i);
+}
+
+void forward_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
+                  KeyCache& cache, const Sums& sums) {
+  float* transposed = memory;
+  float* rows = transposed + g.padded * kTileRows;
+  float* scores = rows + kTileRows * g.padded;
+  alignas(64) float decay[kTileRows];
+  const Power power(args.scale);
+  clear_sums(g, tile.count, sums);
+  tile_rows(args.q, g, tile, rows);
+  transpose_rows(rows, tile.count, g.padded, power.sign, transposed);
+  const TileKeys heads(args, g, tile, keys, cache);
+  const std::int64_t columns = whole_vectors(tile.count);
+  const std::int64_t size = whole_vectors(g.size);
+  for (std::int64_t key = keys.begin; key < keys.end; key += kKeyBlock) {
+    const std::int64_t count = std::min(kKeyBlock, keys.end - key);
+    const FloatRows k = heads.k(key, count);
+    const FloatRows v = heads.v(key, count);
+    const bool masked = tile.masks({key, key + count});
+    const std::optional<BlockMask> mask =
+        masked ? std::optional<BlockMask>({tile, key, count}) : std::nullopt;
+    const BlockMask* seen_by = masked ? &*mask : nullptr;
+    score_products(k, count, transposed, tile.count, seen_by, g, scores,
+                   [&](std::int64_t j, std::int64_t rows_on) { heads.fetch(key + count + j, rows_on); });
+    (masked ? online_softmax<true> : online_softmax<false>)(scores, count, seen_by, power.factor, columns,
+                                                            sums, decay);
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      if (decay[i] != 1) scale_row(sums.out + i * g.padded, size, decay[i]);
+    }
+    if (!masked || all_finite(v, count, size)) {
+      add_to_rows(scores, v, count, tile.count, seen_by, g, sums.out);
+      continue;
+    }
+    // A weight of zero would let NaN and infinity of keys through that the row does not see.
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      const Range seen{std::max(tile.rows[i].begin, key), std::min(tile.rows[i].end, key + count)};
+      for (std::int64_t j = seen.begin - key; j < seen.end - key; ++j)
+        add_scaled(scores[j * kTileRows + i], v.data + j * v.ld, size, sums.out + i * g.padded);
+    }
+  }
+}
+
+/// x[i] = 2^(factor (x[i] - shift)); returns the sum.
+HWY_INLINE float exp2_row(float* x, std::int64_t count, float factor, float shift) {
+  const std::int64_t lane_count = lanes();
+  const Vec by = splat(factor);
+  const Vec top = splat(shift);
+  Vec total = splat(0);
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const VF e = exp_nonpositive(d, hn::Sub(hn::LoadU(d, x + i), top));
-    hn::StoreU(e, d, x + i);
+  for (; i + lane_count <= count; i += lane_count) {
+    const Vec e = exp2_nonpositive(hn::Mul(by, hn::Sub(load(x + i), top)));
+    store(e, x + i);
     total = hn::Add(total, e);
   }
   if (i < count) {
-    const auto rest = static_cast<std::size_t>(count - i);
-    const VF e = exp_nonpositive(d, hn::Sub(load_n(d, x + i, rest), top));
-    store_n(d, e, x + i, rest);
-    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(d, rest), e));
+    const std::int64_t rest = count - i;
+    const Vec e = exp2_nonpositive(hn::Mul(by, hn::Sub(load_some(x + i, rest), top)));
+    store_some(e, x + i, rest);
+    total = hn::Add(total, hn::IfThenElseZero(hn::FirstN(Floats(), static_cast<std::size_t>(rest)), e));
   }
-  return sum_of(d, total);
+  return sum_lanes(total);
 }
 
-void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out,
-                        std::int64_t size) {
-  std::fill(scores, scores + seen.begin, 0.0F);
-  std::fill(scores + seen.end, scores + count, 0.0F);
-  if (seen.begin >= seen.end) return;
-  const float before = top;
-  top = std::max(top, max_of_row(scores + seen.begin, seen.end - seen.begin));
-  // Nothing but -inf (or NaN) so far: any finite shift gives weights of 0 (or NaN).
-  const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0F : top;
-  const float sum = exp_row(scores + seen.begin, seen.end - seen.begin, shift);
-  if (before == top) {
-    total += sum;
-    return;
+/// out [R, N vectors] += weights [R, count] v [count, N vectors]: each vector of v is loaded and converted
+/// once.
+template <int R, int N, class T>
+HWY_INLINE void weigh_block(const float* weights, std::int64_t weights_ld, const T* v, std::int64_t v_ld,
+                            std::int64_t count, float* out, std::int64_t out_ld) {
+  const std::int64_t lane_count = lanes();
+  Vec sums[R][N];
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) sums[r][n] = load(out + r * out_ld + n * lane_count);
   }
-  const float decay = std::exp(before - shift);
-  total = total * decay + sum;
-  scale_row(out, size, decay);
-}
-
-void finish_row(const float* sums, float total, void* out, DType dtype, std::int64_t size) {
-  dispatch_floating(dtype, "attention", [&]<class T>() {
-    const F32 d;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    const VF factor = hn::Set(d, total == 0 ? 0.0F : 1 / total);
-    T* to = static_cast<T*>(out);
-    std::int64_t i = 0;
-    for (; i + lanes <= size; i += lanes) store(d, hn::Mul(factor, hn::LoadU(d, sums + i)), to + i);
-    if (i < size) {
-      const auto rest = static_cast<std::size_t>(size - i);
-      store_n(d, hn::Mul(factor, load_n(d, sums + i, rest)), to + i, rest);
-    }
-  });
-}
-
-template <class A, class B>
-HWY_INLINE float dot_row(const A* a, const B* b, std::int64_t size) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  VF total = hn::Zero(d);
-  std::int64_t i = 0;
-  for (; i + lanes <= size; i += lanes) total = hn::MulAdd(load(d, a + i), load(d, b + i), total);
-  if (i < size) {
-    const auto rest = static_cast<std::size_t>(size - i);
-    total = hn::MulAdd(load_n(d, a + i, rest), load_n(d, b + i, rest), total);
-  }
-  return sum_of(d, total);
-}
-
-float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
-  return dispatch_floating(dtype, "attention", [&]<class T>() {
-    return dot_row(static_cast<const T*>(a), static_cast<const T*>(b), size);
-  });
-}
-
-/// x[i] = exp(x[i] - shift); returns the sum of x[i] g[i].
-HWY_INLINE float weigh_row(float* x, const float* g, std::int64_t count, float shift) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const VF top = hn::Set(d, shift);
-  VF total = hn::Zero(d);
-  for (std::int64_t i = 0; i < count; i += lanes) {
-    const bool whole = i + lanes <= count;
-    const auto rest = static_cast<std::size_t>(count - i);
-    const VF weight = exp_nonpositive(d, hn::Sub(whole ? hn::LoadU(d, x + i) : load_n(d, x + i, rest), top));
-    total = hn::MulAdd(whole ? weight : hn::IfThenElseZero(hn::FirstN(d, rest), weight),
-                       whole ? hn::LoadU(d, g + i) : load_n(d, g + i, rest), total);
-    if (whole) {
-      hn::StoreU(weight, d, x + i);
-    } else {
-      store_n(d, weight, x + i, rest);
-    }
-  }
-  return sum_of(d, total);
-}
-
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse,
-                        const float* delta, float scale) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (float* row : {scores, gradients}) {
-    std::fill(row, row + seen.begin, 0.0F);
-    std::fill(row + seen.end, row + count, 0.0F);
-  }
-  if (seen.begin >= seen.end) return;
-  const float shift = lse == -std::numeric_limits<float>::infinity() ? 0.0F : lse;
-  const float sum = weigh_row(scores + seen.begin, gradients + seen.begin, seen.end - seen.begin, shift);
-  const VF mean = hn::Set(d, delta == nullptr ? sum : *delta);
-  const VF factor = hn::Set(d, scale);
-  std::int64_t i = seen.begin;
-  for (; i + lanes <= seen.end; i += lanes) {
-    const VF slope = hn::Mul(hn::LoadU(d, scores + i), hn::Sub(hn::LoadU(d, gradients + i), mean));
-    hn::StoreU(hn::Mul(slope, factor), d, gradients + i);
-  }
-  if (i < seen.end) {
-    const auto rest = static_cast<std::size_t>(seen.end - i);
-    const VF slope = hn::Mul(load_n(d, scores + i, rest), hn::Sub(load_n(d, gradients + i, rest), mean));
-    store_n(d, hn::Mul(slope, factor), gradients + i, rest);
-  }
-}
-
-/// out[r] += weights[r][j] v[j] for all rows r of one group, over `count` keys.
-template <class T>
-void weigh_values(const float* weights, std::int64_t weights_ld, const T* v, std::int64_t v_ld,
-                  std::int64_t count, std::int64_t group, std::int64_t size, float* out) {
-  const F32 d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i < size; i += lanes) {
-    const bool whole = i + lanes <= size;
-    const auto rest = static_cast<std::size_t>(size - i);
-    for (std::int64_t first = 0; first < group; first += 4) {
-      const std::int64_t rows = std::min<std::int64_t>(4, group - first);
-      VF sums[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-      for (std::int64_t j = 0; j < count; ++j) {
-        const VF value = whole ? load(d, v + j * v_ld + i) : load_n(d, v + j * v_ld + i, rest);
-        for (std::int64_t r = 0; r < rows; ++r) {
-          sums[r] = hn::MulAdd(hn::Set(d, weights[(first + r) * weights_ld + j]), value, sums[r]);
-        }
-      }
-      for (std::int64_t r = 0; r < rows; ++r) {
-        if (whole) {
-          hn::StoreU(sums[r], d, out + (first + r) * size + i);
-        } else {
-          store_n(d, sums[r], out + (first + r) * size + i, rest);
-        }
-      }
-    }
-  }
-}
-
-template <class T>
-void decode_as(const AttentionArgs& args, std::int64_t b, std::int64_t key_head, Range seen) {
-  const Geometry g(args);
-  const std::int64_t count = std::max<std::int64_t>(seen.end - seen.begin, 0);
-  const Scratch<float> work(g.group * (2 * g.size + 2 + count));
-  float* q = work.data();
-  float* sums = q + g.group * g.size;
-  float* tops = sums + g.group * g.size;
-  float* totals = tops + g.group;
-  float* weights = totals + g.group;
-  const Matrix keys = head_of(args.k, b, key_head).at(seen.begin, 0);
-  const Matrix values = head_of(args.v, b, key_head).at(seen.begin, 0);
-  for (std::int64_t r = 0; r < g.group; ++r) {
-    gemm_detail::pack_f32(head_of(args.q, b, key_head * g.group + r), 1, g.size, q + r * g.size);
-  }
-  const auto scale = static_cast<float>(args.scale);
-  const T* k = static_cast<const T*>(keys.data);
   for (std::int64_t j = 0; j < count; ++j) {
-    for (std::int64_t r = 0; r < g.group; ++r) {
-      weights[r * count + j] = scale * dot_row(q + r * g.size, k + j * keys.row_stride, g.size);
+    Vec values[N];
+    for (int n = 0; n < N; ++n) values[n] = load(v + j * v_ld + n * lane_count);
+    for (int r = 0; r < R; ++r) {
+      const Vec weight = splat(weights[r * weights_ld + j]);
+      for (int n = 0; n < N; ++n) sums[r][n] = hn::MulAdd(weight, values[n], sums[r][n]);
     }
   }
-  for (std::int64_t r = 0; r < g.group; ++r) {
-    tops[r] = -std::numeric_limits<float>::infinity();
-    totals[r] = 0;
-    online_softmax_row(weights + r * count, count, {0, count}, tops[r], totals[r], nullptr, 0);
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) store(sums[r][n], out + r * out_ld + n * lane_count);
   }
-  weigh_values(weights, count, static_cast<const T*>(values.data), values.row_stride, count, g.group, g.size,
-               sums);
-  for (std::int64_t r = 0; r < g.group; ++r) {
-    const std::int64_t h = key_head * g.group + r;
-    finish_row(sums + r * g.size, totals[r], head_of(args.out, b, h).data, args.out.dtype, g.size);
-    if (args.lse.present()) {
-      args.lse.as<float>()[b * args.lse.strides[0] + h * args.lse.strides[1]] = tops[r] + std::log(totals[r]);
+}
+
+/// The same for all rows; columns beyond the last whole vector one by one.
+template <class T>
+void weigh_values(const float* weights, std::int64_t weights_ld, std::int64_t rows, const T* v,
+                  std::int64_t v_ld, std::int64_t count, const Geometry& g, float* out) {
+  const std::int64_t lane_count = lanes();
+  const std::int64_t whole = g.size / lane_count * lane_count;
+  for (std::int64_t r = 0; r < rows; r += 4) {
+    const float* w = weights + r * weights_ld;
+    float* to = out + r * g.padded;
+    for (std::int64_t i = 0; i < whole; i += lane_count) {
+      const bool two = i + 2 * lane_count <= whole;
+      const auto block = [&]<int R>() {
+        if (two) {
+          weigh_block<R, 2>(w, weights_ld, v + i, v_ld, count, to + i, g.padded);
+        } else {
+          weigh_block<R, 1>(w, weights_ld, v + i, v_ld, count, to + i, g.padded);
+        }
+      };
+      if (rows - r >= 4) block.template operator()<4>();
+      if (rows - r == 3) block.template operator()<3>();
+      if (rows - r == 2) block.template operator()<2>();
+      if (rows - r == 1) block.template operator()<1>();
+      if (two) i += lane_count;
+    }
+    for (std::int64_t i = whole; i < g.size; ++i) {
+      for (std::int64_t row = r; row < std::min(r + 4, rows); ++row) {
+        for (std::int64_t j = 0; j < count; ++j)
+          out[row * g.padded + i] += weights[row * weights_ld + j] * static_cast<float>(v[j * v_ld + i]);
+      }
     }
   }
 }
 
-void decode(const AttentionArgs& args, std::int64_t b, std::int64_t key_head) {
-  const Range seen = attention_detail::visible_keys(args, b, 0);
-  dispatch_floating(args.q.dtype, "attention", [&]<class T>() { decode_as<T>(args, b, key_head, seen); });
+void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
+                 const Sums& sums) {
+  const Power power(args.scale);
+  // Rows of q end in whole vectors: each but the last is cut short by the next.
+  float* q = memory;
+  float* scores = q + kTileRows * g.padded;
+  clear_sums(g, tile.count, sums);
+  dispatch_floating(args.q.dtype, "attention", [&]<class T>() {
+    for (std::int64_t i = 0; i < tile.count; ++i)
+      widen_row(args.q.as<T>() + tile.offset(args.q, i), g.size, g.size, q + i * g.size);
+  });
+  for (std::int64_t i = 0; i < tile.count * g.size; ++i) q[i] *= power.sign;
+  const Matrix k_head = head_of(args.k, tile.b, tile.key_head);
+  const Matrix v_head = head_of(args.v, tile.b, tile.key_head);
+  for (std::int64_t key = keys.begin; key < keys.end; key += kKeyBlock) {
+    const std::int64_t count = std::min(kKeyBlock, keys.end - key);
+    gemm_detail::narrow_product(q, tile.count, g.size, k_head.at(key, 0), count, scores);
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      float* row = scores + i * count;
+      const float before = sums.top[i];
+      sums.top[i] = std::max(before, max_of_row(row, count));
+      const float shift = shift_of(sums.top[i]);
+      const float sum = exp2_row(row, count, power.factor, shift);
+      const float decay = before == sums.top[i] ? 1 : std::exp2(power.factor * (before - shift));
+      sums.total[i] = sums.total[i] * decay + sum;
+      if (decay != 1) scale_row(sums.out + i * g.padded, g.padded, decay);
+    }
+    dispatch_floating(args.v.dtype, "attention", [&]<class T>() {
+      weigh_values(scores, count, tile.count, static_cast<const T*>(v_head.at(key, 0).data),
+                   v_head.row_stride, count, g, sums.out);
+    });
+  }
+}
+
+/// Adds the sums of row i in `from` to those in `to`.
+HWY_INLINE void join_row(const Geometry& g, float factor, std::int64_t i, const Sums& from, const Sums& to) {
+  const float top = std::max(to.top[i], from.top[i]);
+  const float shift = shift_of(top);
+  const float decay = std::exp2(factor * (to.top[i] - shift));
+  const float weight = std::exp2(factor * (from.top[i] - shift));
+  scale_row(to.out + i * g.padded, g.padded, decay);
+  add_scaled(weight, from.out + i * g.padded, g.padded, to.out + i * g.padded);
+  to.total[i] = to.total[i] * decay + from.total[i] * weight;
+  to.top[i] = top;
+}
+
+void finish_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, const Sums* parts,
+                 std::int64_t count) {
+  const Sums& sums = parts[0];
+  const Power power(args.scale);
+  for (std::int64_t i = 0; i < tile.count; ++i) {
+    for (std::int64_t part = 1; part < count; ++part) join_row(g, power.factor, i, parts[part], sums);
+    if (!args.top.present()) continue;
+    tile.statistic(args.top, i) = power.sign * sums.top[i];
+    tile.statistic(args.total, i) = sums.total[i];
+  }
+  dispatch_floating(args.out.dtype, "attention", [&]<class T>() {
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      const float factor = tile.rows[i].empty() ? 0.0F : 1 / sums.total[i];
+      store_sum(&sums.out, 1, i * g.padded, factor, g.size, args.out.as<T>() + tile.offset(args.out, i));
+    }
+  });
 }
 
 }  // namespace candela::HWY_NAMESPACE
@@ -231,34 +262,29 @@ HWY_AFTER_NAMESPACE();
 namespace candela::attention_detail {
 namespace {
 
-HWY_EXPORT(online_softmax_row);
-HWY_EXPORT(finish_row);
-HWY_EXPORT(dot);
-HWY_EXPORT(score_gradient_row);
-HWY_EXPORT(decode);
+HWY_EXPORT(forward_tile);
+HWY_EXPORT(decode_tile);
+HWY_EXPORT(finish_tile);
 
 }  // namespace
 
-void online_softmax_row(float* scores, std::int64_t count, Range seen, float& top, float& total, float* out,
-                        std::int64_t size) {
-  HWY_DYNAMIC_DISPATCH(online_softmax_row)(scores, count, seen, top, total, out, size);
+std::int64_t forward_memory(const Geometry& g) {
+  return 2 * kTileRows * g.padded + kKeyBlock * kTileRows;
 }
 
-void finish_row(const float* sums, float total, void* out, DType dtype, std::int64_t size) {
-  HWY_DYNAMIC_DISPATCH(finish_row)(sums, total, out, dtype, size);
+void forward_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
+                  KeyCache& cache, const Sums& sums) {
+  HWY_DYNAMIC_DISPATCH(forward_tile)(args, g, tile, keys, memory, cache, sums);
 }
 
-float dot(const void* a, const void* b, DType dtype, std::int64_t size) {
-  return HWY_DYNAMIC_DISPATCH(dot)(a, b, dtype, size);
+void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, Range keys, float* memory,
+                 const Sums& sums) {
+  HWY_DYNAMIC_DISPATCH(decode_tile)(args, g, tile, keys, memory, sums);
 }
 
-void score_gradient_row(float* scores, float* gradients, std::int64_t count, Range seen, float lse,
-                        const float* delta, float scale) {
-  HWY_DYNAMIC_DISPATCH(score_gradient_row)(scores, gradients, count, seen, lse, delta, scale);
-}
-
-void decode(const AttentionArgs& args, std::int64_t b, std::int64_t key_head) {
-  HWY_DYNAMIC_DISPATCH(decode)(args, b, key_head);
+void finish_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile, const Sums* parts,
+                 std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(finish_tile)(args, g, tile, parts, count);
 }
 
 }  // namespace candela::attention_detail

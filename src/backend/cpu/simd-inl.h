@@ -517,32 +517,6 @@ HWY_INLINE float max_of_row(const T* x, std::int64_t count) {
   return max_lanes(hn::Max(a, b));
 }
 
-using F32 = Floats;
-using VF = Vec;
-inline constexpr std::size_t kMaxLanes = kLaneBuffer;
-template <class T>
-HWY_INLINE VF load(F32, const T* p) {
-  return load(p);
-}
-template <class T>
-HWY_INLINE void store(F32, VF v, T* p) {
-  store(v, p);
-}
-template <class T>
-HWY_INLINE VF load_n(F32, const T* p, std::size_t count) {
-  return load_some(p, static_cast<std::int64_t>(count));
-}
-template <class T>
-HWY_INLINE void store_n(F32, VF v, T* p, std::size_t count) {
-  store_some(v, p, static_cast<std::int64_t>(count));
-}
-HWY_INLINE VF exp_nonpositive(F32, VF x) {
-  return exp_nonpositive(x);
-}
-HWY_INLINE float sum_of(F32, VF v) {
-  return sum_lanes(v);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace candela
 HWY_AFTER_NAMESPACE();
