@@ -7,13 +7,21 @@ function(candela_metal_shaders target folder)
   file(GLOB shaders CONFIGURE_DEPENDS ${folder}/*.metal)
   file(GLOB headers CONFIGURE_DEPENDS ${folder}/*.h)
   set(metal_compiler "")
-  if(APPLE)
-    execute_process(COMMAND xcrun -sdk macosx -f metal OUTPUT_VARIABLE metal_compiler ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
-  endif()
-  if(metal_compiler)
-    message(STATUS "Metal shaders: compiled by ${metal_compiler}")
+  if(APPLE AND NOT CANDELA_EMULATED_METAL)
+    # xcrun finds a `metal` that only tells that its toolchain is not installed: it must be run.
+    execute_process(COMMAND xcrun -sdk macosx metal --version RESULT_VARIABLE failed OUTPUT_VARIABLE version ERROR_VARIABLE said)
+    if(failed)
+      message(STATUS "Metal shaders: embedded as source, since `xcrun -sdk macosx metal` does not run: ${said}")
+    else()
+      string(REGEX MATCH "^[^\n]*" metal_compiler "${version}")
+      message(STATUS "Metal shaders: compiled by ${metal_compiler}")
+    endif()
   else()
     message(STATUS "Metal shaders: embedded as source")
+  endif()
+  set(strict "")
+  if(CANDELA_STRICT_SHADERS)
+    set(strict -Werror)
   endif()
   set(arguments "")
   set(inputs "")
@@ -24,7 +32,8 @@ function(candela_metal_shaders target folder)
       set(input ${CMAKE_CURRENT_BINARY_DIR}/${family}.metallib)
       add_custom_command(
         OUTPUT ${input}
-        COMMAND xcrun -sdk macosx metal -std=metal3.0 -mmacosx-version-min=13.0 -O2 -fno-fast-math -Wall -Werror ${shader} -o ${input}
+        COMMAND xcrun -sdk macosx metal -std=metal3.0 -mmacosx-version-min=${CMAKE_OSX_DEPLOYMENT_TARGET} -O2 -fno-fast-math -Wall ${strict}
+                ${shader} -o ${input}
         DEPENDS ${shader} ${headers}
         COMMENT "Compiling ${family}.metal"
         VERBATIM)

@@ -17,7 +17,7 @@ done
 
 # Headers of the packages that the project uses. They come from the system here, each linked by name into a folder of its own, so that nothing else of the
 # system's include folders is seen.
-work=$(mktemp -d)
+work=$(mktemp -d "${TMPDIR:-/tmp}/check-apple-sdk.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/packages"
 for package in fmt nlohmann hwy CLI yaml-cpp pcre2.h utf8proc.h; do
@@ -46,7 +46,7 @@ FLAGS
 
 compile() {
   local log
-  log=$(mktemp -p "$WORK" log.XXXXXX)
+  log=$(mktemp "$WORK/log.XXXXXX")
   "$COMPILER" @"$WORK/flags" "$1" > "$log" 2>&1 && return 0
   echo "FAILED $1"
   cat "$log"

@@ -3,12 +3,13 @@
 # setup.sh [tests]: with "tests", also what `make test` needs beyond a build: on Linux, the stand-in for Metal and the sanitizers.
 set -euo pipefail
 
+# RapidCheck is named only where it is packaged: without it the property tests are left out.
 debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
   libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev)
-debian_tests=(clang libclang-rt-14-dev libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev xz-utils)
-brew=(cmake ninja pkg-config highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest rapidcheck libomp)
+debian_tests=(ccache clang libclang-rt-14-dev libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev xz-utils)
+brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest libomp)
 fedora=(gcc-c++ clang cmake ninja-build pkgconf make git onednn-devel highway-devel json-devel cli11-devel fmt-devel
-  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel rapidcheck-devel)
+  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel)
 arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck)
 
 as_root() {
@@ -41,7 +42,7 @@ else
 No package manager that this script knows (apt-get, brew, dnf, pacman). Please install:
   a C++20 compiler (g++ 12 or clang 14, or newer), CMake 3.25, Ninja, pkg-config, make
   oneDNN 2.6 or newer (not on macOS), Highway 1.0.3, nlohmann-json 3.11, CLI11 2.1, fmt 9, yaml-cpp 0.7, PCRE2, utf8proc
-  GoogleTest 1.12 and RapidCheck, for the tests
+  GoogleTest 1.12, for the tests; RapidCheck, for the property tests, which are left out without it
 then run cmake --preset portable && cmake --build --preset portable.
 LIST
   exit 1

@@ -84,7 +84,10 @@ HeapState::HeapState(MTLHeapDescriptor* descriptor, std::byte* bytes)
                    ? MTLHazardTrackingModeTracked
                    : MTLHazardTrackingModeUntracked),
       type(descriptor.type),
-      memory(bytes) {}
+      memory(bytes) {
+  State::get().count(&Counters::heaps);
+  if (tracking == MTLHazardTrackingModeUntracked) State::get().count(&Counters::untracked_heaps);
+}
 
 HeapState::~HeapState() {
   std::free(memory);

@@ -17,7 +17,10 @@ constexpr uint64_t kRegistryId = 0x100000abc;
 }  // namespace
 
 id<MTLDevice> device() {
-  static EmulatorDevice* instance = [[EmulatorDevice alloc] initWithState:new DeviceState];
+  static EmulatorDevice* instance = [] {
+    make_foundation_singletons();
+    return [[EmulatorDevice alloc] initWithState:new DeviceState];
+  }();
   return instance;
 }
 

@@ -245,6 +245,12 @@ namespace emulator {
 
 id<MTLLibrary> make_library(NSString* source, MTLCompileOptions* options, NSError** error) {
   check(source != nil, "-[MTLDevice newLibraryWithSource:options:error:]", "source must not be nil.");
+  CompileOptions asked;
+  if (options != nil) {
+    asked.fast_math = [options fastMathEnabled] == YES;
+    asked.language_version = [options languageVersion];
+  }
+  State::get().set_compile_options(asked);
   if ([options.preprocessorMacros count] > 0) {
     set_error(error, MTLLibraryErrorDomain, MTLLibraryErrorUnsupported,
               "the stand-in for Metal translates shaders at build time: preprocessorMacros cannot be set");

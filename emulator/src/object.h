@@ -44,6 +44,10 @@ T& state_of(id object) {
   return *static_cast<T*>(static_cast<EmulatorObject*>(object)->_state);
 }
 
+/// What Foundation makes once, when its collections are first used, and keeps: made while the leak sanitizer
+/// looks away, so that it can look at everything else.
+void make_foundation_singletons();
+
 /// Frees an object whose initialiser failed before it had a state; it never counted as live.
 void discard(EmulatorObject* object);
 

@@ -1,6 +1,16 @@
 #include "object.h"
 
+#import <Foundation/NSDebug.h>
+
+#include <algorithm>
+#include <array>
 #include <deque>
+#include <string_view>
+
+// NOLINTBEGIN(bugprone-reserved-identifier): of the leak sanitizer, where it is linked
+extern "C" void __lsan_disable(void) __attribute__((weak));
+extern "C" void __lsan_enable(void) __attribute__((weak));
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace {
 
@@ -46,6 +56,12 @@ const char* name_of_freed(EmulatorObject* object) { return reinterpret_cast<cons
 
 }  // namespace
 
+void make_foundation_singletons() {
+  if (__lsan_disable != nullptr) __lsan_disable();
+  [NSArray class];
+  if (__lsan_enable != nullptr) __lsan_enable();
+}
+
 void discard(EmulatorObject* object) { NSDeallocateObject(object); }
 
 bool is_freed(id object) { return object && object_getClass(object) == [EmulatorFreedObject class]; }
@@ -58,6 +74,25 @@ std::string to_string(NSString* text) {
 NSString* to_ns(const std::string& text) {
   NSString* string = [NSString stringWithUTF8String:text.c_str()];
   return string ? string : @"(not UTF-8)";
+}
+
+void watch_foundation_objects() { GSDebugAllocationActive(YES); }
+
+std::map<std::string, std::int64_t> foundation_objects() {
+  State::get().settle(5);
+  constexpr std::array<std::string_view, 3> kOurs = {"Emulator", "MTL", "MPS"};
+  std::map<std::string, std::int64_t> live;
+  Class* const classes = GSDebugAllocationClassList();
+  for (Class* next = classes; *next != Nil; ++next) {
+    const std::string_view name = class_getName(*next);
+    const bool ours = std::any_of(kOurs.begin(), kOurs.end(), [name](std::string_view start) {
+      return name.substr(0, start.size()) == start;
+    });
+    const int count = GSDebugAllocationCount(*next);
+    if (!ours && count != 0) live.emplace(name, count);
+  }
+  NSZoneFree(NSDefaultMallocZone(), classes);
+  return live;
 }
 
 void set_error(NSError** error, NSString* domain, NSInteger code, const std::string& description) {

@@ -5,12 +5,12 @@
 #include <cstdarg>
 #include <cstdio>
 
-// Read by the leak sanitizer where it is linked: what GNUstep and the Objective-C runtime keep for the life
-// of the process is not ours. Leaked objects of the stand-in are found by the live-object counts instead.
-// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers look for these names
+// Read by the leak sanitizer where it is linked: the tables of classes and methods that the Objective-C
+// runtime keeps for the life of the process. Objects come from elsewhere (NSAllocateObject), so that a leaked
+// one still shows. NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers look for these names
 extern "C" const char* __lsan_default_suppressions();
 const char* __lsan_default_suppressions() {
-  return "leak:libobjc\nleak:libgnustep-base\n";
+  return "leak:objc_malloc\nleak:class_copyMethodList\n";
 }
 
 // Likewise for the thread sanitizer: both libraries lock around +initialize, in either order, on the thread
@@ -131,6 +131,16 @@ bool State::next_pipeline_fails() {
   return pipelines_.fires();
 }
 
+void State::set_compile_options(const CompileOptions& options) {
+  std::lock_guard lock(mutex_);
+  compile_options_ = options;
+}
+
+std::optional<CompileOptions> State::compile_options() {
+  std::lock_guard lock(mutex_);
+  return compile_options_;
+}
+
 void State::add_queue(const std::shared_ptr<Idleness>& queue) {
   std::lock_guard lock(mutex_);
   std::erase_if(queues_, [](const std::weak_ptr<Idleness>& old) { return old.expired(); });
@@ -160,6 +170,7 @@ void State::reset() {
   faults_.clear();
   limits_ = {};
   command_buffers_ = allocations_ = pipelines_ = {};
+  compile_options_.reset();
 }
 
 bool on_worker_thread() {
@@ -202,6 +213,10 @@ std::int64_t live_objects(std::string_view class_name) {
   const auto live = live_objects();
   const auto found = live.find(std::string(class_name));
   return found == live.end() ? 0 : found->second;
+}
+
+std::optional<CompileOptions> last_compile_options() {
+  return State::get().compile_options();
 }
 
 std::size_t allocated_bytes() {

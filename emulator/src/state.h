@@ -77,6 +77,9 @@ class State {
   int next_command_buffer_error();
   bool next_pipeline_fails();
 
+  void set_compile_options(const CompileOptions& options);
+  std::optional<CompileOptions> compile_options();
+
   void add_queue(const std::shared_ptr<Idleness>& queue);
   bool settle(double seconds);
   void reset();
@@ -89,6 +92,7 @@ class State {
   std::uint64_t allocated_ = 0;
   Limits limits_;
   Injection command_buffers_, allocations_, pipelines_;
+  std::optional<CompileOptions> compile_options_;
   std::vector<std::weak_ptr<Idleness>> queues_;
 };
 

@@ -30,12 +30,20 @@ template <class Args>
 struct Kernel {
   using Supports = std::string (*)(const Args&);
   using Run = void (*)(const Args&, Stream&);
+  using Yields = bool (*)(const Args&);
 
   std::string_view name;
   Supports supports;
   Run run;
   /// How often it ran: what `candela bench --why` and the tests look at.
   std::shared_ptr<std::atomic<std::uint64_t>> runs = std::make_shared<std::atomic<std::uint64_t>>(0);
+  /// Whether one further down the list that takes these arguments too is to be preferred; null: never.
+  Yields yields = nullptr;
+  /// Taken only where no other can, and never measured against others: it holds up the device's stream, which
+  /// costs more than its own time.
+  bool last_resort = false;
+
+  bool gives_way(const Args& args) const { return last_resort || (yields != nullptr && yields(args)); }
 };
 
 /// The implementations of one op on one device, the preferred one first.
@@ -44,8 +52,10 @@ struct KernelList {
   std::string_view op;
   std::vector<Kernel<Args>> kernels;
 
-  void add(std::string_view name, typename Kernel<Args>::Supports supports, typename Kernel<Args>::Run run) {
+  Kernel<Args>& add(std::string_view name, typename Kernel<Args>::Supports supports,
+                    typename Kernel<Args>::Run run) {
     kernels.push_back({name, supports, run});
+    return kernels.back();
   }
 };
 

@@ -15,8 +15,9 @@ namespace candela {
 /// implementation takes the arguments.
 void log_composed_once(std::string_view op, Device device, const std::string& reasons);
 
-/// The implementation that is to run: the first of the list that supports `args`; with tuning on, the fastest
-/// of those that do. Null if there is none; then `reasons` (if given) tells why, one per implementation.
+/// The implementation that is to run: the first of the list that supports `args` and does not give way to one
+/// that comes later; with tuning on, the fastest of those that support them. Null if there is none; then
+/// `reasons` (if given) tells why, one per implementation.
 template <class Args>
 const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args& args,
                            std::string* reasons) {
@@ -26,9 +27,10 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
   for (const Kernel<Args>& kernel : list.kernels) {
     const std::string refusal = kernel.supports(args);
     if (refusal.empty()) {
-      if (!tuned) return &kernel;
-      if (first == nullptr) first = &kernel;
-      able.push_back(&kernel);
+      const bool gives_way = kernel.gives_way(args);
+      if (!tuned && !gives_way) return &kernel;
+      if (first == nullptr || (first->gives_way(args) && !gives_way)) first = &kernel;
+      if (!kernel.last_resort) able.push_back(&kernel);
     } else if (reasons != nullptr) {
       *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
     }

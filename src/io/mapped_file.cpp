@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <memory>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <system_error>
@@ -10,6 +11,35 @@
 #include <candela/core/error.h>
 
 namespace candela::io {
+namespace {
+
+/// Maps `bytes` of the file at a multiple of MappedFile::kAlignment. The whole of the last aligned piece
+/// belongs to the mapping: beyond the end of the file it is zero. Returns MAP_FAILED with errno set.
+void* map_aligned(int descriptor, std::size_t bytes, void*& reserved, std::size_t& reserved_bytes) {
+  constexpr std::size_t kAlignment = MappedFile::kAlignment;
+  constexpr int kProtection = PROT_READ | PROT_WRITE;
+  if (static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) >= kAlignment) {
+    reserved_bytes = bytes;
+    reserved = ::mmap(nullptr, bytes, kProtection, MAP_PRIVATE, descriptor, 0);
+    return reserved;
+  }
+  // Smaller pages: address space with room to choose an aligned start in, and the file over its middle.
+  reserved_bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
+  reserved = ::mmap(nullptr, reserved_bytes, kProtection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return MAP_FAILED;
+  std::size_t room = reserved_bytes;
+  void* start = reserved;
+  std::align(kAlignment, bytes, start, room);
+  void* mapped = ::mmap(start, bytes, kProtection, MAP_PRIVATE | MAP_FIXED, descriptor, 0);
+  if (mapped == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(reserved, reserved_bytes);
+    errno = error;
+  }
+  return mapped;
+}
+
+}  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   struct Descriptor {
@@ -29,13 +59,13 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   require<IoError>(S_ISREG(status.st_mode), "{}: must be a regular file", path.string());
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor.value, 0);
+  void* address = map_aligned(descriptor.value, size_, reserved_, reserved_bytes_);
   if (address == MAP_FAILED) throw IoError(fmt::format("{}: cannot be mapped: {}", path.string(), reason()));
   data_ = static_cast<std::byte*>(address);
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(data_, size_);
+  if (data_) ::munmap(reserved_, reserved_bytes_);
 }
 
 }  // namespace candela::io

@@ -10,6 +10,10 @@ namespace candela::io {
 /// file.
 class MappedFile {
  public:
+  /// Of data(), and of what may be addressed after it: the pages of Apple silicon, so that a GPU can use the
+  /// memory in place.
+  static constexpr std::size_t kAlignment = 16384;
+
   /// IoError if the file is missing, not a regular file, or cannot be mapped.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(const MappedFile&) = delete;
@@ -23,6 +27,8 @@ class MappedFile {
  private:
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  void* reserved_ = nullptr;  // the address space that holds it
+  std::size_t reserved_bytes_ = 0;
 };
 
 }  // namespace candela::io

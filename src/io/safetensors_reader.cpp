@@ -1,3 +1,4 @@
+#include <mutex>
 #include <optional>
 
 #include <candela/core/device.h>
@@ -22,14 +23,40 @@ std::optional<DType> dtype_of(std::string_view name) {
   return std::nullopt;
 }
 
+/// The memory of one mapped file as the devices see it.
+class SharedMapping {
+ public:
+  explicit SharedMapping(std::shared_ptr<const io::MappedFile> mapping) : mapping_(std::move(mapping)) {}
+
+  /// The whole file as one storage of `device`, the same for every tensor: a device counts what it wraps
+  /// against its memory, and a file wrapped once per tensor would soon use all of it up. Null if the device
+  /// cannot; that too is asked once.
+  StoragePtr on(Device device) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, storage] : storages_) {
+      if (known == device) return storage;
+    }
+    StoragePtr storage = device_interface(device).wrap_host(mapping_->data(), mapping_->size(), mapping_);
+    storages_.emplace_back(device, storage);
+    return storage;
+  }
+
+ private:
+  std::shared_ptr<const io::MappedFile> mapping_;
+  std::mutex mutex_;
+  std::vector<std::pair<Device, StoragePtr>> storages_;
+};
+
 struct Shard {
   std::filesystem::path path;
   std::shared_ptr<const io::MappedFile> mapping;
   SafetensorsHeader header;
+  std::shared_ptr<SharedMapping> shared;
 };
 
 Shard open_shard(const std::filesystem::path& path) {
-  Shard shard{path, std::make_shared<const io::MappedFile>(path), {}};
+  Shard shard{path, std::make_shared<const io::MappedFile>(path), {}, {}};
+  shard.shared = std::make_shared<SharedMapping>(shard.mapping);
   shard.header = SafetensorsHeader::parse(shard.mapping->text(), shard.mapping->size(), path.string());
   return shard;
 }
@@ -149,8 +176,7 @@ Tensor SafetensorsReader::tensor(const std::string& name, Device device) const {
   if (bytes == 0) return Tensor::empty(shape, *dtype, device);
   std::byte* const memory = shard.mapping->data();
   if (begin % size_of(*dtype) == 0) {
-    if (StoragePtr storage =
-            device_interface(device).wrap_host(memory, shard.mapping->size(), shard.mapping)) {
+    if (StoragePtr storage = shard.shared->on(device)) {
       Layout layout = Layout::contiguous(shape);
       layout.offset = static_cast<std::int64_t>(begin / size_of(*dtype));
       return Tensor::from_storage(std::move(storage), layout, *dtype);

@@ -187,6 +187,8 @@ TEST_F(Buffer, HeapGivesAndTakesBack) {
   descriptor.storageMode = MTLStorageModeShared;
   id<MTLHeap> heap = [[device newHeapWithDescriptor:descriptor] autorelease];
   EXPECT_EQ([heap hazardTrackingMode], MTLHazardTrackingModeUntracked);
+  EXPECT_EQ(emulator::counters().heaps, 1U);
+  EXPECT_EQ(emulator::counters().untracked_heaps, 1U);
   id<MTLBuffer> first = [heap newBufferWithLength:1000 options:MTLResourceStorageModeShared];
   id<MTLBuffer> second = [heap newBufferWithLength:2000 options:MTLResourceStorageModeShared];
   ASSERT_NE(first, nil);

@@ -35,6 +35,30 @@ TEST_F(Object, MissingReleaseShows) {
   EXPECT_EQ(emulator::live_objects("MTLDevice"), 1);
 }
 
+TEST_F(Object, ForgottenFoundationObjectsShow) {
+  emulator::watch_foundation_objects();
+  const auto strings = [] {
+    std::int64_t count = 0;
+    for (const auto& [name, live] : emulator::foundation_objects()) {
+      if (name.find("String") != std::string::npos) count += live;
+    }
+    return count;
+  };
+  const auto text = [] {
+    return [[NSString alloc] initWithBytes:"text" length:4 encoding:NSUTF8StringEncoding];
+  };
+  const std::int64_t before = strings();
+  NSString* forgotten = text();
+  @autoreleasepool {
+    [text() autorelease];
+    EXPECT_EQ(strings(), before + 2);
+  }
+  EXPECT_EQ(strings(), before + 1);
+  [forgotten release];
+  EXPECT_EQ(strings(), before);
+  EXPECT_FALSE(emulator::foundation_objects().contains("EmulatorBuffer")) << "counted by live_objects";
+}
+
 TEST_F(Object, ExtraReleaseIsAFault) {
   id<MTLBuffer> gone = [device newBufferWithLength:64 options:MTLResourceStorageModeShared];
   [gone release];

@@ -60,7 +60,6 @@ void check_reverse(const char* name, std::uint32_t n) {
 TEST(ShaderFeature, HostNamesAndThreadgroupArguments) {
   check_reverse<float>("reverse_rows_f32", 40);
   check_reverse<half>("reverse_rows_f16", 64);
-  check_reverse<bfloat>("reverse_rows_bf16", 33);
   check_reverse<unsigned char>("reverse_rows_u8", 7);
 }
 

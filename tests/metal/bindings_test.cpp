@@ -11,6 +11,9 @@
 #include "backend/metal/objc/mps.h"
 #include "backend/metal/shader_library.h"
 #include "metal/support.h"
+#if defined(CANDELA_EMULATED_METAL)
+#include <emulator/control.h>
+#endif
 
 namespace candela::metal_tests {
 namespace {
@@ -74,17 +77,15 @@ TEST_F(Bindings, HandlesCount) {
 }
 
 TEST_F(Bindings, BufferOverHostMemory) {
-  constexpr std::size_t kPage = 16384;
-  void* memory = std::aligned_alloc(kPage, kPage);
+  const Pages memory(Pages::kBytes);
   bool released = false;
   {
-    Buffer buffer = device_.new_buffer_over(memory, kPage, [&] { released = true; });
+    Buffer buffer = device_.new_buffer_over(memory.data(), Pages::kBytes, [&] { released = true; });
     ASSERT_TRUE(static_cast<bool>(buffer));
-    EXPECT_EQ(buffer.contents(), memory);
+    EXPECT_EQ(buffer.contents(), memory.data());
     EXPECT_FALSE(released);
   }
   EXPECT_TRUE(released);
-  std::free(memory);
 }
 
 TEST_F(Bindings, HeapGivesBuffersUntilItIsFull) {
@@ -141,6 +142,24 @@ TEST_F(Bindings, ShadersCompileAndRun) {
   EXPECT_THROW(device_.new_pipeline(library, "no_such_shader", FunctionConstants()), DeviceError);
   EXPECT_THROW(embedded_shaders("no_such_family"), DeviceError);
 }
+
+#if defined(CANDELA_EMULATED_METAL)
+
+/// What no result shows on the stand-in, but on a GPU.
+TEST_F(Bindings, ShadersAreCompiledStrictlyAndHeapsTracked) {
+  emulator::reset();
+  const metal::EmbeddedShaders& shaders = embedded_shaders("norm");
+  device_.new_library_from_source({reinterpret_cast<const char*>(shaders.data), shaders.bytes});
+  const auto options = emulator::last_compile_options();
+  ASSERT_TRUE(options.has_value());
+  EXPECT_FALSE(options->fast_math) << "NaN and infinity must propagate";
+  EXPECT_EQ(options->language_version, 3U << 16U) << "Metal 3.0, as the shaders compiled by the build";
+  const Heap heap = device_.new_heap(std::size_t{1} << 20U);
+  EXPECT_EQ(emulator::counters().heaps, 1U);
+  EXPECT_EQ(emulator::counters().untracked_heaps, 0U) << "one op would not see the writes of another";
+}
+
+#endif
 
 #if defined(CANDELA_MPS)
 

@@ -2,16 +2,21 @@
 // look at every live object.
 #if defined(CANDELA_EMULATED_METAL)
 
+#include <condition_variable>
 #include <emulator/control.h>
 #include <map>
+#include <mutex>
 #include <thread>
 
+#include <candela/autograd/backward.h>
 #include <candela/core/device.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/lora.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/norm.h>
+#include <candela/ops/reduce.h>
 #include <candela/ops/softmax.h>
+#include <candela/ops/topk.h>
 
 #include "backend/metal/memory.h"
 #include "metal/support.h"
@@ -78,6 +83,86 @@ TEST_F(Faults, EveryFailureIsReportedOnce) {
   EXPECT_NO_THROW(device_interface(metal()).synchronize());
   affine(x, 2, 0);
   EXPECT_THROW(device_interface(metal()).synchronize(), DeviceError);
+  expect_recovered();
+}
+
+/// Runs `body` on a thread of its own; true if it ended in a DeviceError.
+template <class Body>
+bool fails_on_a_thread(Body&& body) {
+  bool failed = false;
+  std::thread([&] {
+    try {
+      body();
+    } catch (const DeviceError&) {
+      failed = true;
+    }
+  }).join();
+  return failed;
+}
+
+TEST_F(Faults, AFailureReachesTheThreadThatEncodedWhoeverWaitsFirst) {
+  const auto read = [] { device_interface(metal()).synchronize(); };
+  const Tensor x = random_tensor({8, 8}, 1);
+  emulator::fail_command_buffers(emulator::kInternalError);
+  const Tensor lost = affine(x, 2, 0);
+  EXPECT_TRUE(fails_on_a_thread(read)) << "a thread without work of its own reads that of others";
+  EXPECT_THROW(lost.to_vector<float>(), DeviceError);
+  EXPECT_NO_THROW(read()) << "each thread is told once";
+  expect_recovered();
+  EXPECT_FALSE(fails_on_a_thread(expect_recovered)) << "work that began after the failure was told";
+}
+
+TEST_F(Faults, AFailureReachesEveryThreadThatWentOnAfterIt) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int stage = 0;
+  const auto reach = [&](int next) {
+    const std::lock_guard lock(mutex);
+    stage = next;
+    changed.notify_all();
+  };
+  const auto wait_for = [&](int wanted) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return stage >= wanted; });
+  };
+  const Tensor x = random_tensor({8, 8}, 1);
+  device_interface(metal()).synchronize();
+  bool before_threw = false;
+  bool after_threw = false;
+  // One thread whose work is done before the failure, one that encodes behind it.
+  std::thread before([&] {
+    const Tensor y = affine(x, 3, 0);
+    device_interface(metal()).synchronize();
+    reach(1);
+    wait_for(3);
+    const Tensor z = affine(x, 4, 0);
+    try {
+      z.to_vector<float>();
+    } catch (const DeviceError&) {
+      before_threw = true;
+    }
+  });
+  wait_for(1);
+  emulator::fail_command_buffers(emulator::kInternalError);
+  affine(x, 2, 0);
+  static_cast<metal::Engine&>(backend(metal()).stream()).flush();
+  std::thread after([&] {
+    const Tensor y = affine(x, 5, 0);
+    reach(2);
+    wait_for(3);
+    try {
+      y.to_vector<float>();
+    } catch (const DeviceError&) {
+      after_threw = true;
+    }
+  });
+  wait_for(2);
+  EXPECT_THROW(device_interface(metal()).synchronize(), DeviceError);
+  reach(3);
+  before.join();
+  after.join();
+  EXPECT_FALSE(before_threw) << "it began anew once the failure was told";
+  EXPECT_TRUE(after_threw) << "its work lay behind the failed command buffer";
   expect_recovered();
 }
 
@@ -157,30 +242,48 @@ TEST_F(Faults, FewerThreadsPerPipelineStillGiveTheSameRows) {
   EXPECT_LE(relative_error(out, rms_norm(x, weight, 1e-6)), 1e-6);
 }
 
-/// One round of everything that this backend has.
+/// One round of everything that this backend has, forwards and back.
 void one_of_everything(std::uint64_t seed) {
   const std::int64_t n = 4 + static_cast<std::int64_t>(seed % 7);
-  Tensor x = random_tensor({n, 12}, seed);
-  const Tensor weight = random_tensor({12, 12}, seed + 1);
-  LoraLinear layer{weight, {}, random_tensor({2, 12}, 3), random_tensor({12, 2}, 4), 2.0};
-  x = rms_norm(lora_linear(matmul(x, weight), std::span(&layer, 1))[0], ones({12}, DType::F32, metal()),
-               1e-6);
-  softmax(contiguous(transpose(x, 0, 1)), static_cast<int>(seed % 2)).to_vector<float>();
+  const auto parameter = [&](const Shape& shape, std::uint64_t number) {
+    return random_tensor(shape, seed + number).set_requires_grad(true);
+  };
+  const Tensor weight = parameter({12, 12}, 1);
+  const Tensor gain = parameter({12}, 2);
+  const Tensor shift = parameter({12}, 3);
+  LoraLinear layer{weight.detach(), {}, parameter({2, 12}, 4), parameter({12, 2}, 5), 2.0};
+  Tensor x = matmul(random_tensor({n, 12}, seed), weight);
+  x = rms_norm(lora_linear(x, std::span(&layer, 1))[0], gain, 1e-6);
+  x = layer_norm(swiglu(x, x), gain, shift, 1e-6);
+  const Tensor probabilities = softmax(contiguous(transpose(x, 0, 1)), static_cast<int>(seed % 2));
+  const Tensor logs = log_softmax(x, 1);
+  const Tensor best = add(sum(topk(x, 3).values), sum(topk(logs, 12).values));
+  backward(add(best, sum(square(probabilities))));
+  for (const Tensor& leaf : {weight, gain, shift, layer.a, layer.b}) {
+    const std::vector<float> gradient = leaf.grad().to_vector<float>();
+    for (const float number : gradient) ASSERT_TRUE(std::isfinite(number));
+  }
 }
 
 TEST_F(Faults, ThousandIterationsLeaveNothingBehind) {
+  emulator::watch_foundation_objects();
   for (std::uint64_t seed = 0; seed < 14; ++seed) one_of_everything(seed);
+  struct Left {
+    std::map<std::string, std::int64_t> objects, foundation;
+    std::size_t bytes;
+  };
   const auto settled = [] {
     device_interface(metal()).synchronize();
     device_interface(metal()).allocator().trim();
-    return std::pair{emulator::live_objects(), emulator::allocated_bytes()};
+    return Left{emulator::live_objects(), emulator::foundation_objects(), emulator::allocated_bytes()};
   };
-  const auto before = settled();
+  const Left before = settled();
   const std::size_t reserved = device_interface(metal()).allocator().stats().reserved;
   for (std::uint64_t seed = 0; seed < 1000; ++seed) one_of_everything(seed);
-  const auto after = settled();
-  EXPECT_EQ(after.first, before.first);
-  EXPECT_EQ(after.second, before.second);
+  const Left after = settled();
+  EXPECT_EQ(after.objects, before.objects);
+  EXPECT_EQ(after.foundation, before.foundation);
+  EXPECT_EQ(after.bytes, before.bytes);
   EXPECT_EQ(device_interface(metal()).allocator().stats().reserved, reserved);
   EXPECT_EQ(device_interface(metal()).allocator().stats().allocated, 0U);
 }

@@ -148,6 +148,61 @@ TEST_F(Lora, EveryGradientImplementationAgrees) {
   }
 }
 
+TEST_F(Lora, AStridedGradientIsCopiedOnce) {
+  if (find_kernel(&KernelTable::lora_linear_grad, "mps") == nullptr)
+    GTEST_SKIP() << "the own shader takes any strides";
+  const Tensor weight = random_tensor({20, 24}, 1);
+  const Tensor b = random_tensor({20, 4}, 4);
+  const Tensor x = random_tensor({9, 24}, 10);
+  const Tensor a = random_tensor({4, 24}, 3);
+  // Every second column of a wider tensor: no stride is 1.
+  const Tensor dy = random_tensor({9, 40}, 5).with_layout({{9, 20}, {40, 2}, 0});
+  const auto zeroed = [](const Shape& shape) { return zeros(shape, DType::F32, metal()); };
+  const Tensor xa = matmul(x, transpose(a, 0, 1));
+  const auto run = [&](const Tensor& gradient) {
+    std::vector<Tensor> got = {zeroed({9, 24}), zeroed({4, 24}), zeroed({20, 4}), zeroed({9, 4})};
+    LoraLinearGradArgs args{};
+    args.forward = {x, x, a, xa, {}, 1};
+    args.forward.branches[0] = {weight, {}, b, {}, 0, 2.0};
+    args.dy[0] = gradient;
+    args.dx = got[0];
+    args.da = got[1];
+    args.db[0] = got[2];
+    args.dxa = got[3];
+    EXPECT_EQ(run_named(&KernelTable::lora_linear_grad, "mps", args), "");
+    return got;
+  };
+  const std::vector<Tensor> expected = run(contiguous(dy));
+  const Since since;
+  const std::vector<Tensor> got = run(dy);
+  EXPECT_EQ(since.now().contiguous_copies, 1U);
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(values(got[i]), values(expected[i])) << i;
+}
+
+/// Which implementation the op runs for x [rows, 64] and a weight [outputs, 64].
+std::string chosen(std::int64_t rows, std::int64_t outputs, DType dtype) {
+  LoraLinear layer{random_tensor({outputs, 64}, 1, dtype),
+                   {},
+                   random_tensor({4, 64}, 2, dtype),
+                   random_tensor({outputs, 4}, 3, dtype),
+                   1.0};
+  const std::uint64_t before = runs_of(&KernelTable::lora_linear, "mps");
+  lora_linear(random_tensor({rows, 64}, 4, dtype), std::span(&layer, 1));
+  return runs_of(&KernelTable::lora_linear, "mps") > before ? "mps" : "fused";
+}
+
+TEST_F(Lora, LargeProductsGoToMpsSmallOnesThroughTheFusedShader) {
+#if defined(CANDELA_MPS)
+  const std::string vendor = "mps";
+#else
+  const std::string vendor = "fused";
+#endif
+  EXPECT_EQ(chosen(64, 64, DType::F32), "fused");
+  EXPECT_EQ(chosen(256, 1024, DType::F32), vendor) << "2 x 256 x 1024 x 64 FLOP";
+  EXPECT_EQ(chosen(1, 64, DType::F32), vendor) << "a single token";
+  EXPECT_EQ(chosen(256, 1024, DType::BF16), "fused") << "MPS has no bf16";
+}
+
 /// The losses of 50 AdamW steps that fit an adapter to a target map.
 std::vector<double> fit(Device device, metal::Counters* counts) {
   const Tensor x = random_tensor({32, 16}, 1, DType::F32, device);

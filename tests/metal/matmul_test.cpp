@@ -163,6 +163,29 @@ TEST_F(Matmul, TransposedResult) {
   }
 }
 
+/// Batches whose operands step on by other amounts than the results, which lie column by column.
+TEST_F(Matmul, TransposedResultsInBatches) {
+  const auto check = [](const Tensor& a, const Tensor& b) {
+    const auto wide = [](const Tensor& x) {
+      return cast(contiguous(to_device(x, Device::cpu())), DType::F64);
+    };
+    for (const std::string& name : gpu_names(&KernelTable::matmul)) {
+      const Tensor stored = full({a.size(0), b.size(2), a.size(1)}, NAN, DType::F32, metal());
+      const Tensor out = transpose(stored, 1, 2);
+      ASSERT_EQ(run_named(&KernelTable::matmul, name, MatmulArgs{a, b, out, {}, 1, 0}), "") << name;
+      EXPECT_LE(relative_error(out, matmul(wide(a), wide(b))), 1e-5)
+          << name << " " << describe(a) << " x " << describe(b);
+    }
+  };
+  // A step of 8 is no multiple of b's rows, one of 6 none of a's.
+  check(random_tensor({40}, 1).with_layout({{3, 2, 2}, {8, 3, 1}, 0}),
+        random_tensor({40}, 2).with_layout({{3, 2, 2}, {6, 2, 1}, 0}));
+  for (const Sizes size :
+       {Sizes{3, 2, 5}, Sizes{5, 3, 2}, Sizes{4, 7, 3}, Sizes{1, 6, 4}, Sizes{6, 1, 4}, Sizes{4, 6, 1}})
+    check(slice(random_tensor({3, size.m, size.k + 3}, 1), 2, 1, size.k + 1),
+          random_tensor({3, size.k, size.n}, 2));
+}
+
 TEST_F(Matmul, SixteenBitOperandsWithF32Results) {
   for (const DType dtype : {DType::F16, DType::BF16}) {
     const Tensor a = random_tensor({20, 30}, 1, dtype);

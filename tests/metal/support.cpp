@@ -1,6 +1,10 @@
 #include "metal/support.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string_view>
+#include <sys/mman.h>
 
 #if defined(CANDELA_EMULATED_METAL)
 #include <emulator/control.h>
@@ -12,8 +16,11 @@ namespace candela::metal_tests {
 
 void MetalTest::SetUp() {
   const std::vector<Device> devices = available_devices();
-  if (std::find(devices.begin(), devices.end(), metal()) == devices.end())
-    GTEST_SKIP() << "there is no Metal device here";
+  if (std::find(devices.begin(), devices.end(), metal()) != devices.end()) return;
+  const char* required = std::getenv("CANDELA_REQUIRE_METAL");
+  if (required != nullptr && std::string_view(required) == "1")
+    GTEST_FAIL() << "there is no Metal device here, and CANDELA_REQUIRE_METAL=1 asks for one";
+  GTEST_SKIP() << "there is no Metal device here";
 }
 
 void MetalTest::TearDown() {
@@ -21,6 +28,19 @@ void MetalTest::TearDown() {
   for (const emulator::Fault& fault : emulator::take_faults())
     ADD_FAILURE() << fault.kind << ": " << fault.text;
 #endif
+}
+
+Pages::Pages(std::size_t bytes)
+    : mapped_(::mmap(nullptr, bytes + kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)),
+      mapped_bytes_(bytes + kBytes),
+      data_(mapped_) {
+  if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+  std::size_t room = mapped_bytes_;
+  std::align(kBytes, bytes, data_, room);
+}
+
+Pages::~Pages() {
+  ::munmap(mapped_, mapped_bytes_);
 }
 
 Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype, Device device, double scale) {

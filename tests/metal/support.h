@@ -15,8 +15,9 @@
 
 namespace candela::metal_tests {
 
-/// Skips where there is no Metal device (a virtual Mac, say). On the stand-in, a rule that the test broke
-/// without noticing fails it.
+/// Skips where there is no Metal device (a virtual Mac, say), or fails there if the environment has
+/// CANDELA_REQUIRE_METAL=1: a run that is to prove something about a GPU must not be green without one. On
+/// the stand-in, a rule that the test broke without noticing fails it.
 class MetalTest : public testing::Test {
  protected:
   void SetUp() override;
@@ -26,6 +27,24 @@ class MetalTest : public testing::Test {
 inline Device metal() {
   return Device::metal();
 }
+
+/// Zeroed pages of the kind that Apple silicon has, as a mapped file would be: what a buffer without a copy
+/// can lie over.
+class Pages {
+ public:
+  static constexpr std::size_t kBytes = 16384;  ///< of one page
+
+  explicit Pages(std::size_t bytes);
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+  ~Pages();
+  void* data() const { return data_; }
+
+ private:
+  void* mapped_;
+  std::size_t mapped_bytes_;
+  void* data_;
+};
 
 /// Normal random values from `seed`, rounded to `dtype`, on `device`.
 Tensor random_tensor(const Shape& shape, std::uint64_t seed, DType dtype = DType::F32,

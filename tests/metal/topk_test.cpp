@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include <candela/autograd/backward.h>
+#include <candela/ops/gather.h>
 #include <candela/ops/topk.h>
 
 #include "metal/support.h"
@@ -69,6 +71,44 @@ TEST_F(Topk, WhoRuns) {
   topk(x, 16);
   EXPECT_EQ(runs_of(&KernelTable::topk, "mps"), mps + 1);
 #endif
+}
+
+TEST_F(Topk, GradientsStayOnTheGpu) {
+  for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+    const auto gradient = [&](Device device) {
+      const Tensor x = random_tensor({5, 40}, 1, dtype, device).set_requires_grad(true);
+      backward(topk(x, 7).values, random_tensor({5, 7}, 2, dtype, device));
+      return x.grad();
+    };
+    const Since since;
+    const Tensor on_gpu = gradient(metal());
+    EXPECT_EQ(since.now().host_runs, 0U);
+    EXPECT_EQ(values(on_gpu), values(gradient(Device::cpu()))) << to_string(dtype);
+  }
+}
+
+/// Indices that repeat, along every dimension, from operands that lie in any way.
+TEST_F(Topk, GatheredGradientsAddUpInOrder) {
+  const Tensor x = random_tensor({4, 6, 3}, 1);
+  for (int dim = 0; dim < 3; ++dim) {
+    Shape shape = x.shape();
+    shape[dim] = 9;
+    std::vector<std::int64_t> picks(static_cast<std::size_t>(numel(shape)));
+    for (std::size_t i = 0; i < picks.size(); ++i)
+      picks[i] = static_cast<std::int64_t>((i * 7) % static_cast<std::size_t>(x.size(dim)));
+    for (const DType index_dtype : {DType::I32, DType::I64}) {
+      const auto gradient = [&](Device device) {
+        const Tensor leaf = to_device(x, device).detach().set_requires_grad(true);
+        const Tensor index = to_device(cast(Tensor::from_values(picks, shape), index_dtype), device);
+        const Tensor dy = random_tensor({shape[2], shape[1], shape[0]}, 2, DType::F32, device);
+        backward(gather(leaf, dim, index), transpose(dy, 0, 2));
+        return values(leaf.grad());
+      };
+      const std::uint64_t before = runs_of(&KernelTable::gather_grad, "own");
+      EXPECT_EQ(gradient(metal()), gradient(Device::cpu())) << dim;
+      EXPECT_EQ(runs_of(&KernelTable::gather_grad, "own"), before + 1);
+    }
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -54,6 +55,8 @@ struct Counters {
   std::uint64_t pipelines = 0;
   std::uint64_t libraries = 0;
   std::uint64_t buffers = 0;             // MTLBuffer objects made
+  std::uint64_t heaps = 0;               // MTLHeap objects made
+  std::uint64_t untracked_heaps = 0;     // of these, without hazard tracking
   std::uint64_t failed_allocations = 0;  // newBuffer... calls that returned nil
   std::uint64_t max_in_flight = 0;       // the most uncompleted command buffers of one queue
 };
@@ -64,6 +67,20 @@ Counters counters();
 /// what it held.
 std::map<std::string, std::int64_t> live_objects();
 std::int64_t live_objects(std::string_view class_name);
+
+/// Live objects of Foundation's own classes (strings, errors, dictionaries, ...) by class, of those made
+/// since watch_foundation_objects(); waits as live_objects does. What a binding makes and forgets to release
+/// shows here.
+void watch_foundation_objects();
+std::map<std::string, std::int64_t> foundation_objects();
+
+/// What the last -newLibraryWithSource:options:error: was asked for; nothing before the first since the last
+/// reset.
+struct CompileOptions {
+  bool fast_math = true;               // the default, and so where no options were given
+  std::uint64_t language_version = 0;  // of MTLLanguageVersion
+};
+std::optional<CompileOptions> last_compile_options();
 
 /// Bytes of all live buffers and heaps.
 std::size_t allocated_bytes();
@@ -101,7 +118,8 @@ void set_fill_byte(std::uint8_t value);
 /// Waits until no committed command buffer is left to run, at most `seconds`; false if some still are.
 bool settle(double seconds = 5);
 
-/// Forgets injections, faults and counters and puts every limit back. Live objects stay counted.
+/// Forgets injections, faults, counters and compile options and puts every limit back. Live objects stay
+/// counted.
 void reset();
 
 }  // namespace emulator

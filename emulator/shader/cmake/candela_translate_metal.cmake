@@ -1,7 +1,19 @@
 # candela_translate_metal(<target> <file.metal>... [INCLUDES <dir>...])
 # Translates the shaders and adds their object code to what links <target>, and the run time of the stand-in. A kernel's
 # source is known by the file's path relative to the current source folder.
-set(EMULATOR_SHADER_DIR ${CMAKE_CURRENT_LIST_DIR}/.. CACHE INTERNAL "")
+cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH shader_folder)
+set(EMULATOR_SHADER_DIR ${shader_folder} CACHE INTERNAL "")
+
+# Metal 3.0, as cmake/metal_shaders.cmake compiles it on a Mac.
+set(EMULATOR_SHADER_PREPROCESS -E -x c++ -std=c++14 -undef -nostdinc -D__METAL_VERSION__=300 -D__METAL__=1
+  -I ${EMULATOR_SHADER_DIR}/stubs CACHE INTERNAL "")
+# It is based on C++14: clang tells of what came later although the translation around it is C++20.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  set(dialect -Wno-everything -Werror=vla -Werror=vla-extension -Werror=pre-c++17-compat -Werror=pre-c++20-compat)
+else()
+  set(dialect -w)
+endif()
+set(EMULATOR_SHADER_DIALECT ${dialect} CACHE INTERNAL "")
 
 function(candela_translate_metal target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "INCLUDES")
@@ -21,8 +33,7 @@ function(candela_translate_metal target)
     file(MAKE_DIRECTORY ${folder})
     add_custom_command(
       OUTPUT ${output}.cpp
-      COMMAND ${CMAKE_CXX_COMPILER} -E -x c++ -std=c++14 -undef -nostdinc -D__METAL_VERSION__=310 -D__METAL__=1
-              -D__HAVE_BFLOAT__=1 -I ${EMULATOR_SHADER_DIR}/stubs ${include_options}
+      COMMAND ${CMAKE_CXX_COMPILER} ${EMULATOR_SHADER_PREPROCESS} ${include_options}
               -MD -MF ${output}.d -MT ${output}.cpp ${source} -o ${output}.ii
       COMMAND translate_metal --preprocessed ${output}.ii --source ${source} --name ${name} --output ${output}.cpp ${flatten_options}
       DEPENDS ${source} translate_metal
@@ -34,10 +45,12 @@ function(candela_translate_metal target)
   set(objects ${target}_metal)
   add_library(${objects} OBJECT ${generated})
   set_target_properties(${objects} PROPERTIES CXX_STANDARD 20 CXX_EXTENSIONS OFF CXX_CLANG_TIDY "")
+  # As a system folder: the rules for the language of shaders are not for what stands for the language's library.
+  target_include_directories(${objects} SYSTEM PRIVATE ${EMULATOR_SHADER_DIR})
   target_link_libraries(${objects} PRIVATE emulator_shader)
   # No fused multiply-add that the source does not ask for; memory that a thread never wrote reads as a pattern.
   target_compile_options(${objects} PRIVATE -O2 -ffp-contract=off -fno-fast-math -fno-math-errno -fno-trapping-math
-    -ftrivial-auto-var-init=pattern -w ${EMULATOR_ARCH})
+    -ftrivial-auto-var-init=pattern ${EMULATOR_SHADER_DIALECT} ${EMULATOR_ARCH})
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND NOT CANDELA_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
     target_compile_options(${objects} PRIVATE
       -fsanitize=array-bounds -fsanitize-minimal-runtime -fno-sanitize-recover=array-bounds)

@@ -1,11 +1,13 @@
 // translate_metal --preprocessed FILE.ii --source FILE.metal --name NAME --output FILE.cpp [--include DIR]...
 // translate_metal --flatten FILE.metal --output FILE [--include DIR]...
+// translate_metal --opencl FILE.ii --output FILE.clcpp
 
 #include <cstdio>
 #include <fstream>
 #include <map>
 
 #include "flatten.h"
+#include "opencl.h"
 #include "translator.h"
 
 namespace {
@@ -35,18 +37,24 @@ int run(int count, char** words) {
     }
   }
   const bool flatten = given.contains("--flatten");
+  const bool opencl = given.contains("--opencl");
   if (count % 2 == 0 || !given.contains("--output") ||
-      (!flatten &&
+      (!flatten && !opencl &&
        (!given.contains("--preprocessed") || !given.contains("--source") || !given.contains("--name")))) {
     std::fputs(
         "usage: translate_metal --preprocessed FILE --source FILE --name NAME --output FILE [--include "
         "DIR]...\n"
-        "       translate_metal --flatten FILE --output FILE [--include DIR]...\n",
+        "       translate_metal --flatten FILE --output FILE [--include DIR]...\n"
+        "       translate_metal --opencl PREPROCESSED --output FILE\n",
         stderr);
     return 2;
   }
   if (flatten) {
     write(given["--output"], translate::flatten(given["--flatten"], folders));
+    return 0;
+  }
+  if (opencl) {
+    write(given["--output"], translate::to_opencl(translate::read_text(given["--opencl"])));
     return 0;
   }
   const std::string& source = given["--source"];

@@ -28,7 +28,7 @@ std::string literal(const Token& token) {
     return digits.find_first_of(".eEpP") == digits.npos ? digits + ".0f" : digits + "f";
   };
   if (!hexadecimal && (text.ends_with("bf") || text.ends_with("BF")))
-    return "::metal::bfloat(" + as_float(without(2)) + ")";
+    throw SourceError(token, "bfloat needs Metal 3.1; shaders here are Metal 3.0");
   if (text.ends_with('h') || text.ends_with('H')) return "::metal::half(" + as_float(without(1)) + ")";
   if (!floating) return text;
   if (text.ends_with('f') || text.ends_with('F')) return text;
@@ -165,8 +165,6 @@ std::size_t Rewriter::emit_identifier(std::size_t i, std::size_t end, std::strin
   }
   const std::string space(token.space);
   const bool opens = i + 1 < end && tokens_[i + 1].is("(");
-  if (token.is("double")) throw SourceError(token, "there is no double in Metal");
-  if (token.is("goto")) throw SourceError(token, "there is no goto in Metal");
   if (token.is("restrict") || token.is("volatile")) {
     out += space;
     return i + 1;
@@ -286,6 +284,9 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   qualifiers();
   while (j < end && tokens_[j].kind == Kind::kDirective) ++j;
   d.declarator = j;
+  if (const std::string type = plain_text(tokens_, d.type);
+      d.space == "threadgroup" && (type == "atomic_float" || type == "atomic<float>"))
+    throw SourceError(tokens_[i], "atomic_float is for device memory only");
   // `int constant n = 1`: what follows is the name, and the type stands before.
   if (i > 0 && is_address_space(tokens_[i]) && j == i + 2 && j < end &&
       (tokens_[j].is("=") || tokens_[j].is(";")) &&
@@ -381,7 +382,7 @@ std::size_t Rewriter::emit_object(const Declaration& d, std::size_t end, std::st
     throw SourceError(tokens_[d.first], "an object cannot be declared in device memory");
   const bool declares = d.declarator < end && tokens_[d.declarator].is_identifier();
   if (d.space == "constant" && declares) {
-    out += d.is_constexpr ? "static constexpr " : "static inline const ";
+    out += d.is_constexpr ? "static constexpr " : "static const ";
   } else {
     if (d.is_static) out += "static ";
     if (d.is_constexpr) out += "constexpr ";

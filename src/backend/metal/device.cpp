@@ -1,5 +1,7 @@
 #include "backend/metal/device.h"
 
+#include <string_view>
+
 #include <candela/core/error.h>
 
 #include "backend/kernels.h"
@@ -10,6 +12,13 @@
 namespace candela {
 namespace metal {
 namespace {
+
+// Stands wherever figures of this device are printed or kept.
+#if defined(CANDELA_EMULATED_METAL)
+constexpr std::string_view kEmulated = ", emulated on the CPU: no figure here is a GPU's";
+#else
+constexpr std::string_view kEmulated;
+#endif
 
 class MetalBackend final : public Backend {
  public:
@@ -26,8 +35,8 @@ class MetalBackend final : public Backend {
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
   std::string description() const override {
-    return fmt::format("{}, working set {} MiB", engine_->device().name(),
-                       engine_->device().recommended_working_set() >> 20U);
+    return fmt::format("{}, working set {} MiB{}", engine_->device().name(),
+                       engine_->device().recommended_working_set() >> 20U, kEmulated);
   }
   StoragePtr wrap_host(void* data, std::size_t bytes, std::shared_ptr<const void> owner) override {
     return wrap_host_memory(engine_, Device::metal(), data, bytes, std::move(owner));

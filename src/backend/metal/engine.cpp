@@ -1,8 +1,22 @@
 #include "backend/metal/engine.h"
 
+#include <algorithm>
+#include <limits>
+
 #include <candela/core/error.h>
 
 namespace candela::metal {
+namespace {
+
+/// Failures kept apart; beyond that the oldest ones become one.
+constexpr std::size_t kMostFailures = 16;
+
+std::uint64_t next_engine_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
 
 objc::ComputeEncoder& Encoding::compute() {
   if (!encoder_) encoder_ = buffer_.compute_encoder();
@@ -35,7 +49,8 @@ void Encoding::add_kernel(const std::string& key, std::unique_ptr<AnyKernel> ker
 }
 
 Engine::Engine(objc::Device device, const EngineLimits& limits)
-    : device_(std::move(device)),
+    : id_(next_engine_id()),
+      device_(std::move(device)),
       limits_(limits),
       counters_(std::make_shared<AtomicCounters>()),
       completion_(std::make_shared<Completion>()),
@@ -50,6 +65,34 @@ Engine::~Engine() {
   const objc::AutoreleasePool pool;
   commit_open();
   wait_until(false, [](const Completion& completion) { return completion.in_flight.empty(); });
+}
+
+void Engine::Completion::add_failure(std::uint64_t ticket, std::string text, bool oom) {
+  if (!failures.empty() && !failures.back().told) {
+    // One calamity to those who have yet to hear of it.
+    Failure& open = failures.back();
+    open.tickets.first = std::min(open.tickets.first, ticket);
+    open.out_of_memory = open.out_of_memory || oom;
+    ++open.command_buffers;
+    return;
+  }
+  failures.push_back(
+      {{ticket, std::numeric_limits<std::uint64_t>::max()}, std::move(text), 1, oom, false, false});
+  if (failures.size() > kMostFailures) {
+    failures[1].tickets.first = std::min(failures[0].tickets.first, failures[1].tickets.first);
+    failures.erase(failures.begin());
+  }
+}
+
+Engine::ThreadWork& Engine::thread_work() const {
+  thread_local std::unordered_map<std::uint64_t, ThreadWork> work;  // by engine
+  return work[id_];
+}
+
+void Engine::note_work(std::uint64_t ticket) {
+  Tickets& encoded = thread_work().encoded;
+  if (encoded.first == 0) encoded.first = ticket;
+  encoded.last = ticket;
 }
 
 void Engine::begin_op(std::string_view op) {
@@ -100,8 +143,8 @@ void Engine::commit_open() {
     const std::lock_guard lock(completion->mutex);
     if (outcome.failed) {
       counters->failures.fetch_add(1, std::memory_order_relaxed);
-      completion->out_of_memory = completion->out_of_memory || outcome.code == objc::kOutOfMemoryCode;
-      completion->failures.push_back(fmt::format("the command buffer with {} failed: {}", ops, outcome.text));
+      completion->add_failure(ticket, fmt::format("the command buffer with {} failed: {}", ops, outcome.text),
+                              outcome.code == objc::kOutOfMemoryCode);
     }
     completion->in_flight.erase(ticket);
     completion->changed.notify_all();
@@ -128,35 +171,52 @@ void Engine::flush() {
   commit_open();
 }
 
-void Engine::wait_idle() {
-  std::uint64_t mine = 0;
+std::uint64_t Engine::wait_for_all() {
+  std::uint64_t last = 0;
   {
     const std::lock_guard lock(encode_mutex_);
     const objc::AutoreleasePool pool;
     commit_open();
-    mine = last_ticket_;
+    last = last_ticket_;
   }
   // Only what was given so far: other threads may go on encoding.
-  wait_until(false, [mine](const Completion& completion) {
-    return completion.in_flight.empty() || *completion.in_flight.begin() > mine;
+  wait_until(false, [last](const Completion& completion) {
+    return completion.in_flight.empty() || *completion.in_flight.begin() > last;
   });
+  return last;
+}
+
+void Engine::wait_idle() {
+  wait_for_all();
 }
 
 void Engine::synchronize() {
-  wait_idle();
-  std::vector<std::string> failures;
-  bool out_of_memory = false;
+  const std::uint64_t last = wait_for_all();
+  const ThreadWork work = std::exchange(thread_work(), ThreadWork{{}, last});
+  const bool has_work = work.encoded.first != 0;
+  Failure told;  // all that this thread is told of, in one
   {
     const std::lock_guard lock(completion_->mutex);
-    failures.swap(completion_->failures);
-    out_of_memory = std::exchange(completion_->out_of_memory, false);
+    Tickets read = has_work ? work.encoded : Tickets{work.synchronized + 1, last};
+    for (const Failure& failure : completion_->failures) {
+      if (!has_work && work.synchronized == 0 && failure.known) read.first = failure.tickets.last + 1;
+    }
+    told.command_buffers = 0;
+    for (Failure& failure : completion_->failures) {
+      if (failure.tickets.first > read.last || failure.tickets.last < read.first) continue;
+      if (told.text.empty()) told.text = failure.text;
+      told.command_buffers += failure.command_buffers;
+      told.out_of_memory = told.out_of_memory || failure.out_of_memory;
+      if (!std::exchange(failure.told, true)) failure.tickets.last = last;
+      failure.known = failure.known || has_work;
+    }
   }
-  if (failures.empty()) return;
-  if (out_of_memory && trim_) trim_();
-  std::string text = fmt::format("metal: {}", failures.front());
-  if (failures.size() > 1)
-    text += fmt::format(" (and {} more command buffers after it)", failures.size() - 1);
-  if (out_of_memory) text += "; use a smaller batch or a shorter maximum length";
+  if (told.text.empty()) return;
+  if (told.out_of_memory && trim_) trim_();
+  std::string text = "metal: " + told.text;
+  if (told.command_buffers > 1)
+    text += fmt::format(" (and {} more command buffers after it)", told.command_buffers - 1);
+  if (told.out_of_memory) text += "; use a smaller batch or a shorter maximum length";
   throw DeviceError(text);
 }
 

@@ -107,12 +107,16 @@ class Engine final : public Stream {
     const std::lock_guard lock(encode_mutex_);
     const objc::AutoreleasePool pool;
     begin_op(op);
+    note_work(last_ticket_ + 1);
     body(encoding_);
     end_op(work);
   }
 
-  /// Commits what is open and waits until all of it is done; throws DeviceError naming the ops of command
-  /// buffers that failed.
+  /// Commits what is open and waits until all of it is done. Throws DeviceError naming the ops of the command
+  /// buffers that failed, in every thread whose work since it last synchronised lies at or after the first of
+  /// them: what it is about to read may rest on results that never came. A thread without work of its own
+  /// reads that of others and counts as having encoded all of it; one that comes new, all since the last
+  /// failure that a thread with work in it was told of.
   void synchronize() override;
   /// As synchronize, but leaves failures for the next synchronize: for the allocator, which must not throw
   /// them.
@@ -126,15 +130,39 @@ class Engine final : public Stream {
   void set_trim(std::function<void()> trim) { trim_ = std::move(trim); }
 
  private:
+  /// Command buffers are numbered by tickets in the order of their commits.
+  struct Tickets {
+    std::uint64_t first = 0, last = 0;
+  };
+  /// Failed command buffers, and all that may rest on their results: from the first that failed to the last
+  /// that was committed when a thread was first told.
+  struct Failure {
+    Tickets tickets;
+    std::string text;
+    std::size_t command_buffers = 1;
+    bool out_of_memory = false;
+    bool told = false;   ///< to some thread
+    bool known = false;  ///< to a thread whose own work it took
+  };
   /// What completion handlers write; outlives the engine while handlers are pending.
   struct Completion {
     std::mutex mutex;
     std::condition_variable changed;
     std::set<std::uint64_t> in_flight;  ///< tickets of the command buffers that are not completed
-    std::vector<std::string> failures;
-    bool out_of_memory = false;
+    std::vector<Failure> failures;      ///< in order; kept, since threads that encoded may read much later
+
+    void add_failure(std::uint64_t ticket, std::string text, bool out_of_memory);
+  };
+  /// What one thread did on one engine since it last synchronised.
+  struct ThreadWork {
+    Tickets encoded;                 ///< no work if `first` is 0
+    std::uint64_t synchronized = 0;  ///< the last ticket that it has waited for
   };
 
+  ThreadWork& thread_work() const;
+  void note_work(std::uint64_t ticket);
+  /// As wait_idle; returns the last ticket that was waited for.
+  std::uint64_t wait_for_all();
   void begin_op(std::string_view op);
   void end_op(Work work);
   void commit_open();
@@ -142,6 +170,7 @@ class Engine final : public Stream {
   void wait_until(bool stall, const std::function<bool(const Completion&)>& done);
   std::string op_summary() const;
 
+  const std::uint64_t id_;  ///< never used again: what threads know an engine by
   objc::Device device_;
   EngineLimits limits_;
   std::shared_ptr<AtomicCounters> counters_;

@@ -1,5 +1,6 @@
 #include "backend/metal/launch.h"
 #include "backend/metal/matmul.h"
+#include "backend/metal/mps_matrix.h"
 #include "backend/metal/operand.h"
 #include "backend/metal/shaders/params.h"
 #include "backend/metal/table.h"
@@ -10,7 +11,11 @@ namespace {
 constexpr std::size_t kTile = 64;
 constexpr std::size_t kTileThreads = 128;
 
-using EncodeMatmul = void (*)(Engine&, const MatmulArgs&);
+/// One more dispatch, and the pass over y that it takes, cost about as much as this much arithmetic: below it
+/// the fused shader's single pass wins, above it MPS's products, which are tuned for each GPU.
+constexpr double kLargeProduct = 2e7;
+/// With fewer rows most of the fused shader's tile is empty.
+constexpr std::int64_t kFewRows = static_cast<std::int64_t>(kTile) / 4;
 
 MatmulArgs product(const TensorArg& a, const TensorArg& b, const TensorArg& out, double alpha = 1,
                    double beta = 0) {
@@ -46,6 +51,16 @@ std::string own_supports(const LoraLinearArgs& args) {
 std::string mps_supports(const LoraLinearArgs& args) {
   if (args.a.present() && args.a.dtype != args.x.dtype) return "MPS takes operands of one dtype";
   return forward_supports(args, mps_matmul_supports);
+}
+
+/// Whether the MPS chain, where it takes the arguments, is to be preferred to the fused shader. With tuning
+/// on the measurement decides instead.
+bool fused_yields(const LoraLinearArgs& args) {
+  if (args.x.shape[0] < kFewRows) return true;
+  double flop = 0;
+  for (int i = 0; i < args.branch_count; ++i)
+    flop += 2 * static_cast<double>(args.branches[i].weight.numel()) * static_cast<double>(args.x.shape[0]);
+  return flop >= kLargeProduct * args.branch_count;
 }
 
 /// y = x w^T + bias + scale xa b^T, one shader.
@@ -100,9 +115,10 @@ void own_lora(const LoraLinearArgs& args, Stream& stream) {
 void mps_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   if (args.a.present()) encode_mps_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
+  const MatrixOperand x(engine, args.x);
   for (int i = 0; i < args.branch_count; ++i) {
     const LoraBranch& branch = args.branches[i];
-    encode_mps_matmul(engine, {args.x, swapped(branch.weight), branch.y, branch.bias, 1, 0});
+    encode_mps_matmul(engine, {x.arg(), swapped(branch.weight), branch.y, branch.bias, 1, 0});
     if (branch.b.present()) {
       encode_mps_matmul(
           engine, product(adapter_columns(args.xa, branch), swapped(branch.b), branch.y, branch.scale, 1));
@@ -110,19 +126,32 @@ void mps_lora(const LoraLinearArgs& args, Stream& stream) {
   }
 }
 
-/// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch.
-void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, EncodeMatmul encode) {
+/// An operand as the own shader takes it: as it lies.
+class AnyOperand {
+ public:
+  AnyOperand(Engine&, const TensorArg& arg) : arg_(arg) {}
+  const TensorArg& arg() const { return arg_; }
+
+ private:
+  TensorArg arg_;
+};
+
+/// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch. `Operand` makes what
+/// several of them share fit for `encode`, once.
+template <class Operand, class Encode>
+void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, Encode encode) {
   const LoraLinearArgs& forward = args.forward;
   double beta = 0;
   for (int i = 0; i < forward.branch_count; ++i) {
     const LoraBranch& branch = forward.branches[i];
-    if (args.dx.present()) encode(engine, product(args.dy[i], branch.weight, args.dx, 1, beta));
+    const Operand dy(engine, args.dy[i]);
+    if (args.dx.present()) encode(engine, product(dy.arg(), branch.weight, args.dx, 1, beta));
     beta = 1;
     if (!branch.b.present()) continue;
-    encode(engine, product(args.dy[i], branch.b, adapter_columns(args.dxa, branch), branch.scale));
+    encode(engine, product(dy.arg(), branch.b, adapter_columns(args.dxa, branch), branch.scale));
     if (args.db[i].present()) {
       encode(engine,
-             product(swapped(args.dy[i]), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
+             product(swapped(dy.arg()), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
     }
   }
   if (!forward.a.present()) return;
@@ -162,16 +191,18 @@ std::string mps_grad_supports(const LoraLinearGradArgs& args) {
 }  // namespace
 
 void fill_lora(KernelTable& table, const Offer& offer) {
-  table.lora_linear.add("fused", own_supports, own_lora);
-  table.lora_linear_grad.add("simdgroup", own_grad_supports,
-                             [](const LoraLinearGradArgs& args, Stream& stream) {
-                               encode_gradient(static_cast<Engine&>(stream), args, encode_own_matmul);
-                             });
-  if (!offer.mps) return;
-  table.lora_linear.add("mps", mps_supports, mps_lora);
-  table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
-    encode_gradient(static_cast<Engine&>(stream), args, encode_mps_matmul);
-  });
+  table.lora_linear.add("fused", own_supports, own_lora).yields = fused_yields;
+  if (offer.mps) {
+    table.lora_linear.add("mps", mps_supports, mps_lora);
+    table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
+      encode_gradient<MatrixOperand>(static_cast<Engine&>(stream), args, encode_mps_matmul);
+    });
+  }
+  // Nothing is fused in the gradient: here the order is that of single products.
+  table.lora_linear_grad.add(
+      "simdgroup", own_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
+        encode_gradient<AnyOperand>(static_cast<Engine&>(stream), args, encode_own_matmul);
+      });
 }
 
 }  // namespace candela::metal

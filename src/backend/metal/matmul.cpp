@@ -2,7 +2,6 @@
 
 #include <array>
 #include <set>
-#include <vector>
 
 #include "backend/metal/launch.h"
 #include "backend/metal/mps_matrix.h"
@@ -93,12 +92,13 @@ void fold_batch_into_rows(Batches& batches, MatmulArgs& args) {
 }
 
 /// C^T = B^T A^T: for results that lie column by column.
-void swap_roles(Product& product) {
+void swap_roles(Product& product, Batches& batches) {
   std::swap(product.a, product.b);
   std::swap(product.a_view, product.b_view);
   std::swap(product.m, product.n);
   product.a_view.transposed = !product.a_view.transposed;
   product.b_view.transposed = !product.b_view.transposed;
+  std::swap(batches.strides[0], batches.strides[1]);
 }
 
 objc::MatrixMultiplication& kernel_for(Encoding& encoding, const Product& product) {
@@ -146,13 +146,12 @@ bool is_mps_batch(const Batches& batches, const Product& product) {
   return true;
 }
 
-void encode_product(Encoding& encoding, const Batches& batches, const Product& product, bool swapped_roles) {
-  if (batches.rank == 0 && product.m == 1 && !swapped_roles && !product.a_view.transposed)
+void encode_product(Encoding& encoding, const Batches& batches, const Product& product) {
+  if (batches.rank == 0 && product.m == 1 && !product.a_view.transposed && !product.out_view.transposed)
     return encode_vector(encoding, product);
   const bool batched = is_mps_batch(batches, product);
   const int loops = batched ? batches.rank - 1 : batches.rank;
   const std::size_t matrices = batched ? static_cast<std::size_t>(batches.shape[loops]) : 1;
-  const std::size_t a_index = swapped_roles ? 1 : 0;
   const std::size_t width = size_of(product.out.dtype);
   const auto matrix_bytes = [&](std::size_t n) {
     return batched ? static_cast<std::size_t>(batches.strides[n][loops]) * width : 0;
@@ -160,9 +159,8 @@ void encode_product(Encoding& encoding, const Batches& batches, const Product& p
   objc::MatrixMultiplication& kernel = kernel_for(encoding, product);
   for (std::int64_t i = 0; i < batches.count(loops); ++i) {
     const std::array<std::int64_t, 3> at = batches.offsets(i, loops);
-    kernel.encode(encoding.buffer(),
-                  matrix_at(product.a, product.a_view, at[a_index], matrices, matrix_bytes(a_index)),
-                  matrix_at(product.b, product.b_view, at[1 - a_index], matrices, matrix_bytes(1 - a_index)),
+    kernel.encode(encoding.buffer(), matrix_at(product.a, product.a_view, at[0], matrices, matrix_bytes(0)),
+                  matrix_at(product.b, product.b_view, at[1], matrices, matrix_bytes(1)),
                   matrix_at(product.out, product.out_view, at[2], matrices, matrix_bytes(2)), matrices);
   }
 }
@@ -171,12 +169,6 @@ Work work_of(const MatmulArgs& args) {
   const double k = static_cast<double>(args.a.shape[args.a.rank - 1]);
   return {2 * static_cast<double>(args.out.numel()) * k,
           bytes_of(args.a) + bytes_of(args.b) + bytes_of(args.out)};
-}
-
-/// `args` with an operand that MPS cannot see as a matrix replaced by a row-major copy.
-const TensorArg& as_matrix(Engine& engine, const TensorArg& arg, std::vector<RowMajor>& copies) {
-  if (matrix_view(arg).has_value()) return arg;
-  return copies.emplace_back(engine, arg).arg();
 }
 
 }  // namespace
@@ -211,10 +203,10 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
 
 void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   MatmulArgs args = original;
-  std::vector<RowMajor> copies;
-  copies.reserve(2);
-  args.a = as_matrix(engine, original.a, copies);
-  args.b = as_matrix(engine, original.b, copies);
+  const MatrixOperand a(engine, original.a);
+  const MatrixOperand b(engine, original.b);
+  args.a = a.arg();
+  args.b = b.arg();
   if (args.bias.present()) {
     TensorArg rows = args.out;  // the bias, once per row
     rows.storage = args.bias.storage;
@@ -234,10 +226,9 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   product.m = static_cast<std::size_t>(row_count(args.out));
   product.n = static_cast<std::size_t>(args.out.shape[args.out.rank - 1]);
   product.k = static_cast<std::size_t>(args.a.shape[args.a.rank - 1]);
-  const bool swap = product.out_view.transposed;
-  if (swap) swap_roles(product);
+  if (product.out_view.transposed) swap_roles(product, batches);
   engine.encode("matmul", work_of(original),
-                [&](Encoding& encoding) { encode_product(encoding, batches, product, swap); });
+                [&](Encoding& encoding) { encode_product(encoding, batches, product); });
 }
 
 std::string own_matmul_supports(const MatmulArgs& args) {

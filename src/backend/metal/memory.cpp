@@ -21,6 +21,13 @@ std::size_t page_size() {
   return std::max(kPage, static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
 }
 
+/// Whether so much more stays within what the device is recommended to hold.
+bool fits(const objc::Device& device, std::size_t bytes) {
+  const std::size_t limit = device.recommended_working_set();
+  const std::size_t used = device.allocated();
+  return bytes <= limit && used <= limit - bytes;
+}
+
 }  // namespace
 
 MetalMemory::MetalMemory(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
@@ -34,7 +41,7 @@ objc::Buffer MetalMemory::take(std::size_t bytes) {
     }
   }
   if (bytes > device.max_buffer_length()) return {};
-  if (device.allocated() + bytes > device.recommended_working_set()) return {};
+  if (!fits(device, bytes)) return {};
   return device.new_buffer(bytes);
 }
 
@@ -68,8 +75,11 @@ StoragePtr wrap_host_memory(const std::shared_ptr<Engine>& engine, Device device
   const objc::AutoreleasePool pool;
   // The last page of a mapping belongs to it as a whole; nothing beyond `bytes` is ever addressed.
   const std::size_t whole = (bytes + page - 1) / page * page;
+  const objc::Device& gpu = engine->device();
+  // Beyond the longest buffer Metal's answer is a failed assertion; beyond the working set the system swaps.
+  if (whole > gpu.max_buffer_length() || !fits(gpu, whole)) return nullptr;
   objc::Buffer buffer =
-      engine->device().new_buffer_over(data, whole, [owner = std::move(owner)]() mutable { owner.reset(); });
+      gpu.new_buffer_over(data, whole, [owner = std::move(owner)]() mutable { owner.reset(); });
   if (!buffer) return nullptr;
   engine->counters().wrapped_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return std::make_shared<Storage>(device, MemoryBlock{data, buffer.detach(), bytes},

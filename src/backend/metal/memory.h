@@ -25,8 +25,8 @@ class MetalMemory final : public MemorySource {
   objc::Heap heap_;
 };
 
-/// A storage over host memory without a copy, or null where the alignment (16 KiB pages) or the system does
-/// not allow it.
+/// A storage over host memory without a copy, or null where the alignment (16 KiB pages), the longest buffer,
+/// the working set or the system does not allow it.
 StoragePtr wrap_host_memory(const std::shared_ptr<Engine>& engine, Device device, void* data,
                             std::size_t bytes, std::shared_ptr<const void> owner);
 

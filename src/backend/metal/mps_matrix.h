@@ -4,6 +4,7 @@
 
 #include "backend/args/tensor_arg.h"
 #include "backend/metal/objc/mps.h"
+#include "backend/metal/operand.h"
 
 namespace candela::metal {
 
@@ -18,6 +19,22 @@ struct MatrixView {
 /// The view of the last two dimensions, or nothing if neither has stride 1 (or rows overlap): such a tensor
 /// must be made row-major first.
 std::optional<MatrixView> matrix_view(const TensorArg& arg);
+
+/// An operand that MPS can see as matrices: itself, or a row-major copy of it, counted as made for
+/// contiguity. Made once where several products share the operand.
+class MatrixOperand {
+ public:
+  MatrixOperand(Engine& engine, const TensorArg& arg) : arg_(arg) {
+    if (matrix_view(arg).has_value()) return;
+    copy_.emplace(engine, arg);
+    arg_ = copy_->arg();
+  }
+  const TensorArg& arg() const { return arg_; }
+
+ private:
+  std::optional<RowMajor> copy_;
+  TensorArg arg_;
+};
 
 /// The matrix (or `matrices` of them, `matrix_bytes` apart) that starts `elements` after the tensor's first
 /// element. No copy.

@@ -48,20 +48,27 @@ void rms_norm(const RmsNormArgs& args, Stream& stream) {
   sum.finish(engine);
 }
 
-/// out [D] = sum over rows of dy, or of dy (x - mean) rstd: in pieces, then the pieces in order.
-void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x, const TensorArg& mean,
-                        const TensorArg& rstd, bool products, const TensorArg& out) {
+/// What normalised a row: mean and what it lacks of the exact one (both absent for RMS norm), rstd. f32
+/// [rows].
+struct Statistics {
+  TensorArg mean, rest, rstd;
+};
+
+/// out [D] = sum over rows of dy, or of dy (x - mean - rest) rstd: in pieces, then the pieces in order.
+void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x, const Statistics& statistics,
+                        bool products, const TensorArg& out) {
   const auto rows = static_cast<std::uint32_t>(dy.rows());
   const auto length = static_cast<std::uint32_t>(dy.last());
   const std::uint32_t pieces = (rows + kChunk - 1) / kChunk;
   const Tensor sums = scratch({pieces, length}, DType::F32);
-  shader::ColumnParams params{rows, length, kChunk, products ? 1U : 0U, mean.present() ? 1U : 0U};
+  shader::ColumnParams params{rows, length, kChunk, products ? 1U : 0U, statistics.mean.present() ? 1U : 0U};
   engine.encode("column_sums", {0, bytes_of(dy) * (products ? 2 : 1)}, [&](Encoding& encoding) {
     Launch(encoding, "norm", "column_sums" + suffix(dy.dtype))
         .tensor(dy)
         .tensor(x)
-        .optional(mean, rstd)
-        .tensor(rstd)
+        .optional(statistics.mean, statistics.rstd)
+        .optional(statistics.rest, statistics.rstd)
+        .tensor(statistics.rstd)
         .tensor(sums)
         .params(params)
         .over(length, pieces);
@@ -92,7 +99,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
   });
   dx.finish(engine);
   if (args.dweight.present())
-    encode_column_sums(engine, dy.arg(), x.arg(), {}, args.rstd, true, args.dweight);
+    encode_column_sums(engine, dy.arg(), x.arg(), {{}, {}, args.rstd}, true, args.dweight);
 }
 
 void layer_norm(const LayerNormArgs& args, Stream& stream) {
@@ -125,6 +132,8 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
   const RowMajor weight(engine, args.weight);
   const RowMajor dy(engine, args.dy);
   RowMajorResult dx(args.dx);
+  const Tensor rest = scratch_like(args.rstd);
+  const Statistics statistics{args.mean, rest, args.rstd};
   shader::NormParams params = params_of(args.x, 0);
   params.has_weight = args.weight.present() ? 1 : 0;
   engine.encode("layer_norm_grad", {0, 3 * bytes_of(args.x)}, [&](Encoding& encoding) {
@@ -135,14 +144,13 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
         .tensor(args.rstd)
         .tensor(dy.arg())
         .tensor(dx.arg())
+        .tensor(rest)
         .params(params)
         .rows(params.rows, params.length);
   });
   dx.finish(engine);
-  if (args.dweight.present())
-    encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, true, args.dweight);
-  if (args.dbias.present())
-    encode_column_sums(engine, dy.arg(), x.arg(), args.mean, args.rstd, false, args.dbias);
+  if (args.dweight.present()) encode_column_sums(engine, dy.arg(), x.arg(), statistics, true, args.dweight);
+  if (args.dbias.present()) encode_column_sums(engine, dy.arg(), x.arg(), statistics, false, args.dbias);
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ void fill_table(KernelTable& table, Engine& engine, Backend& cpu) {
 #endif
   fill_copy(table, offer);
   fill_elementwise(table, offer);
+  fill_gather(table, offer);
   fill_lora(table, offer);
   fill_matmul(table, offer);
   fill_norm(table, offer);
@@ -62,7 +63,7 @@ void fill_table(KernelTable& table, Engine& engine, Backend& cpu) {
   fill_topk(table, offer);
   KernelTable host = cpu.kernels();
   table.for_each_with(host, []<class Args>(KernelList<Args>& list, KernelList<Args>& on_cpu) {
-    if (!on_cpu.kernels.empty()) list.add("host", host_supports<Args>, host_run<Args>);
+    if (!on_cpu.kernels.empty()) list.add("host", host_supports<Args>, host_run<Args>).last_resort = true;
   });
 }
 

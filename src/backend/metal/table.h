@@ -14,6 +14,7 @@ struct Offer {
 /// One function per op family with own or MPS implementations, each in the file of that name.
 void fill_copy(KernelTable& table, const Offer& offer);
 void fill_elementwise(KernelTable& table, const Offer& offer);
+void fill_gather(KernelTable& table, const Offer& offer);
 void fill_lora(KernelTable& table, const Offer& offer);
 void fill_matmul(KernelTable& table, const Offer& offer);
 void fill_norm(KernelTable& table, const Offer& offer);

@@ -48,8 +48,7 @@ template <typename T, int N>
 #define instantiate_reverse(name, type, n) \
   template                                 \
       [[host_name("reverse_rows_" #name)]] [[kernel]] decltype(reverse_rows<type, n>) reverse_rows<type, n>;
-instantiate_reverse(f32, float, 40) instantiate_reverse(f16, half, 64) instantiate_reverse(bf16, bfloat, 33)
-    instantiate_reverse(u8, uchar, 7)
+instantiate_reverse(f32, float, 40) instantiate_reverse(f16, half, 64) instantiate_reverse(u8, uchar, 7)
 
     // One simdgroup; out has 32 entries per result.
     kernel void simd_operations(device const int* in [[buffer(0)]], device int* out [[buffer(1)]],

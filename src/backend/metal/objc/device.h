@@ -80,14 +80,14 @@ class Device : public Object {
   /// An empty handle when memory is short.
   Buffer new_buffer(std::size_t bytes) const;
   /// A buffer over existing memory; pointer and length are multiples of the page size. `released` is called
-  /// when the GPU is done with it and the last reference is gone. An empty handle when the system refuses;
-  /// `released` is not called then.
+  /// when the buffer is deallocated: the last reference, those of command buffers among them, is gone. An
+  /// empty handle when the system refuses; we take it that `released` is not called then.
   Buffer new_buffer_over(void* data, std::size_t bytes, std::function<void()> released) const;
   Heap new_heap(std::size_t bytes) const;
   Event new_event() const;
   /// Throws DeviceError when there is none to be had.
   CommandQueue new_queue(std::size_t max_command_buffers) const;
-  /// A library from source text, fast-math off. Throws DeviceError with the compiler's words.
+  /// A library from source text, as Metal 3.0, fast-math off. Throws DeviceError with the compiler's words.
   Library new_library_from_source(std::string_view source) const;
   /// A library from the bytes of a metallib. Throws DeviceError.
   Library new_library_from_data(const void* data, std::size_t bytes) const;

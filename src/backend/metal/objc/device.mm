@@ -12,7 +12,10 @@ namespace candela::metal::objc {
 
 void* Buffer::contents() const { return [native<id<MTLBuffer>>(*this) contents]; }
 std::size_t Buffer::length() const { return [native<id<MTLBuffer>>(*this) length]; }
-void Buffer::set_label(std::string_view label) { [native<id<MTLBuffer>>(*this) setLabel:to_ns(label)]; }
+void Buffer::set_label(std::string_view label) {
+  const AutoreleasePool pool;
+  [native<id<MTLBuffer>>(*this) setLabel:to_ns(label)];
+}
 
 Buffer Heap::new_buffer(std::size_t bytes) {
   return Buffer::adopt([native<id<MTLHeap>>(*this) newBufferWithLength:bytes
@@ -50,7 +53,10 @@ Buffer Device::new_buffer(std::size_t bytes) const {
 }
 
 Buffer Device::new_buffer_over(void* data, std::size_t bytes, std::function<void()> released) const {
-  // The block is copied by Metal and with it the function; a refused buffer drops both without calling it.
+  // Apple documents that the deallocator runs when the buffer is deallocated, and that a command buffer keeps
+  // what it uses; from both follows that the GPU is done with the memory then. That a refused buffer (nil)
+  // drops the block without running it is not documented: it is assumed, and nothing but the owner's release
+  // depends on it.
   return Buffer::adopt([native<id<MTLDevice>>(*this) newBufferWithBytesNoCopy:data
                                                                        length:bytes
                                                                       options:MTLResourceStorageModeShared
@@ -81,6 +87,8 @@ CommandQueue Device::new_queue(std::size_t max_command_buffers) const {
 Library Device::new_library_from_source(std::string_view source) const {
   const AutoreleasePool pool;
   MTLCompileOptions* options = [[[MTLCompileOptions alloc] init] autorelease];
+  // The language of the shaders that the build compiles (-std=metal3.0), whatever the system's newest is.
+  [options setLanguageVersion:MTLLanguageVersion3_0];
   // Newer SDKs prefer mathMode; fastMathEnabled works on every system that Candela supports.
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wdeprecated-declarations"

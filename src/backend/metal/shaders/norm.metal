@@ -104,12 +104,15 @@ template <class T>
   }
 }
 
-/// With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
+/// With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)). The mean was kept in
+/// f32, which of a large one has few digits after the point; what it lacks of the exact mean is found here,
+/// and left in `rests`.
 template <class T>
 [[kernel]] void layer_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
                                 device const float* means [[buffer(2)]],
                                 device const float* rstds [[buffer(3)]], device const T* dy [[buffer(4)]],
-                                device T* dx [[buffer(5)]], constant NormParams& p [[buffer(6)]],
+                                device T* dx [[buffer(5)]], device float* rests [[buffer(6)]],
+                                constant NormParams& p [[buffer(7)]],
                                 uint row [[threadgroup_position_in_grid]],
                                 uint thread_index [[thread_index_in_threadgroup]],
                                 uint threads [[threads_per_threadgroup]]) {
@@ -117,29 +120,33 @@ template <class T>
   ulong base = static_cast<ulong>(row) * p.length;
   float mean = means[row];
   float rstd = rstds[row];
+  float rest = 0.0f;
+  for (uint i = thread_index; i < p.length; i += threads) rest += to_float(x[base + i]) - mean;
+  rest = group_sum(rest, slots, thread_index, threads) / static_cast<float>(p.length);
+  if (thread_index == 0) rests[row] = rest;
   float sum = 0.0f;
   float dot = 0.0f;
   for (uint i = thread_index; i < p.length; i += threads) {
     float g = to_float(dy[base + i]) * (p.has_weight != 0 ? to_float(weight[i]) : 1.0f);
     sum += g;
-    dot += g * ((to_float(x[base + i]) - mean) * rstd);
+    dot += g * (((to_float(x[base + i]) - mean) - rest) * rstd);
   }
   sum = group_sum(sum, slots, thread_index, threads) / static_cast<float>(p.length);
   dot = group_sum(dot, slots, thread_index, threads) / static_cast<float>(p.length);
   for (uint i = thread_index; i < p.length; i += threads) {
     float g = to_float(dy[base + i]) * (p.has_weight != 0 ? to_float(weight[i]) : 1.0f);
-    float n = (to_float(x[base + i]) - mean) * rstd;
+    float n = ((to_float(x[base + i]) - mean) - rest) * rstd;
     dx[base + i] = from_float<T>(rstd * (g - sum - n * dot));
   }
 }
 
-/// Sums over a piece of the rows: sums[piece][column] of dy, or of dy (x - mean) rstd. One thread per column
-/// and piece.
+/// Sums over a piece of the rows: sums[piece][column] of dy, or of dy (x - mean - rest) rstd. One thread per
+/// column and piece.
 template <class T>
 [[kernel]] void column_sums(device const T* dy [[buffer(0)]], device const T* x [[buffer(1)]],
-                            device const float* means [[buffer(2)]], device const float* rstds [[buffer(3)]],
-                            device float* sums [[buffer(4)]], constant ColumnParams& p [[buffer(5)]],
-                            uint2 at [[thread_position_in_grid]]) {
+                            device const float* means [[buffer(2)]], device const float* rests [[buffer(3)]],
+                            device const float* rstds [[buffer(4)]], device float* sums [[buffer(5)]],
+                            constant ColumnParams& p [[buffer(6)]], uint2 at [[thread_position_in_grid]]) {
   uint first = at.y * p.chunk;
   uint last = min(first + p.chunk, p.rows);
   float sum = 0.0f;
@@ -147,8 +154,9 @@ template <class T>
     ulong position = static_cast<ulong>(row) * p.length + at.x;
     float value = to_float(dy[position]);
     if (p.accumulate_products != 0) {
-      float mean = p.has_mean != 0 ? means[row] : 0.0f;
-      value *= (to_float(x[position]) - mean) * rstds[row];
+      float centred = to_float(x[position]);
+      if (p.has_mean != 0) centred = (centred - means[row]) - rests[row];
+      value *= centred * rstds[row];
     }
     sum += value;
   }

@@ -81,6 +81,16 @@ struct TopkParams {
   uint32_t length, k;
 };
 
+/// Rows along the gathered dimension: `length` elements of dx, `picks` of dy and the index, each `step`
+/// apart.
+struct GatherParams {
+  uint32_t outer_rank;
+  uint32_t outer_shape[kMaxLoopRank];  // the other dimensions
+  uint32_t length, picks;
+  int64_t dy_outer[kMaxLoopRank], index_outer[kMaxLoopRank], dx_outer[kMaxLoopRank];
+  int64_t dy_step, index_step, dx_step;
+};
+
 struct AdamwParams {
   uint32_t count;
   float lr, beta1, beta2, rest1, rest2, eps, keep, grad_scale, correction1, correction2;
