@@ -47,11 +47,7 @@ struct Rows {
 
 Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
-  DatasetOptions format;
-  format.max_length = static_cast<std::size_t>(config.max_position_embeddings);
-  if (!config.eos_token_ids.empty()) format.eos = static_cast<TokenId>(config.eos_token_ids[0]);
-  if (config.add_bos_token.value_or(false) && config.bos_token_id)
-    format.bos = static_cast<TokenId>(*config.bos_token_id);
+  const DatasetOptions format = DatasetOptions::for_model(tokenizer, config);
   Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
   if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
     rows.samples.resize(static_cast<std::size_t>(options.limit));

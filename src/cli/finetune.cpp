@@ -83,14 +83,10 @@ struct Data {
 };
 
 Data load_data(const FinetuneOptions& options, const ModelConfig& config, const Tokenizer& tokenizer) {
-  DatasetOptions rows;
-  rows.max_length =
-      options.max_length > 0 ? options.max_length : static_cast<std::size_t>(config.max_position_embeddings);
+  DatasetOptions rows = DatasetOptions::for_model(tokenizer, config);
+  if (options.max_length > 0) rows.max_length = options.max_length;
   rows.truncate = options.truncate;
   rows.train_on_prompt = options.train_on_prompt;
-  if (!config.eos_token_ids.empty()) rows.eos = static_cast<TokenId>(config.eos_token_ids[0]);
-  if (config.add_bos_token.value_or(false) && config.bos_token_id)
-    rows.bos = static_cast<TokenId>(*config.bos_token_id);
   const DatasetFiles files = DatasetFiles::find(options.data);
   Data data{Dataset::load(files.train, tokenizer, rows), std::nullopt};
   if (!options.valid.empty()) {
