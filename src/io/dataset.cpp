@@ -1,7 +1,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
+#include <numeric>
+#include <set>
 
+#include <candela/core/random.h>
 #include <candela/io/dataset.h>
 
 #include "io/json.h"
@@ -237,6 +241,33 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
       "{} rows: raise it (--max-length)",
       source, options.max_length, result.statistics.dropped_rows);
   return result;
+}
+
+Dataset Dataset::hold_out(double share, std::uint64_t seed) {
+  require(share > 0 && share < 1, "dataset: the share to hold out must be above 0 and below 1; got {}",
+          share);
+  require(samples.size() >= 2, "{}: must have at least 2 rows to hold one out; got {}", file.string(),
+          samples.size());
+  const auto wanted = static_cast<std::size_t>(std::llround(share * static_cast<double>(samples.size())));
+  const std::size_t count_out = std::clamp<std::size_t>(wanted, 1, samples.size() - 1);
+  // The first of a shuffle (Fisher and Yates), back in the order of the file.
+  std::vector<std::size_t> order(samples.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  Generator generator(seed);
+  for (std::size_t i = 0; i < count_out; ++i)
+    std::swap(order[i], order[i + generator.next_below(order.size() - i)]);
+  const std::set<std::size_t> out(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count_out));
+  Dataset held{file, format, {}, {}};
+  Dataset kept{file, format, {}, {}};
+  kept.statistics.truncated_rows = statistics.truncated_rows;
+  kept.statistics.dropped_rows = statistics.dropped_rows;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    Dataset& part = out.count(i) > 0 ? held : kept;
+    count(part.statistics, samples[i]);
+    part.samples.push_back(std::move(samples[i]));
+  }
+  *this = std::move(kept);
+  return held;
 }
 
 Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,

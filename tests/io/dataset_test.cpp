@@ -251,6 +251,38 @@ TEST(DatasetFiles, FolderOrFile) {
   EXPECT_EQ(Dataset::load(files.train, tokenizer(), with_eos()).samples.size(), 1U);
 }
 
+TEST(Dataset, HeldOutRowsLeaveTheOthersAndRepeatWithTheirSeed) {
+  std::string text;
+  for (int i = 0; i < 20; ++i)
+    text += "{\"text\": \"" + std::string(static_cast<std::size_t>(i + 1), 'a') + "\"}\n";
+  const auto lines = [](const Dataset& data) {
+    std::vector<std::size_t> result;
+    for (const Sample& sample : data.samples) result.push_back(sample.line);
+    return result;
+  };
+  Dataset one = parse(text);
+  const std::size_t tokens = one.statistics.tokens;
+  const Dataset held = one.hold_out(0.25, 3);
+  EXPECT_EQ(held.samples.size(), 5U);
+  EXPECT_EQ(one.samples.size(), 15U);
+  EXPECT_EQ(held.statistics.rows, 5U);
+  EXPECT_EQ(held.statistics.tokens + one.statistics.tokens, tokens);
+  std::vector<std::size_t> all = lines(held);
+  for (const std::size_t line : lines(one)) all.push_back(line);
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.begin() + 5));
+  EXPECT_TRUE(std::is_sorted(all.begin() + 5, all.end()));
+  std::sort(all.begin(), all.end());
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], i + 1);
+  Dataset two = parse(text);
+  EXPECT_EQ(lines(two.hold_out(0.25, 3)), lines(held));
+  Dataset three = parse(text);
+  EXPECT_NE(lines(three.hold_out(0.25, 4)), lines(held));
+  Dataset tiny = parse("{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  EXPECT_EQ(tiny.hold_out(0.01, 0).samples.size(), 1U);
+  EXPECT_THROW(tiny.hold_out(0.5, 0), InvalidArgument);
+  EXPECT_THROW(one.hold_out(1, 0), InvalidArgument);
+}
+
 TEST(Dataset, WikiSqlLoads) {
   const auto folder = test::find_shared("data/wikisql-lora");
   if (folder.empty() || test::bundled_model().empty()) GTEST_SKIP() << "shared/data is not here";

@@ -89,6 +89,10 @@ struct Dataset {
   /// As load, from the text of a file; `source` stands for it in errors.
   static Dataset parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
                        const DatasetOptions& options = {});
+
+  /// Takes out this share of the rows, drawn by `seed`, at least one; both parts keep the order of the file.
+  /// InvalidArgument unless share is in (0, 1) and a row is left.
+  Dataset hold_out(double share, std::uint64_t seed);
 };
 
 /// The files of a data set.
