@@ -7,6 +7,7 @@
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 
+#include "io/folders.h"
 #include "io/json.h"
 
 namespace candela {
@@ -27,13 +28,7 @@ bool is_weights(const std::string& name) {
 /// Takes back what was written unless it is kept: files, and folders that were made for them.
 class NewFolder {
  public:
-  explicit NewFolder(const fs::path& folder) : folder_(folder) {
-    std::error_code error;
-    for (fs::path at = fs::absolute(folder).lexically_normal();
-         !fs::exists(at, error) && at.has_parent_path(); at = at.parent_path()) {
-      if (at.has_filename()) made_.push_back(at);
-    }
-  }
+  explicit NewFolder(const fs::path& folder) : folder_(folder), made_(io::missing_folders(folder)) {}
   NewFolder(const NewFolder&) = delete;
   NewFolder& operator=(const NewFolder&) = delete;
   ~NewFolder() {
