@@ -84,6 +84,31 @@ TEST_F(Finetune, ThePlanIsPrintedWithoutTrainingEvenIfTheOutputExists) {
   EXPECT_EQ(tune("--plan").status, 0);
 }
 
+/// As many steps as a person may type: they are counted, not listed.
+TEST_F(Finetune, AVeryLongRunIsPlannedAtOnce) {
+  const Outcome result = tune("--plan --max-steps 100000000");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(result.says("steps       100000000 of 4 rows")) << result.out;
+}
+
+/// No real token ever sees padding: a model may do without it.
+TEST_F(Finetune, PaddingMayBeAbsentAndSpecialTokensMustBeTokens) {
+  const std::string model = write_tiny_model("unpadded");
+  auto config = read_json("unpadded/config.json");
+  config["pad_token_id"] = -1;
+  write("unpadded/config.json", config.dump());
+  EXPECT_EQ(run(finetune(fmt::format("--output '{}'", path("adapter")), model)).status, 0);
+  for (const char* key : {"pad_token_id", "eos_token_id"}) {
+    auto wrong = config;
+    wrong[key] = 4096;
+    write("unpadded/config.json", wrong.dump());
+    const Outcome result = run(finetune(fmt::format("--output '{}'", path("more")), model));
+    EXPECT_EQ(result.status, 1) << key;
+    EXPECT_TRUE(result.says(fmt::format("config.json: {} must be made of token ids, in [0, 4096)", key)))
+        << result.err;
+  }
+}
+
 /// As peft, the folder holds the names of the layers that were picked, however they were asked for.
 TEST_F(Finetune, TargetsAreSavedAsNames) {
   ASSERT_EQ(tune("--target-modules all-linear lm_head").status, 0);
