@@ -1,6 +1,10 @@
 #include "cli/model_options.h"
 
-#include <cstdlib>
+#include <algorithm>
+#include <thread>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <candela/core/parallel.h>
 
@@ -11,6 +15,15 @@ namespace candela::cli {
 namespace {
 
 constexpr double kMostThreads = 1024;
+
+/// Cores that this process may run on.
+int usable_cores() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(CPU_COUNT(&set), 1);
+#endif
+  return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+}
 
 /// Whether `name` is a device at all; whether it is there shows when it is used.
 CLI::Validator device_name() {
@@ -60,12 +73,10 @@ LoadOptions load_options(const ModelOptions& options, bool computing, Device dev
 }
 
 void use_threads(int asked) {
-  static const int environment = thread_count();  // as OpenMP read OMP_NUM_THREADS
-  set_thread_count(0);
-  const int cores = thread_count();
-  const int wanted = asked > 0 ? asked : (std::getenv("OMP_NUM_THREADS") != nullptr ? environment : cores);
+  static const int unasked = thread_count();  // before anything set it: OMP_NUM_THREADS, or every core
+  const int cores = usable_cores();
   if (asked > cores) note(fmt::format("--threads {}: using the {} cores that there are", asked, cores));
-  set_thread_count(std::min(wanted, cores));
+  set_thread_count(std::min(asked > 0 ? asked : unasked, cores));
 }
 
 LoadedModel load(const ModelOptions& options, bool computing) {

@@ -63,7 +63,7 @@ int create_locked(const std::filesystem::path& path) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(resolved(path)) {
+AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(resolved(path)) {
   static std::atomic<unsigned> counter{0};
   require<IoError>(path_.has_filename(), "{}: must name a file to write", path_.string());
   const auto folder = folder_of(path_);

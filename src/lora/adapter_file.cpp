@@ -88,7 +88,8 @@ class AdapterReader {
         example = name;
       }
       std::string& slot = key->is_a ? keys_[layer].a : keys_[layer].b;
-      if (!slot.empty()) problems_.push_back("unexpected: " + name + " (means the same as " + slot + ")");
+      if (!slot.empty())
+        problems_.push_back(fmt::format("unexpected: {} (means the same as {})", name, slot));
       slot = name;
     }
     if (shortened > 0) {

@@ -80,7 +80,7 @@ const char* dtype_name(DType dtype) {
 
 /// The source's config.json, byte for byte unless the weights have another dtype or are tied no more.
 std::string config_text(const Model& model, const fs::path& source) {
-  const std::string text = io::read_file(source / kConfig);
+  std::string text = io::read_file(source / kConfig);
   const io::Json checked =
       io::parse_json(text, (source / kConfig).string());  // bounded, and with named errors
   static_cast<void>(io::JsonObject(checked, (source / kConfig).string()));

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -38,7 +40,8 @@ void check_lora(const Tensor& x, std::span<const LoraLinear> layers, const Tenso
     require(layer.a.defined() == layer.b.defined(), "lora_linear: a and b come together or not at all");
     if (!layer.a.defined()) continue;
     check_same_dtype("lora_linear", layer.a, layer.b);
-    require(layer.a.dtype() == layers[0].a.dtype() || !layers[0].a.defined(),
+    const auto first = std::find_if(layers.begin(), layers.end(), [](const LoraLinear& l) { return l.a.defined(); });
+    require(layer.a.dtype() == first->a.dtype(),
             "lora_linear: the adapters of one group must share a dtype");
     require(layer.a.rank() == 2 && layer.a.size(1) == width,
             "lora_linear: a must be [r, {}] to match x {}; got {}", width, x.shape(), layer.a.shape());

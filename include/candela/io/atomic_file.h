@@ -17,7 +17,7 @@ namespace candela {
 class AtomicFile {
  public:
   /// Creates missing parent folders. IoError if the folder cannot be written.
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
