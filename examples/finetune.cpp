@@ -11,9 +11,8 @@ int main(int argc, char** argv) try {
   }
   const auto model = candela::load_model(argv[1], {.dtype = candela::DType::F32});
   const auto tokenizer = candela::Tokenizer::load(argv[1]);
-  candela::DatasetOptions data_options;
-  if (!model->config().eos_token_ids.empty()) data_options.eos = model->config().eos_token_ids.front();
-  const auto data = candela::Dataset::load(argv[2], tokenizer, data_options);
+  const auto rows = candela::DatasetOptions::for_model(tokenizer, model->config());
+  const auto data = candela::Dataset::load(argv[2], tokenizer, rows);
   const candela::Lora lora = candela::Lora::attach(*model, {.rank = 16, .alpha = 32});
 
   candela::TrainOptions options;

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace candela;
   static const Tokenizer tokenizer = make_tokenizer();
   DatasetOptions options;
-  options.eos = 1;
+  options.frame.eos = 1;
   options.truncate = true;
   options.max_length = 12;
   fuzz::expect_result_or_error([&] {

@@ -1,22 +1,34 @@
 #pragma once
 
-/// Everything at once. Fine-tuning and generating need little more than load_model, Tokenizer, Lora and
-/// TextGenerator: see examples/.
+/// Everything at once. Fine-tuning and generating need little more than load_model, Tokenizer, Dataset, Lora,
+/// Trainer and TextGenerator: see examples/.
 
 #include <candela/autograd/backward.h>
 #include <candela/core/device.h>
+#include <candela/core/dtype.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
 #include <candela/core/parallel.h>
+#include <candela/core/process.h>
 #include <candela/core/random.h>
+#include <candela/core/shape.h>
+#include <candela/core/storage.h>
 #include <candela/core/tensor.h>
+#include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
+#include <candela/generate/sampling.h>
+#include <candela/io/atomic_file.h>
 #include <candela/io/config.h>
 #include <candela/io/dataset.h>
 #include <candela/io/safetensors.h>
+#include <candela/io/text_frame.h>
 #include <candela/io/tokenizer.h>
+#include <candela/lora/config.h>
 #include <candela/lora/lora.h>
+#include <candela/models/kv_cache.h>
+#include <candela/models/linear.h>
 #include <candela/models/model.h>
+#include <candela/models/save.h>
 #include <candela/ops/attention.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -31,4 +43,9 @@
 #include <candela/ops/rope.h>
 #include <candela/ops/softmax.h>
 #include <candela/ops/topk.h>
+#include <candela/ops/tuning.h>
+#include <candela/train/batch.h>
+#include <candela/train/loss_curve.h>
+#include <candela/train/memory_plan.h>
+#include <candela/train/schedule.h>
 #include <candela/train/trainer.h>

@@ -1,105 +1,223 @@
 #include "cli/config_file.h"
 
-#include <filesystem>
+#include <algorithm>
+#include <array>
+#include <set>
 #include <yaml-cpp/yaml.h>
 
-#include <candela/core/error.h>
+#include "cli/config_entries.h"
+#include "cli/options.h"
+#include "cli/usage.h"
 
 namespace candela::cli {
 namespace {
 
+bool is_flag(const CLI::Option& option) {
+  return option.get_expected_max() == 0;
+}
+
+std::string name_of(const CLI::Option& option) {
+  return option.get_lnames().empty() ? std::string() : option.get_lnames()[0];
+}
+
+bool is_meta(const std::string& name) {
+  return name.empty() || name == "help" || name == "config";
+}
+
+/// Null if `app` has no such subcommand.
+template <class App>
+auto find_subcommand(App& app, const std::string& name) {
+  const auto found = app.get_subcommands([&](const CLI::App* one) { return one->get_name() == name; });
+  return found.empty() ? nullptr : found.front();
+}
+
 std::string known_keys(const CLI::App& command) {
   std::string keys;
   for (const CLI::Option* option : command.get_options()) {
-    if (option->get_lnames().empty() || option->get_lnames()[0] == "help" ||
-        option->get_lnames()[0] == "config")
-      continue;
-    keys += (keys.empty() ? "" : ", ") + option->get_lnames()[0];
+    if (!is_meta(name_of(*option))) keys += (keys.empty() ? "" : ", ") + name_of(*option);
   }
   return keys;
 }
 
-std::string scalar(const YAML::Node& node, const std::string& where) {
-  require(node.IsScalar(), "{}: expected a value or a list of values", where);
-  return node.Scalar();
+/// The command line of one subcommand, without --config.
+struct CommandLine {
+  std::vector<std::string> arguments;
+  std::set<const CLI::Option*> given;
+  std::vector<std::string> config_files;
+};
+
+/// Reads the arguments as CLI11 will: an option takes the next argument whatever it looks like, a list all up
+/// to the next option.
+class CommandLineReader {
+ public:
+  CommandLineReader(const CLI::App& app, const std::vector<std::string>& arguments)
+      : command_(&app), rest_(arguments) {
+    while (at_ < rest_.size()) {
+      if (rest_[at_].starts_with("--") && rest_[at_].size() > 2) {
+        read_option();
+      } else {
+        if (const CLI::App* sub = find_subcommand(*command_, rest_[at_])) command_ = sub;
+        line_.arguments.push_back(rest_[at_++]);
+      }
+    }
+  }
+  CommandLine take() { return std::move(line_); }
+  const CLI::App& command() const { return *command_; }
+
+ private:
+  void read_option() {
+    const std::string argument = rest_[at_++];
+    const std::size_t equals = argument.find('=');
+    const std::string name = argument.substr(0, equals);
+    const CLI::Option* const option = command_->get_option_no_throw(name);
+    const bool joined = equals != std::string::npos && equals + 1 < argument.size();
+    if (option == nullptr || is_flag(*option) || (!joined && at_ == rest_.size())) {
+      if (option != nullptr) line_.given.insert(option);
+      line_.arguments.push_back(argument);
+      return;
+    }
+    const std::string value = joined ? argument.substr(equals + 1) : rest_[at_++];
+    if (name == "--config") {
+      line_.config_files.push_back(value);
+      return;
+    }
+    line_.given.insert(option);
+    const bool list = is_list(*option);
+    line_.arguments.insert(line_.arguments.end(), {name, list ? literal(value) : value});
+    while (list && at_ < rest_.size() && !(rest_[at_].size() > 1 && rest_[at_][0] == '-'))
+      line_.arguments.push_back(literal(rest_[at_++]));
+  }
+
+  const CLI::App* command_;
+  const std::vector<std::string>& rest_;
+  std::size_t at_ = 0;
+  CommandLine line_;
+};
+
+/// "yes", "On", "TRUE", ... as YAML has them.
+std::string boolean(const std::string& text, const std::string& where) {
+  bool value = false;
+  require<UsageError>(YAML::convert<bool>::decode(YAML::Node(text), value),
+                      "{}: is a switch; expected true or false; got {}", where, text);
+  return value ? "true" : "false";
 }
 
-void append_option(const std::string& file, const CLI::App& command, const YAML::Node& key_node,
-                   const YAML::Node& value, std::vector<std::string>& out) {
-  const std::string key = scalar(key_node, fmt::format("{}:{}", file, key_node.Mark().line + 1));
-  const std::string where = fmt::format("{}:{}: {}", file, key_node.Mark().line + 1, key);
-  const CLI::Option* option = command.get_option_no_throw("--" + key);
-  require(option != nullptr && key != "config" && key != "help",
-          "{}: is no option of `candela {}`; known: {}", where, command.get_name(), known_keys(command));
-  if (option->get_expected_max() == 0) {  // a flag
-    const std::string text = scalar(value, where);
-    require(text == "true" || text == "false", "{}: is a switch; expected true or false, got {}", where,
-            text);
-    out.push_back(fmt::format("--{}={}", key, text));
-    return;
-  }
-  if (value.IsSequence()) {
-    require(option->get_expected_max() > 1, "{}: takes one value; got a list", where);
-    out.push_back("--" + key);
-    for (const YAML::Node& item : value) out.push_back(scalar(item, where));
-    return;
-  }
-  out.push_back(fmt::format("--{}={}", key, scalar(value, where)));
-}
-
-std::vector<std::string> read_config(const std::string& file, const CLI::App& command) {
-  require<IoError>(std::filesystem::is_regular_file(file),
-                   "{}: no such file; --config takes a YAML or JSON file", file);
-  std::vector<std::string> options;
+/// Lets the option itself say what is wrong with its values; the arguments built from them set them again.
+void check_values(CLI::Option& option, const std::vector<std::string>& values, const std::string& where) {
   try {
-    const YAML::Node root = YAML::LoadFile(file);
-    require<IoError>(root.IsMap(), "{}: expected a mapping from option names to values", file);
-    for (const auto& entry : root) append_option(file, command, entry.first, entry.second, options);
-  } catch (const YAML::Exception& error) {
-    throw IoError(fmt::format("{}:{}: is neither YAML nor JSON: {}", file, error.mark.line + 1, error.msg));
+    option.clear();
+    for (const std::string& value : values) option.add_result(is_list(option) ? literal(value) : value);
+    option.run_callback();
+    option.clear();
+  } catch (const CLI::Error& error) {
+    option.clear();
+    std::string text = error.what();
+    const std::string own = option.get_name() + ": ";
+    if (text.starts_with(own)) text.erase(0, own.size());
+    throw UsageError(fmt::format("{}: {}", where, text));
   }
-  return options;
+}
+
+/// The arguments that `entry` of a config file stands for.
+std::vector<std::string> arguments_of(const ConfigEntry& entry, CLI::Option& option,
+                                      const std::string& where) {
+  using Kind = ConfigEntry::Kind;
+  require<UsageError>(entry.kind != Kind::Null, "{}: has no value (null); leave the key out for the default",
+                      where);
+  require<UsageError>(entry.kind != Kind::Other, "{}: expected a value or a list of values", where);
+  require<UsageError>(entry.kind == Kind::Scalar || is_list(option), "{}: takes one value; got a list",
+                      where);
+  require<UsageError>(!entry.values.empty(), "{}: is an empty list; leave the key out for the default",
+                      where);
+  const std::string name = "--" + entry.key;
+  if (is_flag(option)) return {name + "=" + boolean(entry.values[0], where)};
+  check_values(option, entry.values, where);
+  std::vector<std::string> arguments;
+  for (const std::string& value : entry.values)
+    arguments.insert(arguments.end(), {name, is_list(option) ? literal(value) : value});
+  return arguments;
+}
+
+/// Whether the command line says what `option` is, or makes it void.
+bool overruled(const CLI::Option& option, const std::set<const CLI::Option*>& given) {
+  const auto excludes = option.get_excludes();
+  return given.count(&option) > 0 ||
+         std::any_of(excludes.begin(), excludes.end(),
+                     [&](const CLI::Option* other) { return given.count(other) > 0; });
+}
+
+void append_config(const std::string& file, CLI::App& command, const std::set<const CLI::Option*>& given,
+                   std::vector<std::string>& out) {
+  std::set<std::string> seen;
+  for (const ConfigEntry& entry : read_config_entries(file)) {
+    const std::string where = fmt::format("{}:{}: {}", file, entry.line, entry.key);
+    CLI::Option* const option = command.get_option_no_throw("--" + entry.key);
+    require<UsageError>(option != nullptr && !is_meta(entry.key),
+                        "{}: is no option of `candela {}`; known: {}", where, command.get_name(),
+                        known_keys(command));
+    require<UsageError>(seen.insert(entry.key).second, "{}: occurs a second time; keep one of them", where);
+    if (overruled(*option, given)) continue;
+    const std::vector<std::string> arguments = arguments_of(entry, *option, where);
+    out.insert(out.end(), arguments.begin(), arguments.end());
+  }
 }
 
 }  // namespace
 
-std::vector<std::string> expand_config(const CLI::App& app, const std::vector<std::string>& arguments) {
-  if (arguments.empty()) return arguments;
-  const CLI::App* command = nullptr;
-  for (const CLI::App* candidate : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (candidate->get_name() == arguments[0]) command = candidate;
-  }
+std::vector<std::string> expand_config(CLI::App& app, const std::vector<std::string>& arguments) {
+  CLI::App* const command = arguments.empty() ? nullptr : find_subcommand(app, arguments[0]);
+  if (command == nullptr) return arguments;
+  const CommandLine line = CommandLineReader(*command, {arguments.begin() + 1, arguments.end()}).take();
   std::vector<std::string> expanded = {arguments[0]};
-  std::vector<std::string> own;
-  for (std::size_t i = 1; i < arguments.size(); ++i) {
-    const bool joined = arguments[i].starts_with("--config=");
-    if (command == nullptr || (!joined && (arguments[i] != "--config" || i + 1 == arguments.size()))) {
-      own.push_back(arguments[i]);
-      continue;
-    }
-    const std::string file = joined ? arguments[i].substr(std::string("--config=").size()) : arguments[++i];
-    const std::vector<std::string> options = read_config(file, *command);
-    expanded.insert(expanded.end(), options.begin(), options.end());
-  }
-  expanded.insert(expanded.end(), own.begin(), own.end());
+  require<UsageError>(line.config_files.size() <= 1, "--config: takes one file; got {}",
+                      line.config_files.size());
+  for (const std::string& file : line.config_files) append_config(file, *command, line.given, expanded);
+  expanded.insert(expanded.end(), line.arguments.begin(), line.arguments.end());
   return expanded;
 }
+
+namespace {
+
+/// Options that concern the one run they are given to.
+bool is_passing(const std::string& name) {
+  constexpr std::array kPassing = {"overwrite", "plan"};
+  return std::find(kPassing.begin(), kPassing.end(), name) != kPassing.end();
+}
+
+/// Whether YAML reads `text` as it is without quotes: numbers and booleans.
+bool is_plain(const std::string& text) {
+  return text == "true" || text == "false" ||
+         (!text.empty() && text.find_first_not_of("0123456789.+-e") == std::string::npos);
+}
+
+/// A default that an option which was given excludes, or that needs one which was not, says nothing.
+bool is_void(const CLI::Option& option) {
+  const auto given = [](const CLI::Option* other) { return other->count() > 0; };
+  const auto excludes = option.get_excludes();
+  const auto needs = option.get_needs();
+  return std::any_of(excludes.begin(), excludes.end(), given) ||
+         !std::all_of(needs.begin(), needs.end(), given);
+}
+
+}  // namespace
 
 std::string config_of(const CLI::App& command) {
   YAML::Emitter out;
   out << YAML::BeginMap;
   for (const CLI::Option* option : command.get_options()) {
-    if (option->get_lnames().empty()) continue;
-    const std::string& name = option->get_lnames()[0];
-    if (name == "help" || name == "config") continue;
-    const std::vector<std::string> given = option->results();
-    if (given.empty() && option->get_default_str().empty()) continue;
+    const std::string name = name_of(*option);
+    if (is_meta(name) || is_passing(name)) continue;
+    const bool given = option->count() > 0;
+    if (!given && (option->get_default_str().empty() || is_void(*option))) continue;
+    const std::vector<std::string> values =
+        given ? option->reduced_results() : std::vector{option->get_default_str()};
     out << YAML::Key << name << YAML::Value;
-    if (given.size() > 1) {
-      out << YAML::Flow << given;
-    } else {
-      out << (given.empty() ? option->get_default_str() : given[0]);
+    if (is_list(*option)) out << YAML::Flow << YAML::BeginSeq;
+    for (const std::string& value : values) {
+      if (!is_plain(value)) out << YAML::DoubleQuoted;  // "null" and "[a]" are texts here
+      out << value;
     }
+    if (is_list(*option)) out << YAML::EndSeq;
   }
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";

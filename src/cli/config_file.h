@@ -6,12 +6,14 @@
 
 namespace candela::cli {
 
-/// Replaces `--config FILE` of a subcommand by the options in FILE, a YAML or JSON mapping from option names
-/// (without dashes) to values; sequences become several values. What stands on the command line comes after
-/// and wins. Throws IoError or InvalidArgument naming file, line and key.
-std::vector<std::string> expand_config(const CLI::App& app, const std::vector<std::string>& arguments);
+/// Replaces `--config FILE` of a subcommand by the options in FILE, a mapping from option names (without
+/// dashes) to values, in JSON if its name ends in .json and else in YAML; lists become several values. What
+/// stands on the command line wins: the same option, and any that excludes it, is dropped from the file.
+/// Throws UsageError naming file, line and key.
+std::vector<std::string> expand_config(CLI::App& app, const std::vector<std::string>& arguments);
 
-/// The options of `command` with their present values, as YAML that `--config` takes back.
+/// The options of `command` with their effective values, as YAML that `--config` takes back: but for those
+/// that concern one run only, and defaults that an option that was given makes void.
 std::string config_of(const CLI::App& command);
 
 }  // namespace candela::cli

@@ -1,9 +1,7 @@
-#include <cstdio>
-#include <fmt/format.h>
-
 #include <candela/core/device.h>
 
 #include "cli/command.h"
+#include "cli/output.h"
 
 namespace candela::cli {
 
@@ -14,7 +12,7 @@ void add_devices(CLI::App& app, Action& action) {
   command->callback([&action] {
     action = [] {
       for (const Device device : available_devices()) {
-        fmt::print("{:<10} {}\n", to_string(device), device_interface(device).description());
+        print_out("{:<10} {}\n", to_string(device), device_interface(device).description());
       }
     };
   });

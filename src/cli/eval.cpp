@@ -1,6 +1,7 @@
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <fmt/format.h>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,7 +11,11 @@
 
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/row_options.h"
+#include "io/utf8.h"
 
 namespace candela::cli {
 namespace {
@@ -18,6 +23,7 @@ namespace {
 struct EvalOptions {
   ModelOptions model;
   std::string data;
+  RowOptions rows;
   std::int64_t limit = 0;
   std::int64_t max_tokens = 64;
   std::int64_t batch_size = 32;
@@ -47,11 +53,7 @@ struct Rows {
 
 Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
-  DatasetOptions format;
-  format.max_length = static_cast<std::size_t>(config.max_position_embeddings);
-  if (!config.eos_token_ids.empty()) format.eos = static_cast<TokenId>(config.eos_token_ids[0]);
-  if (config.add_bos_token.value_or(false) && config.bos_token_id)
-    format.bos = static_cast<TokenId>(*config.bos_token_id);
+  const DatasetOptions format = dataset_options(options.rows, tokenizer, config);
   Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
   if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
     rows.samples.resize(static_cast<std::size_t>(options.limit));
@@ -88,9 +90,14 @@ Result evaluate(Model& model, const EvalOptions& options, const Rows& rows, cons
   return result;
 }
 
+/// JSON has no infinity.
+double perplexity(double loss) {
+  return std::min(std::exp(loss), std::numeric_limits<double>::max());
+}
+
 nlohmann::json to_json(const Result& result) {
   nlohmann::json out = {{"loss", result.loss},
-                        {"perplexity", std::exp(result.loss)},
+                        {"perplexity", perplexity(result.loss)},
                         {"trained_tokens", result.trained_tokens}};
   if (!result.answers.empty()) {
     out["questions"] = result.answers.size();
@@ -101,21 +108,20 @@ nlohmann::json to_json(const Result& result) {
 }
 
 void print_result(const std::string& name, const Result& result) {
-  fmt::print("{:<16} loss {:.4f}  perplexity {:.2f}", name, result.loss, std::exp(result.loss));
-  if (!result.answers.empty()) {
-    fmt::print("  exact match {:.1f} % ({} of {})", 100 * result.exact_share(), result.exact,
-               result.answers.size());
-  }
-  fmt::print("\n");
+  print_out("{:<16} loss {:.4f}  perplexity {:.2f}{}\n", name, result.loss, perplexity(result.loss),
+            result.answers.empty()
+                ? ""
+                : fmt::format("  exact match {:.1f} % ({} of {})", 100 * result.exact_share(), result.exact,
+                              result.answers.size()));
 }
 
-/// Line breaks as spaces, cut to a screen's width.
+/// Line breaks as spaces, cut to a screen's width of whole characters.
 std::string one_line(std::string text) {
   constexpr std::size_t kWidth = 100;
-  for (char& c : text) {
-    if (c == '\n') c = ' ';
-  }
-  return text.size() > kWidth ? text.substr(0, kWidth) + "..." : text;
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < kWidth && end < text.size(); ++i) end += io::code_point_at(text, end).bytes;
+  return end < text.size() ? text.substr(0, end) + "..." : text;
 }
 
 /// Questions spread over the file, with every model's answer.
@@ -124,18 +130,17 @@ void print_examples(const EvalOptions& options, const Rows& rows,
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(options.show), rows.questions.size());
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t at = i * rows.questions.size() / count;
-    fmt::print("\n{}\n  expected: {}\n", trim(rows.tokenizer.decode(rows.questions[at].prompt, true)),
-               rows.questions[at].reference);
+    print_out("\n{}\n  expected: {}\n", trim(rows.tokenizer.decode(rows.questions[at].prompt, true)),
+              rows.questions[at].reference);
     for (const auto& [name, result] : results) {
       const bool right = result.answers[at] == rows.questions[at].reference;
-      fmt::print("  {:<16} {} {}\n", name + ":", right ? "✓" : "✗", one_line(result.answers[at]));
+      print_out("  {:<16} {} {}\n", name + ":", right ? "✓" : "✗", one_line(result.answers[at]));
     }
   }
-  fmt::print("\n");
+  print_out("\n");
 }
 
 void eval(const EvalOptions& options) {
-  require(!options.compare || !options.model.adapter.empty(), "eval: --compare needs --adapter");
   LoadedModel loaded = load(options.model);
   const Rows rows = load_rows(options, loaded.model->config());
   std::vector<std::pair<std::string, Result>> results;
@@ -150,7 +155,7 @@ void eval(const EvalOptions& options) {
     nlohmann::json out = to_json(results.back().second);
     out["rows"] = rows.samples.size();
     if (options.compare) out["base"] = to_json(results.front().second);
-    fmt::print("{}\n", out.dump(2));
+    print_out("{}\n", out.dump(2));
     return;
   }
   if (options.show > 0) print_examples(options, rows, results);
@@ -165,20 +170,27 @@ void add_eval(CLI::App& app, Action& action) {
       app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
   declare_model_options(*command, options->model, true);
   command->add_option("--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
-  command->add_option("--limit", options->limit, "Only the first rows; 0: all")->capture_default_str();
-  command->add_option("--max-tokens", options->max_tokens, "Longest answer")->capture_default_str();
-  command->add_option("--batch-size", options->batch_size, "Rows at once")->capture_default_str();
-  command->add_flag("--compare", options->compare, "Evaluate the base model too");
-  command->add_option("--show", options->show, "Print this many questions with the answers")
-      ->capture_default_str();
-  command->add_flag("--no-answers", options->no_answers, "Loss and perplexity only; generate nothing");
-  command->add_flag("--json", options->json, "Print JSON: rows, loss, perplexity, exact_match");
+  declare_row_options(*command, options->rows);
+  add_number(*command, "--limit", options->limit, {0, kMostCount}, "Only the first rows; 0: all");
+  CLI::Option* const max_tokens =
+      add_number(*command, "--max-tokens", options->max_tokens, {1, kMostCount}, "Longest answer");
+  add_number(*command, "--batch-size", options->batch_size, {1, 1 << 20}, "Rows at once");
+  command->add_flag("--compare", options->compare, "Evaluate the base model too")
+      ->needs(command->get_option("--adapter"));
+  CLI::Option* const json =
+      command->add_flag("--json", options->json, "Print JSON: rows, loss, perplexity, exact_match");
+  CLI::Option* const show = add_number(*command, "--show", options->show, {0, kMostCount},
+                                       "Print this many questions with the answers");
+  show->excludes(json);
+  command->add_flag("--no-answers", options->no_answers, "Loss and perplexity only; generate nothing")
+      ->excludes(show)
+      ->excludes(max_tokens);
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
       "Example:\n  candela eval --model models/stories-7m --adapter out/sql --data "
       "data/text-to-sql/test.jsonl --compare --show 5\n"
       "Answers are greedy; an answer is exact if it equals the row's last answer but for white space at its "
-      "ends.");
+      "ends. The loss is that of finetune's validation: same rows, same dtype.");
   command->callback([&action, options] { action = [options] { eval(*options); }; });
 }
 

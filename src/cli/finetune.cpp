@@ -1,12 +1,9 @@
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
-#include <fmt/format.h>
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <unistd.h>
 
-#include <candela/core/parallel.h>
 #include <candela/core/process.h>
 #include <candela/io/atomic_file.h>
 #include <candela/io/dataset.h>
@@ -17,65 +14,18 @@
 
 #include "cli/command.h"
 #include "cli/config_file.h"
-#include "cli/model_options.h"
+#include "cli/finetune_options.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/run_files.h"
+#include "cli/signals.h"
+#include "cli/usage.h"
+#include "io/folders.h"
 
 namespace candela::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct FinetuneOptions {
-  ModelOptions model;
-  std::string data;
-  std::string output;
-  std::string valid;
-  std::size_t max_length = 0;
-  bool truncate = false;
-  bool train_on_prompt = false;
-  LoraConfig lora;
-  std::vector<std::string> targets = {kAllLinear};
-  std::string target_regex;
-  std::vector<std::string> rank_pattern;
-  std::vector<std::string> alpha_pattern;
-  TrainOptions train;
-  std::string schedule = "cosine";
-  bool overwrite = false;
-  bool plan_only = false;
-  bool quiet = false;
-};
-
-/// "pattern=value" pairs.
-template <class T>
-std::vector<std::pair<std::string, T>> parse_patterns(const char* option,
-                                                      const std::vector<std::string>& texts) {
-  std::vector<std::pair<std::string, T>> result;
-  for (const std::string& text : texts) {
-    const auto equals = text.rfind('=');
-    T value{};
-    require(equals != std::string::npos && equals > 0 &&
-                CLI::detail::lexical_cast(text.substr(equals + 1), value),
-            "{}: expected PATTERN=NUMBER; got \"{}\"", option, text);
-    result.emplace_back(text.substr(0, equals), value);
-  }
-  return result;
-}
-
-void finish_lora_config(FinetuneOptions& options) {
-  LoraConfig& config = options.lora;
-  config.targets = {};
-  for (const std::string& target : options.targets) {
-    if (target == kAllLinear) {
-      config.targets.pattern = kAllLinear;
-    } else {
-      config.targets.names.push_back(target);
-    }
-  }
-  if (!options.target_regex.empty()) config.targets = {{}, options.target_regex};
-  config.rank_pattern = parse_patterns<std::int64_t>("--rank-pattern", options.rank_pattern);
-  config.alpha_pattern = parse_patterns<double>("--alpha-pattern", options.alpha_pattern);
-  check_lora_config(config);
-}
 
 struct Data {
   Dataset train;
@@ -83,256 +33,222 @@ struct Data {
 };
 
 Data load_data(const FinetuneOptions& options, const ModelConfig& config, const Tokenizer& tokenizer) {
-  DatasetOptions rows;
-  rows.max_length =
-      options.max_length > 0 ? options.max_length : static_cast<std::size_t>(config.max_position_embeddings);
-  rows.truncate = options.truncate;
-  rows.train_on_prompt = options.train_on_prompt;
-  if (!config.eos_token_ids.empty()) rows.eos = static_cast<TokenId>(config.eos_token_ids[0]);
-  if (config.add_bos_token.value_or(false) && config.bos_token_id)
-    rows.bos = static_cast<TokenId>(*config.bos_token_id);
+  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config);
   const DatasetFiles files = DatasetFiles::find(options.data);
   Data data{Dataset::load(files.train, tokenizer, rows), std::nullopt};
-  if (!options.valid.empty()) {
+  if (options.valid_split > 0) {
+    require<UsageError>(!files.valid, "--valid-split: {} is there to validate on; leave one of them out",
+                        files.valid ? files.valid->string() : "");
+    data.valid = data.train.hold_out(options.valid_split, options.train.seed);
+  } else if (!options.valid.empty()) {
     data.valid = Dataset::load(options.valid, tokenizer, rows);
   } else if (files.valid) {
     data.valid = Dataset::load(*files.valid, tokenizer, rows);
   }
+  require<UsageError>(data.valid || options.train.validate_every == 0,
+                      "--validate-every: there is nothing to validate on; give --valid, --valid-split, or a "
+                      "valid.jsonl beside train.jsonl");
   return data;
 }
 
-/// Refuses to write over an earlier run, before any work is done.
+/// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
+void check_folder_can_be_made(const fs::path& folder) {
+  std::error_code error;
+  const std::vector<fs::path> made = io::missing_folders(folder);
+  fs::create_directories(folder, error);
+  require<IoError>(!error, "{}: cannot be made: {}; choose another --output", folder.string(),
+                   error.message());
+  const bool writable = ::access(folder.c_str(), W_OK | X_OK) == 0;
+  for (const fs::path& one : made) fs::remove(one, error);
+  require<IoError>(writable, "{}: cannot be written: no permission; choose another --output",
+                   folder.string());
+}
+
+/// Finds out before any work whether the run could be saved in the end.
 void check_output(const FinetuneOptions& options) {
-  const fs::path adapter = fs::path(options.output) / "adapter_model.safetensors";
-  require(options.overwrite || !fs::exists(adapter),
-          "{}: exists already; choose another --output, or give --overwrite", adapter.string());
+  const fs::path output = options.output;
+  std::error_code error;
+  require(!fs::exists(output, error) || fs::is_directory(output, error),
+          "{}: is not a folder; choose another --output", options.output);
+  require(!fs::equivalent(output, options.model.model, error),
+          "{}: is the model's own folder; choose another --output", options.output);
+  check_folder_can_be_made(output);
+  if (options.overwrite) return;
+  const fs::path adapter = output / "adapter_model.safetensors";
+  require(!fs::exists(adapter, error), "{}: exists already; choose another --output, or give --overwrite",
+          adapter.string());
+  require(!Checkpoints::any_in(output),
+          "{}: holds checkpoints of an earlier run; choose another --output, or give --overwrite",
+          options.output);
 }
 
-void print_plan(const FinetuneOptions& options, const Data& data, const Model& shape, std::int64_t trainable,
-                const TrainLength& length, const MemoryPlan& plan) {
+void print_plan(const FinetuneOptions& options, const Data& data, const Model& shape, const LoraConfig& lora,
+                std::int64_t trainable, const TrainLength& length, const MemoryPlan& plan) {
   const std::int64_t total = shape.parameter_count();
-  fmt::print("model       {} ({}, {} parameters, {} on {})\n", options.model.model, shape.config().model_type,
-             format_count(total), to_string(shape.dtype()), options.model.device);
-  fmt::print("adapter     LoRA, rank {}, alpha {:g}{}: {} trainable parameters ({:.2f} %)\n",
-             options.lora.rank, options.lora.alpha, options.lora.use_rslora ? ", rsLoRA" : "",
-             format_count(trainable), 100.0 * static_cast<double>(trainable) / static_cast<double>(total));
+  print_out("model       {} ({}, {} parameters, {} on {})\n", options.model.model, shape.config().model_type,
+            format_count(total), to_string(shape.dtype()), options.model.device);
+  print_out("adapter     LoRA, rank {}, alpha {:g}{}: {} trainable parameters ({:.2f} %){}\n", lora.rank,
+            lora.alpha, lora.use_rslora ? ", rsLoRA" : "", format_count(trainable),
+            100.0 * static_cast<double>(trainable) / static_cast<double>(total),
+            options.model.adapter.empty() ? "" : ", continued from " + options.model.adapter);
   const DatasetStatistics& rows = data.train.statistics;
-  fmt::print("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}\n",
-             data.train.file.string(), format_count(static_cast<std::int64_t>(rows.rows)),
-             to_string(data.train.format), format_count(static_cast<std::int64_t>(rows.tokens)),
-             100 * rows.trained_share(), rows.shortest, rows.longest,
-             rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "");
+  const auto counted = [](std::size_t count) { return format_count(static_cast<std::int64_t>(count)); };
+  print_out("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}{}\n",
+            data.train.file.string(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
+            100 * rows.trained_share(), rows.shortest, rows.longest,
+            rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "",
+            rows.dropped_rows > 0
+                ? fmt::format(", {} left out (--max-length cuts off their answer)", rows.dropped_rows)
+                : "");
   if (data.valid) {
-    fmt::print("validation  {}: {} rows\n", data.valid->file.string(),
-               format_count(static_cast<std::int64_t>(data.valid->statistics.rows)));
+    print_out("validation  {}: {} rows{}\n", data.valid->file.string(), counted(data.valid->statistics.rows),
+              options.valid_split > 0 ? " held out" : "");
   }
-  fmt::print("steps       {} of {} rows{}: {} tokens, {} of them trained, {:.1f} % padding\n", length.steps,
-             options.train.batch_size,
-             options.train.accumulation > 1 ? fmt::format(" x {} passes", options.train.accumulation) : "",
-             format_count(length.tokens), format_count(length.trained_tokens), 100 * length.padding);
+  print_out("steps       {} of {} rows{}: {} tokens, {} of them trained, {:.1f} % padding\n", length.steps,
+            options.train.batch_size,
+            options.train.accumulation > 1 ? fmt::format(" x {} passes", options.train.accumulation) : "",
+            format_count(length.tokens), format_count(length.trained_tokens), 100 * length.padding);
   const auto size = [](std::size_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-  fmt::print("memory      {} at the peak: weights {}, adapters {}, activations {}, program {}\n",
-             size(plan.total()), size(plan.weights), size(plan.adapters), size(plan.activations),
-             size(plan.runtime));
-  std::fflush(stdout);
+  print_out("memory      {} at the peak: weights {}, adapters {}, activations {}, program {}\n",
+            size(plan.total()), size(plan.weights), size(plan.adapters), size(plan.activations),
+            size(plan.runtime));
+  flush_output();
 }
 
-nlohmann::json to_json(const StepReport& report) {
-  nlohmann::json line = {{"step", report.step},
-                         {"loss", report.loss},
-                         {"learning_rate", report.learning_rate},
-                         {"grad_norm", report.grad_norm},
-                         {"tokens", report.tokens},
-                         {"trained_tokens", report.trained_tokens},
-                         {"seconds", report.seconds},
-                         {"tokens_per_s", report.tokens_per_s},
-                         {"peak_memory_bytes", process_memory().peak_resident}};
-  if (report.validation_loss) line["validation_loss"] = *report.validation_loss;
-  return line;
-}
-
-/// Metrics as JSONL while the run goes on: each line is whole when it is there, so a stopped run keeps what
-/// it measured.
-class MetricsFile {
- public:
-  explicit MetricsFile(const fs::path& path) : path_(path), out_(path, std::ios::trunc) { check(); }
-  void add(const StepReport& report) {
-    out_ << to_json(report).dump() << '\n' << std::flush;
-    check();
-  }
-
- private:
-  void check() const {
-    require<IoError>(out_.good(), "{}: cannot be written; is the disk full?", path_.string());
-  }
-  fs::path path_;
-  std::ofstream out_;
+/// What training gave.
+struct Outcome {
+  bool finished = false;  ///< not stopped by a signal
+  StepReport last;        ///< step 0: there was none
+  CurvePoints loss{"training loss"};
+  CurvePoints validation{"validation loss"};
 };
 
-void train(const FinetuneOptions& options, const Data& data, Model& model,
-           const TrainOptions& train_options) {
-  const fs::path output = options.output;
-  MetricsFile metrics(output / "metrics.jsonl");
+Outcome train(const FinetuneOptions& options, const Data& data, Model& model, const Lora& lora,
+              Checkpoints& checkpoints) {
+  MetricsFile metrics(fs::path(options.output) / "metrics.jsonl");
+  TrainOptions train_options = options.train;
+  train_options.stop = [] { return StopSignals::received() != 0; };
   Trainer trainer(model, train_options);
-  CurveSeries loss{"training loss", {}};
-  CurveSeries validation{"validation loss", {}};
-  const std::int64_t steps = trainer.length(data.train.samples).steps;
-  Progress progress("training", steps, "steps", options.quiet);
-  StepReport last;
-  trainer.fit(
+  Outcome outcome;
+  Progress progress("training", trainer.length(data.train.samples).steps, "steps", options.quiet);
+  outcome.finished = trainer.fit(
       data.train.samples,
       data.valid ? std::span<const Sample>(data.valid->samples) : std::span<const Sample>(),
       [&](const StepReport& report) {
-        last = report;
+        outcome.last = report;
         metrics.add(report);
-        loss.points.emplace_back(report.step, report.loss);
+        const auto step = static_cast<double>(report.step);
+        outcome.loss.add(step, report.loss);
         if (report.validation_loss) {
-          validation.points.emplace_back(report.step, *report.validation_loss);
+          outcome.validation.add(step, *report.validation_loss);
           progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
         }
+        if (checkpoints.save_if_due(report.step, lora, options.model.model))
+          progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
         progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
                                                  format_count(std::llround(report.tokens_per_s))));
       });
   progress.finish();
-  std::vector<CurveSeries> series = {loss};
-  if (!validation.points.empty()) series.push_back(validation);
-  write_loss_curve(output / "loss.svg",
-                   fmt::format("LoRA fine-tuning of {}", fs::path(options.model.model).filename().string()),
-                   series);
-  fmt::print("trained     {} tokens in {}, {} tok/s; loss {:.4f}{}; peak memory {}\n",
-             format_count(last.tokens), format_duration(last.seconds),
-             format_count(std::llround(static_cast<double>(last.tokens) / last.seconds)), last.loss,
-             last.validation_loss ? fmt::format(", validation {:.4f}", *last.validation_loss) : "",
-             format_bytes(static_cast<double>(process_memory().peak_resident)));
+  return outcome;
+}
+
+/// The picture is for people: that it could not be drawn is no reason to fail.
+void draw(const FinetuneOptions& options, const Outcome& outcome) {
+  std::vector<CurveSeries> series = {outcome.loss.series()};
+  if (!outcome.validation.empty()) series.push_back(outcome.validation.series());
+  const std::string name = fs::weakly_canonical(options.model.model).filename().string();
+  try {
+    write_loss_curve(fs::path(options.output) / "loss.svg", fmt::format("LoRA fine-tuning of {}", name),
+                     series);
+  } catch (const Error& error) {
+    warn(error.what());
+  }
+}
+
+void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lora,
+          const Checkpoints& checkpoints, const std::string& run_config) {
+  const int signal = StopSignals::received();
+  const auto stopped = [&] {
+    return fmt::format("stopped by {} after step {} of {}", StopSignals::name(signal), outcome.last.step,
+                       outcome.last.total_steps);
+  };
+  if (outcome.last.step == 0)
+    throw Interrupted(signal, fmt::format("stopped by {} before the first step: nothing to save",
+                                          StopSignals::name(signal)));
+  lora.save(options.output, options.model.model);
+  checkpoints.remove_others();
+  write_file_atomically(fs::path(options.output) / "finetune.yaml", run_config);
+  draw(options, outcome);
+  const StepReport& last = outcome.last;
+  print_out("trained     {} tokens in {}, {} tok/s; loss {:.4f}{}; peak memory {}\n",
+            format_count(last.tokens), format_duration(last.seconds),
+            format_count(std::llround(static_cast<double>(last.tokens) / last.seconds)), last.loss,
+            last.validation_loss ? fmt::format(", validation {:.4f}", *last.validation_loss) : "",
+            format_bytes(static_cast<double>(process_memory().peak_resident)));
+  print_out(
+      "saved       {}: adapter_model.safetensors, adapter_config.json, loss.svg, metrics.jsonl, "
+      "finetune.yaml\n",
+      options.output);
+  flush_output();
+  if (!outcome.finished) throw Interrupted(signal, stopped() + ": the adapter is saved as it was then");
 }
 
 void finetune(FinetuneOptions options, const std::string& run_config) {
-  set_thread_count(options.model.threads);
-  finish_lora_config(options);
-  options.train.schedule = parse_schedule(options.schedule);
-  check_output(options);
+  finish_finetune_options(options);
+  use_threads(options.model.threads);
+  if (!options.plan_only) check_output(options);
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
   const Data data = load_data(options, config, tokenizer);
   options.train.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
-  std::int64_t trainable = 0;
+  const auto attach = [&](Model& model) {
+    return options.model.adapter.empty() ? Lora::attach(model, options.lora, options.train.seed)
+                                         : Lora::load(model, options.model.adapter, true);
+  };
   const auto prepare = [&](Device device) {
-    auto model = load_model(options.model.model, {wanted_dtype(options.model, true), device});
-    trainable = Lora::attach(*model, options.lora, options.train.seed).parameter_count();
+    auto model = load_model(options.model.model, load_options(options.model, true, device));
+    attach(*model);
     return model;
   };
-  const auto shape = prepare(Device::plan());
+  const auto shape = load_model(options.model.model, load_options(options.model, true, Device::plan()));
+  const Lora planned = attach(*shape);
+  for (const std::string& text : planned.notes()) note(text);
   const TrainLength length = Trainer(*shape, options.train).length(data.train.samples);
   const MemoryPlan plan = plan_memory(prepare, options.train, data.train.samples, length.worst_batch);
-  print_plan(options, data, *shape, trainable, length, plan);
+  print_plan(options, data, *shape, planned.config(), planned.parameter_count(), length, plan);
   check_fits(plan);
   if (options.plan_only) return;
   fs::create_directories(options.output);
-  const auto model = load_model(options.model.model,
-                                {wanted_dtype(options.model, true), parse_device(options.model.device)});
-  const Lora lora = Lora::attach(*model, options.lora, options.train.seed);
-  train(options, data, *model, options.train);
-  lora.save(options.output, options.model.model);
-  write_file_atomically(fs::path(options.output) / "finetune.yaml", run_config);
-  fmt::print(
-      "saved       {}: adapter_model.safetensors, adapter_config.json, loss.svg, metrics.jsonl, "
-      "finetune.yaml\n",
-      options.output);
-}
-
-void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
-  LoraConfig& lora = options.lora;
-  command.add_option("--rank", lora.rank, "Rank r of the adapters")->capture_default_str();
-  command.add_option("--alpha", lora.alpha, "The adapter's output is scaled by alpha / rank")
-      ->capture_default_str();
-  command.add_option("--dropout", lora.dropout, "Probability of dropping an adapter's input in training")
-      ->capture_default_str();
-  command.add_flag("--rslora", lora.use_rslora, "Scale by alpha / sqrt(rank) instead");
-  command
-      .add_option("--target-modules", options.targets, "Names of layers (q_proj v_proj ...), or all-linear")
-      ->capture_default_str()
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command.add_option("--target-regex", options.target_regex,
-                     "Regular expression that a layer's whole path must match, instead of names");
-  command.add_option("--exclude-modules", lora.excluded.names, "Names of layers to leave out")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command
-      .add_option("--rank-pattern", options.rank_pattern,
-                  "PATTERN=RANK: another rank for the layers that match")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command
-      .add_option("--alpha-pattern", options.alpha_pattern,
-                  "PATTERN=ALPHA: another alpha for the layers that match")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-}
-
-void declare_train_options(CLI::App& command, FinetuneOptions& options) {
-  TrainOptions& train = options.train;
-  command.add_option("--batch-size", train.batch_size, "Rows of one forward pass")->capture_default_str();
-  command
-      .add_option("--accumulation", train.accumulation,
-                  "Forward passes per step; gradients are weighted by tokens")
-      ->capture_default_str();
-  command.add_option("--epochs", train.epochs, "Passes over the data")->capture_default_str();
-  command.add_option("--max-steps", train.max_steps, "Steps, whatever --epochs says; 0: as --epochs says")
-      ->capture_default_str();
-  command.add_option("--learning-rate", train.adamw.lr, "Peak learning rate")->capture_default_str();
-  command.add_option("--schedule", options.schedule, "After warm-up: constant, linear or cosine")
-      ->capture_default_str();
-  command.add_option("--warmup", train.warmup, "Share of the steps in which the learning rate rises")
-      ->capture_default_str();
-  command.add_option("--floor", train.floor, "Last learning rate as a share of the peak")
-      ->capture_default_str();
-  command.add_option("--weight-decay", train.adamw.weight_decay, "AdamW's decoupled weight decay")
-      ->capture_default_str();
-  command.add_option("--beta1", train.adamw.beta1, "AdamW's decay of the first moment")
-      ->capture_default_str();
-  command.add_option("--beta2", train.adamw.beta2, "AdamW's decay of the second moment")
-      ->capture_default_str();
-  command.add_option("--eps", train.adamw.eps, "AdamW's epsilon")->capture_default_str();
-  command.add_option("--clip-norm", train.clip_norm, "Scale gradients down to this global norm; 0: never")
-      ->capture_default_str();
-  command
-      .add_option("--validate-every", train.validate_every, "Steps between validations; 0: once, at the end")
-      ->capture_default_str();
-  command.add_option("--seed", train.seed, "Seed of the adapters, the order of rows and dropout")
-      ->capture_default_str();
+  const auto model =
+      load_model(options.model.model, load_options(options.model, true, parse_device(options.model.device)));
+  const Lora lora = attach(*model);
+  Checkpoints checkpoints(options.output, options.save_every, options.keep_checkpoints);
+  const StopSignals signals;
+  try {
+    const Outcome outcome = train(options, data, *model, lora, checkpoints);
+    save(options, outcome, lora, checkpoints, run_config);
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const std::exception&) {
+    if (!checkpoints.last().empty())
+      note(fmt::format("the last checkpoint is {}", checkpoints.last().string()));
+    throw;
+  }
 }
 
 }  // namespace
 
 void add_finetune(CLI::App& app, Action& action) {
   auto options = std::make_shared<FinetuneOptions>();
-  options->train.adamw.lr = 2e-4;
   CLI::App* command = app.add_subcommand("finetune", "Train a LoRA adapter for a model on your data");
-  declare_model_options(*command, options->model, false);
-  command
-      ->add_option(
-          "--data", options->data,
-          "JSONL file, or folder with train.jsonl (and valid.jsonl): text, prompt/completion or messages")
-      ->required();
-  command
-      ->add_option("--output", options->output,
-                   "Folder for the adapter (peft format), the loss curve and the metrics")
-      ->required();
-  command->add_option("--valid", options->valid, "JSONL file to validate on, instead of valid.jsonl");
-  command
-      ->add_option("--max-length", options->max_length, "Longest row in tokens; 0: what the model can take")
-      ->capture_default_str();
-  command->add_flag("--truncate", options->truncate, "Cut longer rows off instead of refusing them");
-  command->add_flag("--train-on-prompt", options->train_on_prompt,
-                    "Train on prompts and user turns too, not on answers alone");
-  declare_lora_options(*command, *options);
-  declare_train_options(*command, *options);
-  command->add_flag("--plan", options->plan_only,
-                    "Print the plan (parameters, tokens, memory, steps) and stop");
-  command->add_flag("--overwrite", options->overwrite, "Replace the adapter of an earlier run in --output");
-  command->add_flag("--quiet", options->quiet, "No progress bar");
-  command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
+  declare_finetune_options(*command, *options);
   command->footer(
       "Example:\n  candela finetune --model models/stories-7m --data data/text-to-sql --output out/sql "
       "--rank 16 --learning-rate 3e-3\n"
-      "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.");
+      "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
+      "Ctrl-C (SIGINT, SIGTERM) ends the run after the step at hand and saves the adapter; the status is "
+      "then 130 "
+      "(143).");
   command->callback([&action, options, command] {
     action = [options, config = config_of(*command)] { finetune(*options, config); };
   });

@@ -2,68 +2,132 @@
 #include <cmath>
 #include <cstdio>
 #include <fmt/format.h>
+#include <iostream>
+#include <iterator>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include <candela/generate/generate.h>
 #include <candela/io/dataset.h>
 
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "cli/usage.h"
+#include "io/json.h"
 
 namespace candela::cli {
 namespace {
 
+/// Where a value is not given, generation_config.json's is taken.
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<std::int64_t> top_k;
+};
+
 struct GenerateCommand {
   ModelOptions model;
   GenerateOptions generate;
-  std::string prompt;
+  SamplingFlags sampling;
+  std::optional<std::string> prompt;
+  std::string prompt_file;
   std::string system;
   bool chat = false;
+  bool ignore_eos = false;
   bool probabilities = false;
   bool verbose = false;
 };
 
+std::string read_prompt(const GenerateCommand& command) {
+  if (!command.prompt_file.empty()) return io::read_file(command.prompt_file);
+  require<UsageError>(command.prompt.has_value(),
+                      "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
+  if (*command.prompt != "-") return *command.prompt;
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
 /// The prompt as the model is to continue it: as given, or as the user's turn of a ChatML chat.
-std::string full_prompt(const GenerateCommand& command) {
-  if (!command.chat) return command.prompt;
+std::string full_prompt(const GenerateCommand& command, const std::string& prompt) {
+  if (!command.chat) return prompt;
   std::vector<ChatMessage> messages;
   if (!command.system.empty()) messages.push_back({"system", command.system});
-  messages.push_back({"user", command.prompt});
+  messages.push_back({"user", prompt});
   return render_chatml(messages, true);
 }
 
+SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config) {
+  SamplingOptions result = default_sampling(config);
+  result.temperature = flags.temperature.value_or(result.temperature);
+  result.top_k = flags.top_k.value_or(result.top_k);
+  result.top_p = flags.top_p.value_or(result.top_p);
+  result.min_p = flags.min_p.value_or(result.min_p);
+  result.repetition_penalty = flags.repetition_penalty.value_or(result.repetition_penalty);
+  require<UsageError>(
+      result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
+      "generate: --top-k, --top-p and --min-p have no effect on greedy choices; give --temperature "
+      "too");
+  return result;
+}
+
+/// Each token's probability and text, as JSON writes it: white space shows.
 void print_probabilities(const Generation& result, const Tokenizer& tokenizer) {
   for (const GeneratedToken& token : result.tokens) {
-    fmt::print(stderr, "{:>8.4f}  {}\n", std::exp(token.log_probability),
-               tokenizer.id_to_token(token.id).value_or("(no token)"));
+    const std::string text = tokenizer.decode(std::span(&token.id, 1), false);
+    const std::string shown =
+        nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    write_error(fmt::format("{:>8.4f}  {}\n", std::exp(token.log_probability), shown));
   }
 }
 
 void generate(GenerateCommand command) {
-  LoadedModel loaded = load(command.model);
+  const std::string prompt = read_prompt(command);
+  const ModelConfig config = ModelConfig::load(command.model.model);
+  command.generate.sampling = resolve_sampling(command.sampling, config);
   const Tokenizer tokenizer = Tokenizer::load(command.model.model);
+  if (command.chat) require_chatml(tokenizer, command.model.model);
+  LoadedModel loaded = load(command.model);
   TextGenerator generator(*loaded.model, tokenizer);
-  if (command.chat) {
-    if (const auto end = tokenizer.token_to_id("<|im_end|>")) command.generate.stop_tokens.push_back(*end);
-  }
+  command.generate.stop_at_eos = !command.ignore_eos;
+  if (command.chat && !command.ignore_eos)
+    command.generate.stop_tokens.push_back(*tokenizer.token_to_id("<|im_end|>"));
   command.generate.log_probabilities = command.probabilities;
   const auto start = std::chrono::steady_clock::now();
   const Generation result =
-      generator.generate(full_prompt(command), command.generate, [](std::string_view text) {
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        std::fflush(stdout);
+      generator.generate(full_prompt(command, prompt), command.generate, [](std::string_view text) {
+        write_output(text);
+        flush_output();
         return true;
       });
-  std::fputc('\n', stdout);
+  // A person wants the shell's prompt on a line of its own; a program wants the continuation and nothing
+  // else.
+  if (::isatty(STDOUT_FILENO) != 0) write_output("\n");
+  flush_output();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (command.probabilities) print_probabilities(result, tokenizer);
   if (command.verbose) {
-    fmt::print(
-        stderr,
+    write_error(fmt::format(
         "candela: {} prompt tokens, {} generated in {:.2f} s ({:.1f} tok/s with the prompt), ended by {}\n",
         result.prompt_tokens, result.tokens.size(), seconds,
-        static_cast<double>(result.tokens.size()) / seconds, to_string(result.finish));
+        static_cast<double>(result.tokens.size()) / seconds, to_string(result.finish)));
   }
+}
+
+void declare_sampling_options(CLI::App& command, GenerateCommand& options) {
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  SamplingFlags& sampling = options.sampling;
+  add_number(command, "--temperature", sampling.temperature, {0, kNoLimit},
+             "0: always the most likely token; higher: more varied");
+  add_number(command, "--top-k", sampling.top_k, {0, kMostCount},
+             "Draw from the k most likely tokens only; 0: all");
+  add_number(command, "--top-p", sampling.top_p, {0, 1, true},
+             "Draw from the most likely tokens whose probabilities reach this sum");
+  add_number(command, "--min-p", sampling.min_p, {0, 1},
+             "Drop tokens less likely than this share of the most likely one");
+  add_number(command, "--repetition-penalty", sampling.repetition_penalty, {0, kNoLimit, true},
+             "Above 1: discourage tokens seen before");
+  add_number(command, "--seed", options.generate.seed, {0, 9.2e18}, "Seed of the draws");
 }
 
 }  // namespace
@@ -73,42 +137,34 @@ void add_generate(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("generate", "Continue a text; only the continuation goes to standard output");
   declare_model_options(*command, options->model, true);
-  GenerateOptions& generation = options->generate;
-  SamplingOptions& sampling = generation.sampling;
-  command->add_option("--prompt", options->prompt, "The text to continue")->required();
-  command->add_flag("--chat", options->chat,
-                    "Put the prompt as the user's turn of a ChatML chat, and stop at the end of the answer");
-  command->add_option("--system", options->system, "With --chat: the system message");
-  command->add_option("--max-tokens", generation.max_tokens, "Most tokens to generate")
-      ->capture_default_str();
+  CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
+                                                  "The text to continue; -: read it from standard input");
   command
-      ->add_option("--temperature", sampling.temperature,
-                   "0: always the most likely token; higher: more varied")
-      ->capture_default_str();
-  command->add_option("--top-k", sampling.top_k, "Draw from the k most likely tokens only; 0: all")
-      ->capture_default_str();
-  command
-      ->add_option("--top-p", sampling.top_p,
-                   "Draw from the most likely tokens whose probabilities reach this sum")
-      ->capture_default_str();
-  command
-      ->add_option("--min-p", sampling.min_p,
-                   "Drop tokens less likely than this share of the most likely one")
-      ->capture_default_str();
-  command
-      ->add_option("--repetition-penalty", sampling.repetition_penalty,
-                   "Above 1: discourage tokens seen before")
-      ->capture_default_str();
-  command->add_option("--stop", generation.stop_strings, "End before this text; may be given several times")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--seed", generation.seed, "Seed of the draws")->capture_default_str();
+      ->add_option("--prompt-file", options->prompt_file, "A file with the text to continue, taken as it is")
+      ->excludes(prompt);
+  CLI::Option* const chat = command->add_flag(
+      "--chat", options->chat,
+      "Put the prompt as the user's turn of a ChatML chat, and stop at the end of the answer");
+  command->add_option("--system", options->system, "The system message of the chat")->needs(chat);
+  add_number(*command, "--max-tokens", options->generate.max_tokens, {1, kMostCount},
+             "Most tokens to generate");
+  declare_sampling_options(*command, *options);
+  add_list(*command, "--stop", options->generate.stop_strings,
+           "End before any of these texts; may be given several times");
+  command->add_flag("--ignore-eos", options->ignore_eos,
+                    "Go on behind the tokens that end a text, up to --max-tokens or --stop");
   command->add_flag("--probabilities", options->probabilities,
                     "Print each token's probability on standard error");
   command->add_flag("--verbose", options->verbose, "Print counts and speed on standard error");
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
       "Example:\n  candela generate --model models/stories-7m --prompt 'Once upon a time' --max-tokens 60 "
-      "--temperature 0.8 --seed 1");
+      "--temperature 0.8 --seed 1\n"
+      "Without --temperature, --top-k, --top-p, --min-p or --repetition-penalty, the model's "
+      "generation_config.json "
+      "decides, as in transformers: the most likely token each time unless it has do_sample; then a "
+      "temperature of 1 "
+      "and the 50 most likely tokens where it does not say otherwise.");
   command->callback([&action, options] { action = [options] { generate(*options); }; });
 }
 

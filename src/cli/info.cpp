@@ -9,7 +9,10 @@
 #include <candela/models/model.h>
 
 #include "cli/command.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+#include "io/json.h"
+#include "lora/adapter_file.h"
 
 namespace candela::cli {
 namespace {
@@ -21,48 +24,86 @@ struct InfoOptions {
   bool tensors = false;
 };
 
+/// The product of the sizes; nothing where it is beyond 2^63.
+std::optional<std::int64_t> count_of(const std::vector<std::int64_t>& shape) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) {
+    if (count > std::numeric_limits<std::int64_t>::max() / size) return std::nullopt;
+    count *= size;
+  }
+  return count;
+}
+
 void print_tensors(const SafetensorsReader& reader, bool each) {
   std::int64_t elements = 0;
+  bool counted = true;
   for (const std::string& name : reader.names()) {
     const SafetensorsEntry& entry = reader.entry(name);
-    std::int64_t count = 1;
-    for (const std::int64_t size : entry.shape) count *= size;
-    elements += count;
-    if (each) fmt::print("  {:<60} {:<5} [{}]\n", name, entry.dtype, fmt::join(entry.shape, ", "));
+    const std::optional<std::int64_t> count = count_of(entry.shape);
+    counted = counted && count && elements <= std::numeric_limits<std::int64_t>::max() - *count;
+    if (counted) elements += *count;
+    if (each) print_out("  {:<60} {:<5} [{}]\n", name, entry.dtype, fmt::join(entry.shape, ", "));
   }
-  fmt::print("tensors         {} with {} elements, {} in {} file(s)\n", reader.names().size(),
-             format_count(elements), format_bytes(static_cast<double>(reader.total_bytes())),
-             reader.files().size());
+  print_out("tensors         {} with {} elements, {} in {} file(s)\n", reader.names().size(),
+            counted ? format_count(elements) : "more than 2^63",
+            format_bytes(static_cast<double>(reader.total_bytes())), reader.files().size());
 }
 
 void print_model(const fs::path& folder) {
   const ModelConfig config = ModelConfig::load(folder);
   const auto model = load_model(folder, {std::nullopt, Device::plan()});
-  fmt::print("model_type      {}\n", config.model_type);
-  fmt::print("parameters      {}\n", format_count(model->parameter_count()));
-  fmt::print(
+  print_out("model_type      {}\n", config.model_type);
+  print_out("parameters      {}\n", format_count(model->parameter_count()));
+  print_out(
       "geometry        {} layers, hidden {}, MLP {}, {} query and {} key/value heads of {}, vocabulary {}\n",
       config.num_layers, config.hidden_size, config.intermediate_size, config.num_heads, config.num_kv_heads,
       config.head_dim, config.vocab_size);
-  fmt::print("context         {} tokens, rope {} (theta {:g})\n", config.max_position_embeddings,
-             config.rope.type, config.rope.theta);
-  fmt::print("output layer    {}\n",
-             config.tie_word_embeddings ? "tied to the embedding" : "its own weights");
-  fmt::print("ends with       token {}\n", fmt::join(config.eos_token_ids, ", "));
-  if (fs::exists(folder / "tokenizer.json")) {
-    fmt::print("tokenizer       {} tokens\n", Tokenizer::load(folder).vocab_size());
-  }
+  print_out("context         {} tokens, rope {} (theta {:g})\n", config.max_position_embeddings,
+            config.rope.type, config.rope.theta);
+  print_out("output layer    {}\n", config.tie_word_embeddings ? "tied to the embedding" : "its own weights");
+  print_out("ends with       {}\n", config.eos_token_ids.empty()
+                                        ? "no token"
+                                        : fmt::format("token {}", fmt::join(config.eos_token_ids, ", ")));
+  if (fs::exists(folder / "tokenizer.json"))
+    print_out("tokenizer       {} tokens\n", Tokenizer::load(folder).vocab_size());
+}
+
+std::string describe(const ModuleFilter& filter) {
+  std::string text = fmt::format("{}", fmt::join(filter.names, ", "));
+  if (!filter.pattern.empty())
+    text += (text.empty() ? "" : ", ") + fmt::format("layers that match {}", filter.pattern);
+  return text;
+}
+
+void print_adapter(const fs::path& folder) {
+  const std::string file = (folder / "adapter_config.json").string();
+  const std::string text = io::read_file(file, std::size_t{1} << 26U);
+  const LoraConfig config = parse_adapter_config(text, file);
+  const std::string base = parse_base_model(text, file);
+  print_out("adapter         LoRA, rank {}, alpha {:g}, scale {:g}{}\n", config.rank, config.alpha,
+            config.scale_of(""), config.use_rslora ? " (rsLoRA: alpha / sqrt(rank))" : " (alpha / rank)");
+  for (const auto& [pattern, rank] : config.rank_pattern)
+    print_out("  rank          {} for {}\n", rank, pattern);
+  for (const auto& [pattern, alpha] : config.alpha_pattern)
+    print_out("  alpha         {:g} for {}\n", alpha, pattern);
+  print_out("targets         {}\n", describe(config.targets));
+  if (!config.excluded.empty()) print_out("excluded        {}\n", describe(config.excluded));
+  if (!config.layers.empty()) print_out("blocks          {}\n", fmt::join(config.layers, ", "));
+  if (config.dropout > 0) print_out("dropout         {:g}\n", config.dropout);
+  print_out("base model      {}\n", base.empty() ? "not recorded" : base);
 }
 
 void info(const InfoOptions& options) {
   const fs::path path = options.path;
   require<IoError>(fs::exists(path), "{}: no such file or folder", options.path);
-  if (fs::is_directory(path) && fs::exists(path / "config.json")) print_model(path);
-  if (fs::exists(path / "adapter_model.safetensors")) {
+  if (fs::exists(path / "adapter_config.json")) {
+    print_adapter(path);
     print_tensors(SafetensorsReader::open(path / "adapter_model.safetensors"), options.tensors);
-  } else {
-    print_tensors(SafetensorsReader::open(path), options.tensors);
+    return;
   }
+  if (fs::is_directory(path) && fs::exists(path / "config.json")) print_model(path);
+  print_tensors(SafetensorsReader::open(path), options.tensors);
 }
 
 }  // namespace

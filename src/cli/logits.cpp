@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 #include <memory>
 
 #include <candela/core/grad.h>
@@ -29,21 +28,37 @@ Tensor mean_loss(const Model& model, const Tensor& hidden, const Tensor& labels)
   return affine(model.loss(hidden, targets), 1.0 / static_cast<double>(counted), 0);
 }
 
+/// The tensor `name` [B, T] as i32; every value must be a token of the vocabulary or, if `ignorable`,
+/// kIgnoreIndex.
+Tensor read_ids(const SafetensorsReader& input, const std::string& name, std::int64_t vocab_size,
+                bool ignorable) {
+  const std::string where = input.files().front().string() + ": " + name;
+  const Tensor stored = input.tensor(name);
+  require<IoError>(!is_floating(stored.dtype()), "{}: must have an integer dtype (I64, I32, U8); got {}",
+                   where, input.entry(name).dtype);
+  require<IoError>(stored.rank() == 2, "{}: must be [B, T]; got {}", where, stored.shape());
+  const std::vector<std::int64_t> values = cast(stored, DType::I64).to_vector<std::int64_t>();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const bool fits = (values[i] >= 0 && values[i] < vocab_size) || (ignorable && values[i] == kIgnoreIndex);
+    require<IoError>(fits, "{}: must be in [0, {}){}; got {} at element {}", where, vocab_size,
+                     ignorable ? fmt::format(" or {}", kIgnoreIndex) : "", values[i], i);
+  }
+  return cast(stored, DType::I32);
+}
+
 void logits(const LogitsOptions& options) {
   const NoGrad guard;
   const SafetensorsReader input = SafetensorsReader::open(options.input);
   require<IoError>(input.contains("input_ids"), "{}: needs a tensor input_ids [B, T]", options.input);
-  ModelOptions model = options.model;
-  if (model.dtype == "auto") model.dtype = "f32";
-  const LoadedModel loaded = load(model);
+  const LoadedModel loaded = load(options.model);
   const Device device = loaded.model->device();
-  const Tensor ids = cast(input.tensor("input_ids"), DType::I32);
-  require<IoError>(ids.rank() == 2, "{}: input_ids must be [B, T]; got {}", options.input, ids.shape());
+  const std::int64_t vocab_size = loaded.model->config().vocab_size;
+  const Tensor ids = read_ids(input, "input_ids", vocab_size, false);
   const Tensor hidden = loaded.model->forward_hidden(to_device(ids, device));
   std::vector<std::pair<std::string, Tensor>> results = {
       {"logits", cast(loaded.model->logits(hidden), DType::F32)}};
   if (input.contains("labels")) {
-    const Tensor labels = cast(input.tensor("labels"), DType::I32);
+    const Tensor labels = read_ids(input, "labels", vocab_size, true);
     require<IoError>(labels.shape() == ids.shape(), "{}: labels must be {} as input_ids; got {}",
                      options.input, ids.shape(), labels.shape());
     results.emplace_back("loss", mean_loss(*loaded.model, hidden, to_device(labels, device)));
@@ -57,8 +72,6 @@ void add_logits(CLI::App& app, Action& action) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits (and loss) of given token ids");
   declare_model_options(*command, options->model, true);
-  command->add_flag("--bf16-rope", options->model.bf16_rope,
-                    "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
   command
       ->add_option(
           "--input", options->input,
@@ -72,8 +85,7 @@ void add_logits(CLI::App& app, Action& action) {
   command->footer(
       "Example:\n  candela logits --model models/stories-7m --input ids.safetensors --output "
       "out.safetensors\n"
-      "Labels are those of the same positions as the ids; the shift by one is made here. Unless --dtype says "
-      "otherwise, the arithmetic is in f32.");
+      "Labels are those of the same positions as the ids; the shift by one is made here.");
   command->callback([&action, options] { action = [options] { logits(*options); }; });
 }
 

@@ -1,60 +1,80 @@
-#include <cstdio>
+#include <algorithm>
 #include <exception>
-
-#include <candela/core/error.h>
-#include <candela/core/parallel.h>
+#include <fmt/format.h>
+#include <iostream>
 
 #include "cli/command.h"
 #include "cli/config_file.h"
+#include "cli/model_options.h"
+#include "cli/output.h"
+#include "cli/signals.h"
+#include "cli/usage.h"
 
 namespace {
 
+using namespace candela::cli;
+
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+constexpr int kSignal = 128;
 
-void declare(CLI::App& app, candela::cli::Action& action) {
+void declare(CLI::App& app, Action& action) {
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::simple);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.set_version_flag("--version", "candela " CANDELA_VERSION);
   app.footer(
       "Start with: candela finetune --model DIR --data DIR --output DIR, then candela generate --model DIR "
       "--adapter DIR --prompt TEXT.\n"
       "`candela COMMAND --help` explains a command and shows an example.");
-  candela::cli::add_finetune(app, action);
-  candela::cli::add_generate(app, action);
-  candela::cli::add_eval(app, action);
-  candela::cli::add_merge(app, action);
-  candela::cli::add_info(app, action);
-  candela::cli::add_tokenize(app, action);
-  candela::cli::add_logits(app, action);
-  candela::cli::add_bench(app, action);
-  candela::cli::add_devices(app, action);
+  add_finetune(app, action);
+  add_generate(app, action);
+  add_eval(app, action);
+  add_merge(app, action);
+  add_info(app, action);
+  add_tokenize(app, action);
+  add_logits(app, action);
+  add_bench(app, action);
+  add_devices(app, action);
 }
 
 int run(int argc, char** argv) {
   CLI::App app{"Candela fine-tunes (LoRA) and runs transformer language models natively.", "candela"};
-  candela::cli::Action action;
+  Action action;
   declare(app, action);
-  candela::set_thread_count(0);
+  use_threads(0);
   try {
-    std::vector<std::string> arguments = candela::cli::expand_config(app, {argv + 1, argv + argc});
+    std::vector<std::string> arguments = expand_config(app, {argv + 1, argv + argc});
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
+    const int code = app.exit(error);
+    std::cout.flush();
+    return code == 0 ? 0 : kUsage;
   }
   action();
   return 0;
 }
 
+int fail(int status, const std::exception& error) {
+  write_error(fmt::format("candela: error: {}\n", error.what()));
+  return status;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  prepare_process();
   try {
-    return run(argc, argv);
+    const int status = run(argc, argv);
+    flush_output();
+    return status;
+  } catch (const Interrupted& stop) {
+    write_error(fmt::format("candela: {}\n", stop.what()));
+    return kSignal + stop.signal();
+  } catch (const UsageError& error) {
+    return fail(kUsage, error);
   } catch (const std::exception& error) {
-    std::fflush(stdout);
-    fmt::print(stderr, "candela: error: {}\n", error.what());
-    return kFailed;
+    return fail(kFailed, error);
   }
 }

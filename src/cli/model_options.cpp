@@ -1,8 +1,33 @@
 #include "cli/model_options.h"
 
+#include <algorithm>
+
 #include <candela/core/parallel.h>
+#include <candela/core/process.h>
+
+#include "cli/options.h"
+#include "cli/output.h"
 
 namespace candela::cli {
+namespace {
+
+constexpr double kMostThreads = 1024;
+
+/// Whether `name` is a device at all; whether it is there shows when it is used.
+CLI::Validator device_name() {
+  return CLI::Validator(
+      [](const std::string& name) -> std::string {
+        try {
+          parse_device(name);
+          return {};
+        } catch (const Error& error) {
+          return error.what();
+        }
+      },
+      "");
+}
+
+}  // namespace
 
 void declare_model_options(CLI::App& command, ModelOptions& options, bool with_adapter) {
   command
@@ -11,30 +36,44 @@ void declare_model_options(CLI::App& command, ModelOptions& options, bool with_a
       ->required();
   if (with_adapter)
     command.add_option("--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
-  command
-      .add_option(
-          "--dtype", options.dtype,
-          "Weights and arithmetic: f32, bf16, f16, or auto (training on the CPU: f32; else as stored)")
-      ->capture_default_str();
+  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
+             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
   command.add_option("--device", options.device, "Where to run; `candela devices` lists what there is")
+      ->check(device_name())
       ->capture_default_str();
-  command.add_option("--threads", options.threads, "CPU threads; 0: every core")->capture_default_str();
+  add_number(command, "--threads", options.threads, {0, kMostThreads},
+             "CPU threads; 0: as OMP_NUM_THREADS says, or every core");
+  if (with_adapter) {
+    command.add_flag(
+        "--bf16-rope", options.bf16_rope,
+        "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
+  }
 }
 
-std::optional<DType> wanted_dtype(const ModelOptions& options, bool training) {
+std::optional<DType> wanted_dtype(const ModelOptions& options, bool computing) {
   if (options.dtype != "auto") return parse_dtype(options.dtype);
-  if (training && parse_device(options.device).type == DeviceType::Cpu) return DType::F32;
+  if (computing && parse_device(options.device).type == DeviceType::Cpu) return DType::F32;
   return std::nullopt;
 }
 
-LoadedModel load(const ModelOptions& options) {
-  set_thread_count(options.threads);
+LoadOptions load_options(const ModelOptions& options, bool computing, Device device) {
+  return {wanted_dtype(options, computing), device, options.bf16_rope};
+}
+
+void use_threads(int asked) {
+  static const int unasked = thread_count();  // before anything set it: OMP_NUM_THREADS, or every core
+  const int cores = usable_cpus();
+  if (asked > cores) note(fmt::format("--threads {}: using the {} cores that there are", asked, cores));
+  set_thread_count(std::min(asked > 0 ? asked : unasked, cores));
+}
+
+LoadedModel load(const ModelOptions& options, bool computing) {
+  use_threads(options.threads);
   LoadedModel loaded;
-  loaded.model = load_model(options.model,
-                            {wanted_dtype(options, false), parse_device(options.device), options.bf16_rope});
+  loaded.model = load_model(options.model, load_options(options, computing, parse_device(options.device)));
   if (!options.adapter.empty()) {
     loaded.lora = Lora::load(*loaded.model, options.adapter);
-    for (const std::string& note : loaded.lora->notes()) fmt::print(stderr, "candela: note: {}\n", note);
+    for (const std::string& text : loaded.lora->notes()) note(text);
   }
   return loaded;
 }

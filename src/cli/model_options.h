@@ -20,11 +20,19 @@ struct ModelOptions {
   bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
 };
 
-/// Declares --model, --dtype, --device, --threads, and --adapter if `with_adapter`.
+/// Declares --model, --dtype, --device and --threads, and, if `with_adapter`, --adapter and --bf16-rope.
 void declare_model_options(CLI::App& command, ModelOptions& options, bool with_adapter);
 
-/// What --dtype says; "auto": f32 for a model stored in f32 or trained on the CPU, else as stored.
-std::optional<DType> wanted_dtype(const ModelOptions& options, bool training);
+/// What --dtype says; "auto": where the model computes (`computing`) on the CPU, f32, so that training, eval,
+/// logits and generate agree; else as stored.
+std::optional<DType> wanted_dtype(const ModelOptions& options, bool computing);
+
+/// How to load the model on `device`.
+LoadOptions load_options(const ModelOptions& options, bool computing, Device device);
+
+/// Sets the threads: `asked`, or 0 for as many as OMP_NUM_THREADS says or else every core; never more than
+/// cores.
+void use_threads(int asked);
 
 /// A model with its adapter, if one was asked for.
 struct LoadedModel {
@@ -33,6 +41,6 @@ struct LoadedModel {
 };
 
 /// Sets the threads, loads the model and the adapter; what a person should know goes to standard error.
-LoadedModel load(const ModelOptions& options);
+LoadedModel load(const ModelOptions& options, bool computing = true);
 
 }  // namespace candela::cli

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include "cli/output.h"
 
 namespace candela::cli {
 
@@ -30,7 +31,7 @@ void Progress::update(std::int64_t done, const std::string& note) {
 
 void Progress::say(const std::string& line) {
   if (quiet_) return;
-  fmt::print(stderr, "{}{}\n", terminal_ ? "\r\x1b[K" : "", line);
+  write_error(fmt::format("{}{}\n", terminal_ ? "\r\x1b[K" : "", line));
 }
 
 void Progress::finish() {
@@ -49,10 +50,9 @@ void Progress::draw(bool final) {
   for (int i = 0; i < kBar; ++i) bar += i < filled ? "█" : "░";
   const std::string time =
       final || done_ >= total_ ? "in " + format_duration(seconds) : "ETA " + format_duration(left);
-  fmt::print(stderr, "{}{} {} {}/{} {}  {}{}{}{}", terminal_ ? "\r" : "", what_, bar, done_, total_, unit_,
-             note_, note_.empty() ? "" : "  ", time, terminal_ ? "\x1b[K" : "\n");
-  if (terminal_ && final) fmt::print(stderr, "\n");
-  std::fflush(stderr);
+  write_error(fmt::format("{}{} {} {}/{} {}  {}{}{}{}{}", terminal_ ? "\r" : "", what_, bar, done_, total_,
+                          unit_, note_, note_.empty() ? "" : "  ", time, terminal_ ? "\x1b[K" : "\n",
+                          terminal_ && final ? "\n" : ""));
 }
 
 std::string format_duration(double seconds) {

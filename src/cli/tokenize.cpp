@@ -7,6 +7,7 @@
 #include <candela/io/tokenizer.h>
 
 #include "cli/command.h"
+#include "cli/output.h"
 
 namespace candela::cli {
 namespace {
@@ -22,11 +23,10 @@ void tokenize(const TokenizeOptions& options) {
   const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   const std::vector<TokenId> ids = tokenizer.encode(text, options.special);
   if (!options.show) {
-    fmt::print("[{}]\n", fmt::join(ids, ", "));
+    print_out("[{}]\n", fmt::join(ids, ", "));
     return;
   }
-  for (const TokenId id : ids)
-    fmt::print("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
+  for (const TokenId id : ids) print_out("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
 }
 
 }  // namespace

@@ -33,13 +33,14 @@ struct Row {
 /// Runs a batch of rows through the model until all have finished.
 class BatchRun {
  public:
-  BatchRun(Model& model, const GenerateOptions& options, std::vector<Row*> rows)
+  BatchRun(Model& model, const GenerateOptions& options, const TextFrame& frame, std::vector<Row*> rows)
       : model_(model),
         options_(options),
         rows_(std::move(rows)),
         limit_(model.config().max_position_embeddings) {
     if (options.stop_at_eos) {
       for (const std::int64_t id : model.config().eos_token_ids) stops_.push_back(static_cast<TokenId>(id));
+      if (frame.eos) stops_.push_back(*frame.eos);
     }
     stops_.insert(stops_.end(), options.stop_tokens.begin(), options.stop_tokens.end());
   }
@@ -154,9 +155,12 @@ class BatchRun {
 };
 
 void check_options(const GenerateOptions& options, bool has_tokenizer) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
   check_sampling(options.sampling);
-  require(options.max_tokens > 0, "generate: max_tokens must be positive; got {}", options.max_tokens);
-  require(options.batch_size > 0, "generate: batch_size must be positive; got {}", options.batch_size);
+  require(options.max_tokens > 0 && options.max_tokens <= kMost,
+          "generate: max_tokens must be in [1, {}]; got {}", kMost, options.max_tokens);
+  require(options.batch_size > 0 && options.batch_size <= kMost,
+          "generate: batch_size must be in [1, {}]; got {}", kMost, options.batch_size);
   require(options.alternatives >= 0, "generate: alternatives must be 0 or more; got {}",
           options.alternatives);
   require(options.stop_strings.empty() || has_tokenizer, "generate: stop strings need a tokenizer");
@@ -201,10 +205,15 @@ std::vector<TokenId> Generation::ids() const {
   return result;
 }
 
+TextGenerator::TextGenerator(Model& model, std::optional<Tokenizer> tokenizer)
+    : model_(model), tokenizer_(std::move(tokenizer)) {
+  if (tokenizer_) frame_ = text_frame(*tokenizer_, model_.config());
+}
+
 Generation TextGenerator::generate(std::string_view prompt, const GenerateOptions& options,
                                    const StreamCallback& stream) {
   require(tokenizer_.has_value(), "generate: a text prompt needs a tokenizer");
-  return generate(tokenizer_->encode(prompt), options, stream);
+  return generate(frame_.framed(tokenizer_->encode(prompt, false)), options, stream);
 }
 
 Generation TextGenerator::generate(std::span<const TokenId> prompt, const GenerateOptions& options,
@@ -213,7 +222,7 @@ Generation TextGenerator::generate(std::span<const TokenId> prompt, const Genera
   check_prompt(model_.config(), prompt);
   require(!stream || tokenizer_.has_value(), "generate: streaming text needs a tokenizer");
   Row row(std::vector<TokenId>(prompt.begin(), prompt.end()), 0, tokenizer_, options, stream);
-  BatchRun(model_, options, {&row}).run();
+  BatchRun(model_, options, frame_, {&row}).run();
   return std::move(row.result);
 }
 
@@ -237,7 +246,7 @@ std::vector<Generation> TextGenerator::generate_batch(const std::vector<std::vec
           std::make_unique<Row>(prompts[order[i]], order[i], tokenizer_, options, StreamCallback()));
       pointers.push_back(rows.back().get());
     }
-    BatchRun(model_, options, std::move(pointers)).run();
+    BatchRun(model_, options, frame_, std::move(pointers)).run();
     for (std::size_t i = start; i < end; ++i) results[order[i]] = std::move(rows[i - start]->result);
     if (done) done(end);
   }

@@ -73,6 +73,17 @@ std::size_t nucleus(std::vector<Scored>& scores, double p, double top) {
 
 }  // namespace
 
+SamplingOptions default_sampling(const ModelConfig& config) {
+  const bool sample = config.do_sample.value_or(false);
+  SamplingOptions options;
+  options.temperature = sample ? config.temperature.value_or(1) : 0;
+  options.top_k = config.top_k.value_or(sample ? 50 : 0);
+  options.top_p = config.top_p.value_or(1);
+  options.min_p = config.min_p.value_or(0);
+  options.repetition_penalty = config.repetition_penalty.value_or(1);
+  return options;
+}
+
 void check_sampling(const SamplingOptions& options) {
   require(options.temperature >= 0 && std::isfinite(options.temperature),
           "sampling: temperature must be 0 or more; got {}", options.temperature);

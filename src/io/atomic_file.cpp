@@ -1,8 +1,12 @@
 #include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <fstream>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
+#include <vector>
 
 #include <candela/core/error.h>
 #include <candela/io/atomic_file.h>
@@ -30,19 +34,47 @@ void flush_folder(const std::filesystem::path& folder) {
   ::close(descriptor);
 }
 
+/// Whoever writes a file aside holds a lock on it, which ends with the process: one that can be locked is
+/// nobody's. (A process number would say less: it may be another container's.)
+void remove_stale(const std::filesystem::path& folder, const std::string& prefix) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
+    const int descriptor = ::open(entry.path().c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+    ::close(descriptor);
+  }
+}
+
+/// Creates `path` and locks it; -1 with errno EEXIST if another has it or took it for left over in between.
+int create_locked(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0) return -1;
+  ::flock(descriptor, LOCK_EX | LOCK_NB);  // some file systems have no locks: the file is good without
+  struct stat status {};
+  if (::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
+  ::close(descriptor);
+  errno = EEXIST;
+  return -1;
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(resolved(path)) {
+AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(resolved(path)) {
   static std::atomic<unsigned> counter{0};
   require<IoError>(path_.has_filename(), "{}: must name a file to write", path_.string());
   const auto folder = folder_of(path_);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   require<IoError>(!error, "{}: its folder cannot be made: {}", path_.string(), error.message());
+  const std::string prefix = fmt::format(".{}.", path_.filename().string());
+  remove_stale(folder, prefix);
   int reason = EEXIST;
   for (int attempt = 0; attempt < 100 && descriptor_ < 0 && reason == EEXIST; ++attempt) {
-    aside_ = folder / fmt::format(".{}.{}-{}.tmp", path_.filename().string(), ::getpid(), counter++);
-    descriptor_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    aside_ = folder / fmt::format("{}{}-{}.tmp", prefix, ::getpid(), counter++);
+    descriptor_ = create_locked(aside_);
     reason = errno;
   }
   if (descriptor_ < 0) {
@@ -79,14 +111,18 @@ void AtomicFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text.data(), text.size())));
 }
 
-void AtomicFile::commit() {
+void AtomicFile::flush() {
   require<IoError>(descriptor_ >= 0, "{}: is committed already", path_.string());
   if (::fsync(descriptor_) != 0) fail("be flushed to disk", errno);
-  const int closed = ::close(descriptor_);
-  descriptor_ = -1;
-  if (closed != 0) fail("be closed", errno);
+}
+
+void AtomicFile::commit() {
+  flush();
+  // Renamed before it is closed: the lock goes with the descriptor.
   if (::rename(aside_.c_str(), path_.c_str()) != 0) fail("be put in place", errno);
   aside_.clear();
+  ::close(descriptor_);
+  descriptor_ = -1;
   flush_folder(folder_of(path_));
 }
 
@@ -94,6 +130,19 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   AtomicFile file(path);
   file.write(content);
   file.commit();
+}
+
+void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
+  std::ifstream in(from, std::ios::binary);
+  require<IoError>(in.good(), "{}: cannot be opened for reading; check its permissions", from.string());
+  AtomicFile out(to);
+  std::vector<char> buffer(std::size_t{1} << 20U);
+  while (in.good()) {
+    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+    out.write(std::string_view(buffer.data(), static_cast<std::size_t>(in.gcount())));
+  }
+  require<IoError>(in.eof(), "{}: could not be read to its end", from.string());
+  out.commit();
 }
 
 }  // namespace candela

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include <candela/io/config.h>
 
+#include "io/architectures.h"
 #include "io/json.h"
 
 namespace candela {
@@ -16,21 +19,7 @@ bool one_of(std::string_view value, std::initializer_list<std::string_view> know
   return std::find(known.begin(), known.end(), value) != known.end();
 }
 
-/// What transformers assumes where a field is absent.
-struct Defaults {
-  std::int64_t max_positions;
-  std::int64_t head_dim;  // 0: hidden_size / heads
-  std::int64_t sliding_window;
-  std::int64_t max_window_layers;
-  double theta;
-};
-
-Defaults defaults_of(const std::string& model_type) {
-  if (model_type == "mistral") return {131072, 0, 4096, 0, 10000};
-  if (model_type == "qwen2") return {32768, 0, 4096, 28, 10000};
-  if (model_type == "qwen3") return {32768, 128, 4096, 28, 10000};
-  return {2048, 0, 0, 0, 10000};
-}
+constexpr double kTheta = 10000;  // rope_theta where it is absent
 
 double positive_number(const JsonObject& object, const char* key, double otherwise) {
   const double value = object.number(key, otherwise);
@@ -86,10 +75,10 @@ void read_rope_type(const JsonObject& object, RopeParameters& rope) {
   }
 }
 
-RopeParameters read_rope(const JsonObject& top, const ModelConfig& config, const Defaults& defaults) {
+RopeParameters read_rope(const JsonObject& top, const ModelConfig& config) {
   RopeParameters rope;
   rope.max_positions = config.max_position_embeddings;
-  rope.theta = positive_number(top, "rope_theta", defaults.theta);
+  rope.theta = positive_number(top, "rope_theta", kTheta);
   rope.original_max_positions = top.integer("original_max_position_embeddings", 0);
   double share = top.number("partial_rotary_factor", 1);
   if (top.has("rope_parameters")) {
@@ -111,24 +100,22 @@ RopeParameters read_rope(const JsonObject& top, const ModelConfig& config, const
   return rope;
 }
 
-/// Mistral windows every layer; qwen2 and qwen3 only with use_sliding_window, from max_window_layers on;
-/// llama never.
-void read_windows(const JsonObject& top, const Defaults& defaults, ModelConfig& config) {
+void read_windows(const JsonObject& top, const Architecture& defaults, ModelConfig& config) {
   const auto layers = static_cast<std::size_t>(config.num_layers);
-  const bool mistral = config.model_type == "mistral";
-  const bool qwen = one_of(config.model_type, {"qwen2", "qwen3"});
+  const bool always = defaults.windows == Windows::Always;
+  const bool opt_in = defaults.windows == Windows::OptIn;
   // null means "no window"; an absent field takes the default.
   const bool written = top.json().contains("sliding_window");
   const std::int64_t window = top.has("sliding_window") ? top.positive("sliding_window")
                               : written                 ? 0
                                                         : defaults.sliding_window;
-  config.use_sliding_window = window > 0 && (mistral || (qwen && top.boolean("use_sliding_window", false)));
+  config.use_sliding_window = window > 0 && (always || (opt_in && top.boolean("use_sliding_window", false)));
   config.sliding_window = config.use_sliding_window ? window : 0;
-  if (qwen) {
+  if (opt_in) {
     config.max_window_layers = top.integer("max_window_layers", defaults.max_window_layers);
     if (config.max_window_layers < 0) top.fail("max_window_layers", "an integer of at least 0");
   }
-  if (top.has("layer_types") && (mistral || qwen)) {
+  if (top.has("layer_types") && (always || opt_in)) {
     config.layer_types = top.strings("layer_types");
     if (config.layer_types.size() != layers) {
       top.fail("layer_types", fmt::format("one entry per layer (num_hidden_layers is {})", layers));
@@ -149,7 +136,7 @@ void read_windows(const JsonObject& top, const Defaults& defaults, ModelConfig& 
   }
 }
 
-void read_sizes(const JsonObject& top, const Defaults& defaults, ModelConfig& config) {
+void read_sizes(const JsonObject& top, const Architecture& defaults, ModelConfig& config) {
   config.vocab_size = top.positive("vocab_size");
   config.hidden_size = top.positive("hidden_size");
   config.intermediate_size = top.positive("intermediate_size");
@@ -184,34 +171,46 @@ DType read_dtype(const JsonObject& top) {
       fmt::format("{}: {} must be float32, bfloat16 or float16; got {:?}", top.source(), key, name));
 }
 
-std::optional<std::int64_t> first_id(const JsonObject& top, const char* key) {
-  const auto ids = top.integers_or_one(key);
-  if (ids.empty()) return std::nullopt;
-  return ids.front();
-}
-
-std::vector<std::int64_t> checked_eos(const JsonObject& top, std::vector<std::int64_t> ids) {
+/// The ids under `key`, each a token of the vocabulary.
+std::vector<std::int64_t> token_ids(const JsonObject& top, const char* key, std::int64_t vocab_size) {
+  const std::vector<std::int64_t> ids = top.integers_or_one(key);
   for (const std::int64_t id : ids) {
-    if (id < 0 || id >= (std::int64_t{1} << 31)) top.fail("eos_token_id", "made of token ids");
+    if (id < 0 || id >= vocab_size) {
+      top.fail(key,
+               fmt::format("made of token ids, in [0, {}) as config.json's vocab_size says", vocab_size));
+    }
   }
   return ids;
+}
+
+std::optional<std::int64_t> token_id(const JsonObject& top, const char* key, std::int64_t vocab_size) {
+  const std::vector<std::int64_t> ids = token_ids(top, key, vocab_size);
+  return ids.empty() ? std::nullopt : std::optional(ids.front());
+}
+
+/// BOS, padding and EOS; a field that is absent leaves what was there.
+void read_special_ids(const JsonObject& top, ModelConfig& config) {
+  if (top.has("bos_token_id")) config.bos_token_id = token_id(top, "bos_token_id", config.vocab_size);
+  // -1 is how some say that there is none.
+  if (const io::Json* pad = top.find("pad_token_id"); pad != nullptr && *pad != -1) {
+    config.pad_token_id = token_id(top, "pad_token_id", config.vocab_size);
+  }
+  if (top.has("eos_token_id")) config.eos_token_ids = token_ids(top, "eos_token_id", config.vocab_size);
 }
 
 ModelConfig read_config(const JsonObject& top) {
   ModelConfig config;
   config.source = top.source();
   config.model_type = top.string("model_type");
-  const auto& known = known_model_types();
-  require<Unsupported>(std::find(known.begin(), known.end(), config.model_type) != known.end(),
-                       "{}: model_type must be one of {}; got {:?}", top.source(), fmt::join(known, ", "),
-                       config.model_type);
+  const Architecture* const architecture = find_architecture(config.model_type);
+  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {:?}", top.source(),
+                       architecture_names(), config.model_type);
   for (const char* key : {"quantization_config", "quantization"}) {
     require<Unsupported>(!top.has(key),
                          "{}: {} is not supported; use the checkpoint in bfloat16, float16 or float32",
                          top.source(), key);
   }
-  const Defaults defaults = defaults_of(config.model_type);
-  read_sizes(top, defaults, config);
+  read_sizes(top, *architecture, config);
   config.rms_norm_eps = positive_number(top, "rms_norm_eps", 1e-6);
   config.initializer_range = positive_number(top, "initializer_range", 0.02);
   config.hidden_act = top.string("hidden_act", "silu");
@@ -220,27 +219,36 @@ ModelConfig read_config(const JsonObject& top) {
   config.tie_word_embeddings = top.boolean("tie_word_embeddings", false);
   config.attention_bias = top.boolean("attention_bias", false);
   config.mlp_bias = top.boolean("mlp_bias", false);
-  config.rope = read_rope(top, config, defaults);
-  read_windows(top, defaults, config);
+  config.rope = read_rope(top, config);
+  read_windows(top, *architecture, config);
   config.dtype = read_dtype(top);
-  config.bos_token_id = first_id(top, "bos_token_id");
-  config.pad_token_id = first_id(top, "pad_token_id");
-  config.eos_token_ids = checked_eos(top, top.integers_or_one("eos_token_id"));
+  read_special_ids(top, config);
   return config;
 }
 
+/// A number of generation_config.json that must lie between `low` and `high`, both included.
+std::optional<double> number_in(const JsonObject& top, const char* key, double low, double high) {
+  if (!top.has(key)) return std::nullopt;
+  const double value = top.number(key);
+  if (value < low || value > high) {
+    top.fail(key, std::isinf(high) ? fmt::format("a number of at least {}", low)
+                                   : fmt::format("a number in [{}, {}]", low, high));
+  }
+  return value;
+}
+
 void read_generation(const JsonObject& top, ModelConfig& config) {
-  if (top.has("eos_token_id")) config.eos_token_ids = checked_eos(top, top.integers_or_one("eos_token_id"));
-  if (top.has("bos_token_id")) config.bos_token_id = first_id(top, "bos_token_id");
-  if (top.has("pad_token_id")) config.pad_token_id = first_id(top, "pad_token_id");
-  const auto number = [&](const char* key) {
-    return top.has(key) ? std::optional(top.number(key)) : std::nullopt;
-  };
-  config.temperature = number("temperature");
-  config.top_p = number("top_p");
-  config.min_p = number("min_p");
-  config.repetition_penalty = number("repetition_penalty");
-  if (top.has("top_k")) config.top_k = top.integer("top_k");
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  read_special_ids(top, config);
+  config.temperature = number_in(top, "temperature", 0, kNoLimit);
+  config.top_p = number_in(top, "top_p", 0, 1);
+  config.min_p = number_in(top, "min_p", 0, 1);
+  if (top.has("repetition_penalty"))
+    config.repetition_penalty = positive_number(top, "repetition_penalty", 1);
+  if (top.has("top_k")) {
+    config.top_k = top.integer("top_k");
+    if (*config.top_k < 0) top.fail("top_k", "an integer of at least 0");
+  }
   if (top.has("do_sample")) config.do_sample = top.boolean("do_sample");
 }
 
@@ -260,9 +268,20 @@ void read_tokenizer_config(const JsonObject& top, ModelConfig& config) {
 
 }  // namespace
 
-const std::vector<std::string>& known_model_types() {
-  static const std::vector<std::string> types{"llama", "mistral", "qwen2", "qwen3"};
-  return types;
+std::string architecture_names() {
+  std::string names;
+  for (const Architecture& architecture : kArchitectures) {
+    if (!names.empty()) names += ", ";
+    names += architecture.name;
+  }
+  return names;
+}
+
+const Architecture* find_architecture(std::string_view name) {
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.name == name) return &architecture;
+  }
+  return nullptr;
 }
 
 ModelConfig ModelConfig::parse(std::string_view json, const std::string& source) {

@@ -1,6 +1,11 @@
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cmath>
+#include <numeric>
+#include <set>
 
+#include <candela/core/random.h>
 #include <candela/io/dataset.h>
 
 #include "io/json.h"
@@ -52,8 +57,11 @@ RowFormat detect(const JsonObject& row) {
 
 std::vector<ChatMessage> read_messages(const JsonObject& row) {
   std::vector<ChatMessage> messages;
+  constexpr std::array kRoles = {"system", "user", "assistant", "tool"};
   for (const JsonObject& entry : row.objects("messages")) {
     messages.push_back({text_of(entry, "role"), entry.string("content")});
+    if (std::find(kRoles.begin(), kRoles.end(), messages.back().role) == kRoles.end())
+      entry.fail("role", "system, user, assistant or tool");
   }
   if (messages.empty()) row.fail("messages", "a list of at least one message");
   const bool answered = std::any_of(messages.begin(), messages.end(),
@@ -99,18 +107,15 @@ Sample encode_row(const Row& row, const Tokenizer& tokenizer, const DatasetOptio
     sample.ids.push_back(id);
     sample.trained.push_back(trained ? 1 : 0);
   };
-  if (options.bos) add(*options.bos, false);
   for (const TextSpan& span : row.spans) {
     for (const TokenId id : tokenizer.encode(span.text, false))
       add(id, span.trained || options.train_on_prompt);
   }
-  const bool doubled = options.bos && sample.ids.size() > 1 && sample.ids[1] == *options.bos;
-  if (doubled) {  // the text brings its own
-    sample.ids.erase(sample.ids.begin());
-    sample.trained.erase(sample.trained.begin());
-  }
-  if (row.ends_with_eos && options.eos && (sample.ids.empty() || sample.ids.back() != *options.eos))
-    add(*options.eos, true);
+  const std::size_t text_tokens = sample.ids.size();
+  sample.ids = options.frame.framed(std::move(sample.ids));
+  sample.trained.insert(sample.trained.begin(), sample.ids.size() - text_tokens, 0);
+  const std::optional<TokenId>& eos = options.frame.eos;
+  if (row.ends_with_eos && eos && (sample.ids.empty() || sample.ids.back() != *eos)) add(*eos, true);
   if (!sample.trained.empty())
     sample.trained.front() = 0;  // nothing comes before the first token to predict it from
   return sample;
@@ -128,20 +133,26 @@ void count(DatasetStatistics& statistics, const Sample& sample) {
   ++statistics.length_histogram[bucket];
 }
 
-/// Cuts or refuses what is above the limit.
-void limit_length(Sample& sample, const std::string& where, const DatasetOptions& options,
+/// Cuts or refuses what is above the limit, and refuses what teaches nothing. False: nothing of the row is
+/// left to train on.
+bool limit_length(Sample& sample, const std::string& where, const DatasetOptions& options,
                   DatasetStatistics& statistics) {
   require<IoError>(sample.ids.size() >= 2,
                    "{}: must give at least 2 tokens (one to predict from, one to predict); got {}", where,
                    sample.ids.size());
-  if (options.max_length == 0 || sample.ids.size() <= options.max_length) return;
+  require<IoError>(sample.trained_tokens() > 0,
+                   "{}: must have a token to train on; all {} are prompt: is the answer empty?", where,
+                   sample.ids.size());
+  if (options.max_length == 0 || sample.ids.size() <= options.max_length) return true;
   require<IoError>(options.truncate,
-                   "{}: must have at most {} tokens; got {}: raise the length limit, allow truncation, or "
-                   "shorten the row",
+                   "{}: must have at most {} tokens; got {}: raise the limit (--max-length), cut rows off "
+                   "(--truncate), or shorten the row",
                    where, options.max_length, sample.ids.size());
   sample.ids.resize(options.max_length);
   sample.trained.resize(options.max_length);
-  ++statistics.truncated_rows;
+  const bool left = sample.trained_tokens() > 0;
+  ++(left ? statistics.truncated_rows : statistics.dropped_rows);
+  return left;
 }
 
 bool blank(std::string_view line) {
@@ -160,6 +171,24 @@ std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_gen
     text += fmt::format("{}{}{}\n", opening(message.role), message.content, kTurnEnd);
   if (add_generation_prompt) text += opening("assistant");
   return text;
+}
+
+void require_chatml(const Tokenizer& tokenizer, const std::string& where) {
+  for (const std::string token : {"<|im_start|>", kTurnEnd}) {
+    require<Unsupported>(
+        tokenizer.encode(token, false).size() == 1 && tokenizer.token_to_id(token),
+        "{}: chats are written in the ChatML template, whose {} must be one token; this "
+        "tokenizer has none: write the turns out as prompt and completion, or use a model that "
+        "was trained on ChatML",
+        where, token);
+  }
+}
+
+DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const ModelConfig& config) {
+  DatasetOptions options;
+  options.max_length = static_cast<std::size_t>(config.max_position_embeddings);
+  options.frame = text_frame(tokenizer, config);
+  return options;
 }
 
 std::string_view to_string(RowFormat format) {
@@ -194,21 +223,51 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
     }
     const io::Json document = io::parse_json(line, where, {.max_bytes = kMaxRowBytes});
     const JsonObject row(document, where);
-    if (!format) format = detect(row);
+    if (!format) {
+      format = detect(row);
+      if (*format == RowFormat::kChat) require_chatml(tokenizer, where);
+    }
     Sample sample = encode_row(read_row(row, *format), tokenizer, options);
     sample.line = line_number;
-    limit_length(sample, where, options, result.statistics);
+    if (!limit_length(sample, where, options, result.statistics)) continue;
     count(result.statistics, sample);
     result.samples.push_back(std::move(sample));
   }
   require<IoError>(format.has_value(), "{}: must hold at least one row; the file is empty", source);
   result.format = *format;
-  require<IoError>(result.statistics.trained_tokens > 0,
-                   "{}: must have tokens to train on; of {} tokens in {} rows none is (are the completions "
-                   "cut off by the length "
-                   "limit?)",
-                   source, result.statistics.tokens, result.statistics.rows);
+  require<IoError>(
+      !result.samples.empty(),
+      "{}: must have tokens to train on; the limit of {} tokens cuts off the answer of each of its "
+      "{} rows: raise it (--max-length)",
+      source, options.max_length, result.statistics.dropped_rows);
   return result;
+}
+
+Dataset Dataset::hold_out(double share, std::uint64_t seed) {
+  require(share > 0 && share < 1, "dataset: the share to hold out must be above 0 and below 1; got {}",
+          share);
+  require(samples.size() >= 2, "{}: must have at least 2 rows to hold one out; got {}", file.string(),
+          samples.size());
+  const auto wanted = static_cast<std::size_t>(std::llround(share * static_cast<double>(samples.size())));
+  const std::size_t count_out = std::clamp<std::size_t>(wanted, 1, samples.size() - 1);
+  // The first of a shuffle (Fisher and Yates), back in the order of the file.
+  std::vector<std::size_t> order(samples.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  Generator generator(seed);
+  for (std::size_t i = 0; i < count_out; ++i)
+    std::swap(order[i], order[i + generator.next_below(order.size() - i)]);
+  const std::set<std::size_t> out(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count_out));
+  Dataset held{file, format, {}, {}};
+  Dataset kept{file, format, {}, {}};
+  kept.statistics.truncated_rows = statistics.truncated_rows;
+  kept.statistics.dropped_rows = statistics.dropped_rows;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    Dataset& part = out.count(i) > 0 ? held : kept;
+    count(part.statistics, samples[i]);
+    part.samples.push_back(std::move(samples[i]));
+  }
+  *this = std::move(kept);
+  return held;
 }
 
 Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,

@@ -158,9 +158,10 @@ const Json* JsonObject::find(const char* key) const {
 }
 
 void JsonObject::fail(const char* key, std::string_view expected) const {
-  const Json* value = find(key);
-  throw IoError(fmt::format("{}: {} must be {}; got {}", source_, path_of(key), expected,
-                            value ? shown(*value) : std::string("nothing (the field is missing)")));
+  const auto value = value_->find(key);
+  throw IoError(
+      fmt::format("{}: {} must be {}; got {}", source_, path_of(key), expected,
+                  value != value_->end() ? shown(*value) : std::string("nothing (the field is missing)")));
 }
 
 const Json& JsonObject::at(const char* key) const {

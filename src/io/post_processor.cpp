@@ -77,6 +77,19 @@ void PostProcessor::add_pair(const JsonObject& description) {
   templates_.push_back({{false, id("cls")}, {true, {}}, {false, id("sep")}});
 }
 
+std::vector<std::int32_t> PostProcessor::prefix() const {
+  std::vector<std::int32_t> result;
+  for (const auto& parts : templates_) {
+    std::vector<std::int32_t> front;
+    for (const Part& part : parts) {
+      if (part.is_text) break;
+      front.insert(front.end(), part.ids.begin(), part.ids.end());
+    }
+    result.insert(result.begin(), front.begin(), front.end());
+  }
+  return result;
+}
+
 std::vector<std::int32_t> PostProcessor::apply(std::vector<std::int32_t> ids) const {
   for (const auto& parts : templates_) {
     std::vector<std::int32_t> result;

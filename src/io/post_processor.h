@@ -17,6 +17,8 @@ class PostProcessor {
   explicit PostProcessor(const JsonObject& description);
 
   std::vector<std::int32_t> apply(std::vector<std::int32_t> ids) const;
+  /// What apply() puts in front of the text.
+  std::vector<std::int32_t> prefix() const;
 
  private:
   struct Part {

@@ -102,15 +102,20 @@ std::string header_of(const std::vector<const Item*>& order,
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<Item>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+  AtomicFile file(path);
+  write_safetensors(file, path, tensors, metadata);
+  file.commit();
+}
+
+void write_safetensors(AtomicFile& file, const std::filesystem::path& path, const std::vector<Item>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
   const auto order = in_file_order(tensors, path.string());
   const std::string header = header_of(order, metadata, path.string());
   std::string length;
   for (int i = 0; i < 8; ++i) length += static_cast<char>(header.size() >> (8 * i) & 0xFF);
-  AtomicFile file(path);
   file.write(length);
   file.write(header);
   for (const Item* item : order) write_tensor(file, item->second);
-  file.commit();
 }
 
 }  // namespace candela

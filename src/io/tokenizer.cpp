@@ -242,6 +242,10 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_t
   return impl_->encode(text, add_special_tokens);
 }
 
+std::vector<TokenId> Tokenizer::prefix() const {
+  return impl_->post_processor_.prefix();
+}
+
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
   return impl_->decode(ids, skip_special_tokens);
 }

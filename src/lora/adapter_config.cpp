@@ -54,8 +54,12 @@ void refuse_unsupported(const io::JsonObject& object) {
   // Some initialisations move part of the base weights into the adapter; without that change of the base the
   // result is wrong.
   if (const io::Json* init = object.find("init_lora_weights"); init != nullptr && init->is_string()) {
-    const bool leaves_base = *init == "gaussian" || *init == "orthogonal" || *init == "eva";
-    require<Unsupported>(leaves_base,
+    require<Unsupported>(
+        *init != "eva",
+        "{}: init_lora_weights = \"eva\" is not supported: EVA draws ranks and weights from data; "
+        "save the adapter with init_lora_weights = true",
+        object.source());
+    require<Unsupported>(*init == "gaussian" || *init == "orthogonal",
                          "{}: init_lora_weights = {} changes the base weights, which is not supported",
                          object.source(), io::shown(*init));
   }
@@ -133,6 +137,11 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
     throw IoError(source + ": " + error.what());
   }
   return config;
+}
+
+std::string parse_base_model(const std::string& text, const std::string& source) {
+  const io::Json document = io::parse_json(text, source);
+  return io::JsonObject(document, source).string("base_model_name_or_path", "");
 }
 
 std::string format_adapter_config(const LoraConfig& config, const std::string& base_model) {

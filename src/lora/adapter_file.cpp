@@ -12,6 +12,8 @@
 #include <candela/ops/copy.h>
 
 #include "io/json.h"
+#include "io/listing.h"
+#include "models/values.h"
 
 namespace candela {
 namespace {
@@ -64,7 +66,7 @@ class AdapterReader {
       }
     }
     require<IoError>(problems_.empty(), "{}: the adapter does not fit the model and {}:\n  {}", file_,
-                     kConfigName, fmt::join(problems_, "\n  "));
+                     kConfigName, io::listed(problems_, "\n  "));
   }
 
  private:
@@ -74,6 +76,7 @@ class AdapterReader {
     std::size_t shortened = 0;
     std::string example;
     for (const std::string& name : reader_.names()) {
+      if (take_base_weight(name)) continue;
       const std::optional<ParsedKey> key = parse_key(name);
       Linear* layer = key ? find_layer(key->path) : nullptr;
       if (layer == nullptr) {
@@ -85,7 +88,8 @@ class AdapterReader {
         example = name;
       }
       std::string& slot = key->is_a ? keys_[layer].a : keys_[layer].b;
-      if (!slot.empty()) problems_.push_back("unexpected: " + name + " (means the same as " + slot + ")");
+      if (!slot.empty())
+        problems_.push_back(fmt::format("unexpected: {} (means the same as {})", name, slot));
       slot = name;
     }
     if (shortened > 0) {
@@ -93,6 +97,25 @@ class AdapterReader {
           fmt::format("{}: {} keys lack a part of the usual prefix {}, such as {}; matched by their ends",
                       file_, shortened, kPrefix, example));
     }
+  }
+
+  /// peft saves the weights of an embedding or output layer beside the adapters on it. They add nothing as
+  /// long as they are the model's own. False if `key` is none of those.
+  bool take_base_weight(const std::string& key) {
+    std::string name = key;
+    if (name.starts_with(kPrefix)) name.erase(0, kPrefix.size());
+    constexpr std::string_view kBase = ".base_layer";
+    const std::size_t base = name.find(kBase);
+    if (base != std::string::npos) name.erase(base, kBase.size());
+    const bool embedding = name == "model.embed_tokens.weight";
+    if (!embedding && name != "lm_head.weight") return false;
+    const Tensor own = embedding ? model_.named_parameters().front().tensor : model_.head().weight;
+    if (model_.device().type == DeviceType::Plan || same_values(reader_.tensor(key), own)) return true;
+    problems_.push_back(
+        fmt::format("{}: differs from the model's own {}: the adapter was trained on other "
+                    "weights, or changed them",
+                    key, name));
+    return true;
   }
 
   Linear* find_layer(const std::string& path) {
@@ -143,12 +166,35 @@ std::string adapter_key(const std::string& path, const std::string& part) {
   return std::string(kPrefix) + path + "." + part + ".weight";
 }
 
+namespace {
+
+/// Whether `recorded`, a path or a name on the hub, may be the model in `folder`. A path that is not here
+/// (the adapter comes from another machine) and a name are judged by their last part.
+bool same_base(const std::string& recorded, const std::filesystem::path& folder) {
+  std::error_code error;
+  if (std::filesystem::is_directory(recorded, error))
+    return std::filesystem::equivalent(recorded, folder, error) && !error;
+  const std::string here = std::filesystem::weakly_canonical(folder, error).string();
+  const std::string last = recorded.substr(recorded.find_last_of("/\\") + 1);
+  // models--ORG--NAME/snapshots/REVISION is how Hugging Face's cache keeps ORG/NAME.
+  return std::filesystem::path(here).filename() == last || here.find("--" + last + "/") != std::string::npos;
+}
+
+}  // namespace
+
 AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
   const NoGrad guard;
   const std::filesystem::path config_file = folder / kConfigName;
   AdapterFile result;
-  result.config =
-      parse_adapter_config(io::read_file(config_file, std::size_t{1} << 26), config_file.string());
+  const std::string text = io::read_file(config_file, std::size_t{1} << 26);
+  result.config = parse_adapter_config(text, config_file.string());
+  result.base_model = parse_base_model(text, config_file.string());
+  const std::filesystem::path base = std::filesystem::path(model.config().source).parent_path();
+  if (!result.base_model.empty() && std::filesystem::exists(model.config().source) &&
+      !same_base(result.base_model, base)) {
+    result.notes.push_back(fmt::format("{}: the adapter was trained on {}, and this model is {}",
+                                       config_file.string(), result.base_model, base.string()));
+  }
   AdapterReader(folder, model).read(result);
   require<IoError>(!result.entries.empty(), "{}: target_modules matches no linear layer of this {} model",
                    config_file.string(), model.config().model_type);
@@ -161,9 +207,16 @@ void write_adapter(const std::filesystem::path& folder, const LoraConfig& config
   tensors.reserve(parameters.size());
   for (const NamedTensor& parameter : parameters)
     tensors.emplace_back(parameter.name, parameter.tensor.detach());
-  const std::string text = format_adapter_config(config, base_model);
-  write_safetensors(folder / kWeightsName, tensors);
-  write_file_atomically(folder / kConfigName, text);
+  // Weights of one run and the configuration of another would be worse than no save: both are on the disk
+  // before either takes its place.
+  AtomicFile weights_file(folder / kWeightsName);
+  AtomicFile config_file(folder / kConfigName);
+  write_safetensors(weights_file, folder / kWeightsName, tensors);
+  config_file.write(format_adapter_config(config, base_model));
+  weights_file.flush();
+  config_file.flush();
+  weights_file.commit();
+  config_file.commit();
 }
 
 }  // namespace candela

@@ -16,6 +16,7 @@ struct AdapterFile {
     Tensor a, b;  ///< f32, on the model's device
   };
   LoraConfig config;
+  std::string base_model;  ///< base_model_name_or_path; empty: not given
   std::vector<Entry> entries;
   std::vector<std::string> notes;
 };
@@ -31,6 +32,8 @@ std::string adapter_key(const std::string& path, const std::string& part);
 
 /// adapter_config.json, both ways. `source` stands for the file in errors.
 LoraConfig parse_adapter_config(const std::string& text, const std::string& source);
+/// base_model_name_or_path of an adapter_config.json; empty if there is none.
+std::string parse_base_model(const std::string& text, const std::string& source);
 std::string format_adapter_config(const LoraConfig& config, const std::string& base_model);
 
 }  // namespace candela

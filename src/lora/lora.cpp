@@ -11,7 +11,9 @@
 #include <candela/ops/matmul.h>
 #include <candela/ops/random.h>
 
+#include "io/listing.h"
 #include "lora/adapter_file.h"
+#include "models/values.h"
 
 namespace candela {
 namespace {
@@ -23,8 +25,19 @@ std::set<std::string> short_names(const Model& model) {
   return names;
 }
 
-/// A name that picks no layer is a slip of the pen: say so before training goes on without it.
+std::vector<std::string> paths_of(const Model& model) {
+  std::vector<std::string> paths;
+  for (const Linear& layer : model.linears()) paths.push_back(layer.path);
+  return paths;
+}
+
+/// A name or pattern that picks no layer is a slip of the pen: say so before training goes on without it.
 void check_targets(const Model& model, const LoraConfig& config) {
+  for (const std::int64_t layer : config.layers) {
+    require(layer >= 0 && layer < model.config().num_layers,
+            "lora: layers_to_transform must be in [0, {}) as num_hidden_layers says; got {}",
+            model.config().num_layers, layer);
+  }
   for (const std::string& name : config.targets.names) {
     LoraConfig one;
     one.targets = {{name}, ""};
@@ -44,6 +57,9 @@ void check_targets(const Model& model, const LoraConfig& config) {
       any,
       "lora: target_modules, exclude_modules and layers_to_transform leave no linear layer; the model has {}",
       fmt::join(short_names(model), ", "));
+  const std::vector<std::string> idle = config.idle_patterns(paths_of(model), model.head().path);
+  require(idle.empty(), "lora: {} matches no layer that gets an adapter; the model has {}",
+          io::listed(idle, ", "), fmt::join(short_names(model), ", "));
 }
 
 void check_free(const Model& model) {
@@ -71,11 +87,13 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
   check_lora_config(config);
   check_free(model);
   check_targets(model, config);
-  Lora lora(model, config);
+  LoraConfig resolved = config;
+  resolved.targets = config.resolved_targets(paths_of(model), model.head().path);
+  Lora lora(model, resolved);
   Generator generator(seed);
   for (Linear& layer : model.linears()) {
-    if (!config.selects(layer.path, &layer == &model.head())) continue;
-    const std::int64_t rank = config.rank_of(layer.path);
+    if (!resolved.selects(layer.path, &layer == &model.head())) continue;
+    const std::int64_t rank = resolved.rank_of(layer.path);
     // Kaiming's uniform with a = sqrt(5), as peft draws it, comes down to this bound.
     const double bound = 1 / std::sqrt(static_cast<double>(layer.inputs()));
     const Tensor a = uniform({rank, layer.inputs()}, generator, -bound, bound, DType::F32, model.device());
@@ -88,6 +106,7 @@ Lora Lora::load(Model& model, const std::filesystem::path& folder, bool trainabl
   check_free(model);
   AdapterFile file = read_adapter(folder, model);
   Lora lora(model, std::move(file.config));
+  lora.base_model_ = std::move(file.base_model);
   lora.notes_ = std::move(file.notes);
   for (AdapterFile::Entry& entry : file.entries) {
     lora.place(*entry.layer, std::move(entry.a), std::move(entry.b), trainable);
@@ -154,7 +173,14 @@ void Lora::unmerge() {
 }
 
 void Lora::save(const std::filesystem::path& folder, const std::string& base_model) const {
-  write_adapter(folder, config_, parameters(), base_model);
+  const std::vector<NamedTensor> tensors = parameters();
+  const std::string bad = first_non_finite(tensors);
+  require<Error>(bad.empty(), "{}: not saved: the adapter is broken, first in {}; lower the learning rate",
+                 folder.string(), bad);
+  std::error_code error;
+  const bool local = std::filesystem::is_directory(base_model, error);
+  write_adapter(folder, config_, tensors,
+                local ? std::filesystem::weakly_canonical(base_model).string() : base_model);
 }
 
 void Lora::detach() {

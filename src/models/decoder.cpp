@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include <candela/core/error.h>
+#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
@@ -201,6 +202,30 @@ Tensor Decoder::logits(const Tensor& hidden, Generator* dropout) const {
   return apply_linear(hidden, *head_, dropout);
 }
 
+namespace {
+
+/// What is lost when x is rounded to `dtype`, rounded in turn; a constant to autograd.
+Tensor remainder(const Tensor& x, DType dtype) {
+  const NoGrad guard;
+  const Tensor whole = x.detach();
+  return cast(sub(whole, cast(cast(whole, dtype), whole.dtype())), dtype);
+}
+
+/// An adapted output layer is a wider one, [h, l] [W, B]^T = h W^T + l B^T with l = s d(h) A^T, so that the
+/// chunked loss serves it too: l [N, r] and B [V, r] as columns in `dtype`. Where the adapters are wider than
+/// the weights, each is split into its rounded value and the remainder, l = l' + l", B = B' + B": l B^T = l'
+/// B'^T + l" B'^T + l' B"^T, but for the product of the remainders. The gradients of l and B through the
+/// rounded values alone are those of the whole.
+std::pair<Tensor, Tensor> low_rank_columns(const Tensor& low, const Tensor& b, DType dtype) {
+  if (low.dtype() == dtype) return {low, b};
+  const Tensor rounded_low = cast(low, dtype);
+  const Tensor rounded_b = cast(b, dtype);
+  return {concat({rounded_low, remainder(low, dtype), rounded_low}, 1),
+          concat({rounded_b, rounded_b, remainder(b, dtype)}, 1)};
+}
+
+}  // namespace
+
 Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const {
   const std::int64_t width = config_.hidden_size;
   require(hidden.defined() && hidden.rank() >= 1 && hidden.size(-1) == width,
@@ -209,15 +234,12 @@ Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dro
   const Tensor rows = reshape(hidden, {-1, width});
   const Tensor flat = reshape(targets, {targets.numel()});
   if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight, flat);
-  // [h, s d(h) A^T] [W, B]^T = h W^T + s (d(h) A^T) B^T: an adapted output layer is a wider one, so the
-  // chunked loss serves it too.
   const LoraAdapter& adapter = head_->adapter;
-  const DType dtype = rows.dtype();
   const Tensor seen =
       dropout != nullptr && adapter.dropout > 0 ? candela::dropout(rows, adapter.dropout, *dropout) : rows;
-  const Tensor low = affine(linear(seen, cast(adapter.a, dtype)), adapter.scale, 0);
-  return linear_cross_entropy(concat({rows, low}, 1), concat({head_->weight, cast(adapter.b, dtype)}, 1),
-                              flat);
+  const Tensor low = affine(linear(cast(seen, adapter.a.dtype()), adapter.a), adapter.scale, 0);
+  const auto [columns, weights] = low_rank_columns(low, adapter.b, rows.dtype());
+  return linear_cross_entropy(concat({rows, columns}, 1), concat({head_->weight, weights}, 1), flat);
 }
 
 std::vector<NamedTensor> Decoder::named_parameters() const {

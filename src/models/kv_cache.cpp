@@ -14,7 +14,7 @@ KvCache::KvCache(const Geometry& geometry, std::int64_t batch, std::int64_t capa
   require(batch > 0 && capacity >= 0,
           "kv_cache: batch must be positive and capacity not negative; got {} and {}", batch, capacity);
   lengths_.assign(static_cast<std::size_t>(batch), 0);
-  if (capacity > 0) reserve(capacity);
+  reserve(capacity);
 }
 
 std::int64_t KvCache::longest() const {
@@ -22,6 +22,10 @@ std::int64_t KvCache::longest() const {
 }
 
 void KvCache::reserve(std::int64_t tokens) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31U;  // no position is beyond an i32
+  require(tokens >= 0 && tokens <= kMost - longest(),
+          "kv_cache: room for {} tokens behind {} was asked for; at most {} in all are possible", tokens,
+          longest(), kMost);
   const std::int64_t needed = longest() + tokens;
   if (needed <= capacity_) return;
   // Half as much again keeps the copying linear in the final length.

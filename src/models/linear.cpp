@@ -6,30 +6,45 @@
 #include <candela/ops/random.h>
 
 namespace candela {
+namespace {
+
+LoraLinear branch_of(const Linear& layer) {
+  LoraLinear branch{layer.weight, layer.bias, {}, {}, layer.adapter.scale};
+  if (layer.adapted()) {
+    branch.a = layer.adapter.a;
+    branch.b = layer.adapter.b;
+  }
+  return branch;
+}
+
+}  // namespace
 
 std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers,
                                  Generator* dropout) {
   const auto adapted =
       std::find_if(layers.begin(), layers.end(), [](const Linear* layer) { return layer->adapted(); });
-  if (adapted == layers.end()) {
-    std::vector<Tensor> outputs;
-    outputs.reserve(layers.size());
-    for (const Linear* layer : layers) outputs.push_back(linear(x, layer->weight, layer->bias));
+  const bool drops = dropout != nullptr && std::any_of(layers.begin(), layers.end(), [](const Linear* layer) {
+                       return layer->adapted() && layer->adapter.dropout > 0;
+                     });
+  std::vector<Tensor> outputs;
+  outputs.reserve(layers.size());
+  if (adapted == layers.end() || drops) {
+    // Each module has a mask of its own, as in peft: what the adapters see is no longer shared.
+    for (const Linear* layer : layers) {
+      if (!layer->adapted()) {
+        outputs.push_back(linear(x, layer->weight, layer->bias));
+        continue;
+      }
+      const double p = layer->adapter.dropout;
+      const Tensor seen = p > 0 ? candela::dropout(x, p, *dropout) : Tensor();
+      outputs.push_back(lora_linear(x, std::vector{branch_of(*layer)}, seen).front());
+    }
     return outputs;
   }
   std::vector<LoraLinear> branches;
   branches.reserve(layers.size());
-  for (const Linear* layer : layers) {
-    LoraLinear branch{layer->weight, layer->bias, {}, {}, layer->adapter.scale};
-    if (layer->adapted()) {
-      branch.a = layer->adapter.a;
-      branch.b = layer->adapter.b;
-    }
-    branches.push_back(std::move(branch));
-  }
-  const double p = (*adapted)->adapter.dropout;
-  const Tensor lora_x = dropout != nullptr && p > 0 ? candela::dropout(x, p, *dropout) : Tensor();
-  return lora_linear(x, branches, lora_x);
+  for (const Linear* layer : layers) branches.push_back(branch_of(*layer));
+  return lora_linear(x, branches);
 }
 
 Tensor apply_linear(const Tensor& x, const Linear& layer, Generator* dropout) {

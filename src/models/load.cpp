@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <fmt/ranges.h>
 #include <set>
 
 #include <candela/core/error.h>
@@ -7,7 +6,9 @@
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 
+#include "io/listing.h"
 #include "models/registry.h"
+#include "models/values.h"
 
 namespace candela {
 namespace {
@@ -20,15 +21,15 @@ class CheckpointWeights final : public WeightSource {
       : folder_(folder.string()),
         reader_(SafetensorsReader::open(folder)),
         dtype_(options.dtype.value_or(stored_dtype(config))),
-        options_(options) {
+        options_(options),
+        tied_(config.tie_word_embeddings) {
     require(dtype_ == DType::F32 || dtype_ == DType::BF16 || dtype_ == DType::F16,
             "load_model: dtype must be f32, bf16 or f16; got {}", to_string(dtype_));
     left_over_.insert(reader_.names().begin(), reader_.names().end());
     // Older exports keep the rotary frequencies, which follow from the config; a tied output layer may be
     // stored a second time.
     std::erase_if(left_over_, [&](const std::string& name) {
-      return name.ends_with(".rotary_emb.inv_freq") ||
-             (config.tie_word_embeddings && name == "lm_head.weight");
+      return name.ends_with(".rotary_emb.inv_freq") || (tied_ && name == kHead);
     });
   }
 
@@ -56,15 +57,29 @@ class CheckpointWeights final : public WeightSource {
   void finish() override {
     for (const std::string& name : left_over_) problems_.push_back("unexpected: " + name);
     require<IoError>(problems_.empty(), "{}: the weights do not fit config.json:\n  {}", folder_,
-                     fmt::join(problems_, "\n  "));
+                     io::listed(problems_, "\n  "));
+    if (tied_) check_second_head();
   }
 
  private:
+  static constexpr const char* kEmbedding = "model.embed_tokens.weight";
+  static constexpr const char* kHead = "lm_head.weight";
+
+  /// A tied output layer that is stored as well must be the embedding; to pass it over would lose what a
+  /// merge or a training run put there.
+  void check_second_head() const {
+    if (!reader_.contains(kHead) || options_.device.type == DeviceType::Plan) return;
+    require<IoError>(same_values(reader_.tensor(kHead), reader_.tensor(kEmbedding)),
+                     "{}: config.json says tie_word_embeddings, but {} differs from {}: set "
+                     "tie_word_embeddings to false if "
+                     "the output layer has weights of its own, or remove {}",
+                     folder_, kHead, kEmbedding, kHead);
+  }
+
   /// The dtype of the embedding, which every model has; config.json may say something else.
   DType stored_dtype(const ModelConfig& config) const {
-    const std::string name = "model.embed_tokens.weight";
-    if (!reader_.contains(name)) return config.dtype;
-    const std::string& stored = reader_.entry(name).dtype;
+    if (!reader_.contains(kEmbedding)) return config.dtype;
+    const std::string& stored = reader_.entry(kEmbedding).dtype;
     if (stored == "BF16") return DType::BF16;
     if (stored == "F16") return DType::F16;
     return DType::F32;
@@ -74,6 +89,7 @@ class CheckpointWeights final : public WeightSource {
   SafetensorsReader reader_;
   DType dtype_;
   LoadOptions options_;
+  bool tied_;
   std::set<std::string> left_over_;
   std::vector<std::string> problems_;
 };

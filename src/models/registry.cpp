@@ -1,29 +1,15 @@
 #include "models/registry.h"
 
-#include <array>
-#include <fmt/ranges.h>
-
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
 #include <candela/ops/random.h>
 
+#include "io/architectures.h"
 #include "models/architectures.h"
 
 namespace candela {
 namespace {
-
-struct Architecture {
-  std::string_view model_type;
-  std::unique_ptr<Model> (*make)(const ModelConfig&, WeightSource&);
-};
-
-constexpr std::array kArchitectures = {
-    Architecture{"llama", make_llama},
-    Architecture{"mistral", make_mistral},
-    Architecture{"qwen2", make_qwen2},
-    Architecture{"qwen3", make_qwen3},
-};
 
 void check_geometry(const ModelConfig& config) {
   const std::string& type = config.model_type;
@@ -76,18 +62,26 @@ class RandomWeights final : public WeightSource {
 }  // namespace
 
 std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& source) {
-  for (const Architecture& architecture : kArchitectures) {
-    if (architecture.model_type != config.model_type) continue;
-    check_geometry(config);
-    return architecture.make(config, source);
+  const Architecture* const architecture = find_architecture(config.model_type);
+  require<Unsupported>(architecture != nullptr, "config.json: model_type must be one of {}; got {}",
+                       architecture_names(), config.model_type);
+  check_geometry(config);
+  switch (architecture->type) {
+    case ModelType::Llama:
+      return make_llama(config, source);
+    case ModelType::Mistral:
+      return make_mistral(config, source);
+    case ModelType::Qwen2:
+      return make_qwen2(config, source);
+    case ModelType::Qwen3:
+      return make_qwen3(config, source);
   }
-  throw Unsupported(fmt::format("config.json: model_type must be one of {}; got {}",
-                                fmt::join(model_types(), ", "), config.model_type));
+  throw Unsupported("build_model: unknown architecture");
 }
 
 std::vector<std::string> model_types() {
   std::vector<std::string> types;
-  for (const Architecture& architecture : kArchitectures) types.emplace_back(architecture.model_type);
+  for (const Architecture& architecture : kArchitectures) types.emplace_back(architecture.name);
   return types;
 }
 

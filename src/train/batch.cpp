@@ -92,18 +92,13 @@ std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> sam
   return cut(order, batch_size);
 }
 
-double padding_share(std::span<const Sample> samples, std::span<const std::vector<std::size_t>> batches) {
-  double real = 0;
-  double all = 0;
-  for (const auto& batch : batches) {
-    std::size_t longest = 0;
-    for (const std::size_t row : batch) {
-      real += static_cast<double>(inputs_of(samples[row]));
-      longest = std::max(longest, inputs_of(samples[row]));
-    }
-    all += static_cast<double>(longest * batch.size());
+void Positions::add(std::span<const Sample> samples, std::span<const std::size_t> batch) {
+  std::size_t longest = 0;
+  for (const std::size_t row : batch) {
+    real += static_cast<std::int64_t>(inputs_of(samples[row]));
+    longest = std::max(longest, inputs_of(samples[row]));
   }
-  return all > 0 ? 1 - real / all : 0;
+  all += static_cast<std::int64_t>(longest * batch.size());
 }
 
 }  // namespace candela

@@ -28,12 +28,13 @@ std::string_view to_string(Schedule schedule) {
 
 double learning_rate(const ScheduleOptions& options, std::int64_t step) {
   require(step >= 1, "learning_rate: steps count from 1; got {}", step);
-  if (step <= options.warmup_steps) {
-    return options.peak * static_cast<double>(step) / static_cast<double>(options.warmup_steps);
+  const std::int64_t before = step - 1;
+  if (before < options.warmup_steps) {
+    return options.peak * static_cast<double>(before) / static_cast<double>(options.warmup_steps);
   }
   const auto decay_steps =
       static_cast<double>(std::max<std::int64_t>(options.total_steps - options.warmup_steps, 1));
-  const double done = std::clamp(static_cast<double>(step - options.warmup_steps) / decay_steps, 0.0, 1.0);
+  const double done = std::clamp(static_cast<double>(before - options.warmup_steps) / decay_steps, 0.0, 1.0);
   double share = 1;
   if (options.kind == Schedule::Linear) share = 1 - done;
   if (options.kind == Schedule::Cosine) share = 0.5 * (1 + std::cos(std::numbers::pi * done));

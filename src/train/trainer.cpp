@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <tuple>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
@@ -9,21 +10,53 @@
 #include <candela/ops/gather.h>
 #include <candela/train/trainer.h>
 
+#include "models/values.h"
+#include "train/step_batches.h"
+
 namespace candela {
 namespace {
+
+constexpr std::int64_t kMostSteps = std::int64_t{1} << 40U;
+constexpr double kMostEpochs = 1e6;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The first parameter whose gradient is not finite, for the error.
-std::string first_bad_gradient(std::span<const Tensor> parameters) {
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    if (!parameters[i].grad().defined()) continue;
-    const double norm = global_norm(std::span(&parameters[i].grad(), 1));
-    if (!std::isfinite(norm)) return fmt::format("trainable tensor {} {}", i, parameters[i].shape());
+/// Everything that requires a gradient, in the order of the network.
+std::vector<NamedTensor> named_trainable(const Model& model) {
+  std::vector<NamedTensor> parameters;
+  for (const NamedTensor& parameter : model.named_parameters()) {
+    if (parameter.tensor.requires_grad()) parameters.push_back(parameter);
   }
-  return "none";
+  for (const Linear& layer : model.linears()) {
+    if (layer.adapter.a.requires_grad())
+      parameters.push_back({layer.path + ".lora_A.weight", layer.adapter.a});
+    if (layer.adapter.b.requires_grad())
+      parameters.push_back({layer.path + ".lora_B.weight", layer.adapter.b});
+  }
+  return parameters;
+}
+
+void count_row(const Sample& sample, std::int64_t times, TrainLength& length) {
+  length.tokens += times * (static_cast<std::int64_t>(sample.ids.size()) - 1);
+  length.trained_tokens += times * std::count(sample.trained.begin() + 1, sample.trained.end(), 1);
+}
+
+/// The first trainable tensor whose gradient is not finite, for the error.
+std::string first_bad_gradient(const Model& model) {
+  std::vector<NamedTensor> gradients;
+  for (const NamedTensor& parameter : named_trainable(model)) {
+    if (parameter.tensor.grad().defined()) gradients.push_back({parameter.name, parameter.tensor.grad()});
+  }
+  return first_non_finite(gradients);
+}
+
+/// Why a loss is not finite, and what to do.
+std::string blame(const Model& model) {
+  const std::string weight = first_non_finite(model);
+  return weight.empty() ? "lower the learning rate, or check the data of this step"
+                        : weight + " is no finite number; if training made it so, lower the learning rate";
 }
 
 /// Sum of the losses over the trained tokens of a batch: only their hidden states meet the output layer.
@@ -39,26 +72,53 @@ Tensor token_loss(Model& model, const Batch& batch, Generator* dropout) {
 
 std::vector<Tensor> trainable_parameters(const Model& model) {
   std::vector<Tensor> parameters;
-  for (const NamedTensor& parameter : model.named_parameters()) {
-    if (parameter.tensor.requires_grad()) parameters.push_back(parameter.tensor);
-  }
-  for (const Linear& layer : model.linears()) {
-    for (const Tensor& tensor : {layer.adapter.a, layer.adapter.b}) {
-      if (tensor.requires_grad()) parameters.push_back(tensor);
-    }
-  }
+  for (const NamedTensor& parameter : named_trainable(model)) parameters.push_back(parameter.tensor);
   return parameters;
 }
 
+void check_train_options(const TrainOptions& options) {
+  constexpr std::int64_t kMostRows = 1 << 20;
+  const auto count = [](const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+    require(value >= low && value <= high, "train: {} must be in [{}, {}]; got {}", name, low, high, value);
+  };
+  // Written so that NaN is outside every range.
+  const auto share = [](const char* name, double value, bool one) {
+    require(value >= 0 && (one ? value <= 1 : value < 1), "train: {} must be in [0, 1{}; got {}", name,
+            one ? "]" : ")", value);
+  };
+  const auto positive = [](const char* name, double value) {
+    require(value > 0 && std::isfinite(value), "train: {} must be a finite number above 0; got {}", name,
+            value);
+  };
+  const auto not_negative = [](const char* name, double value) {
+    require(value >= 0 && std::isfinite(value), "train: {} must be a finite number of at least 0; got {}",
+            name, value);
+  };
+  count("batch_size", options.batch_size, 1, kMostRows);
+  count("accumulation", options.accumulation, 1, kMostRows);
+  count("max_steps", options.max_steps, 0, kMostSteps);
+  count("validate_every", options.validate_every, 0, kMostSteps);
+  if (options.max_steps == 0) {
+    require(options.epochs > 0 && options.epochs <= kMostEpochs,
+            "train: epochs must be above 0 and at most {} where max_steps is 0; got {}", kMostEpochs,
+            options.epochs);
+  }
+  share("warmup", options.warmup, true);
+  share("floor", options.floor, true);
+  positive("adamw.lr", options.adamw.lr);
+  share("adamw.beta1", options.adamw.beta1, false);
+  share("adamw.beta2", options.adamw.beta2, false);
+  positive("adamw.eps", options.adamw.eps);
+  not_negative("adamw.weight_decay", options.adamw.weight_decay);
+  not_negative("clip_norm", options.clip_norm);
+}
+
 Trainer::Trainer(Model& model, TrainOptions options)
-    : model_(model), options_(options), dropout_(options.seed ^ 0x9e3779b97f4a7c15U) {
-  require(options_.batch_size >= 1, "train: batch size must be at least 1; got {}", options_.batch_size);
-  require(options_.accumulation >= 1, "train: accumulation must be at least 1; got {}",
-          options_.accumulation);
-  require(options_.max_steps > 0 || options_.epochs > 0,
-          "train: epochs or max_steps must be positive; got {} and {}", options_.epochs, options_.max_steps);
-  require(options_.warmup >= 0 && options_.warmup <= 1,
-          "train: warmup is a share of the steps, in [0, 1]; got {}", options_.warmup);
+    : model_(model), options_(std::move(options)), dropout_(options_.seed ^ 0x9e3779b97f4a7c15U) {
+  check_train_options(options_);
+  require(options_.pad_id >= 0 && options_.pad_id < model.config().vocab_size,
+          "train: pad_id must be in [0, {}) as the model's vocab_size says; got {}",
+          model.config().vocab_size, options_.pad_id);
   for (const Tensor& parameter : trainable_parameters(model_)) {
     parameters_.push_back(parameter);
     first_moments_.push_back(zeros(parameter.shape(), DType::F32, parameter.device()));
@@ -67,47 +127,55 @@ Trainer::Trainer(Model& model, TrainOptions options)
   require(!parameters_.empty(), "train: the model has nothing to train; attach an adapter first");
 }
 
-std::vector<std::vector<std::size_t>> Trainer::epoch_batches(std::span<const Sample> samples,
-                                                             std::uint64_t epoch) const {
-  Generator order(options_.seed);
-  order.set_offset(epoch << 40U);
-  return bucketed_batches(samples, static_cast<std::size_t>(options_.batch_size), order);
-}
-
-std::int64_t Trainer::total_steps(std::span<const Sample> samples) const {
-  if (options_.max_steps > 0) return options_.max_steps;
-  const auto rows = static_cast<double>(samples.size());
-  const double passes = std::ceil(rows / static_cast<double>(options_.batch_size));
-  return std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(
-             std::ceil(passes * options_.epochs / static_cast<double>(options_.accumulation) - 1e-9)));
+/// What would end a run in its middle is found before its start.
+void Trainer::check_samples(std::span<const Sample> samples) const {
+  require(!samples.empty(), "train: there are no rows to train on");
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const Sample& sample = samples[i];
+    const auto at = [&] { return fmt::format("row {} (line {})", i, sample.line); };
+    require(sample.ids.size() >= 2 && sample.trained.size() == sample.ids.size(),
+            "train: {} must have at least 2 tokens, each with its mark; got {} and {}", at(),
+            sample.ids.size(), sample.trained.size());
+    require(std::find(sample.trained.begin() + 1, sample.trained.end(), 1) != sample.trained.end(),
+            "train: {} has no token to train on; leave it out", at());
+    for (const TokenId id : sample.ids) {
+      require(id >= 0 && id < model_.config().vocab_size,
+              "train: {} holds the token {}, and the model's vocab_size is {}; use the model's own tokenizer",
+              at(), id, model_.config().vocab_size);
+    }
+  }
 }
 
 TrainLength Trainer::length(std::span<const Sample> samples) const {
-  require(!samples.empty(), "train: there are no rows to train on");
+  constexpr std::int64_t kPlannedEpochs = 16;
+  check_samples(samples);
+  const std::int64_t per_epoch = StepBatches::steps_per_epoch(samples.size(), options_);
   TrainLength result;
-  result.steps = total_steps(samples);
-  std::int64_t passes = result.steps * options_.accumulation;
-  std::vector<std::vector<std::size_t>> all;
+  result.steps = StepBatches::steps(samples.size(), options_);
+  const std::int64_t whole = result.steps / per_epoch;
+  Positions positions;
   std::size_t worst = 0;
-  for (std::uint64_t epoch = 0; passes > 0; ++epoch) {
-    for (auto& batch : epoch_batches(samples, epoch)) {
-      if (passes-- == 0) break;
-      std::size_t longest = 0;
-      for (const std::size_t row : batch) {
-        const Sample& sample = samples[row];
-        longest = std::max(longest, sample.ids.size());
-        result.tokens += static_cast<std::int64_t>(sample.ids.size()) - 1;
-        result.trained_tokens += std::count(sample.trained.begin() + 1, sample.trained.end(), true);
+  const auto add_steps = [&](StepBatches batches, std::int64_t steps, bool count_tokens) {
+    for (std::int64_t step = 0; step < steps; ++step) {
+      for (auto& batch : batches.next()) {
+        positions.add(samples, batch);
+        std::size_t longest = 0;
+        for (const std::size_t row : batch) {
+          longest = std::max(longest, samples[row].ids.size());
+          if (count_tokens) count_row(samples[row], 1, result);
+        }
+        if (longest * batch.size() > worst) {
+          worst = longest * batch.size();
+          result.worst_batch = std::move(batch);
+        }
       }
-      if (longest * batch.size() > worst) {
-        worst = longest * batch.size();
-        result.worst_batch = batch;
-      }
-      all.push_back(std::move(batch));
     }
-  }
-  result.padding = padding_share(samples, all);
+  };
+  add_steps(StepBatches(samples, options_), per_epoch * std::min(whole, kPlannedEpochs), false);
+  add_steps(StepBatches(samples, options_, static_cast<std::uint64_t>(whole)), result.steps % per_epoch,
+            true);
+  for (const Sample& sample : samples) count_row(sample, whole, result);
+  result.padding = positions.padding_share();
   return result;
 }
 
@@ -128,13 +196,12 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   const double loss = planning ? 0 : total.item() / static_cast<double>(tokens);
   const double norm = global_norm(grads);
   const std::int64_t number = steps_done_ + 1;
-  require<Error>(
-      std::isfinite(loss),
-      "train: the loss became {} at step {}; lower the learning rate, or check the data of this step", loss,
-      number);
-  require<Error>(std::isfinite(norm),
-                 "train: the gradient became {} at step {} (first in {}); lower the learning rate", norm,
-                 number, first_bad_gradient(parameters_));
+  if (!std::isfinite(loss))
+    throw Error(fmt::format("train: the loss became {} at step {}: {}", loss, number, blame(model_)));
+  if (!std::isfinite(norm)) {
+    throw Error(fmt::format("train: the gradient became {} at step {}, first in {}; lower the learning rate",
+                            norm, number, first_bad_gradient(model_)));
+  }
   // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
   const double scale = options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + 1e-6)) : 1.0;
   AdamwOptions adamw = options_.adamw;
@@ -148,12 +215,17 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   return {loss, norm};
 }
 
-double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
-                     std::int32_t pad_id) {
+namespace {
+
+/// The mean loss over the trained tokens; nothing once `stop` says so.
+std::optional<double> mean_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
+                                std::int32_t pad_id, const std::function<bool()>& stop) {
+  require(batch_size >= 1, "evaluate: batch size must be at least 1; got {}", batch_size);
   const NoGrad guard;
   double loss = 0;
   std::int64_t tokens = 0;
   for (const auto& rows : sorted_batches(samples, static_cast<std::size_t>(batch_size))) {
+    if (stop && stop()) return std::nullopt;
     const Batch batch = make_batch(samples, rows, pad_id, model.device());
     if (batch.trained_tokens == 0) continue;
     loss += token_loss(model, batch, nullptr).item();
@@ -163,6 +235,20 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
   return loss / static_cast<double>(tokens);
 }
 
+}  // namespace
+
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
+                     std::int32_t pad_id) {
+  const double loss = *mean_loss(model, samples, batch_size, pad_id, {});
+  if (std::isfinite(loss)) return loss;
+  const std::string weight = first_non_finite(model);
+  throw Error(fmt::format("evaluate: the loss is {}: {}", loss,
+                          weight.empty()
+                              ? "the weights are finite, but their results are not; the model or its "
+                                "adapter is broken"
+                              : weight + " is no finite number; the model or its adapter is broken"));
+}
+
 void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows) {
   const Batch batch = make_batch(samples, rows, options_.pad_id, model_.device());
   Generator dropout;  // the run's own draws stay where they are
@@ -170,30 +256,48 @@ void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::siz
   for (const Tensor& parameter : parameters_) parameter.set_grad({});
 }
 
-void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
+std::optional<double> Trainer::validate(std::span<const Sample> valid, std::int64_t step) const {
+  const std::optional<double> loss =
+      mean_loss(model_, valid, options_.batch_size, options_.pad_id, options_.stop);
+  if (loss && !std::isfinite(*loss)) {
+    throw Error(
+        fmt::format("train: the validation loss became {} after step {}: {}", *loss, step, blame(model_)));
+  }
+  return loss;
+}
+
+/// The loss of a step is that before its update: what the last update did shows in no step.
+void Trainer::check_result(std::span<const Batch> last) const {
+  const std::string weight = first_non_finite(named_trainable(model_));
+  require<Error>(weight.empty(), "train: the last update made {} no finite number; lower the learning rate",
+                 weight);
+  const NoGrad guard;
+  for (const Batch& batch : last) {
+    const double loss = token_loss(model_, batch, nullptr).item();
+    require<Error>(std::isfinite(loss), "train: the last update made the loss {}; lower the learning rate",
+                   loss);
+  }
+}
+
+bool Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
                   const std::function<void(const StepReport&)>& report) {
-  require(!train.empty(), "train: there are no rows to train on");
-  const std::int64_t steps = total_steps(train);
-  rehearse(train, length(train).worst_batch);
-  const ScheduleOptions schedule{
-      options_.schedule, options_.adamw.lr, options_.floor,
-      static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps))), steps};
+  const TrainLength run = length(train);
+  const std::int64_t steps = run.steps;
+  rehearse(train, run.worst_batch);
+  const auto warmup = static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps)));
+  const ScheduleOptions schedule{options_.schedule, options_.adamw.lr, options_.floor,
+                                 std::min(warmup, steps - 1), steps};
   const auto start = std::chrono::steady_clock::now();
   StepReport now;
   now.total_steps = steps;
-  std::uint64_t epoch = 0;
-  std::vector<std::vector<std::size_t>> order = epoch_batches(train, epoch);
-  std::size_t cursor = 0;
+  StepBatches order(train, options_);
+  if (stopped()) return false;
   for (std::int64_t i = 1; i <= steps; ++i) {
     const auto step_start = std::chrono::steady_clock::now();
     std::vector<Batch> batches;
     std::int64_t step_tokens = 0;
-    for (std::int64_t k = 0; k < options_.accumulation; ++k) {
-      if (cursor == order.size()) {
-        order = epoch_batches(train, ++epoch);
-        cursor = 0;
-      }
-      batches.push_back(make_batch(train, order[cursor++], options_.pad_id, model_.device()));
+    for (const auto& rows : order.next()) {
+      batches.push_back(make_batch(train, rows, options_.pad_id, model_.device()));
       step_tokens += batches.back().tokens;
       now.trained_tokens += batches.back().trained_tokens;
     }
@@ -204,12 +308,15 @@ void Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
     now.tokens_per_s = static_cast<double>(step_tokens) / std::max(seconds_since(step_start), 1e-9);
     now.validation_loss.reset();
     const bool due = i == steps || (options_.validate_every > 0 && i % options_.validate_every == 0);
-    if (due && !valid.empty())
-      now.validation_loss = evaluate_loss(model_, valid, options_.batch_size, options_.pad_id);
+    if (due && !valid.empty() && !stopped()) now.validation_loss = validate(valid, i);
     now.seconds = seconds_since(start);
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
     report(now);
+    if (i < steps && !stopped()) continue;
+    check_result(now.validation_loss ? std::span<const Batch>() : std::span<const Batch>(batches));
+    return i == steps;
   }
+  return true;
 }
 
 }  // namespace candela

@@ -1,74 +1,13 @@
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-#include <string>
-#include <sys/wait.h>
+#include "cli/cli.h"
 
-#include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 
 namespace candela {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int status = -1;
-  std::string out;  // standard output
-  std::string err;  // standard error
-};
-
-/// A folder of its own for each test, gone afterwards.
-class Cli : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() /
-              fmt::format("candela_cli_{}_{}", ::getpid(),
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(folder_ / name) << text;
-  }
-
-  static std::string read(const fs::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  }
-
-  /// Runs `candela ARGUMENTS` in a shell; `before` stands in front of it, `after` behind.
-  Outcome run(const std::string& arguments, const std::string& before = "",
-              const std::string& after = "") const {
-    const std::string line = fmt::format("{} '{}' {} {} >'{}' 2>'{}'", before, CANDELA_BINARY, arguments,
-                                         after, path("out"), path("err"));
-    const int code = std::system(line.c_str());
-    return {WIFEXITED(code) ? WEXITSTATUS(code) : -1, read(folder_ / "out"), read(folder_ / "err")};
-  }
-
-  /// A few short rows, prompt and completion.
-  void write_rows(const std::string& name, int count = 24) const {
-    std::string text;
-    for (int i = 0; i < count; ++i) {
-      text +=
-          fmt::format("{{\"prompt\": \"The cat number {} says\", \"completion\": \" meow {}\"}}\n", i, i % 5);
-    }
-    write(name, text);
-  }
-
-  std::string finetune(const std::string& more) const {
-    return fmt::format("finetune --model '{}' --data '{}' --rank 4 --batch-size 4 --max-steps 6 --quiet {}",
-                       kModel, path("rows.jsonl"), more);
-  }
-
-  static constexpr const char* kModel = CANDELA_SOURCE_DIR "/models/stories-7m";
-  fs::path folder_;
-};
+using test::Cli;
+using test::Outcome;
 
 TEST_F(Cli, UsageErrorsEndWithTwoAndFailuresWithOne) {
   EXPECT_EQ(run("").status, 2);
@@ -95,6 +34,43 @@ TEST_F(Cli, TokenizePrintsAJsonArray) {
       run(fmt::format("tokenize --tokenizer '{}/tokenizer.json'", kModel), "printf 'Once upon a time' |");
   ASSERT_EQ(ids.status, 0) << ids.err;
   EXPECT_EQ(nlohmann::json::parse(ids.out), nlohmann::json({587, 509, 262, 446}));
+}
+
+TEST_F(Cli, InfoTellsWhatAnAdapterIs) {
+  write_rows("rows.jsonl");
+  const std::string model = write_tiny_model("model");
+  ASSERT_EQ(run(finetune(fmt::format("--alpha 12 --rslora --target-modules q_proj v_proj --output '{}'",
+                                     path("adapter")),
+                         model))
+                .status,
+            0);
+  const Outcome result = run(fmt::format("info '{}'", path("adapter")));
+  ASSERT_EQ(result.status, 0) << result.err;
+  for (const std::string& text :
+       {std::string("rank 4, alpha 12, scale 6 (rsLoRA"), std::string("q_proj, v_proj"),
+        "base model      " + fs::canonical(model).string(), std::string("8 with")}) {
+    EXPECT_TRUE(result.says(text)) << text << ": " << result.out;
+  }
+}
+
+/// Sizes whose product is beyond any number, and nothing.
+TEST_F(Cli, InfoCountsElementsWithoutOverflow) {
+  const auto file = [&](const std::string& header, const std::string& data) {
+    std::string length(8, '\0');
+    for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i) & 0xFF);
+    write("x.safetensors", length + header + data);
+    return run(fmt::format("info '{}'", path("x.safetensors")));
+  };
+  const Outcome empty = file(
+      R"({"a": {"dtype": "F32", "shape": [4611686018427387904, 4611686018427387904, 0], "data_offsets": [0, 0]}})",
+      "");
+  EXPECT_EQ(empty.status, 0) << empty.err;
+  EXPECT_TRUE(empty.says("1 with 0 elements")) << empty.out;
+  const Outcome large = file(
+      R"({"a": {"dtype": "X9", "shape": [4611686018427387904, 4611686018427387904], "data_offsets": [0, 1]}})",
+      "x");
+  EXPECT_EQ(large.status, 0) << large.err;
+  EXPECT_TRUE(large.says("more than 2^63 elements")) << large.out;
 }
 
 TEST_F(Cli, GeneratePrintsOnlyTheContinuationAndRepeats) {
@@ -148,45 +124,6 @@ TEST_F(Cli, FinetuneEvalMergeAndGenerateFitTogether) {
   EXPECT_EQ(merged.out, with_adapter.out);
 }
 
-TEST_F(Cli, TheSavedConfigurationRepeatsTheRun) {
-  write_rows("rows.jsonl");
-  ASSERT_EQ(run(finetune(fmt::format("--learning-rate 1e-3 --target-modules q_proj v_proj --output '{}'",
-                                     path("one"))))
-                .status,
-            0);
-  const Outcome again =
-      run(fmt::format("finetune --config '{}' --output '{}'", path("one/finetune.yaml"), path("two")));
-  ASSERT_EQ(again.status, 0) << again.err;
-  EXPECT_EQ(read(folder_ / "one/adapter_model.safetensors"), read(folder_ / "two/adapter_model.safetensors"));
-}
-
-TEST_F(Cli, AConfigurationWithAnUnknownKeyNamesFileLineAndKey) {
-  write("bad.yaml", "model: x\nlearning_rate: 1\n");
-  const Outcome result = run(fmt::format("finetune --config '{}'", path("bad.yaml")));
-  EXPECT_EQ(result.status, 1);
-  EXPECT_NE(result.err.find("bad.yaml:2: learning_rate: is no option of `candela finetune`"),
-            std::string::npos)
-      << result.err;
-}
-
-TEST_F(Cli, AnEarlierAdapterIsNotOverwrittenUnlessAsked) {
-  write_rows("rows.jsonl");
-  const std::string command = finetune(fmt::format("--output '{}'", path("adapter")));
-  ASSERT_EQ(run(command).status, 0);
-  const Outcome second = run(command);
-  EXPECT_EQ(second.status, 1);
-  EXPECT_NE(second.err.find("--overwrite"), std::string::npos) << second.err;
-  EXPECT_EQ(run(command + " --overwrite").status, 0);
-}
-
-TEST_F(Cli, BadRowsAreNamedByFileAndLine) {
-  write("rows.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\nnot json\n");
-  const Outcome result = run(finetune(fmt::format("--output '{}'", path("adapter"))));
-  EXPECT_EQ(result.status, 1);
-  EXPECT_NE(result.err.find("rows.jsonl:2"), std::string::npos) << result.err;
-  EXPECT_FALSE(fs::exists(path("adapter")));
-}
-
 TEST_F(Cli, AnAdapterOfAnotherModelIsRefusedByName) {
   write_rows("rows.jsonl");
   ASSERT_EQ(run(finetune(fmt::format("--output '{}'", path("adapter")))).status, 0);
@@ -200,40 +137,6 @@ TEST_F(Cli, AnAdapterOfAnotherModelIsRefusedByName) {
       run(fmt::format("generate --model '{}' --adapter '{}' --prompt x", kModel, path("adapter")));
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find(dropped), std::string::npos) << result.err;
-}
-
-/// A limit on the size of files stands for a disk that fills: the write fails half-way.
-TEST_F(Cli, ADiskThatFillsLeavesNoHalfWrittenModel) {
-  write_rows("rows.jsonl");
-  ASSERT_EQ(run(finetune(fmt::format("--output '{}'", path("adapter")))).status, 0);
-  const Outcome result = run(
-      fmt::format("merge --model '{}' --adapter '{}' --output '{}'", kModel, path("adapter"), path("merged")),
-      "trap '' XFSZ; ulimit -f 2048;");
-  EXPECT_EQ(result.status, 1);
-  EXPECT_NE(result.err.find("model.safetensors"), std::string::npos) << result.err;
-  EXPECT_FALSE(fs::exists(path("merged/model.safetensors")));
-  for (const auto& entry : fs::directory_iterator(path("merged"))) {
-    EXPECT_LT(entry.file_size(), 300000U) << entry.path() << " is left over";
-  }
-}
-
-TEST_F(Cli, DivergenceEndsWithAClearErrorAndSavesNothing) {
-  write_rows("rows.jsonl");
-  const Outcome result = run(finetune(fmt::format(
-      "--learning-rate 1e30 --clip-norm 0 --warmup 0 --max-steps 20 --output '{}'", path("adapter"))));
-  EXPECT_EQ(result.status, 1);
-  EXPECT_NE(result.err.find("lower the learning rate"), std::string::npos) << result.err;
-  EXPECT_FALSE(fs::exists(path("adapter/adapter_model.safetensors")));
-}
-
-TEST_F(Cli, ThePlanIsPrintedWithoutTrainingWhenAsked) {
-  write_rows("rows.jsonl");
-  const Outcome result = run(finetune(fmt::format("--plan --output '{}'", path("adapter"))));
-  ASSERT_EQ(result.status, 0) << result.err;
-  for (const char* word : {"trainable parameters", "tokens", "memory", "steps"}) {
-    EXPECT_NE(result.out.find(word), std::string::npos) << word;
-  }
-  EXPECT_FALSE(fs::exists(path("adapter")));
 }
 
 }  // namespace

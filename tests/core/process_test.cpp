@@ -18,7 +18,11 @@ class Cgroup : public testing::Test {
  protected:
   std::filesystem::path mount;
 
-  Cgroup() : mount(std::filesystem::path(testing::TempDir()) / "candela_cgroup") {
+  // A folder for each test: they run side by side.
+  Cgroup()
+      : mount(std::filesystem::path(testing::TempDir()) /
+              (std::string("candela_cgroup_") +
+               testing::UnitTest::GetInstance()->current_test_info()->name())) {
     std::filesystem::remove_all(mount);
     std::filesystem::create_directories(mount / "a" / "b");
   }

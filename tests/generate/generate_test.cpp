@@ -3,6 +3,7 @@
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/softmax.h>
@@ -161,9 +162,54 @@ TEST_F(Generate, BadRequestsAreRefused) {
   GenerateOptions wrong;
   wrong.max_tokens = 0;
   EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
+  wrong.max_tokens = INT64_MAX;
+  EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
   wrong = {};
   wrong.stop_strings = {"a"};
   EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
+}
+
+/// A prompt is framed as a row of training is, whether the post-processor (as in Llama-3) or the
+/// configuration asks for BOS.
+TEST(GenerateFrame, PromptsBeginAsRowsOfTrainingDo) {
+  const auto tokenizer = [](const std::string& post) {
+    return Tokenizer::parse(R"({"added_tokens": [{"id": 0, "content": "<s>", "special": true},
+        {"id": 1, "content": "</s>", "special": true}], )" +
+                                post + R"(
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {"a": 2, "b": 3}, "merges": []}})",
+                            "t");
+  };
+  const std::string templated = R"("post_processor": {"type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                 {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+      "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]},
+                                     "</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},)";
+  ModelConfig config = ModelConfig::parse(
+      R"({"model_type": "llama", "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+          "num_attention_heads": 1, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1})",
+      "c");
+  for (const bool in_template : {true, false}) {
+    for (const std::optional<bool> asked :
+         {std::optional<bool>(), std::optional(true), std::optional(false)}) {
+      config.add_bos_token = asked;
+      const Tokenizer t = tokenizer(in_template ? templated : "");
+      const auto model = make_model(config);
+      const Dataset rows = Dataset::parse(R"({"prompt": "ab", "completion": "b"})", "d", t,
+                                          DatasetOptions::for_model(t, model->config()));
+      const std::vector<Question> questions = questions_of(rows.samples, t);
+      ASSERT_EQ(questions.size(), 1U);
+      GenerateOptions options;
+      options.max_tokens = 1;
+      options.alternatives = 1;
+      TextGenerator generator(*model, t);
+      const Generation text = generator.generate("ab", options);
+      EXPECT_EQ(text.prompt_tokens, static_cast<std::int64_t>(questions[0].prompt.size()));
+      EXPECT_EQ(text.tokens[0].alternatives,
+                generator.generate(questions[0].prompt, options).tokens[0].alternatives);
+      EXPECT_EQ(text.prompt_tokens, asked.value_or(in_template) ? 3 : 2);
+    }
+  }
 }
 
 /// The bundled model: real text through its tokenizer.

@@ -142,5 +142,29 @@ TEST(Sampling, LogProbabilitiesAreThoseOfTheSoftmax) {
   EXPECT_TRUE(top_log_probabilities(logits_of(kKnown), 0).empty());
 }
 
+TEST(Sampling, DefaultsComeFromTheGenerationConfig) {
+  ModelConfig config;
+  EXPECT_EQ(default_sampling(config).temperature, 0);
+  EXPECT_EQ(default_sampling(config).top_k, 0);
+  EXPECT_EQ(default_sampling(config).top_p, 1);
+  config.do_sample = true;
+  EXPECT_EQ(default_sampling(config).temperature, 1);
+  EXPECT_EQ(default_sampling(config).top_k, 50);
+  config.temperature = 0.6;
+  config.top_k = 20;
+  config.top_p = 0.95;
+  config.min_p = 0.1;
+  config.repetition_penalty = 1.1;
+  const SamplingOptions all = default_sampling(config);
+  EXPECT_EQ(all.temperature, 0.6);
+  EXPECT_EQ(all.top_k, 20);
+  EXPECT_EQ(all.top_p, 0.95);
+  EXPECT_EQ(all.min_p, 0.1);
+  EXPECT_EQ(all.repetition_penalty, 1.1);
+  config.do_sample = false;  // a temperature without do_sample is one that transformers would not use
+  EXPECT_EQ(default_sampling(config).temperature, 0);
+  EXPECT_EQ(default_sampling(config).repetition_penalty, 1.1);
+}
+
 }  // namespace
 }  // namespace candela

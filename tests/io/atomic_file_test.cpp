@@ -1,4 +1,8 @@
+#include <csignal>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <candela/core/error.h>
 #include <candela/io/atomic_file.h>
@@ -45,6 +49,54 @@ TEST(AtomicFile, KeepsASymbolicLink) {
   write_file_atomically(folder / "link", "new");
   EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
   EXPECT_EQ(test::read_text(folder / "target"), "new");
+}
+
+/// What is left over of a process that was killed is removed; what a living one writes is not.
+TEST(AtomicFile, RemovesWhatAKilledProcessLeft) {
+  const test::TemporaryFolder folder;
+  const auto files = [&] { return std::distance(std::filesystem::directory_iterator(folder.path()), {}); };
+  const pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(folder / "a");
+    file.write("half");
+    ::raise(SIGKILL);
+  }
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  ASSERT_EQ(files(), 1);
+  AtomicFile first(folder / "a");
+  EXPECT_EQ(files(), 1);
+  first.write("first");
+  AtomicFile second(folder / "a");
+  EXPECT_EQ(files(), 2);
+  second.write("second");
+  second.commit();
+  first.commit();
+  EXPECT_EQ(test::read_text(folder / "a"), "first");
+  EXPECT_EQ(files(), 1);
+}
+
+TEST(AtomicFile, FlushedFilesAreCommittedLater) {
+  const test::TemporaryFolder folder;
+  AtomicFile file(folder / "a");
+  file.write("text");
+  file.flush();
+  EXPECT_FALSE(std::filesystem::exists(folder / "a"));
+  file.commit();
+  EXPECT_EQ(test::read_text(folder / "a"), "text");
+  EXPECT_THROW(file.flush(), IoError);
+}
+
+TEST(AtomicFile, CopiesHaveThePermissionsOfANewFile) {
+  const test::TemporaryFolder folder;
+  const std::string text(3000000, 'x');
+  write_file_atomically(folder / "from", text);
+  ASSERT_EQ(::chmod((folder / "from").c_str(), 0400), 0);
+  copy_file_atomically(folder / "from", folder / "to");
+  EXPECT_EQ(test::read_text(folder / "to"), text);
+  struct stat status {};
+  ASSERT_EQ(::stat((folder / "to").c_str(), &status), 0);
+  EXPECT_NE(status.st_mode & 0200U, 0U);
+  expect_contains(error_of<IoError>([&] { copy_file_atomically(folder / "none", folder / "x"); }), "none");
 }
 
 TEST(AtomicFile, FolderThatCannotBeWritten) {

@@ -160,6 +160,43 @@ TEST(Config, GenerationAndTokenizerConfigsAdd) {
   EXPECT_FALSE(config.pad_token.has_value());
 }
 
+/// Padding is never seen, so its absence is no fault; an id outside the vocabulary would be one later.
+TEST(Config, SpecialTokensLieWithinTheVocabulary) {
+  json document = llama();
+  document["pad_token_id"] = -1;
+  EXPECT_FALSE(parse(document).pad_token_id.has_value());
+  document["pad_token_id"] = 383;
+  EXPECT_EQ(parse(document).pad_token_id, 383);
+  for (const auto& [key, value] : std::vector<std::pair<std::string, json>>{{"pad_token_id", 384},
+                                                                            {"pad_token_id", -2},
+                                                                            {"bos_token_id", 384},
+                                                                            {"bos_token_id", -1},
+                                                                            {"eos_token_id", 384},
+                                                                            {"eos_token_id", {2, 400}}}) {
+    json wrong = llama();
+    wrong[key] = value;
+    expect_contains(error_of<IoError>([&] { parse(wrong); }),
+                    "c/config.json: " + key + " must be made of token ids, in [0, 384)");
+  }
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "config.json", llama().dump());
+  test::write_text(folder / "generation_config.json", R"({"eos_token_id": [2, 384], "pad_token_id": -1})");
+  expect_contains(error_of<IoError>([&] { ModelConfig::load(folder.path()); }),
+                  "generation_config.json: eos_token_id must be made of token ids");
+}
+
+TEST(Config, SamplingDefaultsOutOfRangeNameFileAndField) {
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "config.json", llama().dump());
+  for (const std::string text : {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"min_p": -0.1})",
+                                 R"({"top_k": -1})", R"({"repetition_penalty": 0})"}) {
+    test::write_text(folder / "generation_config.json", text);
+    const std::string key = text.substr(2, text.find('"', 2) - 2);
+    expect_contains(error_of<IoError>([&] { ModelConfig::load(folder.path()); }),
+                    "generation_config.json: " + key + " must be");
+  }
+}
+
 TEST(Config, BundledModel) {
   const auto model = test::bundled_model();
   if (model.empty()) GTEST_SKIP() << "models/stories-7m is not here";

@@ -38,7 +38,7 @@ const Tokenizer& tokenizer() {
 
 DatasetOptions with_eos() {
   DatasetOptions options;
-  options.eos = kEos;
+  options.frame.eos = kEos;
   return options;
 }
 
@@ -107,7 +107,7 @@ TEST(Dataset, ChatMlIsWrittenAsTheTemplateOfTheBundledModelDoes) {
 
 TEST(Dataset, BosGoesFirstUnlessTheTextBringsIt) {
   DatasetOptions options = with_eos();
-  options.bos = 1;
+  options.frame.prefix = {1};
   EXPECT_EQ(parse("{\"text\": \"ab\"}", options).samples[0].ids, (std::vector<TokenId>{1, 'a', 'b', kEos}));
   EXPECT_EQ(parse("{\"text\": \"<|im_start|>ab\"}", options).samples[0].ids,
             (std::vector<TokenId>{1, 'a', 'b', kEos}));
@@ -131,7 +131,8 @@ TEST(Dataset, LongRowsAreAnErrorOrCutAndCounted) {
   options.max_length = 4;
   const std::string rows = "{\"text\": \"abc\"}\n{\"text\": \"abcdef\"}\n";
   expect_contains(error_of<IoError>([&] { parse(rows, options); }),
-                  "d.jsonl:2: must have at most 4 tokens; got 7");
+                  "d.jsonl:2: must have at most 4 tokens; got 7: raise the limit (--max-length), cut rows "
+                  "off (--truncate)");
   options.truncate = true;
   const Dataset data = parse(rows, options);
   EXPECT_EQ(data.statistics.truncated_rows, 1U);
@@ -139,12 +140,43 @@ TEST(Dataset, LongRowsAreAnErrorOrCutAndCounted) {
   EXPECT_EQ(data.samples[1].trained.size(), 4U);
 }
 
+/// A row whose answer lies beyond the limit teaches nothing, and would end a run that draws only such rows.
+TEST(Dataset, RowsWhoseAnswerIsCutOffAreLeftOutAndCounted) {
+  DatasetOptions options = with_eos();
+  options.max_length = 5;
+  options.truncate = true;
+  const Dataset data = parse(
+      "{\"prompt\": \"abcdefgh\", \"completion\": \"x\"}\n"
+      "{\"prompt\": \"ab\", \"completion\": \"xy\"}\n"
+      "{\"prompt\": \"abc\", \"completion\": \"vwxyz\"}\n",
+      options);
+  EXPECT_EQ(data.statistics.rows, 2U);
+  EXPECT_EQ(data.statistics.dropped_rows, 1U);
+  EXPECT_EQ(data.statistics.truncated_rows, 1U);
+  EXPECT_EQ(data.samples[0].line, 2U);
+  EXPECT_EQ(data.samples[1].line, 3U);
+  EXPECT_EQ(data.statistics.tokens, 10U);
+}
+
+TEST(Dataset, OptionsForAModelHoldItsContextAndItsFrame) {
+  const ModelConfig config = ModelConfig::parse(
+      R"({"model_type": "llama", "vocab_size": 200, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+          "num_attention_heads": 1, "max_position_embeddings": 64, "eos_token_id": [2, 0]})",
+      "c");
+  const DatasetOptions options = DatasetOptions::for_model(tokenizer(), config);
+  EXPECT_EQ(options.max_length, 64U);
+  EXPECT_EQ(options.frame.eos, 2);
+  EXPECT_TRUE(options.frame.prefix.empty());
+}
+
 TEST(Dataset, NothingToTrainOnIsAnError) {
   DatasetOptions options = with_eos();
   options.max_length = 4;
   options.truncate = true;
-  expect_contains(error_of<IoError>([&] { parse(R"({"prompt": "abcdefgh", "completion": "x"})", options); }),
-                  "d.jsonl: must have tokens to train on; of 4 tokens in 1 rows none is");
+  expect_contains(
+      error_of<IoError>([&] { parse(R"({"prompt": "abcdefgh", "completion": "x"})", options); }),
+      "d.jsonl: must have tokens to train on; the limit of 4 tokens cuts off the answer of each of "
+      "its 1 rows");
 }
 
 TEST(DatasetErrors, NameFileLineAndField) {
@@ -180,6 +212,26 @@ TEST(DatasetErrors, CompletionsAndChats) {
                   "d.jsonl:1: messages[0].role must be a string");
   expect_contains(error(R"({"messages": [{"role": "user", "content": "x"}]})"),
                   "a message of the role assistant");
+  expect_contains(
+      error(R"({"messages": [{"role": "user", "content": "x"}, {"role": "bot", "content": "y"}]})"),
+      "d.jsonl:1: messages[1].role must be system, user, assistant or tool; got \"bot\"");
+  expect_contains(error("{\"text\": null}\n"), "d.jsonl:1: must hold");
+  expect_contains(error("{\"text\": \"abc\"}\n{\"text\": null}\n"),
+                  "d.jsonl:2: text must be a string; got null");
+}
+
+/// Without tokens of its own for it, a tokenizer would cut ChatML into pieces that mean nothing to the model.
+TEST(DatasetErrors, ChatsNeedATokenizerWithChatMl) {
+  const Tokenizer plain = Tokenizer::parse(
+      R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "decoder": {"type": "ByteLevel"},
+          "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "|": 2, "<": 3}, "merges": []}})",
+      "plain");
+  const std::string error = error_of<Unsupported>([&] {
+    Dataset::parse(R"({"messages": [{"role": "assistant", "content": "x"}]})", "d.jsonl", plain, {});
+  });
+  expect_contains(
+      error, "d.jsonl:1: chats are written in the ChatML template, whose <|im_start|> must be one token");
+  EXPECT_NO_THROW(require_chatml(tokenizer(), "here"));
 }
 
 TEST(DatasetErrors, TrailingEmptyLinesAreFine) {
@@ -197,6 +249,38 @@ TEST(DatasetFiles, FolderOrFile) {
   EXPECT_FALSE(files.test.has_value());
   EXPECT_EQ(DatasetFiles::find(files.train).train, files.train);
   EXPECT_EQ(Dataset::load(files.train, tokenizer(), with_eos()).samples.size(), 1U);
+}
+
+TEST(Dataset, HeldOutRowsLeaveTheOthersAndRepeatWithTheirSeed) {
+  std::string text;
+  for (int i = 0; i < 20; ++i)
+    text += "{\"text\": \"" + std::string(static_cast<std::size_t>(i + 1), 'a') + "\"}\n";
+  const auto lines = [](const Dataset& data) {
+    std::vector<std::size_t> result;
+    for (const Sample& sample : data.samples) result.push_back(sample.line);
+    return result;
+  };
+  Dataset one = parse(text);
+  const std::size_t tokens = one.statistics.tokens;
+  const Dataset held = one.hold_out(0.25, 3);
+  EXPECT_EQ(held.samples.size(), 5U);
+  EXPECT_EQ(one.samples.size(), 15U);
+  EXPECT_EQ(held.statistics.rows, 5U);
+  EXPECT_EQ(held.statistics.tokens + one.statistics.tokens, tokens);
+  std::vector<std::size_t> all = lines(held);
+  for (const std::size_t line : lines(one)) all.push_back(line);
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.begin() + 5));
+  EXPECT_TRUE(std::is_sorted(all.begin() + 5, all.end()));
+  std::sort(all.begin(), all.end());
+  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], i + 1);
+  Dataset two = parse(text);
+  EXPECT_EQ(lines(two.hold_out(0.25, 3)), lines(held));
+  Dataset three = parse(text);
+  EXPECT_NE(lines(three.hold_out(0.25, 4)), lines(held));
+  Dataset tiny = parse("{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  EXPECT_EQ(tiny.hold_out(0.01, 0).samples.size(), 1U);
+  EXPECT_THROW(tiny.hold_out(0.5, 0), InvalidArgument);
+  EXPECT_THROW(one.hold_out(1, 0), InvalidArgument);
 }
 
 TEST(Dataset, WikiSqlLoads) {

@@ -43,8 +43,9 @@ TEST(Json, FieldErrorsNameFileFieldAndValue) {
             "c.json: a.neg must be a positive integer below 2^31; got -1");
   EXPECT_EQ(error_of<IoError>([&] { object.integer("big"); }),
             "c.json: a.big must be an integer below 2^63; got 18446744073709551615");
-  EXPECT_EQ(error_of<IoError>([&] { object.string("z"); }),
-            "c.json: a.z must be a string; got nothing (the field is missing)");
+  EXPECT_EQ(error_of<IoError>([&] { object.string("z"); }), "c.json: a.z must be a string; got null");
+  EXPECT_EQ(error_of<IoError>([&] { object.string("none"); }),
+            "c.json: a.none must be a string; got nothing (the field is missing)");
   EXPECT_THROW(object.integer("f"), IoError);
   EXPECT_THROW(object.boolean("f"), IoError);
   EXPECT_THROW(object.object("f"), IoError);

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <gtest/gtest.h>
+#include <limits>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
@@ -9,6 +11,7 @@
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
+#include <candela/ops/random.h>
 #include <candela/ops/reduce.h>
 
 #include "lora/adapter_file.h"
@@ -61,6 +64,11 @@ void stir(const Lora& lora) {
     for (float& value : values) value = 0.2F * generator.next_uniform() - 0.1F;
     copy_(parameter.tensor.detach(), Tensor::from_values(values, parameter.tensor.shape()));
   }
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
 std::string error_of(const std::function<void()>& action) {
@@ -156,6 +164,76 @@ TEST(LoraAttach, RankAlphaAndScaleFollowTheirPatterns) {
   EXPECT_DOUBLE_EQ(config.scale_of("model.layers.0.self_attn.q_proj"), 8 / std::sqrt(2.0));
 }
 
+/// As peft: what reaches a folder is names or one pattern, whatever was asked for.
+TEST(LoraAttach, TargetsBecomeAFormThatPeftHas) {
+  const auto targets = [](const LoraConfig& config) {
+    const auto model = make_model(tiny_config("llama"));
+    const Lora lora = Lora::attach(*model, config);
+    const std::filesystem::path folder = test::scratch_folder("targets");
+    lora.save(folder);
+    const std::vector<std::string> before = adapted_paths(*model);
+    Lora(lora).detach();
+    Lora::load(*model, folder);
+    EXPECT_EQ(adapted_paths(*model), before);
+    return lora.config().targets;
+  };
+  using Names = std::vector<std::string>;
+  const Names all = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  EXPECT_EQ(targets(pattern(kAllLinear)).names, all);
+  LoraConfig both = names({"lm_head"});
+  both.targets.pattern = kAllLinear;
+  Names with_head = all;
+  with_head.push_back("lm_head");
+  EXPECT_EQ(targets(both).names, with_head);
+  EXPECT_EQ(targets(names({"q_proj", "v_proj"})).names, (Names{"q_proj", "v_proj"}));
+  EXPECT_EQ(targets(pattern(".*q_proj")).pattern, ".*q_proj");
+  // Ends would pick more than the pattern does: whole paths.
+  LoraConfig mixed = names({"layers.1.mlp.up_proj"});
+  mixed.targets.pattern = R"(.*\.0\..*q_proj)";
+  EXPECT_EQ(targets(mixed).names, (Names{"model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj"}));
+  // peft takes layers_to_transform with names only.
+  LoraConfig layered = pattern(".*q_proj");
+  layered.layers = {1};
+  EXPECT_EQ(targets(layered).names, Names{"q_proj"});
+}
+
+TEST(LoraAttach, WhatMatchesNothingIsRefused) {
+  const auto attach = [](const std::function<void(LoraConfig&)>& change) {
+    LoraConfig config = names({"q_proj", "v_proj"});
+    change(config);
+    return error_of([&] { Lora::attach(*make_model(tiny_config("llama")), config); });
+  };
+  EXPECT_EQ(attach([](LoraConfig& c) {
+              c.excluded.names = {"qproj"};
+            }).rfind("lora: exclude_modules: qproj matches no layer that gets an adapter", 0),
+            0U);
+  EXPECT_NE(attach([](LoraConfig& c) { c.excluded.pattern = ".*x"; }).find("exclude_modules: .*x"),
+            std::string::npos);
+  // up_proj exists, but gets no adapter.
+  EXPECT_NE(attach([](LoraConfig& c) {
+              c.rank_pattern = {{"up_proj", 2}};
+            }).find("rank_pattern: up_proj"),
+            std::string::npos);
+  EXPECT_NE(attach([](LoraConfig& c) {
+              c.alpha_pattern = {{"q_porj", 2}};
+            }).find("alpha_pattern: q_porj"),
+            std::string::npos);
+  EXPECT_NE(attach([](LoraConfig& c) { c.layers = {2}; }).find("layers_to_transform must be in [0, 2)"),
+            std::string::npos);
+  EXPECT_EQ(attach([](LoraConfig& c) {
+              c.excluded.names = {"layers.0.self_attn.q_proj"};
+              c.rank_pattern = {{"v_proj", 2}};
+            }),
+            "no error");
+}
+
+TEST(LoraAttach, APatternThatDoesNotCompileIsShownAsWritten) {
+  const std::string error =
+      error_of([] { Lora::attach(*make_model(tiny_config("llama")), pattern("q_(proj")); });
+  EXPECT_NE(error.find("lora: target_modules: the pattern \"q_(proj\" must compile"), std::string::npos)
+      << error;
+}
+
 TEST(LoraTrain, GradientsReachEveryAdapterInBf16Models) {
   const auto model = make_model(tiny_config("qwen3"), {.dtype = DType::BF16});
   const Lora lora = Lora::attach(*model, {});
@@ -209,6 +287,56 @@ TEST(LoraTrain, DropoutFollowsItsGeneratorAndIsOffWithoutOne) {
   EXPECT_EQ(hidden(1), hidden(1));
   EXPECT_NE(hidden(1), hidden(2));
   EXPECT_NE(hidden(1), hidden(std::nullopt));
+}
+
+/// As peft, whose modules have a dropout each.
+TEST(LoraTrain, LayersThatShareAnInputHaveMasksOfTheirOwn) {
+  Linear one{"a", zeros({6, 64}), {}, {}};
+  one.adapter.a = ones({2, 64});
+  one.adapter.b = ones({6, 2});
+  one.adapter.dropout = 0.5;
+  Linear two = one;
+  two.path = "b";
+  Linear plain{"c", ones({6, 64}), {}, {}};
+  const Tensor x = ones({3, 64});
+  Generator generator(4);
+  const auto drawn = apply_linear(x, {&one, &two, &plain}, &generator);
+  EXPECT_NE(values_of(drawn[0]), values_of(drawn[1]));
+  EXPECT_EQ(values_of(drawn[2]), std::vector<double>(18, 64.0));
+  const auto whole = apply_linear(x, {&one, &two, &plain});
+  EXPECT_EQ(values_of(whole[0]), std::vector<double>(18, 128.0));
+  EXPECT_EQ(values_of(whole[0]), values_of(whole[1]));
+}
+
+/// The adapters of a bf16 model are f32: the loss must see their lower bits, which training moves.
+TEST(LoraHead, ABf16ModelsLossUsesTheAdaptersInF32) {
+  const auto narrow = make_model(tiny_config("llama"), {.dtype = DType::BF16}, 1);
+  const auto wide = make_model(tiny_config("llama"), {}, 1);
+  copy_(wide->head().weight, narrow->head().weight);
+  LoraConfig config = names({"lm_head"});
+  config.alpha = 64;
+  const Lora a = Lora::attach(*narrow, config, 2);
+  const Lora b = Lora::attach(*wide, config, 2);
+  stir(a);
+  stir(b);
+  Generator generator(8);
+  const Tensor hidden = normal({40, 32}, generator, 0, 1, DType::BF16);
+  std::vector<std::int32_t> ids(40);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 50);
+  const Tensor targets = Tensor::from_values(ids, {40});
+  const auto results = [&](const Model& model, const Lora& lora, const Tensor& x) {
+    const Tensor loss = model.loss(x, targets);
+    backward(loss);
+    std::vector<std::vector<double>> values = {values_of(loss)};
+    for (const NamedTensor& parameter : lora.parameters())
+      values.push_back(values_of(parameter.tensor.grad()));
+    return values;
+  };
+  const auto got = results(*narrow, a, hidden);
+  const auto expected = results(*wide, b, cast(hidden, DType::F32));
+  EXPECT_LE(relative_error(got[0], expected[0]), 2e-5);
+  EXPECT_LE(relative_error(got[1], expected[1]), 1e-2);
+  EXPECT_LE(relative_error(got[2], expected[2]), 1e-2);
 }
 
 TEST(LoraHead, LossOfAnAdaptedOutputLayerIsThatOfItsLogits) {
@@ -337,6 +465,79 @@ TEST_F(LoraFolder, KeysWithoutAPartOfThePrefixAreTakenAndReported) {
       << loaded.notes()[0];
 }
 
+/// peft saves the base weight of an adapted output layer beside the adapter.
+TEST_F(LoraFolder, BaseWeightsAreTakenIfTheyAreTheModelsOwn) {
+  const Tensor head = model_->head().weight;
+  const Tensor embedding = model_->named_parameters()[0].tensor;
+  for (const std::string name :
+       {"base_model.model.lm_head.base_layer.weight", "base_model.model.lm_head.weight",
+        "base_model.model.model.embed_tokens.base_layer.weight",
+        "base_model.model.model.embed_tokens.weight"}) {
+    const Tensor own = name.find("embed") == std::string::npos ? head : embedding;
+    tensors_[name] = own;
+    write_tensors();
+    EXPECT_EQ(load_error(), "no error") << name;
+    for (Linear& layer : model_->linears()) layer.adapter = {};
+    tensors_[name] = cast(own, DType::BF16);  // as saved by a model in bf16
+    write_tensors();
+    EXPECT_EQ(load_error(), "no error") << name;
+    for (Linear& layer : model_->linears()) layer.adapter = {};
+    tensors_[name] = clone(own);
+    fill_(slice(tensors_[name], 0, 3, 4), 1);
+    write_tensors();
+    EXPECT_NE(load_error().find(name + ": differs from the model's own"), std::string::npos) << load_error();
+    tensors_.erase(name);
+  }
+}
+
+TEST_F(LoraFolder, LongListsOfProblemsAreCutOff) {
+  for (int i = 0; i < 50; ++i) tensors_[fmt::format("base_model.model.x{}.lora_A.weight", i)] = zeros({1});
+  write_tensors();
+  const std::string text = load_error();
+  EXPECT_NE(text.find("... and 30 more"), std::string::npos) << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 21);
+}
+
+TEST_F(LoraFolder, ABrokenAdapterIsNotSaved) {
+  const Lora lora = Lora::load(*model_, folder_);
+  const std::string before = read_file(weights());
+  fill_(lora.parameters()[3].tensor, std::numeric_limits<double>::quiet_NaN());
+  const std::string text = error_of([&] { lora.save(folder_); });
+  EXPECT_NE(text.find("first in " + lora.parameters()[3].name + " (nan at element 0)"), std::string::npos)
+      << text;
+  EXPECT_EQ(read_file(weights()), before);
+}
+
+TEST(LoraBase, AnotherBaseIsReportedAndPathsAreMadeAbsolute) {
+  const std::filesystem::path bundled = CANDELA_SOURCE_DIR "/models/stories-7m";
+  const std::filesystem::path folder = test::scratch_folder("based");
+  const auto model = load_model(bundled);
+  const auto saved_as = [&](const std::string& base) {
+    LoraConfig config = names({"q_proj"});
+    config.rank = 1;
+    Lora lora = Lora::attach(*model, config);
+    lora.save(folder, base);
+    lora.detach();
+    lora = Lora::load(*model, folder);
+    const auto result = std::pair(lora.base_model(), lora.notes());
+    lora.detach();
+    return result;
+  };
+  const std::string here = std::filesystem::canonical(bundled).string();
+  EXPECT_EQ(saved_as(std::filesystem::relative(bundled).string()),
+            std::pair(here, std::vector<std::string>{}));
+  EXPECT_TRUE(saved_as("roneneldan/stories-7m").second.empty());
+  EXPECT_TRUE(saved_as("/another/machine/stories-7m").second.empty());
+  EXPECT_TRUE(saved_as("").second.empty());
+  const std::vector<std::string> others = {"meta-llama/Llama-3.2-1B", test::scratch_folder("other").string()};
+  for (const std::string& other : others) {
+    const auto [base, notes] = saved_as(other);
+    EXPECT_EQ(base, other);
+    ASSERT_EQ(notes.size(), 1U) << other;
+    EXPECT_NE(notes[0].find("was trained on " + other), std::string::npos) << notes[0];
+  }
+}
+
 TEST_F(LoraFolder, FieldsThatWouldChangeTheResultAreRefusedByName) {
   const auto with = [](const std::string& field) {
     return R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"], )" +
@@ -346,8 +547,8 @@ TEST_F(LoraFolder, FieldsThatWouldChangeTheResultAreRefusedByName) {
        {R"("use_dora": true)", R"("bias": "all")", R"("modules_to_save": ["lm_head"])",
         R"("lora_bias": true)", R"("fan_in_fan_out": true)", R"("trainable_token_indices": [1])",
         R"("layer_replication": [[0, 2]])", R"("init_lora_weights": "pissa_niter_4")",
-        R"("use_qalora": true)", R"("target_parameters": ["x"])", R"("layers_pattern": "h")",
-        R"("some_future_field": 3)"}) {
+        R"("init_lora_weights": "eva")", R"("use_qalora": true)", R"("target_parameters": ["x"])",
+        R"("layers_pattern": "h")", R"("some_future_field": 3)"}) {
     write_config(with(field));
     const std::string name = field.substr(1, field.find('"', 1) - 1);
     const std::string text = load_error();

@@ -104,6 +104,23 @@ TEST_P(Golden, PackedSequencesEqualSeparateOnes) {
             1e-5);
 }
 
+/// from_pretrained(dtype=float32) keeps the rotary frequencies exact: so does the default here.
+TEST(GoldenRope, ABf16CheckpointInF32HasExactFrequencies) {
+  const NoGrad guard;
+  const auto model = load_model(golden_folder() / "llama_bf16", {.dtype = DType::F32});
+  const SafetensorsReader batch =
+      SafetensorsReader::open(golden_folder() / "llama_bf16" / "expected.safetensors");
+  const SafetensorsReader expected =
+      SafetensorsReader::open(CANDELA_SOURCE_DIR "/tests/golden/llama_bf16_exact_rope.safetensors");
+  const Tensor hidden = model->forward_hidden(batch.tensor("input_ids"));
+  EXPECT_LE(relative_error(values_of(test::as_stored(model->logits(hidden), expected, "logits")),
+                           golden_values(expected, "logits")),
+            1e-5);
+  const Tensor targets = shift_labels(batch.tensor("labels"));
+  const double loss = model->loss(hidden, targets).item() / static_cast<double>(trained_count(targets));
+  EXPECT_NEAR(loss, golden_values(expected, "loss")[0], 1e-5);
+}
+
 INSTANTIATE_TEST_SUITE_P(Transformers, Golden,
                          testing::Values("llama", "llama_bf16", "mistral_sharded", "qwen2_tied", "qwen3"),
                          [](const auto& param_info) { return std::string(param_info.param); });

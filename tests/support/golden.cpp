@@ -43,11 +43,12 @@ std::filesystem::path scratch_folder(const std::string& name) {
 const std::filesystem::path& golden_folder() {
   static const std::filesystem::path folder = [] {
     const std::filesystem::path target = scratch_folder("golden");
-    const std::string archive =
-        std::string(CANDELA_SOURCE_DIR) + "/tests/golden/transformers-5.17-peft-0.21.tar.xz";
-    const std::string command = "tar -xJf '" + archive + "' -C '" + target.string() + "'";
-    require<IoError>(std::system(command.c_str()) == 0, "golden: could not unpack {}; tar and xz are needed",
-                     archive);
+    for (const char* name : {"transformers-5.17-peft-0.21.tar.xz", "peft-0.21-modules.tar.xz"}) {
+      const std::string archive = std::string(CANDELA_SOURCE_DIR) + "/tests/golden/" + name;
+      const std::string command = "tar -xJf '" + archive + "' -C '" + target.string() + "'";
+      require<IoError>(std::system(command.c_str()) == 0,
+                       "golden: could not unpack {}; tar and xz are needed", archive);
+    }
     return target;
   }();
   return folder;
@@ -59,6 +60,14 @@ std::vector<double> values_of(const Tensor& tensor) {
 
 std::vector<double> golden_values(const SafetensorsReader& reader, const std::string& name) {
   return values_of(reader.tensor(name));
+}
+
+Tensor as_stored(const Tensor& tensor, const SafetensorsReader& reader, const std::string& name) {
+  const std::int64_t stored = reader.entry(name).shape.at(1);
+  const std::int64_t stride = (tensor.size(1) + stored - 1) / stored;
+  std::vector<Tensor> kept;
+  for (std::int64_t t = 0; t < tensor.size(1); t += stride) kept.push_back(slice(tensor, 1, t, t + 1));
+  return concat(kept, 1);
 }
 
 double relative_error(const std::vector<double>& actual, const std::vector<double>& expected) {

@@ -20,6 +20,9 @@ std::filesystem::path scratch_folder(const std::string& name);
 std::vector<double> golden_values(const SafetensorsReader& reader, const std::string& name);
 std::vector<double> values_of(const Tensor& tensor);
 
+/// Of `tensor` [B, T, ...], the positions that `name` holds: all, or every n-th, the first included.
+Tensor as_stored(const Tensor& tensor, const SafetensorsReader& reader, const std::string& name);
+
 /// The largest difference, as a share of the largest magnitude expected. Infinite if the sizes differ or a
 /// value is not finite.
 double relative_error(const std::vector<double>& actual, const std::vector<double>& expected);

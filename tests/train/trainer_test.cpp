@@ -137,6 +137,166 @@ TEST(Trainer, ALossThatIsNotFiniteStopsBeforeTheParametersChange) {
   EXPECT_EQ(values(*model), before);
 }
 
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+/// A weight that is no number makes every loss so: the error names it, not the data or the rate.
+TEST(Trainer, ABrokenWeightIsNamed) {
+  const std::vector<Sample> samples = rows(4);
+  const auto model = tiny_model();
+  fill_(model->named_parameters()[5].tensor, std::numeric_limits<double>::infinity());
+  const std::string name = model->named_parameters()[5].name;
+  Trainer trainer(*model, {});
+  EXPECT_NE(error_of([&] { trainer.fit(samples, {}, [](const StepReport&) {}); }).find(name),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { evaluate_loss(*model, samples, 2, 0); }).find(name), std::string::npos);
+}
+
+/// The loss of a step is that before its update: what the last one breaks is found all the same.
+TEST(Trainer, ABrokenLastUpdateIsFound) {
+  const std::vector<Sample> samples = rows(4);
+  for (const double rate : {1e38, 1e39, 1e300}) {
+    for (const bool validated : {false, true}) {
+      const auto model = tiny_model();
+      TrainOptions options;
+      options.max_steps = 1;
+      options.adamw.lr = rate;
+      const std::string error = error_of([&] {
+        Trainer(*model, options)
+            .fit(samples, validated ? std::span<const Sample>(samples) : std::span<const Sample>(),
+                 [](const StepReport&) {});
+      });
+      EXPECT_NE(error.find("lower the learning rate"), std::string::npos) << rate << ": " << error;
+    }
+  }
+}
+
+TEST(Trainer, StopEndsTheRunAfterItsStep) {
+  const std::vector<Sample> samples = rows(16);
+  const auto model = tiny_model();
+  TrainOptions options;
+  options.max_steps = 50;
+  options.batch_size = 4;
+  options.validate_every = 1;
+  bool stop = false;
+  options.stop = [&] { return stop; };
+  std::vector<StepReport> reports;
+  const bool finished = Trainer(*model, options).fit(samples, samples, [&](const StepReport& report) {
+    reports.push_back(report);
+    stop = report.step == 3;
+  });
+  EXPECT_FALSE(finished);
+  ASSERT_EQ(reports.size(), 3U);
+  EXPECT_TRUE(reports.back().validation_loss.has_value());
+  EXPECT_FALSE(Trainer(*model, options).fit(samples, {}, [](const StepReport&) { FAIL() << "a step"; }));
+  options.stop = {};
+  options.max_steps = 2;
+  EXPECT_TRUE(Trainer(*model, options).fit(samples, {}, [](const StepReport&) {}));
+}
+
+/// Every row is in exactly one step of an epoch: the last step of an epoch may take fewer passes.
+TEST(Trainer, AccumulationEndsWithTheEpoch) {
+  const std::vector<Sample> samples = rows(10);
+  const auto model = tiny_model();
+  TrainOptions options;
+  options.batch_size = 2;
+  options.accumulation = 3;  // 5 batches: steps of 3 and 2
+  options.epochs = 2;
+  Trainer trainer(*model, options);
+  const TrainLength length = trainer.length(samples);
+  EXPECT_EQ(length.steps, 4);
+  std::int64_t per_epoch = 0;
+  for (const Sample& sample : samples) per_epoch += static_cast<std::int64_t>(sample.ids.size()) - 1;
+  EXPECT_EQ(length.tokens, 2 * per_epoch);
+  std::vector<StepReport> reports;
+  trainer.fit(samples, {}, [&](const StepReport& report) { reports.push_back(report); });
+  ASSERT_EQ(reports.size(), 4U);
+  EXPECT_EQ(reports[1].tokens, per_epoch);
+  EXPECT_EQ(reports[3].tokens, 2 * per_epoch);
+  options.epochs = 0.5;
+  EXPECT_EQ(Trainer(*tiny_model(), options).length(samples).steps, 1);
+}
+
+/// A hundred million steps are counted, not listed.
+TEST(Trainer, TheLengthOfALongRunIsCounted) {
+  const std::vector<Sample> samples = rows(10);
+  const auto model = tiny_model();
+  TrainOptions options;
+  options.batch_size = 4;
+  options.max_steps = 7;
+  std::int64_t tokens = 0;
+  std::int64_t trained = 0;
+  Trainer short_run(*model, options);
+  short_run.fit(samples, {}, [&](const StepReport& report) {
+    tokens = report.tokens;
+    trained = report.trained_tokens;
+  });
+  EXPECT_EQ(short_run.length(samples).tokens, tokens);
+  EXPECT_EQ(short_run.length(samples).trained_tokens, trained);
+  options.max_steps = 300'000'000;
+  const TrainLength length = Trainer(*model, options).length(samples);
+  EXPECT_EQ(length.steps, 300'000'000);
+  std::int64_t per_epoch = 0;
+  for (const Sample& sample : samples) per_epoch += static_cast<std::int64_t>(sample.ids.size()) - 1;
+  EXPECT_EQ(length.tokens, 100'000'000 * per_epoch);
+  EXPECT_EQ(length.worst_batch.size(), 4U);
+}
+
+TEST(Trainer, OptionsOutOfRangeAreNamed) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto error = [](const std::function<void(TrainOptions&)>& change) {
+    TrainOptions options;
+    change(options);
+    return error_of([&] { Trainer(*tiny_model(), options); });
+  };
+  EXPECT_EQ(error([&](TrainOptions& o) { o.adamw.lr = nan; }),
+            "train: adamw.lr must be a finite number above 0; got nan");
+  for (const double value : {nan, infinity, 0.0, -1.0}) {
+    EXPECT_NE(error([&](TrainOptions& o) { o.adamw.lr = value; }).find("adamw.lr"), std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.adamw.eps = value; }).find("adamw.eps"), std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.epochs = value; }).find("epochs"), std::string::npos);
+  }
+  for (const double value : {nan, infinity, -0.1, 1.1}) {
+    EXPECT_NE(error([&](TrainOptions& o) { o.adamw.beta1 = value; }).find("adamw.beta1"), std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.adamw.beta2 = value; }).find("adamw.beta2"), std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.floor = value; }).find("floor"), std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.warmup = value; }).find("warmup"), std::string::npos);
+  }
+  for (const double value : {nan, infinity, -0.1}) {
+    EXPECT_NE(error([&](TrainOptions& o) { o.adamw.weight_decay = value; }).find("weight_decay"),
+              std::string::npos);
+    EXPECT_NE(error([&](TrainOptions& o) { o.clip_norm = value; }).find("clip_norm"), std::string::npos);
+  }
+  EXPECT_NE(error([](TrainOptions& o) { o.batch_size = 0; }).find("batch_size"), std::string::npos);
+  EXPECT_NE(error([](TrainOptions& o) { o.accumulation = -1; }).find("accumulation"), std::string::npos);
+  EXPECT_NE(error([](TrainOptions& o) { o.max_steps = -1; }).find("max_steps"), std::string::npos);
+  EXPECT_NE(error([](TrainOptions& o) { o.validate_every = INT64_MIN; }).find("validate_every"),
+            std::string::npos);
+  EXPECT_NE(error([](TrainOptions& o) { o.pad_id = -1; }).find("pad_id"), std::string::npos);
+  EXPECT_NE(error([](TrainOptions& o) { o.pad_id = 96; }).find("pad_id"), std::string::npos);
+  EXPECT_EQ(error([](TrainOptions&) {}), "no error");
+}
+
+TEST(Trainer, RowsThatWouldEndARunAreFoundBeforeIt) {
+  const auto error = [](const Sample& bad) {
+    std::vector<Sample> samples = rows(3);
+    samples.push_back(bad);
+    const auto model = tiny_model();
+    return error_of([&] { Trainer(*model, {}).fit(samples, {}, [](const StepReport&) {}); });
+  };
+  EXPECT_NE(error({{5, 6, 7}, {0, 0, 0}, 4}).find("row 3 (line 4) has no token to train on"),
+            std::string::npos);
+  EXPECT_NE(error({{5}, {0}, 4}).find("row 3 (line 4) must have at least 2 tokens"), std::string::npos);
+  EXPECT_NE(error({{5, 96}, {0, 1}, 4}).find("row 3 (line 4) holds the token 96"), std::string::npos);
+}
+
 TEST(Trainer, NothingToTrainIsAnError) {
   const auto model = make_model(tiny_config(), {DType::F32, Device::cpu()}, 3);
   EXPECT_THROW(Trainer(*model, {}), InvalidArgument);
@@ -167,7 +327,12 @@ TEST(Batch, BucketsHoldEveryRowOnceAndAlikeLengthsTogether) {
     in_order.emplace_back();
     for (std::size_t i = at; i < std::min(at + 8, samples.size()); ++i) in_order.back().push_back(i);
   }
-  EXPECT_LT(padding_share(samples, batches), 0.5 * padding_share(samples, in_order));
+  const auto padding = [&](const std::vector<std::vector<std::size_t>>& all) {
+    Positions positions;
+    for (const auto& batch : all) positions.add(samples, batch);
+    return positions.padding_share();
+  };
+  EXPECT_LT(padding(batches), 0.5 * padding(in_order));
 }
 
 TEST(MemoryPlan, PredictsThePeakOfTheAllocator) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <candela/generate/sampling.h>
+#include <candela/io/text_frame.h>
 #include <candela/io/tokenizer.h>
 #include <candela/models/model.h>
 
@@ -20,7 +21,7 @@ struct GenerateOptions {
   std::int64_t max_tokens = 256;  ///< of the continuation
   SamplingOptions sampling{};
   std::uint64_t seed = 0;   ///< prompt i of a call draws from its own stream of this seed, whatever the batch
-  bool stop_at_eos = true;  ///< any of config().eos_token_ids ends the text
+  bool stop_at_eos = true;  ///< any of config().eos_token_ids, and the tokenizer's EOS, ends the text
   std::vector<TokenId> stop_tokens{};       ///< these do as well
   std::vector<std::string> stop_strings{};  ///< the text ends before the first of these; needs a tokenizer
   bool log_probabilities = false;           ///< fill GeneratedToken::log_probability
@@ -59,12 +60,11 @@ using StreamCallback = std::function<bool(std::string_view text)>;
 /// Generates with one model; not safe from several threads at once. The model must outlive it.
 class TextGenerator {
  public:
-  explicit TextGenerator(Model& model, std::optional<Tokenizer> tokenizer = std::nullopt)
-      : model_(model), tokenizer_(std::move(tokenizer)) {}
+  explicit TextGenerator(Model& model, std::optional<Tokenizer> tokenizer = std::nullopt);
 
-  /// Continues `prompt`, encoded with the tokenizer's special tokens. Throws InvalidArgument without a
-  /// tokenizer, for an empty prompt or one that does not leave room for a token within
-  /// max_position_embeddings, and for options out of range.
+  /// Continues `prompt`, with the prefix of the model's text_frame() in front as in training. Throws
+  /// InvalidArgument without a tokenizer, for an empty prompt or one that does not leave room for a token
+  /// within max_position_embeddings, and for options out of range.
   Generation generate(std::string_view prompt, const GenerateOptions& options = {},
                       const StreamCallback& stream = {});
   Generation generate(std::span<const TokenId> prompt, const GenerateOptions& options = {},
@@ -79,6 +79,7 @@ class TextGenerator {
  private:
   Model& model_;
   std::optional<Tokenizer> tokenizer_;
+  TextFrame frame_;
 };
 
 }  // namespace candela

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <candela/core/random.h>
+#include <candela/io/config.h>
 #include <candela/io/tokenizer.h>
 
 /// From logits to the next token, on the host.
@@ -21,6 +22,11 @@ struct SamplingOptions {
   double repetition_penalty =
       1;  ///< divides positive and multiplies negative logits of tokens seen before (Keskar et al., 2019)
 };
+
+/// What the model's generation_config.json asks for, with transformers' defaults: greedy unless do_sample is
+/// set; then a temperature of 1 and the 50 most likely tokens where it does not say otherwise. The other
+/// values are taken as they are written, for whoever sets a temperature.
+SamplingOptions default_sampling(const ModelConfig& config);
 
 /// Throws InvalidArgument naming the option that is out of range.
 void check_sampling(const SamplingOptions& options);

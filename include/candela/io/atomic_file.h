@@ -10,10 +10,14 @@ namespace candela {
 /// A file that appears whole or not at all: it is written aside in the same folder, flushed to disk, and
 /// renamed onto `path` by commit(). Without commit(), or after any error, what was at `path` before is
 /// untouched and nothing is left behind.
+///
+/// A process that is killed leaves what it wrote aside; the next AtomicFile for the same path removes it. A
+/// limit on the size of files (ulimit -f) is an error like a full disk only in a process that ignores
+/// SIGXFSZ.
 class AtomicFile {
  public:
   /// Creates missing parent folders. IoError if the folder cannot be written.
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
@@ -21,7 +25,10 @@ class AtomicFile {
   /// Appends. IoError (a full disk, for one) names the file and the reason.
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
-  /// Puts the file in place. No more writes after it.
+  /// Brings everything written so far to disk. Files that belong together are all flushed before the first is
+  /// committed: after that, little can fail.
+  void flush();
+  /// Flushes and puts the file in place. No more writes after it.
   void commit();
 
  private:
@@ -34,5 +41,7 @@ class AtomicFile {
 
 /// AtomicFile in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+/// A copy of the bytes of `from`, with the permissions of a new file.
+void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace candela

@@ -57,15 +57,18 @@ struct ModelConfig {
   DType dtype = DType::F32;  ///< of the stored weights: `dtype` or `torch_dtype`; the tensors themselves have
                              ///< the last word
 
+  /// Each below vocab_size. From generation_config.json where it has them, else from config.json. Padding is
+  /// never seen by a real token, so that a model without it (or with -1) is fine.
   std::optional<std::int64_t> bos_token_id;
   std::optional<std::int64_t> pad_token_id;
-  /// Any of these ends a text. From generation_config.json where it has them, else from config.json.
+  /// Any of these ends a text that is generated; see text_frame() for the one that ends a training row.
   std::vector<std::int64_t> eos_token_ids;
-  /// From generation_config.json, where given.
+  /// From generation_config.json, where given: see default_sampling().
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<std::int64_t> top_k;
   std::optional<bool> do_sample;
-  /// From tokenizer_config.json, where given: the texts of the tokens. `eos_token` ends a training row.
+  /// From tokenizer_config.json, where given: the texts of the tokens, and whether BOS goes in front whatever
+  /// the post-processor of tokenizer.json says.
   std::optional<std::string> bos_token, eos_token, pad_token;
   std::optional<bool> add_bos_token;
 
@@ -76,8 +79,5 @@ struct ModelConfig {
   /// As load, from the text of a config.json alone; `source` stands for the file in errors.
   static ModelConfig parse(std::string_view json, const std::string& source);
 };
-
-/// The model types that ModelConfig reads.
-const std::vector<std::string>& known_model_types();
 
 }  // namespace candela

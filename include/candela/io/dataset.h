@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <candela/io/text_frame.h>
 #include <candela/io/tokenizer.h>
 
 namespace candela {
@@ -30,6 +31,9 @@ struct ChatMessage {
 /// ChatML: `<|im_start|>role\ncontent<|im_end|>\n` for each message, then, if asked for, the opening of the
 /// assistant's turn.
 std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt);
+/// Throws Unsupported, opening with `where`, unless <|im_start|> and <|im_end|> are tokens of their own: a
+/// model that was not trained on ChatML would see them as odd text.
+void require_chatml(const Tokenizer& tokenizer, const std::string& where);
 
 /// What the rows of a file look like, decided by the first row, in this order: `prompt` and `completion`;
 /// `messages`; `text`.
@@ -43,10 +47,11 @@ struct DatasetOptions {
   bool truncate = false;
   /// Train on prompts and user turns as well. Text rows are always trained in full.
   bool train_on_prompt = false;
-  /// Ends text and completion rows that do not end in it already.
-  std::optional<TokenId> eos;
-  /// Put in front of text and completion rows, and of chats.
-  std::optional<TokenId> bos;
+  /// The prefix goes in front of every row; EOS ends text and completion rows.
+  TextFrame frame{};
+
+  /// What suits a model: its text_frame(), and its context as the limit.
+  static DatasetOptions for_model(const Tokenizer& tokenizer, const ModelConfig& config);
 };
 
 struct DatasetStatistics {
@@ -54,6 +59,7 @@ struct DatasetStatistics {
   std::size_t tokens = 0;
   std::size_t trained_tokens = 0;
   std::size_t truncated_rows = 0;
+  std::size_t dropped_rows = 0;  ///< left out: what truncation left of them has no token to train on
   std::size_t shortest = 0;
   std::size_t longest = 0;
   /// Rows whose length is in [2^i, 2^(i+1)).
@@ -64,7 +70,7 @@ struct DatasetStatistics {
   }
 };
 
-/// The samples of one JSONL file.
+/// The samples of one JSONL file. The messages of a chat have the roles system, user, assistant and tool.
 ///
 /// What is trained: of a text row, every token but the first (nothing predicts it); of a completion row, the
 /// completion and its EOS; of a chat, each assistant turn with its <|im_end|>. Trained and other spans are
@@ -75,13 +81,18 @@ struct Dataset {
   std::vector<Sample> samples;
   DatasetStatistics statistics;
 
-  /// IoError with file and line for a row that is not JSON, lacks a field, is empty, or is too long; for a
-  /// file without rows; and when not one token would be trained.
+  /// IoError with file and line for a row that is not JSON, lacks a field, is empty, has no token to train on
+  /// or is too long; for a file without rows; and when truncation leaves no row. Unsupported for chats if the
+  /// tokenizer does not know ChatML.
   static Dataset load(const std::filesystem::path& file, const Tokenizer& tokenizer,
                       const DatasetOptions& options = {});
   /// As load, from the text of a file; `source` stands for it in errors.
   static Dataset parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
                        const DatasetOptions& options = {});
+
+  /// Takes out this share of the rows, drawn by `seed`, at least one; both parts keep the order of the file.
+  /// InvalidArgument unless share is in (0, 1) and a row is left.
+  Dataset hold_out(double share, std::uint64_t seed);
 };
 
 /// The files of a data set.

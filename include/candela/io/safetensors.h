@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <candela/core/tensor.h>
+#include <candela/io/atomic_file.h>
 
 namespace candela {
 
@@ -71,6 +72,10 @@ class SafetensorsReader {
 /// name that occurs twice or is
 /// `__metadata__`; IoError if it cannot be written.
 void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+/// The same into a file that its owner commits; `path` stands for it in errors.
+void write_safetensors(AtomicFile& file, const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

@@ -46,6 +46,9 @@ class Tokenizer {
   /// inside the text. With `add_special_tokens`, the post-processor puts its tokens (BOS, for one) around.
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = true) const;
 
+  /// The ids that the post-processor puts in front of a text: BOS, as a rule, or none.
+  std::vector<TokenId> prefix() const;
+
   /// The text of `ids`: valid UTF-8, with U+FFFD for bytes that form no character. Ids without a token (a
   /// model's vocabulary may be padded) are left out.
   std::string decode(std::span<const TokenId> ids, bool skip_special_tokens = true) const;

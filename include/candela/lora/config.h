@@ -42,6 +42,15 @@ struct LoraConfig {
   double scale_of(const std::string& path) const;
   /// Whether `path`, the output layer if `is_head`, gets an adapter.
   bool selects(const std::string& path, bool is_head) const;
+
+  /// The targets in a form that peft's files have: names or one pattern. Like peft, kAllLinear, and names
+  /// beside a pattern, become the names of what they pick among `paths`, the linear layers of a model whose
+  /// output layer is `head`: the ends of the paths if these pick the same, else whole paths.
+  ModuleFilter resolved_targets(const std::vector<std::string>& paths, const std::string& head) const;
+  /// What of excluded matches none of `paths`, and of the rank and alpha patterns no layer that gets an
+  /// adapter: "rank_pattern: q_porj".
+  std::vector<std::string> idle_patterns(const std::vector<std::string>& paths,
+                                         const std::string& head) const;
 };
 
 /// Throws InvalidArgument naming the field that is out of range or a pattern that is no regular expression.

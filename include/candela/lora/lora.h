@@ -15,8 +15,8 @@ namespace candela {
 class Lora {
  public:
   /// New adapters in f32, drawn as peft does: A uniform in +-1/sqrt(I), B zero, so that the model's output is
-  /// unchanged at first. They require gradients. Throws InvalidArgument if a target matches no layer, or the
-  /// model has adapters already.
+  /// unchanged at first. They require gradients. config() then has its resolved_targets(). Throws
+  /// InvalidArgument if a target or a pattern matches no layer, or the model has adapters already.
   static Lora attach(Model& model, const LoraConfig& config, std::uint64_t seed = 0);
 
   /// The adapters of a peft folder (adapter_config.json, adapter_model.safetensors), as f32. Throws IoError
@@ -25,8 +25,11 @@ class Lora {
   static Lora load(Model& model, const std::filesystem::path& folder, bool trainable = false);
 
   const LoraConfig& config() const { return config_; }
-  /// What a person should know about the folder it was loaded from, such as keys without the usual prefix;
-  /// mostly empty.
+  /// base_model_name_or_path of the folder it was loaded from; mostly a folder or a name on Hugging Face's
+  /// hub.
+  const std::string& base_model() const { return base_model_; }
+  /// What a person should know about the folder it was loaded from, such as keys without the usual prefix or
+  /// another base model than this one; mostly empty.
   const std::vector<std::string>& notes() const { return notes_; }
 
   /// Every A and B under peft's key ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"), in
@@ -46,8 +49,9 @@ class Lora {
   void unmerge();
   bool merged() const { return merged_; }
 
-  /// Writes the two files of a peft folder, each at once or not at all. `base_model` is recorded as
-  /// base_model_name_or_path.
+  /// Writes the two files of a peft folder, both whole before the first is put in place. `base_model` is
+  /// recorded as base_model_name_or_path: the absolute path of a folder, or a name as it is. Throws Error
+  /// naming the first tensor that holds no finite numbers.
   void save(const std::filesystem::path& folder, const std::string& base_model = "") const;
 
   /// Takes the adapters off the model, which is then as before; unmerges first if need be.
@@ -60,6 +64,7 @@ class Lora {
 
   Model* model_;
   LoraConfig config_;
+  std::string base_model_;
   std::vector<std::string> notes_;
   bool enabled_ = true;
   bool merged_ = false;

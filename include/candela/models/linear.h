@@ -33,8 +33,8 @@ struct Linear {
 };
 
 /// The outputs [..., O] of layers that share the input x [..., I], as one fused op where any of them is
-/// adapted. With a generator, the input of the adapters goes through dropout (training); all layers of one
-/// call share the mask. Gradients for x and the adapters.
+/// adapted. With a generator, the input of each adapter goes through dropout (training), with a mask of its
+/// own. Gradients for x and the adapters.
 std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Linear*> layers,
                                  Generator* dropout = nullptr);
 

@@ -33,7 +33,15 @@ std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> s
 /// Rows in order of falling length, for evaluation: batches of similar lengths, the most memory first.
 std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples, std::size_t batch_size);
 
-/// Share of the positions of these batches that is padding.
-double padding_share(std::span<const Sample> samples, std::span<const std::vector<std::size_t>> batches);
+/// Positions that batches take: every row is padded to the longest of its batch.
+struct Positions {
+  std::int64_t real = 0;
+  std::int64_t all = 0;  ///< with padding
+
+  void add(std::span<const Sample> samples, std::span<const std::size_t> batch);
+  double padding_share() const {
+    return all > 0 ? 1 - static_cast<double>(real) / static_cast<double>(all) : 0;
+  }
+};
 
 }  // namespace candela

@@ -13,13 +13,15 @@ std::string_view to_string(Schedule schedule);
 
 struct ScheduleOptions {
   Schedule kind = Schedule::Cosine;
-  double peak = 1e-4;             ///< learning rate after warm-up
-  double floor = 0;               ///< learning rate at the last step, as a share of the peak
-  std::int64_t warmup_steps = 0;  ///< linear rise from peak / warmup_steps
+  double peak = 1e-4;  ///< learning rate after warm-up
+  double floor = 0;    ///< what the decay would reach one step after the last, as a share of the peak
+  std::int64_t warmup_steps =
+      0;  ///< linear rise from 0: step 1 has a rate of 0, step warmup_steps + 1 the peak
   std::int64_t total_steps = 1;
 };
 
-/// The learning rate of `step`, counted from 1.
+/// The learning rate of `step`, counted from 1: that of transformers' get_constant_, get_linear_ and
+/// get_cosine_schedule_with_warmup after step - 1 steps, so that the last step still learns.
 double learning_rate(const ScheduleOptions& options, std::int64_t step);
 
 }  // namespace candela

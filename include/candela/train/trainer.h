@@ -20,14 +20,19 @@ struct TrainOptions {
   double epochs = 1;              ///< passes over the data; ignored when max_steps is set
   std::int64_t max_steps = 0;     ///< optimizer steps; 0: as `epochs` says
   Schedule schedule = Schedule::Cosine;
-  double warmup = 0.05;             ///< share of the steps
-  double floor = 0;                 ///< last learning rate as a share of the peak
+  double warmup = 0.05;             ///< share of the steps; the last step is always after it
+  double floor = 0;                 ///< what the learning rate decays to, as a share of the peak
   AdamwOptions adamw;               ///< adamw.lr is the peak learning rate
   double clip_norm = 1;             ///< gradients are scaled down to this global norm; 0: not clipped
   std::int64_t validate_every = 0;  ///< steps between validations; 0: at the end only
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
+  /// Asked after each step and between the batches of a validation; true ends the run there.
+  std::function<bool()> stop{};
 };
+
+/// Throws InvalidArgument naming the option that is out of range.
+void check_train_options(const TrainOptions& options);
 
 /// What one optimizer step did.
 struct StepReport {
@@ -44,7 +49,8 @@ struct StepReport {
   std::optional<double> validation_loss;
 };
 
-/// How long training will be: what is known before the first step.
+/// How long training will be: what is known before the first step. Of a run of very many epochs, padding and
+/// the worst batch are those of the first ones.
 struct TrainLength {
   std::int64_t steps = 0;
   std::int64_t tokens = 0;  ///< without padding
@@ -56,7 +62,8 @@ struct TrainLength {
 /// Everything in the model that requires a gradient: adapters, in the order of the network.
 std::vector<Tensor> trainable_parameters(const Model& model);
 
-/// Mean loss over the trained tokens of `samples`, without gradients, `batch_size` rows at a time.
+/// Mean loss over the trained tokens of `samples`, without gradients, `batch_size` rows at a time. Throws
+/// Error, naming the first weight that is no finite number if there is one, when the loss is not finite.
 double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
                      std::int32_t pad_id);
 
@@ -70,11 +77,13 @@ class Trainer {
   /// The batches that fit() will run, summed up.
   TrainLength length(std::span<const Sample> samples) const;
 
-  /// Runs all steps; `report` is called after each. The batch that needs the most memory is rehearsed first,
-  /// without a step: if memory is short, the run ends in its first seconds, and all later batches fit into
-  /// blocks that are there. Throws Error when the loss or the gradient stops being finite: the parameters are
-  /// then those of the step before.
-  void fit(std::span<const Sample> train, std::span<const Sample> valid,
+  /// Runs all steps; `report` is called after each. False if TrainOptions::stop ended it before the last one.
+  /// The batch that needs the most memory is rehearsed first, without a step: if memory is short, the run
+  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws Error when the
+  /// loss or the gradient of a step is not finite, the parameters then being those of the step before; and
+  /// when the last update left a parameter, the validation loss or, without validation, the loss of its own
+  /// rows not finite.
+  bool fit(std::span<const Sample> train, std::span<const Sample> valid,
            const std::function<void(const StepReport&)>& report);
 
   /// One optimizer step on these batches. Returns loss and gradient norm.
@@ -83,10 +92,11 @@ class Trainer {
   const std::vector<Tensor>& parameters() const { return parameters_; }
 
  private:
+  bool stopped() const { return options_.stop && options_.stop(); }
+  void check_samples(std::span<const Sample> samples) const;
   void rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows);
-  std::vector<std::vector<std::size_t>> epoch_batches(std::span<const Sample> samples,
-                                                      std::uint64_t epoch) const;
-  std::int64_t total_steps(std::span<const Sample> samples) const;
+  std::optional<double> validate(std::span<const Sample> valid, std::int64_t step) const;
+  void check_result(std::span<const Batch> last) const;
 
   Model& model_;
   TrainOptions options_;

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <filesystem>
+
+#include <candela/models/model.h>
+
+namespace candela {
+
+/// Writes the weights of `model`, as they are now, as a Hugging Face folder that any of its readers takes:
+/// after Lora::merge(), the merged model. `source` is the folder the model was loaded from: its config.json
+/// is written with the dtype and tie_word_embeddings that the weights have, and every other file beside
+/// weights (tokenizer, chat template, generation_config.json) is copied. The weights come last; after an
+/// error nothing is left behind. Throws InvalidArgument if `folder` is `source` or holds a file that would be
+/// written or other weights, IoError if it cannot be written.
+void save_model(const Model& model, const std::filesystem::path& folder, const std::filesystem::path& source);
+
+}  // namespace candela

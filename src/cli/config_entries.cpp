@@ -1,0 +1,114 @@
+#include "cli/config_entries.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <yaml-cpp/yaml.h>
+
+#include "cli/usage.h"
+#include "io/json.h"
+
+namespace candela::cli {
+namespace {
+
+using Kind = ConfigEntry::Kind;
+
+ConfigEntry from_yaml(const YAML::Node& key, const YAML::Node& value) {
+  ConfigEntry entry;
+  entry.line = static_cast<std::size_t>(key.Mark().line) + 1;
+  if (key.IsScalar()) entry.key = key.Scalar();
+  if (value.IsNull()) entry.kind = Kind::Null;
+  if (value.IsScalar()) {
+    entry.kind = Kind::Scalar;
+    entry.values = {value.Scalar()};
+  }
+  if (value.IsSequence()) {
+    entry.kind = Kind::List;
+    for (const YAML::Node& item : value) {
+      if (!item.IsScalar()) entry.kind = Kind::Other;
+      entry.values.push_back(item.IsScalar() ? item.Scalar() : std::string());
+    }
+  }
+  return entry;
+}
+
+std::vector<ConfigEntry> read_yaml(const std::string& text, const std::string& file) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    require<UsageError>(documents.size() == 1,
+                        "{}: holds {} documents; expected one mapping from option names to values", file,
+                        documents.size());
+    require<UsageError>(documents[0].IsMap(), "{}: expected a mapping from option names to values", file);
+    std::vector<ConfigEntry> entries;
+    for (const auto& item : documents[0]) entries.push_back(from_yaml(item.first, item.second));
+    return entries;
+  } catch (const YAML::Exception& error) {
+    throw UsageError(fmt::format("{}:{}: is not YAML: {}", file, error.mark.line + 1, error.msg));
+  }
+}
+
+/// The line of a key of the outermost object: nlohmann's documents do not keep it.
+std::size_t line_of_key(std::string_view json, std::string_view key) {
+  std::size_t line = 1;
+  int depth = 0;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (c == '\n') ++line;
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') --depth;
+    if (c != '"') continue;
+    const std::size_t start = ++i;
+    while (i < json.size() && json[i] != '"') i += json[i] == '\\' ? 2 : 1;
+    const std::size_t next = json.find_first_not_of(" \t\r\n", std::min(i + 1, json.size()));
+    const bool is_key = next != std::string_view::npos && json[next] == ':';
+    if (depth == 1 && is_key && json.substr(start, i - start) == key) return line;
+  }
+  return line;
+}
+
+std::string scalar_text(const io::Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+std::vector<ConfigEntry> read_json(const std::string& text, const std::string& file) {
+  io::Json document;
+  try {
+    document = io::parse_json(text, file);
+  } catch (const IoError& error) {
+    throw UsageError(error.what());
+  }
+  require<UsageError>(document.is_object(), "{}: expected a mapping from option names to values", file);
+  std::vector<ConfigEntry> entries;
+  for (const auto& [key, value] : document.items()) {
+    ConfigEntry entry{key, line_of_key(text, key), Kind::Other, {}};
+    if (value.is_null()) entry.kind = Kind::Null;
+    if (value.is_primitive() && !value.is_null()) {
+      entry.kind = Kind::Scalar;
+      entry.values = {scalar_text(value)};
+    }
+    if (value.is_array()) {
+      entry.kind = Kind::List;
+      for (const io::Json& item : value) {
+        if (!item.is_primitive() || item.is_null()) entry.kind = Kind::Other;
+        entry.values.push_back(item.is_primitive() ? scalar_text(item) : std::string());
+      }
+    }
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+}  // namespace
+
+std::vector<ConfigEntry> read_config_entries(const std::string& file) {
+  require<UsageError>(std::filesystem::is_regular_file(file),
+                      "{}: no such file; --config takes a YAML or JSON file", file);
+  std::string text;
+  try {
+    text = io::read_file(file, std::size_t{1} << 24);
+  } catch (const IoError& error) {
+    throw UsageError(error.what());
+  }
+  return file.ends_with(".json") ? read_json(text, file) : read_yaml(text, file);
+}
+
+}  // namespace candela::cli

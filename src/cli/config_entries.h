@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace candela::cli {
+
+/// One key of a config file.
+struct ConfigEntry {
+  enum class Kind { Null, Scalar, List, Other };
+
+  std::string key;
+  std::size_t line = 0;  ///< from 1
+  Kind kind = Kind::Other;
+  std::vector<std::string> values;  ///< one for a scalar
+};
+
+/// The keys of `file` in its order. Throws UsageError naming file and line.
+std::vector<ConfigEntry> read_config_entries(const std::string& file);
+
+}  // namespace candela::cli

@@ -1,0 +1,156 @@
+#include "cli/finetune_options.h"
+
+#include <limits>
+
+#include "cli/options.h"
+#include "cli/usage.h"
+
+namespace candela::cli {
+namespace {
+
+constexpr double kMostRank = 65536;
+constexpr double kMostRows = 1 << 20;
+constexpr double kMostSteps = 1e12;
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
+/// "pattern=value" pairs.
+template <class T>
+std::vector<std::pair<std::string, T>> parse_patterns(const char* option,
+                                                      const std::vector<std::string>& texts) {
+  std::vector<std::pair<std::string, T>> result;
+  for (const std::string& text : texts) {
+    const auto equals = text.rfind('=');
+    T value{};
+    require<UsageError>(equals != std::string::npos && equals > 0 &&
+                            CLI::detail::lexical_cast(text.substr(equals + 1), value),
+                        "{}: expected PATTERN=NUMBER; got \"{}\"", option, text);
+    result.emplace_back(text.substr(0, equals), value);
+  }
+  return result;
+}
+
+void declare_data_options(CLI::App& command, FinetuneOptions& options) {
+  command
+      .add_option(
+          "--data", options.data,
+          "JSONL file, or folder with train.jsonl (and valid.jsonl): text, prompt/completion or messages")
+      ->required();
+  command
+      .add_option("--output", options.output,
+                  "Folder for the adapter (peft format), the loss curve and the metrics")
+      ->required();
+  CLI::Option* const valid =
+      command.add_option("--valid", options.valid, "JSONL file to validate on, instead of valid.jsonl");
+  add_number(command, "--valid-split", options.valid_split, {0, 1, false, true},
+             "Share of the rows to hold out and validate on, drawn by --seed; 0: none")
+      ->excludes(valid);
+  declare_row_options(command, options.rows);
+}
+
+void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
+  LoraConfig& lora = options.lora;
+  CLI::Option* const adapter = command.get_option("--adapter");
+  adapter->description(
+      "peft folder with an adapter to train further; rank, alpha, dropout and targets are its own");
+  std::vector<CLI::Option*> own = {
+      add_number(command, "--rank", lora.rank, {1, kMostRank}, "Rank r of the adapters"),
+      add_number(command, "--alpha", lora.alpha, {0, kNoLimit, true},
+                 "The adapter's output is scaled by alpha / rank"),
+      add_number(command, "--dropout", lora.dropout, {0, 1, false, true},
+                 "Probability of dropping an element of an adapter's input in training"),
+      command.add_flag("--rslora", lora.use_rslora, "Scale by alpha / sqrt(rank) instead"),
+      add_list(command, "--target-modules", options.targets,
+               "Names of layers (q_proj v_proj ...), or all-linear: every layer but the output layer"),
+      command.add_option("--target-regex", options.target_regex,
+                         "Regular expression that a layer's whole path must match, instead of names"),
+      add_list(command, "--exclude-modules", lora.excluded.names, "Names of layers to leave out"),
+      add_list(command, "--rank-pattern", options.rank_pattern,
+               "PATTERN=RANK: another rank for the layers that match"),
+      add_list(command, "--alpha-pattern", options.alpha_pattern,
+               "PATTERN=ALPHA: another alpha for the layers that match")};
+  command.get_option("--target-regex")->excludes(command.get_option("--target-modules"));
+  for (CLI::Option* const option : own) adapter->excludes(option);
+}
+
+void declare_train_options(CLI::App& command, FinetuneOptions& options) {
+  TrainOptions& train = options.train;
+  add_number(command, "--batch-size", train.batch_size, {1, kMostRows}, "Rows of one forward pass");
+  add_number(command, "--accumulation", train.accumulation, {1, kMostRows},
+             "Forward passes per step; gradients are weighted by tokens");
+  add_number(command, "--epochs", train.epochs, {0, 1e6, true}, "Passes over the data");
+  add_number(command, "--max-steps", train.max_steps, {0, kMostSteps},
+             "Steps, whatever --epochs says; 0: as --epochs says");
+  add_number(command, "--learning-rate", train.adamw.lr, {0, kNoLimit, true}, "Peak learning rate");
+  add_choice(command, "--schedule", options.schedule, {"constant", "linear", "cosine"},
+             "The learning rate after warm-up");
+  add_number(command, "--warmup", train.warmup, {0, 1},
+             "Share of the steps in which the learning rate rises from 0");
+  add_number(command, "--floor", train.floor, {0, 1},
+             "What the learning rate decays to, as a share of the peak");
+  add_number(command, "--weight-decay", train.adamw.weight_decay, {0, kNoLimit},
+             "AdamW's decoupled weight decay");
+  add_number(command, "--beta1", train.adamw.beta1, {0, 1, false, true}, "AdamW's decay of the first moment");
+  add_number(command, "--beta2", train.adamw.beta2, {0, 1, false, true},
+             "AdamW's decay of the second moment");
+  add_number(command, "--eps", train.adamw.eps, {0, 1, true}, "AdamW's epsilon");
+  add_number(command, "--clip-norm", train.clip_norm, {0, kNoLimit},
+             "Scale gradients down to this global norm; 0: never");
+  add_number(command, "--validate-every", train.validate_every, {0, kMostSteps},
+             "Steps between validations; 0: once, at the end");
+  add_number(command, "--seed", train.seed, {0, 9.2e18},
+             "Seed of the adapters, the order of rows and dropout");
+}
+
+void declare_run_options(CLI::App& command, FinetuneOptions& options) {
+  CLI::Option* const every =
+      add_number(command, "--save-every", options.save_every, {0, kMostSteps},
+                 "Steps between checkpoints, OUTPUT/checkpoint-STEP with the adapter as it is then; 0: none");
+  add_number(command, "--keep-checkpoints", options.keep_checkpoints, {1, kMostCount},
+             "How many checkpoints to keep, the last ones")
+      ->needs(every);
+  command.add_flag("--plan", options.plan_only,
+                   "Print the plan (parameters, tokens, memory, steps) and stop");
+  command.add_flag("--overwrite", options.overwrite,
+                   "Replace the adapter and the checkpoints of an earlier run in --output");
+  command.add_flag("--quiet", options.quiet, "No progress bar");
+  command.add_option("--config", "YAML or JSON file with any of these options; the command line wins");
+}
+
+}  // namespace
+
+void declare_finetune_options(CLI::App& command, FinetuneOptions& options) {
+  options.train.adamw.lr = 2e-4;
+  declare_model_options(command, options.model, true);
+  declare_data_options(command, options);
+  declare_lora_options(command, options);
+  declare_train_options(command, options);
+  declare_run_options(command, options);
+}
+
+void finish_finetune_options(FinetuneOptions& options) {
+  LoraConfig& config = options.lora;
+  config.targets = {};
+  for (const std::string& target : options.targets) {
+    if (target == kAllLinear) {
+      config.targets.pattern = kAllLinear;
+    } else {
+      config.targets.names.push_back(target);
+    }
+  }
+  if (!options.target_regex.empty()) config.targets = {{}, options.target_regex};
+  config.rank_pattern = parse_patterns<std::int64_t>("--rank-pattern", options.rank_pattern);
+  config.alpha_pattern = parse_patterns<double>("--alpha-pattern", options.alpha_pattern);
+  options.train.schedule = parse_schedule(options.schedule);
+  require<UsageError>(
+      options.train.schedule != Schedule::Constant || options.train.floor == 0,
+      "--floor: has no effect on a constant learning rate; leave it out, or choose --schedule linear "
+      "or cosine");
+  try {
+    check_lora_config(config);
+    check_train_options(options.train);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
+}  // namespace candela::cli

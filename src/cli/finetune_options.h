@@ -1,0 +1,43 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <candela/lora/config.h>
+#include <candela/train/trainer.h>
+
+#include "cli/model_options.h"
+#include "cli/row_options.h"
+
+namespace candela::cli {
+
+/// What `candela finetune` is asked to do.
+struct FinetuneOptions {
+  ModelOptions model;  ///< model.adapter: to continue from
+  std::string data;
+  std::string output;
+  std::string valid;
+  double valid_split = 0;
+  RowOptions rows;
+  LoraConfig lora;
+  std::vector<std::string> targets = {kAllLinear};
+  std::string target_regex;
+  std::vector<std::string> rank_pattern;
+  std::vector<std::string> alpha_pattern;
+  TrainOptions train;
+  std::string schedule = "cosine";
+  std::int64_t save_every = 0;
+  std::int64_t keep_checkpoints = 3;
+  bool overwrite = false;
+  bool plan_only = false;
+  bool quiet = false;
+};
+
+void declare_finetune_options(CLI::App& command, FinetuneOptions& options);
+
+/// Fills in what the options say together: `lora` and `train`. Throws UsageError.
+void finish_finetune_options(FinetuneOptions& options);
+
+}  // namespace candela::cli

@@ -1,0 +1,87 @@
+#include "cli/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace candela::cli {
+namespace {
+
+constexpr const char* kListType = "LIST";
+/// In front of a value, keeps CLI11 from seeing a bracket there. No text that a person types begins with it.
+constexpr char kMark = '\x1f';
+
+/// The whole of `text` as a number; nothing if it is none. Whole numbers must fit std::int64_t.
+std::optional<double> parse_number(const std::string& text, bool whole) {
+  if (whole) {
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return static_cast<double>(value);
+  }
+  if (text.empty() || std::isspace(static_cast<unsigned char>(text[0])) != 0) return std::nullopt;
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  return end == text.c_str() + text.size() ? std::optional(value) : std::nullopt;
+}
+
+std::string describe(const Bounds& bounds, bool whole) {
+  const char* const kind = whole ? "a whole number" : "a number";
+  if (std::isinf(bounds.low) && std::isinf(bounds.high)) return "a finite number";
+  if (std::isinf(bounds.high)) {
+    return fmt::format("{} {} {}", kind, bounds.above_low ? "above" : "of at least", bounds.low);
+  }
+  // Bounds of whole numbers would else be written as 2.147e9.
+  const auto shown = [&](double bound) {
+    return whole ? fmt::format("{}", static_cast<std::int64_t>(bound)) : fmt::format("{}", bound);
+  };
+  return fmt::format("{} in {}{}, {}{}", kind, bounds.above_low ? '(' : '[', shown(bounds.low),
+                     shown(bounds.high), bounds.below_high ? ')' : ']');
+}
+
+}  // namespace
+
+CLI::Validator number_within(const Bounds& bounds, bool whole) {
+  return CLI::Validator(
+      [bounds, whole](const std::string& text) -> std::string {
+        const std::optional<double> value = parse_number(text, whole);
+        const bool fits = value && (bounds.above_low ? *value > bounds.low : *value >= bounds.low) &&
+                          (bounds.below_high ? *value < bounds.high : *value <= bounds.high) &&
+                          std::isfinite(*value);
+        return fits ? std::string() : fmt::format("must be {}; got {}", describe(bounds, whole), text);
+      },
+      "");
+}
+
+CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& help) {
+  const auto check = [choices](const std::string& text) -> std::string {
+    if (std::find(choices.begin(), choices.end(), text) != choices.end()) return {};
+    return fmt::format("must be one of {}; got {}", fmt::join(choices, ", "), text);
+  };
+  return command.add_option(name, value, help)->check(CLI::Validator(check, ""))->capture_default_str();
+}
+
+CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                      const std::string& help) {
+  CLI::Option* option = command.add_option(name, values, help);
+  option->type_name(kListType)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  option->default_str(fmt::format("{}", fmt::join(values, " ")));
+  option->transform(
+      [](const std::string& text) { return !text.empty() && text[0] == kMark ? text.substr(1) : text; });
+  return option;
+}
+
+bool is_list(const CLI::Option& option) {
+  return option.get_type_name() == kListType;
+}
+
+std::string literal(const std::string& value) {
+  return kMark + value;
+}
+
+}  // namespace candela::cli

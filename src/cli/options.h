@@ -1,0 +1,58 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <limits>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+/// Options that check their values as they are read: what is wrong with the command line is found before any
+/// work.
+namespace candela::cli {
+
+/// The values that a number may have. NaN is never among them.
+struct Bounds {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool above_low = false;   ///< low itself is not allowed
+  bool below_high = false;  ///< high itself is not allowed
+};
+
+/// Largest count that an option takes.
+inline constexpr double kMostCount = 2147483647;
+
+CLI::Validator number_within(const Bounds& bounds, bool whole);
+
+template <class T>
+struct NumberType {
+  using Type = T;
+};
+template <class T>
+struct NumberType<std::optional<T>> {
+  using Type = T;
+};
+
+/// An option with one number, which may be optional (then it has no default).
+template <class T>
+CLI::Option* add_number(CLI::App& command, const std::string& name, T& value, const Bounds& bounds,
+                        const std::string& help) {
+  using Number = typename NumberType<T>::Type;
+  CLI::Option* option = command.add_option(name, value, help);
+  option->check(number_within(bounds, std::is_integral_v<Number>));
+  if constexpr (std::is_same_v<T, Number>) option->capture_default_str();
+  return option;
+}
+
+/// An option with one of `choices`.
+CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& help);
+
+/// An option with any number of texts, each taken as it is written: CLI11 itself would split "[a,b]".
+CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                      const std::string& help);
+bool is_list(const CLI::Option& option);
+/// How the value of a list must be handed to CLI11 to come out as it is.
+std::string literal(const std::string& value);
+
+}  // namespace candela::cli

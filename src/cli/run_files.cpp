@@ -1,0 +1,133 @@
+#include "cli/run_files.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <unistd.h>
+
+#include <candela/core/process.h>
+
+#include "cli/output.h"
+
+namespace candela::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCheckpoint = "checkpoint-";
+
+nlohmann::json to_json(const StepReport& report) {
+  nlohmann::json line = {{"step", report.step},
+                         {"loss", report.loss},
+                         {"learning_rate", report.learning_rate},
+                         {"grad_norm", report.grad_norm},
+                         {"tokens", report.tokens},
+                         {"trained_tokens", report.trained_tokens},
+                         {"seconds", report.seconds},
+                         {"tokens_per_s", report.tokens_per_s},
+                         {"peak_memory_bytes", process_memory().peak_resident}};
+  if (report.validation_loss) line["validation_loss"] = *report.validation_loss;
+  return line;
+}
+
+/// The checkpoints in `output`, and what a killed run left of one.
+std::vector<fs::path> checkpoint_folders(const fs::path& output) {
+  std::vector<fs::path> folders;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(output, error)) {
+    std::string name = entry.path().filename().string();
+    if (name.starts_with('.')) name.erase(0, 1);
+    if (entry.is_directory() && name.starts_with(kCheckpoint)) folders.push_back(entry.path());
+  }
+  return folders;
+}
+
+}  // namespace
+
+MetricsFile::MetricsFile(fs::path path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) give_up(errno);
+}
+
+MetricsFile::~MetricsFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void MetricsFile::give_up(int error) {
+  warn(fmt::format("{}: could not be written: {}; the run goes on without it", path_.string(),
+                   std::generic_category().message(error)));
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = -1;
+}
+
+void MetricsFile::add(const StepReport& report) {
+  if (descriptor_ < 0) return;
+  const std::string line = to_json(report).dump() + "\n";
+  std::size_t done = 0;
+  int error = 0;
+  while (done < line.size() && error == 0) {
+    const ssize_t written = ::write(descriptor_, line.data() + done, line.size() - done);
+    if (written >= 0) done += static_cast<std::size_t>(written);
+    if (written < 0 && errno != EINTR) error = errno;
+  }
+  if (error == 0) {
+    size_ += static_cast<long long>(line.size());
+    return;
+  }
+  const int taken_back = ::ftruncate(descriptor_, size_);
+  static_cast<void>(taken_back);  // nothing more can be done
+  give_up(error);
+}
+
+Checkpoints::Checkpoints(fs::path output, std::int64_t every, std::int64_t keep)
+    : output_(std::move(output)), every_(every), keep_(keep) {}
+
+bool Checkpoints::any_in(const fs::path& output) {
+  return !checkpoint_folders(output).empty();
+}
+
+bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model) {
+  if (every_ == 0 || step % every_ != 0) return false;
+  const std::string name = kCheckpoint + std::to_string(step);
+  const fs::path aside = output_ / ("." + name);
+  try {
+    fs::remove_all(aside);
+    lora.save(aside, base_model);
+    fs::remove_all(output_ / name);  // an earlier run's
+    fs::rename(aside, output_ / name);
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(aside, ignored);
+    warn(fmt::format("{}: no checkpoint: {}", (output_ / name).string(), error.what()));
+    return false;
+  }
+  saved_.push_back(output_ / name);
+  if (saved_.size() > static_cast<std::size_t>(keep_)) {
+    std::error_code ignored;
+    fs::remove_all(saved_.front(), ignored);
+    saved_.erase(saved_.begin());
+  }
+  return true;
+}
+
+void Checkpoints::remove_others() const {
+  std::error_code ignored;
+  for (const fs::path& folder : checkpoint_folders(output_)) {
+    if (std::find(saved_.begin(), saved_.end(), folder) == saved_.end()) fs::remove_all(folder, ignored);
+  }
+}
+
+void CurvePoints::add(double x, double y) {
+  constexpr std::size_t kMost = 4096;
+  if (seen_++ % stride_ != 0) return;
+  auto& points = series_.points;
+  points.emplace_back(x, y);
+  if (points.size() < kMost) return;
+  for (std::size_t i = 0; 2 * i < points.size(); ++i) points[i] = points[2 * i];
+  points.resize((points.size() + 1) / 2);
+  stride_ *= 2;
+}
+
+}  // namespace candela::cli

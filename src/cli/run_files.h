@@ -1,0 +1,70 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <candela/lora/lora.h>
+#include <candela/train/loss_curve.h>
+#include <candela/train/trainer.h>
+
+/// What a run writes beside its adapter. A disk that fills costs these files, not the run.
+namespace candela::cli {
+
+/// Metrics as JSONL while the run goes on. Every line is whole: one that could not be written in full is
+/// taken back, a warning is given, and the run goes on without.
+class MetricsFile {
+ public:
+  explicit MetricsFile(std::filesystem::path path);
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
+  ~MetricsFile();
+
+  void add(const StepReport& report);
+
+ private:
+  void give_up(int error);
+
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  long long size_ = 0;
+};
+
+/// Adapters saved in the course of a run, OUTPUT/checkpoint-STEP, each whole or not there.
+class Checkpoints {
+ public:
+  /// One every `every` steps (0: never), of which the last `keep` stay.
+  Checkpoints(std::filesystem::path output, std::int64_t every, std::int64_t keep);
+
+  /// Saves if `step` is one to save at; true if it did.
+  bool save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model);
+  /// Removes all checkpoints in the folder but the last ones of this run.
+  void remove_others() const;
+  /// The folder of the last one; empty: none.
+  std::filesystem::path last() const { return saved_.empty() ? std::filesystem::path() : saved_.back(); }
+
+  /// Whether a folder holds checkpoints.
+  static bool any_in(const std::filesystem::path& output);
+
+ private:
+  std::filesystem::path output_;
+  std::int64_t every_;
+  std::int64_t keep_;
+  std::vector<std::filesystem::path> saved_;
+};
+
+/// Points of a curve, thinned out evenly once there are more than a picture can show.
+class CurvePoints {
+ public:
+  explicit CurvePoints(std::string name) : series_{std::move(name), {}} {}
+  void add(double x, double y);
+  bool empty() const { return series_.points.empty(); }
+  const CurveSeries& series() const { return series_; }
+
+ private:
+  CurveSeries series_;
+  std::size_t stride_ = 1;  // every how manieth point is kept
+  std::size_t seen_ = 0;
+};
+
+}  // namespace candela::cli

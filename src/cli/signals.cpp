@@ -1,0 +1,56 @@
+#include "cli/signals.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <initializer_list>
+#include <unistd.h>
+
+namespace candela::cli {
+namespace {
+
+volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing else
+
+void note_signal(int signal) {
+  received_signal = signal;
+}
+
+void handle(int signal, void (*handler)(int), int flags) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+void prepare_process() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free number is `stream`. For reading only: a write to it fails, as it should.
+    if (::open("/dev/null", O_RDONLY) != stream) return;
+  }
+  handle(SIGPIPE, SIG_IGN, 0);
+  handle(SIGXFSZ, SIG_IGN, 0);
+}
+
+StopSignals::StopSignals() {
+  received_signal = 0;
+  // RESETHAND: the second one has its usual effect. RESTART: no read or write is cut short.
+  for (const int signal : {SIGINT, SIGTERM}) handle(signal, note_signal, SA_RESETHAND | SA_RESTART);
+}
+
+StopSignals::~StopSignals() {
+  for (const int signal : {SIGINT, SIGTERM}) handle(signal, SIG_DFL, 0);
+}
+
+int StopSignals::received() {
+  return received_signal;
+}
+
+const char* StopSignals::name(int signal) {
+  return signal == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+}  // namespace candela::cli

@@ -1,0 +1,24 @@
+#pragma once
+
+namespace candela::cli {
+
+/// To be called first: standard streams that are closed are opened on nothing, so that no file takes their
+/// place; a reader that has gone away and a file that grows too large (ulimit -f) become errors instead of
+/// ending the process.
+void prepare_process();
+
+/// While it lives, SIGINT and SIGTERM are noted instead of ending the process; a second one ends it.
+class StopSignals {
+ public:
+  StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+  ~StopSignals();
+
+  /// The signal that came; 0: none.
+  static int received();
+  /// "SIGINT".
+  static const char* name(int signal);
+};
+
+}  // namespace candela::cli

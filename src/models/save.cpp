@@ -1,0 +1,114 @@
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include <candela/core/error.h>
+#include <candela/io/atomic_file.h>
+#include <candela/io/safetensors.h>
+#include <candela/models/save.h>
+
+#include "io/folders.h"
+#include "io/json.h"
+
+namespace candela {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfig = "config.json";
+constexpr const char* kWeights = "model.safetensors";
+
+/// Weights in any format, and their indices: what a folder may hold once.
+bool is_weights(const std::string& name) {
+  constexpr std::array kEnds = {".safetensors", ".index.json", ".bin",     ".pt",   ".pth",
+                                ".gguf",        ".h5",         ".msgpack", ".onnx", ".ckpt"};
+  return std::any_of(kEnds.begin(), kEnds.end(), [&](const char* end) { return name.ends_with(end); });
+}
+
+/// Takes back what was written unless it is kept: files, and folders that were made for them.
+class NewFolder {
+ public:
+  explicit NewFolder(const fs::path& folder) : folder_(folder), made_(io::missing_folders(folder)) {}
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  ~NewFolder() {
+    std::error_code error;
+    if (kept_) return;
+    for (const fs::path& file : files_) fs::remove(file, error);
+    for (const fs::path& made : made_) fs::remove(made, error);  // fails where others have put something
+  }
+
+  /// The path of a file that is about to be written.
+  fs::path file(const std::string& name) { return files_.emplace_back(folder_ / name); }
+  void keep() { kept_ = true; }
+
+ private:
+  fs::path folder_;
+  std::vector<fs::path> files_;
+  std::vector<fs::path> made_;  // the innermost first
+  bool kept_ = false;
+};
+
+/// Files of the source that belong to the saved model unchanged.
+std::vector<std::string> companions(const fs::path& source) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && !name.starts_with('.') && !is_weights(name) && name != kConfig)
+      names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void check_folder(const fs::path& folder, const fs::path& source, const std::vector<std::string>& names) {
+  require(fs::weakly_canonical(folder) != fs::weakly_canonical(source),
+          "{}: is the model's own folder; choose another folder (--output)", folder.string());
+  if (!fs::exists(folder)) return;
+  require(fs::is_directory(folder), "{}: is not a folder; choose another (--output)", folder.string());
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool taken =
+        is_weights(name) || name == kConfig || std::find(names.begin(), names.end(), name) != names.end();
+    require(!taken, "{}: exists already; choose another folder (--output)", entry.path().string());
+  }
+}
+
+const char* dtype_name(DType dtype) {
+  return dtype == DType::F32 ? "float32" : dtype == DType::BF16 ? "bfloat16" : "float16";
+}
+
+/// The source's config.json, byte for byte unless the weights have another dtype or are tied no more.
+std::string config_text(const Model& model, const fs::path& source) {
+  std::string text = io::read_file(source / kConfig);
+  const io::Json checked =
+      io::parse_json(text, (source / kConfig).string());  // bounded, and with named errors
+  static_cast<void>(io::JsonObject(checked, (source / kConfig).string()));
+  auto config = nlohmann::ordered_json::parse(text);  // keeps the order of the keys
+  const char* const key = config.contains("dtype") && !config["dtype"].is_null() ? "dtype" : "torch_dtype";
+  const bool retyped = model.dtype() != model.config().dtype;
+  const bool untied = model.config().tie_word_embeddings && !model.tied();
+  if (!retyped && !untied) return text;
+  if (retyped) config[key] = dtype_name(model.dtype());
+  if (untied) config["tie_word_embeddings"] = false;
+  return config.dump(2) + "\n";
+}
+
+}  // namespace
+
+void save_model(const Model& model, const fs::path& folder, const fs::path& source) {
+  require<IoError>(fs::is_directory(source),
+                   "{}: no such folder; save_model needs the one the model came from", source.string());
+  const std::vector<std::string> names = companions(source);
+  check_folder(folder, source, names);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const NamedTensor& parameter : model.named_parameters())
+    tensors.emplace_back(parameter.name, parameter.tensor.detach());
+  NewFolder target(folder);
+  write_file_atomically(target.file(kConfig), config_text(model, source));
+  for (const std::string& name : names) copy_file_atomically(source / name, target.file(name));
+  write_safetensors(target.file(kWeights), tensors);
+  target.keep();
+}
+
+}  // namespace candela

@@ -1,0 +1,51 @@
+#include "train/step_batches.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <candela/train/batch.h>
+
+namespace candela {
+
+StepBatches::StepBatches(std::span<const Sample> samples, const TrainOptions& options, std::uint64_t epoch)
+    : samples_(samples),
+      batch_size_(static_cast<std::size_t>(options.batch_size)),
+      accumulation_(static_cast<std::size_t>(options.accumulation)),
+      seed_(options.seed),
+      epoch_(epoch) {
+  shuffle();
+}
+
+void StepBatches::shuffle() {
+  Generator generator(seed_);
+  generator.set_offset(epoch_ << 40U);
+  order_ = bucketed_batches(samples_, batch_size_, generator);
+  cursor_ = 0;
+}
+
+std::vector<std::vector<std::size_t>> StepBatches::next() {
+  if (cursor_ == order_.size()) {
+    ++epoch_;
+    shuffle();
+  }
+  const std::size_t end = std::min(cursor_ + accumulation_, order_.size());
+  const auto at = [&](std::size_t i) { return order_.begin() + static_cast<std::ptrdiff_t>(i); };
+  std::vector<std::vector<std::size_t>> batches(std::make_move_iterator(at(cursor_)),
+                                                std::make_move_iterator(at(end)));
+  cursor_ = end;
+  return batches;
+}
+
+std::int64_t StepBatches::steps_per_epoch(std::size_t rows, const TrainOptions& options) {
+  const auto up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
+  return up(up(static_cast<std::int64_t>(rows), options.batch_size), options.accumulation);
+}
+
+std::int64_t StepBatches::steps(std::size_t rows, const TrainOptions& options) {
+  if (options.max_steps > 0) return options.max_steps;
+  const auto whole = static_cast<double>(steps_per_epoch(rows, options));
+  // The small term keeps 0.1 * 30 from becoming 4.
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(whole * options.epochs - 1e-9)));
+}
+
+}  // namespace candela

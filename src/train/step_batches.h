@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <candela/io/dataset.h>
+#include <candela/train/trainer.h>
+
+namespace candela {
+
+/// Which rows each optimizer step of a run sees, epoch after epoch. A step takes `accumulation` batches, the
+/// last of an epoch what is left of it: every row is in exactly one step of an epoch.
+class StepBatches {
+ public:
+  /// Starts at the first step of `epoch`.
+  StepBatches(std::span<const Sample> samples, const TrainOptions& options, std::uint64_t epoch = 0);
+
+  /// The batches of the next step, as rows of the samples.
+  std::vector<std::vector<std::size_t>> next();
+
+  static std::int64_t steps_per_epoch(std::size_t rows, const TrainOptions& options);
+  /// Of the whole run.
+  static std::int64_t steps(std::size_t rows, const TrainOptions& options);
+
+ private:
+  void shuffle();
+
+  std::span<const Sample> samples_;
+  std::size_t batch_size_;
+  std::size_t accumulation_;
+  std::uint64_t seed_;
+  std::uint64_t epoch_;
+  std::vector<std::vector<std::size_t>> order_;
+  std::size_t cursor_ = 0;
+};
+
+}  // namespace candela

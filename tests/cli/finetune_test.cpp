@@ -1,0 +1,156 @@
+#include <candela/ops/copy.h>
+
+#include "cli/cli.h"
+
+namespace candela {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Cli;
+using test::Outcome;
+
+class Finetune : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    write_rows("rows.jsonl");
+    model_ = write_tiny_model("model");
+  }
+  Outcome tune(const std::string& more, const std::string& before = "") const {
+    return run(finetune(fmt::format("--output '{}' {}", path("adapter"), more), model_), before);
+  }
+  nlohmann::json eval(const std::string& data, const std::string& more = "") const {
+    const Outcome result =
+        run(fmt::format("eval --model '{}' --adapter '{}' --data '{}' --json --no-answers {}", model_,
+                        path("adapter"), path(data), more));
+    EXPECT_EQ(result.status, 0) << result.err;
+    return nlohmann::json::parse(result.out);
+  }
+  /// The lines of metrics.jsonl.
+  std::vector<nlohmann::json> metrics() const {
+    std::vector<nlohmann::json> lines;
+    std::ifstream in(path("adapter/metrics.jsonl"));
+    for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+  }
+  std::string model_;
+};
+
+TEST_F(Finetune, AnEarlierAdapterIsNotOverwrittenUnlessAsked) {
+  ASSERT_EQ(tune("").status, 0);
+  const Outcome second = tune("");
+  EXPECT_EQ(second.status, 1);
+  EXPECT_TRUE(second.says("--overwrite")) << second.err;
+  EXPECT_EQ(tune("--overwrite").status, 0);
+}
+
+TEST_F(Finetune, BadRowsAreNamedByFileAndLine) {
+  write("rows.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\nnot json\n");
+  const Outcome result = tune("");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(result.says("rows.jsonl:2")) << result.err;
+  EXPECT_FALSE(exists("adapter"));
+}
+
+TEST_F(Finetune, DivergenceEndsWithAClearErrorAndSavesNothing) {
+  const Outcome result = tune("--learning-rate 1e30 --clip-norm 0 --warmup 0 --max-steps 20");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(result.says("lower the learning rate")) << result.err;
+  EXPECT_FALSE(exists("adapter/adapter_model.safetensors"));
+}
+
+/// The loss of a step is that before its update: what the last update breaks must be found as well.
+TEST_F(Finetune, AnAdapterThatTheLastUpdateBrokeIsNotSaved) {
+  for (const char* rate : {"1e38", "1e39", "1e30"}) {
+    const Outcome result = tune(fmt::format("--max-steps 1 --warmup 0 --learning-rate {}", rate));
+    EXPECT_EQ(result.status, 1) << rate << result.err;
+    EXPECT_TRUE(result.says("lower the learning rate")) << result.err;
+    EXPECT_FALSE(exists("adapter/adapter_model.safetensors")) << rate;
+  }
+  const Outcome validated =
+      tune(fmt::format("--max-steps 1 --warmup 0 --learning-rate 1e38 --valid '{}'", path("rows.jsonl")));
+  EXPECT_EQ(validated.status, 1) << validated.err;
+  EXPECT_TRUE(validated.says("validation")) << validated.err;
+  EXPECT_FALSE(exists("adapter/adapter_model.safetensors"));
+}
+
+TEST_F(Finetune, ThePlanIsPrintedWithoutTrainingEvenIfTheOutputExists) {
+  const Outcome result = tune("--plan");
+  ASSERT_EQ(result.status, 0) << result.err;
+  for (const char* word : {"trainable parameters", "tokens", "memory", "steps"})
+    EXPECT_TRUE(result.says(word)) << word;
+  EXPECT_FALSE(exists("adapter"));
+  ASSERT_EQ(tune("").status, 0);
+  EXPECT_EQ(tune("--plan").status, 0);
+}
+
+/// As many steps as a person may type: they are counted, not listed.
+TEST_F(Finetune, AVeryLongRunIsPlannedAtOnce) {
+  const Outcome result = tune("--plan --max-steps 100000000");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(result.says("steps       100000000 of 4 rows")) << result.out;
+}
+
+/// No real token ever sees padding: a model may do without it.
+TEST_F(Finetune, PaddingMayBeAbsentAndSpecialTokensMustBeTokens) {
+  const std::string model = write_tiny_model("unpadded");
+  auto config = read_json("unpadded/config.json");
+  config["pad_token_id"] = -1;
+  write("unpadded/config.json", config.dump());
+  EXPECT_EQ(run(finetune(fmt::format("--output '{}'", path("adapter")), model)).status, 0);
+  for (const char* key : {"pad_token_id", "eos_token_id"}) {
+    auto wrong = config;
+    wrong[key] = 4096;
+    write("unpadded/config.json", wrong.dump());
+    const Outcome result = run(finetune(fmt::format("--output '{}'", path("more")), model));
+    EXPECT_EQ(result.status, 1) << key;
+    EXPECT_TRUE(result.says(fmt::format("config.json: {} must be made of token ids, in [0, 4096)", key)))
+        << result.err;
+  }
+}
+
+/// As peft, the folder holds the names of the layers that were picked, however they were asked for.
+TEST_F(Finetune, TargetsAreSavedAsNames) {
+  ASSERT_EQ(tune("--target-modules all-linear lm_head").status, 0);
+  auto names = read_json("adapter/adapter_config.json")["target_modules"].get<std::vector<std::string>>();
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"down_proj", "gate_proj", "k_proj", "lm_head", "o_proj",
+                                             "q_proj", "up_proj", "v_proj"}));
+  EXPECT_EQ(run(fmt::format("generate --model '{}' --adapter '{}' --prompt x --max-tokens 2", model_,
+                            path("adapter")))
+                .status,
+            0);
+  ASSERT_EQ(tune("--overwrite --exclude-modules down_proj").status, 0);
+  EXPECT_EQ(read_json("adapter/adapter_config.json")["target_modules"].size(), 7U);
+}
+
+/// Adapters on layers that are not the first of those that share an input.
+TEST_F(Finetune, SingleModulesTrain) {
+  for (const char* module : {"v_proj", "k_proj", "up_proj", "down_proj"}) {
+    const Outcome result = tune(fmt::format("--overwrite --target-modules {}", module));
+    EXPECT_EQ(result.status, 0) << module << ": " << result.err;
+    eval("rows.jsonl");
+  }
+}
+
+/// What is left of such a row teaches nothing: it is dropped and counted.
+TEST_F(Finetune, RowsWhoseAnswerIsCutOffAreLeftOutAndCounted) {
+  std::string rows;
+  for (int i = 0; i < 12; ++i) {
+    rows += fmt::format("{{\"prompt\": \"{}\", \"completion\": \" yes\"}}\n",
+                        i % 3 == 0 ? std::string(200, 'a') : "short");
+  }
+  write("rows.jsonl", rows);
+  const Outcome refused = tune("--max-length 16");
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_TRUE(refused.says("rows.jsonl:1")) << refused.err;
+  EXPECT_TRUE(refused.says("--max-length")) << refused.err;
+  EXPECT_TRUE(refused.says("--truncate")) << refused.err;
+  const Outcome result = tune("--max-length 16 --truncate --batch-size 1 --epochs 1 --max-steps 0");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(result.says("4 left out")) << result.out;
+  EXPECT_EQ(metrics().size(), 8U);
+}
+
+}  // namespace
+}  // namespace candela
