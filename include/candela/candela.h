@@ -17,7 +17,7 @@
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
 #include <candela/generate/sampling.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/io/config.h>
 #include <candela/io/dataset.h>
 #include <candela/io/safetensors.h>

@@ -15,7 +15,7 @@ namespace {
 /// The device registry. Built on first use, never changed after. What else outlives a call, in all of the
 /// library: the thread team and its size (core/parallel.cpp), whether this thread records gradients and the
 /// number of the next op (core/grad.cpp), which fallbacks were logged (selector.cpp), the number of the next
-/// temporary file (io/atomic_file.cpp).
+/// temporary file (core/atomic_file.cpp).
 struct Registry {
   std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::unique_ptr<Backend> plan = make_plan_backend();

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include <candela/core/grad.h>
-#include <candela/core/parallel.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/reduce.h>
 
@@ -38,7 +37,7 @@ std::unique_ptr<Model> make(const DecodeBench& options) {
 
 void bench_decode(const DecodeBench& options) {
   const NoGrad guard;
-  set_thread_count(options.threads);
+  use_threads(options.threads);
   const auto model = make(options);
   KvCache cache = model->make_cache(1, options.context + 1024);
   ForwardOptions forward;

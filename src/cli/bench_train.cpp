@@ -4,7 +4,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include <candela/core/parallel.h>
 #include <candela/core/process.h>
 #include <candela/train/trainer.h>
 
@@ -39,7 +38,7 @@ std::vector<Sample> random_rows(std::int64_t rows, std::int64_t length, std::int
 }
 
 void bench_train(const TrainBench& options) {
-  set_thread_count(options.model.threads);
+  set_up_compute(options.model);
   const auto model = load_model(options.model.model,
                                 {wanted_dtype(options.model, true), parse_device(options.model.device)});
   LoraConfig config;

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <candela/core/process.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/io/dataset.h>
 #include <candela/lora/lora.h>
 #include <candela/train/loss_curve.h>
@@ -195,7 +195,7 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
 
 void finetune(FinetuneOptions options, const std::string& run_config) {
   finish_finetune_options(options);
-  use_threads(options.model.threads);
+  set_up_compute(options.model);
   if (!options.plan_only) check_output(options);
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);

@@ -29,7 +29,8 @@ void add_merge(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("merge", "Write a model with its adapter merged into the weights");
   declare_model_options(*command, options->model, true);
   command->get_option("--adapter")->required();
-  command->remove_option(command->get_option("--bf16-rope"));  // nothing is computed with the frequencies
+  // Nothing is computed but the products of the adapters.
+  for (const char* option : {"--bf16-rope", "--tune"}) command->remove_option(command->get_option(option));
   command->get_option("--dtype")->description("Weights of the merged model; auto: as the model is stored");
   command->add_option("--output", options->output, "Folder for the merged model")->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");

@@ -4,6 +4,7 @@
 
 #include <candela/core/parallel.h>
 #include <candela/core/process.h>
+#include <candela/ops/tuning.h>
 
 #include "cli/options.h"
 #include "cli/output.h"
@@ -43,6 +44,10 @@ void declare_model_options(CLI::App& command, ModelOptions& options, bool with_a
       ->capture_default_str();
   add_number(command, "--threads", options.threads, {0, kMostThreads},
              "CPU threads; 0: as OMP_NUM_THREADS says, or every core");
+  command.add_flag(
+      "--tune", options.tune,
+      "Measure the implementations of an op when it first meets a size, run the fastest, and keep what "
+      "was measured for later runs ($CANDELA_CACHE or ~/.cache/candela)");
   if (with_adapter) {
     command.add_flag(
         "--bf16-rope", options.bf16_rope,
@@ -67,8 +72,13 @@ void use_threads(int asked) {
   set_thread_count(std::min(asked > 0 ? asked : unasked, cores));
 }
 
-LoadedModel load(const ModelOptions& options, bool computing) {
+void set_up_compute(const ModelOptions& options) {
   use_threads(options.threads);
+  if (options.tune) enable_tuning();
+}
+
+LoadedModel load(const ModelOptions& options, bool computing) {
+  set_up_compute(options);
   LoadedModel loaded;
   loaded.model = load_model(options.model, load_options(options, computing, parse_device(options.device)));
   if (!options.adapter.empty()) {

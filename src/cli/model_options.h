@@ -17,10 +17,12 @@ struct ModelOptions {
   std::string dtype = "auto";
   std::string device = "cpu";
   int threads = 0;
+  bool tune = false;       ///< enable_tuning()
   bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
 };
 
-/// Declares --model, --dtype, --device and --threads, and, if `with_adapter`, --adapter and --bf16-rope.
+/// Declares --model, --dtype, --device, --threads and --tune, and, if `with_adapter`, --adapter and
+/// --bf16-rope.
 void declare_model_options(CLI::App& command, ModelOptions& options, bool with_adapter);
 
 /// What --dtype says; "auto": where the model computes (`computing`) on the CPU, f32, so that training, eval,
@@ -34,13 +36,16 @@ LoadOptions load_options(const ModelOptions& options, bool computing, Device dev
 /// cores.
 void use_threads(int asked);
 
+/// Sets what the process computes with: the threads, and choosing by measurement if asked for.
+void set_up_compute(const ModelOptions& options);
+
 /// A model with its adapter, if one was asked for.
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::optional<Lora> lora;
 };
 
-/// Sets the threads, loads the model and the adapter; what a person should know goes to standard error.
+/// Sets up computing, loads the model and the adapter; what a person should know goes to standard error.
 LoadedModel load(const ModelOptions& options, bool computing = true);
 
 }  // namespace candela::cli

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/io/safetensors.h>
 
 #include "io/json.h"

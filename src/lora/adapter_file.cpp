@@ -7,7 +7,7 @@
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include <candela/core/error.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 

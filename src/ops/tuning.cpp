@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include <candela/core/error.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/ops/tuning.h>
 
 /// The file: a line of text per choice, its fields between tabs: device, key, implementation, then

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include <candela/core/error.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/train/loss_curve.h>
 
 namespace candela {

@@ -76,6 +76,23 @@ TEST_F(GenerateCli, EosCanBeIgnored) {
   EXPECT_TRUE(ignored.says("9 generated")) << ignored.err;
 }
 
+TEST_F(GenerateCli, TuningKeepsWhatItMeasured) {
+  const std::string model = write_tiny_model("model");
+  const std::string command = fmt::format("generate --model '{}' --prompt 'Once upon' --max-tokens 4", model);
+  const std::string cache = fmt::format("CANDELA_CACHE='{}'", path("cache"));
+  const Outcome plain = run(command, cache);
+  EXPECT_FALSE(exists("cache"));
+  const Outcome tuned = run(command + " --tune", cache);
+  EXPECT_EQ(tuned.status, 0) << tuned.err;
+  EXPECT_EQ(tuned.out, plain.out);
+  const std::string kept = read(path("cache/tuning.tsv"));
+  EXPECT_NE(kept.find("gemm"), std::string::npos) << kept;
+  write("cache/tuning.tsv", "not a table");
+  const Outcome broken = run(command + " --tune", cache);
+  EXPECT_EQ(broken.status, 1);
+  EXPECT_TRUE(broken.says("tuning.tsv:1: is not a tuning file")) << broken.err;
+}
+
 /// As JSON writes it, so that white space shows; the marks of byte-level vocabularies do not.
 TEST_F(GenerateCli, ProbabilitiesShowTheTextOfTokens) {
   const Outcome result = generate("--prompt 'Once upon a time' --probabilities");

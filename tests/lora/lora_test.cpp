@@ -7,7 +7,7 @@
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>

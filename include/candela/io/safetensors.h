@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <candela/core/tensor.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 
 namespace candela {
 

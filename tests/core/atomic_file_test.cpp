@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <candela/core/error.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 
 #include "io/files.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <candela/core/error.h>
-#include <candela/io/atomic_file.h>
+#include <candela/core/atomic_file.h>
 
 namespace candela {
 namespace {
