@@ -8,8 +8,7 @@
 /// otherwise.
 namespace candela::cases {
 
-/// The largest error allowed, relative to the largest finite magnitude of the reference (Numerics in
-/// DESIGN.md).
+/// The largest error allowed, relative to the largest finite magnitude of the reference (docs/numerics.md).
 double error_limit(DType dtype);
 
 /// `result` against `reference` (f64, or integers): shape; NaN and infinities in the same places; the rest

@@ -22,7 +22,6 @@ double median(std::vector<double> times) {
 
 struct Medians {
   double seconds, yardstick_seconds;
-  int runs;
 };
 
 /// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count.
@@ -41,7 +40,7 @@ Medians medians_of(const MeasureOptions& options, F&& body) {
     }
     if (run >= 10 * options.min_runs) break;
   }
-  return {median(times), median(yardstick), static_cast<int>(times.size())};
+  return {median(times), median(yardstick)};
 }
 
 std::size_t input_bytes(const OpCase& op_case, DType dtype) {
@@ -129,14 +128,9 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
   const Medians medians = medians_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
   const std::vector<std::string> ran =
       ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
-  const Cost& cost = backward ? op_case.backward : op_case.forward;
-  const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   Measurement result;
   result.seconds = medians.seconds;
   result.yardstick_seconds = medians.yardstick_seconds;
-  result.gflops = cost.flops / medians.seconds * 1e-9;
-  result.gbytes = bytes / medians.seconds * 1e-9;
-  result.runs = medians.runs;
   const bool plain = backward && op_case.kernel_grad.empty();
   result.implementation = plain ? "plain ops" : (ran.empty() ? "composed" : ran.front());
   return result;

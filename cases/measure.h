@@ -20,10 +20,7 @@ struct MeasureOptions {
 struct Measurement {
   double seconds = 0;            ///< median of one call
   double yardstick_seconds = 0;  ///< median of one call of the yardstick, if there is one
-  double gflops = 0;             ///< 1e9 operations per second; 0 where the case counts none
-  double gbytes = 0;             ///< 1e9 bytes read and written per second; 0 where the case counts none
-  int runs = 0;
-  std::string implementation;  ///< that ran, or "composed"; "plain ops" for a gradient made of other ops
+  std::string implementation;    ///< that ran, or "composed"; "plain ops" for a gradient made of other ops
 };
 
 /// Times the forward call, or only the backward pass (through the last output) of a bench case; both together

@@ -102,7 +102,7 @@ struct Family {
   std::vector<OpCase> (*list)();
 };
 
-/// Every family, in the order of DESIGN.md.
+/// Every family, in the order of the benches and of docs/support.md.
 std::span<const Family> families();
 /// The cases of one family, made once. Throws InvalidArgument for an unknown name.
 const std::vector<OpCase>& cases_of(std::string_view family);

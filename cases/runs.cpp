@@ -6,9 +6,9 @@ namespace candela::cases {
 
 RunCounts count_runs(Device device) {
   RunCounts counts;
-  KernelTable names;
-  names.for_each_with(backend(device).kernels(), [&](const auto& own, const auto& list) {
-    std::vector<ImplementationRuns>& runs = counts[std::string(own.op)];
+  KernelTable::for_each_list([&]<auto kList>() {
+    const auto& list = backend(device).kernels().*kList;
+    std::vector<ImplementationRuns>& runs = counts[std::string(list.op)];
     for (const auto& kernel : list.kernels) runs.push_back({std::string(kernel.name), kernel.runs->load()});
   });
   return counts;

@@ -11,6 +11,7 @@
 #include <candela/core/parallel.h>
 #include <candela/core/process.h>
 #include <candela/core/random.h>
+#include <candela/core/rope_config.h>
 #include <candela/core/shape.h>
 #include <candela/core/storage.h>
 #include <candela/core/tensor.h>

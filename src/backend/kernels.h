@@ -35,7 +35,7 @@ struct Kernel {
   std::string_view name;
   Supports supports;
   Run run;
-  /// How often it ran: what `candela bench --why` and the tests look at.
+  /// How often it ran: what `candela bench ops --why` and the tests look at.
   std::shared_ptr<std::atomic<std::uint64_t>> runs = std::make_shared<std::atomic<std::uint64_t>>(0);
   /// Whether one further down the list that takes these arguments too is to be preferred; null: never.
   Yields yields = nullptr;
@@ -63,6 +63,12 @@ struct KernelList {
 template <class Args>
 std::string supports_all(const Args&) {
   return {};
+}
+
+/// Why a kernel that leaves f64 to plain loops or the composed reference does not take `x`: empty for the
+/// other dtypes.
+inline std::string refuse_f64(const TensorArg& x) {
+  return x.dtype == DType::F64 ? "f64 is for references" : "";
 }
 
 /// All implementations of a device. Each family's file fills its own lists (`fill_<family>`).
@@ -104,43 +110,43 @@ struct KernelTable {
   KernelList<LoraLinearGradArgs> lora_linear_grad{"lora_linear_grad", {}};
   KernelList<TopkArgs> topk{"topk", {}};
 
-  /// Calls `visit` with every list of this table and the same list of `other`.
-  template <class Other, class Visit>
-  void for_each_with(Other& other, Visit&& visit) {
-    visit(unary, other.unary);
-    visit(unary_grad, other.unary_grad);
-    visit(binary, other.binary);
-    visit(swiglu, other.swiglu);
-    visit(swiglu_grad, other.swiglu_grad);
-    visit(reduce, other.reduce);
-    visit(argmax, other.argmax);
-    visit(matmul, other.matmul);
-    visit(gemm, other.gemm);
-    visit(rms_norm, other.rms_norm);
-    visit(rms_norm_grad, other.rms_norm_grad);
-    visit(layer_norm, other.layer_norm);
-    visit(layer_norm_grad, other.layer_norm_grad);
-    visit(softmax, other.softmax);
-    visit(softmax_grad, other.softmax_grad);
-    visit(attention, other.attention);
-    visit(attention_grad, other.attention_grad);
-    visit(rope, other.rope);
-    visit(embedding, other.embedding);
-    visit(embedding_grad, other.embedding_grad);
-    visit(gather, other.gather);
-    visit(gather_grad, other.gather_grad);
-    visit(cross_entropy, other.cross_entropy);
-    visit(cross_entropy_grad, other.cross_entropy_grad);
-    visit(linear_cross_entropy, other.linear_cross_entropy);
-    visit(adamw, other.adamw);
-    visit(uniform, other.uniform);
-    visit(normal, other.normal);
-    visit(dropout, other.dropout);
-    visit(copy, other.copy);
-    visit(fill, other.fill);
-    visit(lora_linear, other.lora_linear);
-    visit(lora_linear_grad, other.lora_linear_grad);
-    visit(topk, other.topk);
+  /// Calls `visit` with every list, by its name: visit.operator()<&KernelTable::unary>() and so on.
+  template <class Visit>
+  static void for_each_list(Visit&& visit) {
+    visit.template operator()<&KernelTable::unary>();
+    visit.template operator()<&KernelTable::unary_grad>();
+    visit.template operator()<&KernelTable::binary>();
+    visit.template operator()<&KernelTable::swiglu>();
+    visit.template operator()<&KernelTable::swiglu_grad>();
+    visit.template operator()<&KernelTable::reduce>();
+    visit.template operator()<&KernelTable::argmax>();
+    visit.template operator()<&KernelTable::matmul>();
+    visit.template operator()<&KernelTable::gemm>();
+    visit.template operator()<&KernelTable::rms_norm>();
+    visit.template operator()<&KernelTable::rms_norm_grad>();
+    visit.template operator()<&KernelTable::layer_norm>();
+    visit.template operator()<&KernelTable::layer_norm_grad>();
+    visit.template operator()<&KernelTable::softmax>();
+    visit.template operator()<&KernelTable::softmax_grad>();
+    visit.template operator()<&KernelTable::attention>();
+    visit.template operator()<&KernelTable::attention_grad>();
+    visit.template operator()<&KernelTable::rope>();
+    visit.template operator()<&KernelTable::embedding>();
+    visit.template operator()<&KernelTable::embedding_grad>();
+    visit.template operator()<&KernelTable::gather>();
+    visit.template operator()<&KernelTable::gather_grad>();
+    visit.template operator()<&KernelTable::cross_entropy>();
+    visit.template operator()<&KernelTable::cross_entropy_grad>();
+    visit.template operator()<&KernelTable::linear_cross_entropy>();
+    visit.template operator()<&KernelTable::adamw>();
+    visit.template operator()<&KernelTable::uniform>();
+    visit.template operator()<&KernelTable::normal>();
+    visit.template operator()<&KernelTable::dropout>();
+    visit.template operator()<&KernelTable::copy>();
+    visit.template operator()<&KernelTable::fill>();
+    visit.template operator()<&KernelTable::lora_linear>();
+    visit.template operator()<&KernelTable::lora_linear_grad>();
+    visit.template operator()<&KernelTable::topk>();
   }
 };
 

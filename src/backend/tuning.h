@@ -32,7 +32,7 @@ using TuningTable = std::map<std::string, std::map<std::string, TunedChoice>>;
 
 class Tuning {
  public:
-  /// The one of the process: part of the device registry's state.
+  /// The one of the process.
   static Tuning& instance();
 
   bool enabled() const { return enabled_.load(std::memory_order_relaxed); }

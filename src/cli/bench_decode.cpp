@@ -7,9 +7,10 @@
 #include <candela/ops/copy.h>
 #include <candela/ops/reduce.h>
 
-#include "backend/cpu/peak.h"
+#include "cases/peak.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
 
 namespace candela::cli {
 namespace {
@@ -17,9 +18,8 @@ namespace {
 struct DecodeBench {
   std::string model;
   std::string dtype = "bf16";
-  std::string device = "cpu";
+  ComputeOptions compute;
   std::int64_t context = 64;
-  int threads = 0;
   bool json = false;
 };
 
@@ -30,31 +30,32 @@ constexpr const char* kQwen05 = R"({
   "rope_theta": 1000000.0, "tie_word_embeddings": true, "hidden_act": "silu", "torch_dtype": "bfloat16"})";
 
 std::unique_ptr<Model> make(const DecodeBench& options) {
-  const LoadOptions load{parse_dtype(options.dtype), parse_device(options.device)};
+  const LoadOptions load{parse_dtype(options.dtype), parse_device(options.compute.device)};
   if (!options.model.empty()) return load_model(options.model, load);
   return make_model(ModelConfig::parse(kQwen05, "Qwen2.5-0.5B"), load, 1);
 }
 
 void bench_decode(const DecodeBench& options) {
   const NoGrad guard;
-  use_threads(options.threads);
+  set_up_compute(options.compute);
   const auto model = make(options);
   KvCache cache = model->make_cache(1, options.context + 1024);
   ForwardOptions forward;
   forward.cache = &cache;
   model->forward_hidden(full({1, options.context}, 1, DType::I32, model->device()), forward);
   Tensor token = full({1, 1}, 1, DType::I32, model->device());
-  MemoryYardstick memory;
+  cases::MemoryYardstick memory;
   const std::vector<double> seconds =
-      median_seconds_in_turn({[&] {
-                                // The context stays the same length: every measured token does the same work.
-                                cache.truncate(options.context);
-                                const Tensor hidden = model->forward_hidden(token, forward);
-                                token = cast(argmax(model->logits(hidden), -1), DType::I32);
-                                device_interface(model->device()).synchronize();
-                              },
-                              [&] { memory.read(); }},
-                             6.0);
+      cases::median_seconds_in_turn({[&] {
+                                       // The context stays the same length: every measured token does the
+                                       // same work.
+                                       cache.truncate(options.context);
+                                       const Tensor hidden = model->forward_hidden(token, forward);
+                                       token = cast(argmax(model->logits(hidden), -1), DType::I32);
+                                       device_interface(model->device()).synchronize();
+                                     },
+                                     [&] { memory.read(); }},
+                                    6.0);
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
     // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the
@@ -63,7 +64,7 @@ void bench_decode(const DecodeBench& options) {
     bytes += static_cast<double>(parameter.tensor.numel()) *
              static_cast<double>(size_of(parameter.tensor.dtype()));
   }
-  const double bandwidth = MemoryYardstick::bytes_read() / seconds[1];
+  const double bandwidth = cases::MemoryYardstick::bytes_read() / seconds[1];
   const double rate = 1 / seconds[0];
   const double limit = bandwidth / bytes;
   const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
@@ -92,11 +93,9 @@ void add_bench_decode(CLI::App& bench, Action& action) {
       "decode", "One token at a time: tokens/s and the share of what reading the weights allows");
   command->add_option("--model", options->model,
                       "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
-  command->add_option("--dtype", options->dtype, "Weights: f32, bf16 or f16")->capture_default_str();
-  command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")
-      ->capture_default_str();
-  command->add_option("--context", options->context, "Tokens already in the cache")->capture_default_str();
-  command->add_option("--threads", options->threads, "CPU threads; 0: every core")->capture_default_str();
+  add_choice(*command, "--dtype", options->dtype, {"f32", "bf16", "f16"}, "Weights");
+  declare_compute_options(*command, options->compute);
+  add_number(*command, "--context", options->context, {1, kMostCount}, "Tokens already in the cache");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer(
       "Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");

@@ -7,12 +7,13 @@
 #include <candela/core/parallel.h>
 #include <candela/ops/tuning.h>
 
-#include "backend/cpu/peak.h"
 #include "backend/kernels.h"
 #include "backend/tuning.h"
 #include "cases/measure.h"
 #include "cases/op_case.h"
+#include "cases/peak.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 
 namespace candela::cli {
 namespace {
@@ -21,10 +22,9 @@ struct OpsOptions {
   std::string family;
   std::string op;
   std::vector<std::string> dtypes = {"f32", "bf16"};
-  std::string device = "cpu";
+  ComputeOptions compute;
   bool json = false;
   bool why = false;
-  bool tune = false;
 };
 
 /// One measured line: an op forward or backward.
@@ -49,16 +49,16 @@ constexpr double kComputeBound = 10;
 /// does.
 class Yardsticks {
  public:
-  ProductYardstick& product(DType dtype) {
-    std::unique_ptr<ProductYardstick>& made = products_[dtype];
-    if (!made) made = std::make_unique<ProductYardstick>(dtype);
+  cases::ProductYardstick& product(DType dtype) {
+    std::unique_ptr<cases::ProductYardstick>& made = products_[dtype];
+    if (!made) made = std::make_unique<cases::ProductYardstick>(dtype);
     return *made;
   }
-  MemoryYardstick& memory() { return memory_; }
+  cases::MemoryYardstick& memory() { return memory_; }
 
  private:
-  MemoryYardstick memory_;
-  std::map<DType, std::unique_ptr<ProductYardstick>> products_;
+  cases::MemoryYardstick memory_;
+  std::map<DType, std::unique_ptr<cases::ProductYardstick>> products_;
 };
 
 /// Measures one op forward or backward, and what it is compared with in between.
@@ -77,8 +77,9 @@ Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool b
           measured.implementation,       measured.seconds};
   row.flops_per_s = cost.flops / measured.seconds;
   row.bytes_per_s = bytes / measured.seconds;
-  row.limit_per_s = (compute_bound ? ProductYardstick::flops() : MemoryYardstick::bytes_copied()) /
-                    measured.yardstick_seconds;
+  row.limit_per_s =
+      (compute_bound ? cases::ProductYardstick::flops() : cases::MemoryYardstick::bytes_copied()) /
+      measured.yardstick_seconds;
   row.share = (compute_bound ? row.flops_per_s : row.bytes_per_s) / row.limit_per_s;
   return row;
 }
@@ -111,9 +112,9 @@ nlohmann::json to_json(const Row& row) {
 
 /// Which implementation of which op ran, and how often, since the program began.
 void print_choices(Device device) {
-  auto& table = const_cast<KernelTable&>(backend(device).kernels());  // visited, not changed
   fmt::print("\nimplementations that ran on {}:\n", to_string(device));
-  table.for_each_with(table, [](const auto& list, const auto&) {
+  KernelTable::for_each_list([&]<auto kList>() {
+    const auto& list = backend(device).kernels().*kList;
     for (const auto& kernel : list.kernels) {
       if (const auto runs = kernel.runs->load(); runs > 0)
         fmt::print("  {:<24} {:<16} {:>10} times\n", list.op, kernel.name, runs);
@@ -138,8 +139,8 @@ void print_tuning(Device device) {
 }
 
 void bench_ops(const OpsOptions& options) {
-  if (options.tune) enable_tuning();
-  const Device device = parse_device(options.device);
+  set_up_compute(options.compute);
+  const Device device = parse_device(options.compute.device);
   Yardsticks yardsticks;
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
@@ -177,7 +178,7 @@ void bench_ops(const OpsOptions& options) {
     fmt::print("{}\n",
                nlohmann::json{{"device", device_interface(device).description()}, {"rows", rows}}.dump(2));
   }
-  if (options.why && !options.json) {
+  if (options.why) {
     print_choices(device);
     print_tuning(device);
   }
@@ -192,15 +193,14 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   command->add_option("--family", options->family, "Only this family: softmax, norm, matmul, ...");
   command->add_option("--op", options->op, "Only this op: softmax, rms_norm, ...");
   command->add_option("--dtype", options->dtypes, "Element types")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--device", options->device, "Where to run; `candela devices` lists what there is")
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "Print JSON instead of a table");
-  command->add_flag("--why", options->why,
-                    "Also print which implementation of each op ran, and what chose it");
-  command->add_flag("--tune", options->tune,
-                    "Choose implementations by measurement, and keep what was measured for later runs");
+  declare_compute_options(*command, options->compute);
+  CLI::Option* json = command->add_flag("--json", options->json, "Print JSON instead of a table");
+  command
+      ->add_flag("--why", options->why, "Also print which implementation of each op ran, and what chose it")
+      ->excludes(json);
   command->footer(
       "Example:\n  candela bench ops --family norm --dtype f32 --why\n"
       "The share is of a product measured in between where arithmetic binds, of a memcpy where memory does.");

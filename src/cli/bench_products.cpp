@@ -9,11 +9,14 @@
 #include <candela/ops/matmul.h>
 #include <candela/ops/random.h>
 
-#include "backend/cpu/peak.h"
+#include "cases/peak.h"
 #include "cli/command.h"
+#include "cli/options.h"
 
 namespace candela::cli {
 namespace {
+
+constexpr double kMostSize = 32768;
 
 struct ProductOptions {
   std::vector<std::int64_t> sizes = {256, 512, 1024, 2048};
@@ -35,15 +38,15 @@ Comparison compare(const Product& p, DType dtype, bool transposed) {
   const Tensor stored = normal(transposed ? Shape{p.n, p.k} : Shape{p.k, p.n}, generator, 0, 1, dtype);
   const Tensor b = transposed ? transpose(stored, 0, 1) : stored;
   Tensor c;
-  using Layout = VendorProduct::Layout;
-  VendorProduct vendor(dtype, p.m, p.n, p.k, transposed ? Layout::Transposed : Layout::Same);
+  using Layout = cases::VendorProduct::Layout;
+  cases::VendorProduct vendor(dtype, p.m, p.n, p.k, transposed ? Layout::Transposed : Layout::Same);
   std::vector<std::function<void()>> calls = {[&] { c = matmul(a, b); }, [&] { vendor.run(); }};
-  std::unique_ptr<VendorProduct> packed;
-  if (VendorProduct::supports(dtype, Layout::Packed).empty()) {
-    packed = std::make_unique<VendorProduct>(dtype, p.m, p.n, p.k, Layout::Packed);
+  std::unique_ptr<cases::VendorProduct> packed;
+  if (cases::VendorProduct::supports(dtype, Layout::Packed).empty()) {
+    packed = std::make_unique<cases::VendorProduct>(dtype, p.m, p.n, p.k, Layout::Packed);
     calls.emplace_back([&] { packed->run(); });
   }
-  const std::vector<double> seconds = median_seconds_in_turn(calls, 1.0, 9);
+  const std::vector<double> seconds = cases::median_seconds_in_turn(calls, 1.0, 9);
   const double gflop = 2e-9 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
   return {gflop / seconds[0], gflop / seconds[1], packed ? gflop / seconds[2] : 0};
 }
@@ -65,7 +68,7 @@ void bench_products(const ProductOptions& options) {
         "m x n x k", "", "dtype", "candela", "vendor", "ratio", "packed", "ratio");
   }
   for (const DType dtype : {DType::F32, DType::BF16}) {
-    if (const std::string refusal = VendorProduct::supports(dtype, VendorProduct::Layout::Same);
+    if (const std::string refusal = cases::VendorProduct::supports(dtype, cases::VendorProduct::Layout::Same);
         !refusal.empty()) {
       fmt::print(stderr, "bench products: {} is left out: {}\n", to_string(dtype), refusal);
       continue;
@@ -101,6 +104,7 @@ void add_bench_products(CLI::App& bench, Action& action) {
   CLI::App* command =
       bench.add_subcommand("products", "Matrix products against the vendor library called directly");
   command->add_option("--size", options->sizes, "Sizes of the square products")
+      ->check(number_within({1, kMostSize}, true))
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_flag("--json", options->json, "Print JSON instead of a table");

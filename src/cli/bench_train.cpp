@@ -7,9 +7,10 @@
 #include <candela/core/process.h>
 #include <candela/train/trainer.h>
 
-#include "backend/cpu/peak.h"
+#include "cases/peak.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
 #include "cli/progress.h"
 
 namespace candela::cli {
@@ -51,16 +52,17 @@ void bench_train(const TrainBench& options) {
   std::vector<std::size_t> rows(samples.size());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i;
   const Batch batch = make_batch(samples, rows, 0, model->device());
-  ProductYardstick product(model->dtype());
+  cases::ProductYardstick product(model->dtype());
   std::vector<std::function<void()>> calls = {[&] { trainer.step(std::span(&batch, 1), 1e-4); },
                                               [&] { product.run_own(); }};
   if (product.has_vendor()) calls.emplace_back([&] { product.run_vendor(); });
-  const std::vector<double> medians = median_seconds_in_turn(calls, 6.0);
+  const std::vector<double> medians = cases::median_seconds_in_turn(calls, 6.0);
   const double seconds = medians[0];
   const auto tokens = static_cast<double>(batch.tokens);
   // Forward, and backward to the activations: frozen weights need no gradient of their own.
   const double flops = 4.0 * static_cast<double>(model->parameter_count()) * tokens / seconds;
-  const double peak = ProductYardstick::flops() / *std::min_element(medians.begin() + 1, medians.end());
+  const double peak =
+      cases::ProductYardstick::flops() / *std::min_element(medians.begin() + 1, medians.end());
   if (options.json) {
     fmt::print("{}\n", nlohmann::json{{"seconds_per_step", seconds},
                                       {"tokens_per_s", tokens / seconds},
@@ -87,11 +89,11 @@ void add_bench_train(CLI::App& bench, Action& action) {
   auto options = std::make_shared<TrainBench>();
   CLI::App* command = bench.add_subcommand(
       "train", "One LoRA training step on random tokens: tokens/s and the share of the product peak");
-  declare_model_options(*command, options->model, false);
-  command->add_option("--batch-size", options->batch_size, "Rows")->capture_default_str();
-  command->add_option("--length", options->length, "Tokens a row")->capture_default_str();
-  command->add_option("--rank", options->rank, "Rank of the adapters, on all linear layers")
-      ->capture_default_str();
+  declare_model_files(*command, options->model);
+  add_number(*command, "--batch-size", options->batch_size, {1, kMostCount}, "Rows");
+  add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
+  add_number(*command, "--rank", options->rank, {1, kMostCount},
+             "Rank of the adapters, on all linear layers");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });

@@ -77,7 +77,7 @@ Result evaluate(Model& model, const EvalOptions& options, const Rows& rows, cons
   GenerateOptions generate;
   generate.max_tokens = options.max_tokens;
   generate.batch_size = options.batch_size;
-  if (const auto end = rows.tokenizer.token_to_id("<|im_end|>")) generate.stop_tokens.push_back(*end);
+  if (const auto end = rows.tokenizer.token_to_id(kChatMlEnd)) generate.stop_tokens.push_back(*end);
   Progress progress(name, static_cast<std::int64_t>(prompts.size()), "questions", options.json);
   TextGenerator generator(model, rows.tokenizer);
   const std::vector<Generation> generations = generator.generate_batch(
@@ -168,7 +168,7 @@ void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command =
       app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
-  declare_model_options(*command, options->model, true);
+  declare_model_options(*command, options->model);
   command->add_option("--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
   declare_row_options(*command, options->rows);
   add_number(*command, "--limit", options->limit, {0, kMostCount}, "Only the first rows; 0: all");

@@ -120,7 +120,7 @@ void declare_run_options(CLI::App& command, FinetuneOptions& options) {
 
 void declare_finetune_options(CLI::App& command, FinetuneOptions& options) {
   options.train.adamw.lr = 2e-4;
-  declare_model_options(command, options.model, true);
+  declare_model_options(command, options.model);
   declare_data_options(command, options);
   declare_lora_options(command, options);
   declare_train_options(command, options);

@@ -91,7 +91,7 @@ void generate(GenerateCommand command) {
   TextGenerator generator(*loaded.model, tokenizer);
   command.generate.stop_at_eos = !command.ignore_eos;
   if (command.chat && !command.ignore_eos)
-    command.generate.stop_tokens.push_back(*tokenizer.token_to_id("<|im_end|>"));
+    command.generate.stop_tokens.push_back(*tokenizer.token_to_id(kChatMlEnd));
   command.generate.log_probabilities = command.probabilities;
   const auto start = std::chrono::steady_clock::now();
   const Generation result =
@@ -136,7 +136,7 @@ void add_generate(CLI::App& app, Action& action) {
   auto options = std::make_shared<GenerateCommand>();
   CLI::App* command =
       app.add_subcommand("generate", "Continue a text; only the continuation goes to standard output");
-  declare_model_options(*command, options->model, true);
+  declare_model_options(*command, options->model);
   CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
                                                   "The text to continue; -: read it from standard input");
   command

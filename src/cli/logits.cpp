@@ -71,7 +71,7 @@ void logits(const LogitsOptions& options) {
 void add_logits(CLI::App& app, Action& action) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits (and loss) of given token ids");
-  declare_model_options(*command, options->model, true);
+  declare_model_options(*command, options->model);
   command
       ->add_option(
           "--input", options->input,

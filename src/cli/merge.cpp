@@ -27,10 +27,8 @@ void merge(const MergeOptions& options) {
 void add_merge(CLI::App& app, Action& action) {
   auto options = std::make_shared<MergeOptions>();
   CLI::App* command = app.add_subcommand("merge", "Write a model with its adapter merged into the weights");
-  declare_model_options(*command, options->model, true);
+  declare_model_files(*command, options->model);
   command->get_option("--adapter")->required();
-  // Nothing is computed but the products of the adapters.
-  for (const char* option : {"--bf16-rope", "--tune"}) command->remove_option(command->get_option(option));
   command->get_option("--dtype")->description("Weights of the merged model; auto: as the model is stored");
   command->add_option("--output", options->output, "Folder for the merged model")->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");

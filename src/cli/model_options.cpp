@@ -30,29 +30,32 @@ CLI::Validator device_name() {
 
 }  // namespace
 
-void declare_model_options(CLI::App& command, ModelOptions& options, bool with_adapter) {
-  command
-      .add_option("--model", options.model,
-                  "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
-      ->required();
-  if (with_adapter)
-    command.add_option("--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
-  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
-             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
+void declare_compute_options(CLI::App& command, ComputeOptions& options) {
   command.add_option("--device", options.device, "Where to run; `candela devices` lists what there is")
       ->check(device_name())
       ->capture_default_str();
   add_number(command, "--threads", options.threads, {0, kMostThreads},
              "CPU threads; 0: as OMP_NUM_THREADS says, or every core");
-  command.add_flag(
-      "--tune", options.tune,
-      "Measure the implementations of an op when it first meets a size, run the fastest, and keep what "
-      "was measured for later runs ($CANDELA_CACHE or ~/.cache/candela)");
-  if (with_adapter) {
-    command.add_flag(
-        "--bf16-rope", options.bf16_rope,
-        "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
-  }
+  command.add_flag("--tune", options.tune,
+                   "Measure the implementations of an op when it first meets a size, run the fastest, and "
+                   "keep what was measured for later runs ($CANDELA_CACHE or ~/.cache/candela)");
+}
+
+void declare_model_files(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--model", options.model,
+                  "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
+      ->required();
+  command.add_option("--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
+  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
+             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
+  declare_compute_options(command, options);
+}
+
+void declare_model_options(CLI::App& command, ModelOptions& options) {
+  declare_model_files(command, options);
+  command.add_flag("--bf16-rope", options.bf16_rope,
+                   "Round the rotary frequencies to bf16, as a model does that was cast to bf16 as a whole");
 }
 
 std::optional<DType> wanted_dtype(const ModelOptions& options, bool computing) {
@@ -72,7 +75,7 @@ void use_threads(int asked) {
   set_thread_count(std::min(asked > 0 ? asked : unasked, cores));
 }
 
-void set_up_compute(const ModelOptions& options) {
+void set_up_compute(const ComputeOptions& options) {
   use_threads(options.threads);
   if (options.tune) enable_tuning();
 }

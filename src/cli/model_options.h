@@ -10,20 +10,28 @@
 
 namespace candela::cli {
 
+/// The options that say where to compute and with what; every command that computes shares them.
+struct ComputeOptions {
+  std::string device = "cpu";
+  int threads = 0;
+  bool tune = false;  ///< enable_tuning()
+};
+
+/// Declares --device, --threads and --tune.
+void declare_compute_options(CLI::App& command, ComputeOptions& options);
+
 /// The options that say which model to use and where; every command that loads one shares them.
-struct ModelOptions {
+struct ModelOptions : ComputeOptions {
   std::string model;
   std::string adapter;
   std::string dtype = "auto";
-  std::string device = "cpu";
-  int threads = 0;
-  bool tune = false;       ///< enable_tuning()
   bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
 };
 
-/// Declares --model, --dtype, --device, --threads and --tune, and, if `with_adapter`, --adapter and
-/// --bf16-rope.
-void declare_model_options(CLI::App& command, ModelOptions& options, bool with_adapter);
+/// Declares --model, --adapter and --dtype, and the options of ComputeOptions.
+void declare_model_files(CLI::App& command, ModelOptions& options);
+/// The same and --bf16-rope: for commands that compute with the model's positions.
+void declare_model_options(CLI::App& command, ModelOptions& options);
 
 /// What --dtype says; "auto": where the model computes (`computing`) on the CPU, f32, so that training, eval,
 /// logits and generate agree; else as stored.
@@ -37,7 +45,7 @@ LoadOptions load_options(const ModelOptions& options, bool computing, Device dev
 void use_threads(int asked);
 
 /// Sets what the process computes with: the threads, and choosing by measurement if asked for.
-void set_up_compute(const ModelOptions& options);
+void set_up_compute(const ComputeOptions& options);
 
 /// A model with its adapter, if one was asked for.
 struct LoadedModel {

@@ -108,16 +108,16 @@ class BatchRun {
     row.seen.push_back(token.id);
     row.result.tokens.push_back(std::move(token));
     const bool stop = std::find(stops_.begin(), stops_.end(), row.seen.back()) != stops_.end();
-    const TextStream::State state = stop ? TextStream::State::kGoing : row.stream.add(row.seen.back());
-    if (state != TextStream::State::kGoing) {
+    const TextStream::State state = stop ? TextStream::State::Going : row.stream.add(row.seen.back());
+    if (state != TextStream::State::Going) {
       finish(row,
-             state == TextStream::State::kStopString ? FinishReason::kStopString : FinishReason::kCancelled);
+             state == TextStream::State::StopString ? FinishReason::StopString : FinishReason::Cancelled);
     } else if (stop) {
-      finish(row, FinishReason::kStopToken);
+      finish(row, FinishReason::StopToken);
     } else if (static_cast<std::int64_t>(row.result.tokens.size()) >= options_.max_tokens) {
-      finish(row, FinishReason::kLength);
+      finish(row, FinishReason::Length);
     } else if (limit_ > 0 && static_cast<std::int64_t>(row.seen.size()) >= limit_) {
-      finish(row, FinishReason::kContext);
+      finish(row, FinishReason::Context);
     }
   }
 
@@ -125,10 +125,10 @@ class BatchRun {
     row.finished = true;
     row.result.finish = reason;
     // The end of the text may still hold a stop string, or be refused.
-    if (reason != FinishReason::kStopString && reason != FinishReason::kCancelled) {
+    if (reason != FinishReason::StopString && reason != FinishReason::Cancelled) {
       const TextStream::State state = row.stream.finish();
-      if (state == TextStream::State::kStopString) row.result.finish = FinishReason::kStopString;
-      if (state == TextStream::State::kCancelled) row.result.finish = FinishReason::kCancelled;
+      if (state == TextStream::State::StopString) row.result.finish = FinishReason::StopString;
+      if (state == TextStream::State::Cancelled) row.result.finish = FinishReason::Cancelled;
     }
     row.result.text = row.stream.text();
   }
@@ -184,15 +184,15 @@ void check_prompt(const ModelConfig& config, std::span<const TokenId> prompt) {
 
 std::string_view to_string(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kLength:
+    case FinishReason::Length:
       return "length";
-    case FinishReason::kContext:
+    case FinishReason::Context:
       return "context";
-    case FinishReason::kStopToken:
+    case FinishReason::StopToken:
       return "stop_token";
-    case FinishReason::kStopString:
+    case FinishReason::StopString:
       return "stop_string";
-    case FinishReason::kCancelled:
+    case FinishReason::Cancelled:
       return "cancelled";
   }
   throw InvalidArgument("finish reason: unknown value");

@@ -25,7 +25,7 @@ TextStream::State TextStream::give(std::size_t bytes) {
   const std::string piece = pending_.substr(0, bytes);
   pending_.erase(0, bytes);
   text_ += piece;
-  return piece.empty() || !callback_ || callback_(piece) ? State::kGoing : State::kCancelled;
+  return piece.empty() || !callback_ || callback_(piece) ? State::Going : State::Cancelled;
 }
 
 TextStream::State TextStream::take(std::string_view piece, bool last) {
@@ -39,17 +39,17 @@ TextStream::State TextStream::take(std::string_view piece, bool last) {
   if (first != std::string::npos) {
     const State given = give(first);
     pending_.clear();
-    return given == State::kCancelled ? given : State::kStopString;
+    return given == State::Cancelled ? given : State::StopString;
   }
   return give(last ? pending_.size() : pending_.size() - held);
 }
 
 TextStream::State TextStream::add(TokenId id) {
-  return decoder_ ? take(decoder_->add(id), false) : State::kGoing;
+  return decoder_ ? take(decoder_->add(id), false) : State::Going;
 }
 
 TextStream::State TextStream::finish() {
-  return decoder_ ? take(decoder_->finish(), true) : State::kGoing;
+  return decoder_ ? take(decoder_->finish(), true) : State::Going;
 }
 
 }  // namespace candela

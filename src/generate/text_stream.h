@@ -15,7 +15,7 @@ class TextStream {
   TextStream(const std::optional<Tokenizer>& tokenizer, const std::vector<std::string>& stop_strings,
              StreamCallback callback);
 
-  enum class State { kGoing, kStopString, kCancelled };
+  enum class State { Going, StopString, Cancelled };
   State add(TokenId id);
   /// Gives out what was held back; `decoder` text that never became whole included.
   State finish();

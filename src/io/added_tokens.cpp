@@ -92,8 +92,8 @@ std::vector<TokenTrie::Match> TokenTrie::find_all(std::string_view text) const {
 }
 
 AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer* normalizer)
-    : word_start_(R"(\A\w)", file.source(), PatternSyntax::kRust),
-      word_end_(R"(\w\z)", file.source(), PatternSyntax::kRust) {
+    : word_start_(R"(\A\w)", file.source(), PatternSyntax::Rust),
+      word_end_(R"(\w\z)", file.source(), PatternSyntax::Rust) {
   if (!file.has("added_tokens")) return;
   for (const JsonObject& entry : file.objects("added_tokens")) {
     const AddedToken token = read_token(entry);

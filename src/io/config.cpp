@@ -27,7 +27,7 @@ double positive_number(const JsonObject& object, const char* key, double otherwi
   return value;
 }
 
-void read_yarn(const JsonObject& object, RopeParameters& rope) {
+void read_yarn(const JsonObject& object, RopeConfig& rope) {
   rope.beta_fast = positive_number(object, "beta_fast", rope.beta_fast);
   rope.beta_slow = positive_number(object, "beta_slow", rope.beta_slow);
   if (rope.beta_fast < rope.beta_slow)
@@ -39,7 +39,7 @@ void read_yarn(const JsonObject& object, RopeParameters& rope) {
   rope.truncate = object.boolean("truncate", true);
 }
 
-void read_llama3(const JsonObject& object, RopeParameters& rope) {
+void read_llama3(const JsonObject& object, RopeConfig& rope) {
   rope.low_freq_factor = positive_number(object, "low_freq_factor", 0);
   rope.high_freq_factor = positive_number(object, "high_freq_factor", 0);
   if (rope.high_freq_factor <= rope.low_freq_factor) {
@@ -48,7 +48,7 @@ void read_llama3(const JsonObject& object, RopeParameters& rope) {
 }
 
 /// The type and its parameters from `rope_parameters` or `rope_scaling`.
-void read_rope_type(const JsonObject& object, RopeParameters& rope) {
+void read_rope_type(const JsonObject& object, RopeConfig& rope) {
   rope.type = object.has("rope_type") ? object.string("rope_type") : object.string("type", "default");
   const char* key = object.has("rope_type") ? "rope_type" : "type";
   require<Unsupported>(one_of(rope.type, {"default", "linear", "dynamic", "llama3", "yarn"}),
@@ -75,8 +75,8 @@ void read_rope_type(const JsonObject& object, RopeParameters& rope) {
   }
 }
 
-RopeParameters read_rope(const JsonObject& top, const ModelConfig& config) {
-  RopeParameters rope;
+RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
+  RopeConfig rope;
   rope.max_positions = config.max_position_embeddings;
   rope.theta = positive_number(top, "rope_theta", kTheta);
   rope.original_max_positions = top.integer("original_max_position_embeddings", 0);
@@ -218,7 +218,7 @@ ModelConfig read_config(const JsonObject& top) {
                        config.hidden_act);
   config.tie_word_embeddings = top.boolean("tie_word_embeddings", false);
   config.attention_bias = top.boolean("attention_bias", false);
-  config.mlp_bias = top.boolean("mlp_bias", false);
+  config.mlp_bias = config.model_type == "llama" && top.boolean("mlp_bias", false);
   config.rope = read_rope(top, config);
   read_windows(top, *architecture, config);
   config.dtype = read_dtype(top);

@@ -32,7 +32,6 @@ constexpr std::size_t kMaxRowBytes = std::size_t{64} << 20;
 std::string opening(const std::string& role) {
   return "<|im_start|>" + role + "\n";
 }
-constexpr const char* kTurnEnd = "<|im_end|>";
 
 /// The text of `key`, which must be there and hold more than nothing.
 std::string text_of(const JsonObject& row, const char* key) {
@@ -42,9 +41,9 @@ std::string text_of(const JsonObject& row, const char* key) {
 }
 
 RowFormat detect(const JsonObject& row) {
-  if (row.has("prompt") && row.has("completion")) return RowFormat::kCompletions;
-  if (row.has("messages")) return RowFormat::kChat;
-  if (row.has("text")) return RowFormat::kText;
+  if (row.has("prompt") && row.has("completion")) return RowFormat::Completions;
+  if (row.has("messages")) return RowFormat::Chat;
+  if (row.has("text")) return RowFormat::Text;
   std::string keys;
   for (const auto& [key, value] : row.json().items()) {
     if (!keys.empty()) keys += ", ";
@@ -79,10 +78,10 @@ Row chat_row(const std::vector<ChatMessage>& messages) {
     context += opening(message.role);
     if (message.role == "assistant") {
       row.spans.push_back({std::move(context), false});
-      row.spans.push_back({message.content + kTurnEnd, true});
+      row.spans.push_back({message.content + kChatMlEnd, true});
       context = std::string(1, '\n');
     } else {
-      context += fmt::format("{}{}\n", message.content, kTurnEnd);
+      context += fmt::format("{}{}\n", message.content, kChatMlEnd);
     }
   }
   if (!context.empty()) row.spans.push_back({std::move(context), false});
@@ -91,11 +90,11 @@ Row chat_row(const std::vector<ChatMessage>& messages) {
 
 Row read_row(const JsonObject& json, RowFormat format) {
   switch (format) {
-    case RowFormat::kCompletions:
+    case RowFormat::Completions:
       return {{{text_of(json, "prompt"), false}, {text_of(json, "completion"), true}}, true};
-    case RowFormat::kChat:
+    case RowFormat::Chat:
       return chat_row(read_messages(json));
-    case RowFormat::kText:
+    case RowFormat::Text:
       break;
   }
   return {{{text_of(json, "text"), true}}, true};
@@ -168,13 +167,13 @@ std::size_t Sample::trained_tokens() const {
 std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt) {
   std::string text;
   for (const ChatMessage& message : messages)
-    text += fmt::format("{}{}{}\n", opening(message.role), message.content, kTurnEnd);
+    text += fmt::format("{}{}{}\n", opening(message.role), message.content, kChatMlEnd);
   if (add_generation_prompt) text += opening("assistant");
   return text;
 }
 
 void require_chatml(const Tokenizer& tokenizer, const std::string& where) {
-  for (const std::string token : {"<|im_start|>", kTurnEnd}) {
+  for (const std::string token : {"<|im_start|>", kChatMlEnd}) {
     require<Unsupported>(
         tokenizer.encode(token, false).size() == 1 && tokenizer.token_to_id(token),
         "{}: chats are written in the ChatML template, whose {} must be one token; this "
@@ -193,11 +192,11 @@ DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const Model
 
 std::string_view to_string(RowFormat format) {
   switch (format) {
-    case RowFormat::kCompletions:
+    case RowFormat::Completions:
       return "prompt/completion";
-    case RowFormat::kChat:
+    case RowFormat::Chat:
       return "messages";
-    case RowFormat::kText:
+    case RowFormat::Text:
       break;
   }
   return "text";
@@ -225,7 +224,7 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
     const JsonObject row(document, where);
     if (!format) {
       format = detect(row);
-      if (*format == RowFormat::kChat) require_chatml(tokenizer, where);
+      if (*format == RowFormat::Chat) require_chatml(tokenizer, where);
     }
     Sample sample = encode_row(read_row(row, *format), tokenizer, options);
     sample.line = line_number;

@@ -125,7 +125,7 @@ class Metaspace final : public Decoder {
 
   Tokens apply(Tokens tokens) const override {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = mark_.replace(tokens[i], i == 0 && scheme_ != PrependScheme::kNever ? "" : " ");
+      tokens[i] = mark_.replace(tokens[i], i == 0 && scheme_ != PrependScheme::Never ? "" : " ");
     }
     return tokens;
   }

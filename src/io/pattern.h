@@ -15,7 +15,7 @@ class Pattern {
  public:
   static Pattern literal(std::string text);
   static Pattern regex(std::string_view expression, std::string where,
-                       PatternSyntax syntax = PatternSyntax::kOniguruma);
+                       PatternSyntax syntax = PatternSyntax::Oniguruma);
 
   /// All matches from the left, without overlap.
   std::vector<Span> find_all(std::string_view text) const;

@@ -17,16 +17,16 @@ std::size_t bytes_of(const Pieces& pieces) {
   return bytes;
 }
 
-enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+enum class Behavior { Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous };
 
 Behavior read_behavior(const JsonObject& description, std::optional<Behavior> otherwise = {}) {
   if (otherwise && !description.has("behavior")) return *otherwise;
   const std::string name = description.string("behavior");
-  if (name == "Removed") return Behavior::kRemoved;
-  if (name == "Isolated") return Behavior::kIsolated;
-  if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
-  if (name == "MergedWithNext") return Behavior::kMergedWithNext;
-  if (name == "Contiguous") return Behavior::kContiguous;
+  if (name == "Removed") return Behavior::Removed;
+  if (name == "Isolated") return Behavior::Isolated;
+  if (name == "MergedWithPrevious") return Behavior::MergedWithPrevious;
+  if (name == "MergedWithNext") return Behavior::MergedWithNext;
+  if (name == "Contiguous") return Behavior::Contiguous;
   description.fail("behavior", "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
 }
 
@@ -84,18 +84,18 @@ std::vector<Span> merge_with_next(const std::vector<Stretch>& parts) {
 std::vector<Span> arrange(const std::vector<Stretch>& parts, Behavior behavior) {
   std::vector<Span> result;
   switch (behavior) {
-    case Behavior::kMergedWithPrevious:
+    case Behavior::MergedWithPrevious:
       return merge_with_previous(parts);
-    case Behavior::kMergedWithNext:
+    case Behavior::MergedWithNext:
       return merge_with_next(parts);
-    case Behavior::kIsolated:
-    case Behavior::kRemoved:
+    case Behavior::Isolated:
+    case Behavior::Removed:
       result.reserve(parts.size());
       for (const Stretch& part : parts) {
-        if (behavior == Behavior::kIsolated || !part.match) result.push_back(part.span);
+        if (behavior == Behavior::Isolated || !part.match) result.push_back(part.span);
       }
       return result;
-    case Behavior::kContiguous:
+    case Behavior::Contiguous:
       break;
   }
   bool previous = false;
@@ -180,7 +180,7 @@ class MarkSpaces final : public PreTokenizerStep {
     for (Piece& piece : pieces.pieces) {
       std::string text = space_.replace(piece.text, mark_);
       const bool wanted =
-          scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && piece.at_start);
+          scheme_ == PrependScheme::Always || (scheme_ == PrependScheme::First && piece.at_start);
       if (wanted && !text.starts_with(mark_)) text.insert(0, mark_);
       piece.text = pieces.keep(std::move(text));
     }
@@ -196,12 +196,12 @@ class MarkSpaces final : public PreTokenizerStep {
 
 PrependScheme read_prepend_scheme(const JsonObject& description) {
   if (!description.has("prepend_scheme")) {
-    return description.boolean("add_prefix_space", true) ? PrependScheme::kAlways : PrependScheme::kNever;
+    return description.boolean("add_prefix_space", true) ? PrependScheme::Always : PrependScheme::Never;
   }
   const std::string name = description.string("prepend_scheme");
-  if (name == "always") return PrependScheme::kAlways;
-  if (name == "first") return PrependScheme::kFirst;
-  if (name == "never") return PrependScheme::kNever;
+  if (name == "always") return PrependScheme::Always;
+  if (name == "first") return PrependScheme::First;
+  if (name == "never") return PrependScheme::Never;
   description.fail("prepend_scheme", "always, first or never");
 }
 
@@ -220,7 +220,7 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
   } else if (type == "ByteLevel") {
     if (description.boolean("add_prefix_space", true)) steps_.push_back(std::make_unique<PrefixSpace>());
     if (description.boolean("use_regex", true)) {
-      split(find_pattern(Pattern::regex(kGpt2Pattern, description.source())), Behavior::kIsolated);
+      split(find_pattern(Pattern::regex(kGpt2Pattern, description.source())), Behavior::Isolated);
     }
     if (last) {
       byte_level_ = true;
@@ -232,25 +232,25 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
           description.boolean("invert", false));
   } else if (type == "Digits") {
     split(find_characters(is_numeric),
-          description.boolean("individual_digits", false) ? Behavior::kIsolated : Behavior::kContiguous);
+          description.boolean("individual_digits", false) ? Behavior::Isolated : Behavior::Contiguous);
   } else if (type == "Punctuation") {
-    split(find_characters(is_punctuation), read_behavior(description, Behavior::kIsolated));
+    split(find_characters(is_punctuation), read_behavior(description, Behavior::Isolated));
   } else if (type == "Whitespace") {
-    split(find_pattern(Pattern::regex(R"(\w+|[^\w\s]+)", description.source(), PatternSyntax::kRust)),
-          Behavior::kRemoved, true);
+    split(find_pattern(Pattern::regex(R"(\w+|[^\w\s]+)", description.source(), PatternSyntax::Rust)),
+          Behavior::Removed, true);
   } else if (type == "WhitespaceSplit") {
-    split(find_characters(is_whitespace), Behavior::kRemoved);
+    split(find_characters(is_whitespace), Behavior::Removed);
   } else if (type == "BertPreTokenizer") {
-    split(find_characters(is_whitespace), Behavior::kRemoved);
-    split(find_characters(is_punctuation), Behavior::kIsolated);
+    split(find_characters(is_whitespace), Behavior::Removed);
+    split(find_characters(is_punctuation), Behavior::Isolated);
   } else if (type == "CharDelimiterSplit") {
-    split(find_pattern(Pattern::literal(description.string("delimiter"))), Behavior::kRemoved);
+    split(find_pattern(Pattern::literal(description.string("delimiter"))), Behavior::Removed);
   } else if (type == "Metaspace") {
     const std::string mark = description.string("replacement", "\xE2\x96\x81");
     if (mark.empty()) description.fail("replacement", "one character");
     steps_.push_back(std::make_unique<MarkSpaces>(mark, read_prepend_scheme(description)));
     if (description.boolean("split", true))
-      split(find_pattern(Pattern::literal(mark)), Behavior::kMergedWithNext);
+      split(find_pattern(Pattern::literal(mark)), Behavior::MergedWithNext);
   } else {
     throw Unsupported(fmt::format(
         "{}: {} \"{}\" is not supported; known are ByteLevel, Split, Digits, Punctuation, "

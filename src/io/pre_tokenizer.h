@@ -51,7 +51,7 @@ class PreTokenizer {
 };
 
 /// How a Metaspace component treats the start of text.
-enum class PrependScheme { kAlways, kFirst, kNever };
+enum class PrependScheme { Always, First, Never };
 PrependScheme read_prepend_scheme(const JsonObject& description);
 
 }  // namespace candela::io

@@ -64,7 +64,7 @@ std::string translate_long_escape(std::string_view pattern, std::size_t& i) {
 
 /// What replaces the escape `\letter` outside and inside a bracketed class; empty if it stays as it is.
 std::string translate_escape(char letter, bool in_class, PatternSyntax syntax, const std::string& where) {
-  const std::string_view word = syntax == PatternSyntax::kRust ? kWordRust : kWordOniguruma;
+  const std::string_view word = syntax == PatternSyntax::Rust ? kWordRust : kWordOniguruma;
   switch (letter) {
     case 's':
       return in_class ? std::string(kSpaceRanges) : fmt::format("[{}]", kSpaceRanges);

@@ -22,14 +22,14 @@ struct Span {
 /// Whose meaning of \w a pattern has. To both, it is Alphabetic, Mark, Decimal_Number and
 /// Connector_Punctuation; Oniguruma adds the superscript digits and fractions of Latin-1, Rust adds
 /// Join_Control.
-enum class PatternSyntax { kOniguruma, kRust };
+enum class PatternSyntax { Oniguruma, Rust };
 
 /// A compiled pattern. Matching is const and safe from several threads.
 class Regex {
  public:
   /// Unsupported if the pattern uses what PCRE2 would read differently, IoError if it does not compile; both
   /// open with `where`.
-  Regex(std::string_view pattern, std::string where, PatternSyntax syntax = PatternSyntax::kOniguruma);
+  Regex(std::string_view pattern, std::string where, PatternSyntax syntax = PatternSyntax::Oniguruma);
 
   /// All matches in `text` (valid UTF-8) from the left. An empty match directly after another match is
   /// skipped.

@@ -28,9 +28,9 @@ class Reader final : public JsonBuilder {
   }
 
   bool string(string_t& value) override {
-    if (state_ == State::kNone) return JsonBuilder::string(value);
-    if (state_ == State::kMerges) return take_merge_text(value);
-    if (state_ == State::kPair && pair_size_ < 2) {
+    if (state_ == State::None) return JsonBuilder::string(value);
+    if (state_ == State::Merges) return take_merge_text(value);
+    if (state_ == State::Pair && pair_size_ < 2) {
       (pair_size_++ == 0 ? pair_.first : pair_.second) = std::move(value);
       return true;
     }
@@ -42,12 +42,12 @@ class Reader final : public JsonBuilder {
     if (!at_model_field("vocab")) return JsonBuilder::start_object(elements);
     require<IoError>(!file_.has_vocabulary, "{}: model.vocab must occur once", source());
     file_.has_vocabulary = true;
-    state_ = State::kVocabulary;
+    state_ = State::Vocabulary;
     return true;
   }
 
   bool key(string_t& value) override {
-    if (state_ == State::kVocabulary) {
+    if (state_ == State::Vocabulary) {
       token_ = std::move(value);
       return true;
     }
@@ -61,14 +61,14 @@ class Reader final : public JsonBuilder {
   }
 
   bool end_object() override {
-    if (state_ == State::kNone) return JsonBuilder::end_object();
-    state_ = State::kNone;
+    if (state_ == State::None) return JsonBuilder::end_object();
+    state_ = State::None;
     return true;
   }
 
   bool start_array(std::size_t elements) override {
-    if (state_ == State::kMerges) {
-      state_ = State::kPair;
+    if (state_ == State::Merges) {
+      state_ = State::Pair;
       pair_size_ = 0;
       return true;
     }
@@ -76,31 +76,31 @@ class Reader final : public JsonBuilder {
     if (!at_model_field("merges")) return JsonBuilder::start_array(elements);
     require<IoError>(!file_.has_merges, "{}: model.merges must occur once", source());
     file_.has_merges = true;
-    state_ = State::kMerges;
+    state_ = State::Merges;
     return true;
   }
 
   bool end_array() override {
-    if (state_ == State::kPair) {
+    if (state_ == State::Pair) {
       if (pair_size_ != 2) return refuse("an array of fewer than two strings");
       file_.merges.push_back(std::move(pair_));
-      state_ = State::kMerges;
+      state_ = State::Merges;
       return true;
     }
-    if (state_ == State::kNone) return JsonBuilder::end_array();
-    state_ = State::kNone;
+    if (state_ == State::None) return JsonBuilder::end_array();
+    state_ = State::None;
     return true;
   }
 
  private:
-  enum class State { kNone, kVocabulary, kMerges, kPair };
+  enum class State { None, Vocabulary, Merges, Pair };
 
-  bool taking() const { return state_ != State::kNone; }
+  bool taking() const { return state_ != State::None; }
 
   bool at_model_field(const char* name) const { return depth() == 2 && in_model_ && model_field_ == name; }
 
   bool take_id(std::int64_t value) {
-    if (state_ != State::kVocabulary) return refuse(std::to_string(value));
+    if (state_ != State::Vocabulary) return refuse(std::to_string(value));
     file_.vocabulary.emplace_back(std::move(token_), value);
     return true;
   }
@@ -115,7 +115,7 @@ class Reader final : public JsonBuilder {
   }
 
   bool refuse(const std::string& got) const {
-    if (state_ == State::kVocabulary) {
+    if (state_ == State::Vocabulary) {
       throw IoError(fmt::format("{}: model.vocab must map tokens to ids up to {}; got {} for {:?}", source(),
                                 Vocabulary::kMaxId, got, token_));
     }
@@ -124,7 +124,7 @@ class Reader final : public JsonBuilder {
   }
 
   TokenizerFile& file_;
-  State state_ = State::kNone;
+  State state_ = State::None;
   bool in_model_ = false;
   std::string model_field_;
   std::string token_;

@@ -100,16 +100,6 @@ std::string lossy_utf8(std::string_view text) {
   return result;
 }
 
-std::size_t incomplete_utf8_tail(std::string_view text) {
-  for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if ((byte & 0xC0) == 0x80) continue;
-    const Step last = step(text.substr(text.size() - back));
-    return !last.valid && last.truncated && last.bytes == back ? back : 0;
-  }
-  return 0;
-}
-
 bool is_whitespace(std::int32_t c) {
   if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||

@@ -25,9 +25,6 @@ bool is_ascii(std::string_view text);
 /// `text` with each maximal invalid part replaced by U+FFFD, as Rust's `from_utf8_lossy` does.
 std::string lossy_utf8(std::string_view text);
 
-/// How many bytes at the end of `text` (0 to 3) begin a character that later bytes could complete.
-std::size_t incomplete_utf8_tail(std::string_view text);
-
 bool is_whitespace(std::int32_t code_point);   ///< Unicode White_Space
 bool is_numeric(std::int32_t code_point);      ///< general category N
 bool is_punctuation(std::int32_t code_point);  ///< ASCII punctuation or general category P

@@ -60,35 +60,10 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& ste
   return reshape(out, {out.size(0), out.size(1), out.size(2) * out.size(3)});
 }
 
-namespace {
-
-RopeConfig rope_config(const ModelConfig& config, bool bf16_frequencies) {
-  const RopeParameters& from = config.rope;
-  RopeConfig result;
-  result.type = from.type;
-  result.theta = from.theta;
-  result.rotary_dim = from.rotary_dim;
-  result.max_positions = from.max_positions;
-  result.factor = from.factor;
-  result.original_max_positions = from.original_max_positions;
-  result.low_freq_factor = from.low_freq_factor;
-  result.high_freq_factor = from.high_freq_factor;
-  result.beta_fast = from.beta_fast;
-  result.beta_slow = from.beta_slow;
-  result.attention_factor = from.attention_factor;
-  result.mscale = from.mscale;
-  result.mscale_all_dim = from.mscale_all_dim;
-  result.truncate = from.truncate;
-  result.frequency_dtype = bf16_frequencies ? DType::BF16 : DType::F32;
-  return result;
-}
-
-}  // namespace
-
 Decoder::Decoder(ModelConfig config, WeightSource& source)
     : config_(std::move(config)),
       parameters_(source),
-      rope_config_(rope_config(config_, source.bf16_rope_frequencies())),
+      rope_frequency_dtype_(source.bf16_rope_frequencies() ? DType::BF16 : DType::F32),
       embedding_(parameters_.tensor("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size})) {
   require<Unsupported>(config_.hidden_act == "silu", "{}: hidden_act must be silu; got {}",
                        config_.model_type, config_.hidden_act);
@@ -136,7 +111,7 @@ void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOp
 }  // namespace
 
 const RopeTable& Decoder::rope(std::int64_t length) {
-  const RopeConfig& config = rope_config_;
+  const RopeConfig& config = config_.rope;
   const std::int64_t trained = config.max_positions;
   // The angles of `dynamic` depend on the length once it is beyond max_position_embeddings: each length has
   // its own table there. Otherwise tables are made for powers of two, so that decoding does not need a new
@@ -149,7 +124,7 @@ const RopeTable& Decoder::rope(std::int64_t length) {
     std::int64_t made =
         own_table ? length : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
     if (!own_table && config.type == "dynamic") made = std::min(made, trained);
-    rope_ = rope_table(config, made, device());
+    rope_ = rope_table(config, made, device(), rope_frequency_dtype_);
     rope_length_ = made;
   }
   return rope_;

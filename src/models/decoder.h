@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <candela/models/model.h>
@@ -62,6 +63,31 @@ class GatedMlp {
   const Linear& down_;
 };
 
+/// x += attention(norm(x)), x += mlp(norm(x)): the block of Llama and its kin. `Attention` is made from the
+/// parameters, the path of its weights, the configuration and the layer's number.
+template <class Attention>
+class PreNormBlock final : public Block {
+ public:
+  PreNormBlock(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
+      : eps_(config.rms_norm_eps),
+        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
+        attention_(parameters, path + ".self_attn", config, layer),
+        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
+        mlp_(parameters, path + ".mlp", config, config.mlp_bias) {}
+
+  void forward(ResidualStream& stream, const Step& step) const override {
+    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
+    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
+  }
+
+ private:
+  double eps_;
+  const Tensor& input_norm_;
+  Attention attention_;
+  const Tensor& post_norm_;
+  GatedMlp mlp_;
+};
+
 /// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and
 /// attends: [B, T, H D]. window: as in AttentionOptions.
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
@@ -101,12 +127,25 @@ class Decoder : public Model {
   Step prepare(const Tensor& ids, const ForwardOptions& options);
   const RopeTable& rope(std::int64_t length);
 
-  RopeConfig rope_config_;
+  DType rope_frequency_dtype_;
   const Tensor& embedding_;  // [V, D]
   const Tensor* final_norm_ = nullptr;
   const Linear* head_ = nullptr;
   RopeTable rope_;
   std::int64_t rope_length_ = 0;
+};
+
+/// A decoder whose layers are all `Layer`s, made as PreNormBlock is.
+template <class Layer>
+class DecoderOf final : public Decoder {
+ public:
+  DecoderOf(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
+    for (int layer = 0; layer < config_.num_layers; ++layer) {
+      blocks_.push_back(
+          std::make_unique<Layer>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
+    }
+    finish();
+  }
 };
 
 }  // namespace candela

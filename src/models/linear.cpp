@@ -29,7 +29,7 @@ std::vector<Tensor> apply_linear(const Tensor& x, std::initializer_list<const Li
   std::vector<Tensor> outputs;
   outputs.reserve(layers.size());
   if (adapted == layers.end() || drops) {
-    // Each module has a mask of its own, as in peft: what the adapters see is no longer shared.
+    // Each module has a mask of its own, as in peft: so what the adapters see is not shared.
     for (const Linear* layer : layers) {
       if (!layer->adapted()) {
         outputs.push_back(linear(x, layer->weight, layer->bias));

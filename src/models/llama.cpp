@@ -36,43 +36,10 @@ class LlamaAttention {
   const Linear& o_;
 };
 
-class LlamaBlock final : public Block {
- public:
-  LlamaBlock(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
-      : eps_(config.rms_norm_eps),
-        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
-        attention_(parameters, path + ".self_attn", config, layer),
-        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
-        mlp_(parameters, path + ".mlp", config, config.mlp_bias) {}
-
-  void forward(ResidualStream& stream, const Step& step) const override {
-    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
-    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
-  }
-
- private:
-  double eps_;
-  const Tensor& input_norm_;
-  LlamaAttention attention_;
-  const Tensor& post_norm_;
-  GatedMlp mlp_;
-};
-
-class Llama final : public Decoder {
- public:
-  Llama(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
-    for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(
-          std::make_unique<LlamaBlock>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
-    }
-    finish();
-  }
-};
-
 }  // namespace
 
 std::unique_ptr<Model> make_llama(const ModelConfig& config, WeightSource& source) {
-  return std::make_unique<Llama>(config, source);
+  return std::make_unique<DecoderOf<PreNormBlock<LlamaAttention>>>(config, source);
 }
 
 }  // namespace candela

@@ -34,43 +34,10 @@ class MistralAttention {
   const Linear& o_;
 };
 
-class MistralBlock final : public Block {
- public:
-  MistralBlock(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
-      : eps_(config.rms_norm_eps),
-        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
-        attention_(parameters, path + ".self_attn", config, layer),
-        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
-        mlp_(parameters, path + ".mlp", config) {}
-
-  void forward(ResidualStream& stream, const Step& step) const override {
-    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
-    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
-  }
-
- private:
-  double eps_;
-  const Tensor& input_norm_;
-  MistralAttention attention_;
-  const Tensor& post_norm_;
-  GatedMlp mlp_;
-};
-
-class Mistral final : public Decoder {
- public:
-  Mistral(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
-    for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(std::make_unique<MistralBlock>(parameters_, "model.layers." + std::to_string(layer),
-                                                       config_, layer));
-    }
-    finish();
-  }
-};
-
 }  // namespace
 
 std::unique_ptr<Model> make_mistral(const ModelConfig& config, WeightSource& source) {
-  return std::make_unique<Mistral>(config, source);
+  return std::make_unique<DecoderOf<PreNormBlock<MistralAttention>>>(config, source);
 }
 
 }  // namespace candela

@@ -15,13 +15,15 @@ namespace {
 
 /// Written so that NaN fails too.
 void check_options(const AdamwOptions& options) {
-  require(options.beta1 >= 0 && options.beta1 < 1, "adamw: beta1 must be in [0, 1); got {}", options.beta1);
-  require(options.beta2 >= 0 && options.beta2 < 1, "adamw: beta2 must be in [0, 1); got {}", options.beta2);
-  require(options.eps > 0, "adamw: eps must be above 0; got {}", options.eps);
-  require(options.lr >= 0 && std::isfinite(options.lr), "adamw: lr must be finite and not negative; got {}",
-          options.lr);
+  require(options.beta1 >= 0 && options.beta1 < 1, "adamw_step: beta1 must be in [0, 1); got {}",
+          options.beta1);
+  require(options.beta2 >= 0 && options.beta2 < 1, "adamw_step: beta2 must be in [0, 1); got {}",
+          options.beta2);
+  require(options.eps > 0, "adamw_step: eps must be above 0; got {}", options.eps);
+  require(options.lr >= 0 && std::isfinite(options.lr),
+          "adamw_step: lr must be finite and not negative; got {}", options.lr);
   require(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
-          "adamw: weight_decay must be finite and not negative; got {}", options.weight_decay);
+          "adamw_step: weight_decay must be finite and not negative; got {}", options.weight_decay);
 }
 
 }  // namespace
@@ -32,20 +34,21 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
   check_floating("adamw", "grad", grad);
   const Device device = check_same_device("adamw", {param, grad, m, v});
   for (const Tensor& other : {grad, m, v}) {
-    require(other.shape() == param.shape(), "adamw: grad, m and v must be {} as the parameter; got {}",
+    require(other.shape() == param.shape(), "adamw_step: grad, m and v must be {} as the parameter; got {}",
             param.shape(), other.shape());
   }
-  require(m.dtype() == DType::F32 && v.dtype() == DType::F32, "adamw: m and v must be f32; got {} and {}",
-          describe(m), describe(v));
+  require(m.dtype() == DType::F32 && v.dtype() == DType::F32,
+          "adamw_step: m and v must be f32; got {} and {}", describe(m), describe(v));
   require(param.is_contiguous() && m.is_contiguous() && v.is_contiguous(),
-          "adamw: param, m and v must be contiguous");
-  require(step >= 1, "adamw: step counts from 1; got {}", step);
+          "adamw_step: param, m and v must be contiguous");
+  require(step >= 1, "adamw_step: step counts from 1; got {}", step);
   check_options(options);
   for (const Tensor& written : {param, m, v}) {
-    require<Unsupported>(!written.grad_node(),
-                         "adamw: writes in place, but autograd tracks {} as a result of {}; pass a leaf or a "
-                         "detach()ed tensor",
-                         describe(written), written.grad_node() ? written.grad_node()->op : "");
+    require<Unsupported>(
+        !written.grad_node(),
+        "adamw_step: writes in place, but autograd tracks {} as a result of {}; pass a leaf or a "
+        "detach()ed tensor",
+        describe(written), written.grad_node() ? written.grad_node()->op : "");
   }
   if (param.numel() == 0) return;
   const AdamwArgs args{

@@ -120,9 +120,9 @@ RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length) 
       fmt::format("rope: type must be default, linear, dynamic, llama3 or yarn; got \"{}\"", config.type));
 }
 
-RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device) {
+RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device, DType frequency_dtype) {
   RopeFrequencies frequencies = rope_frequencies(config, length);
-  if (config.frequency_dtype == DType::BF16) {
+  if (frequency_dtype == DType::BF16) {
     for (double& frequency : frequencies.inverse)
       frequency = static_cast<float>(BFloat16(static_cast<float>(frequency)));
   }

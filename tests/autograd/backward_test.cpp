@@ -16,8 +16,12 @@
 #include <candela/ops/rope.h>
 #include <candela/ops/softmax.h>
 
+#include "support/errors.h"
+
 namespace candela {
 namespace {
+
+using test::error_of;
 
 using Values = std::vector<float>;
 
@@ -25,16 +29,6 @@ Tensor leaf(const Values& values, const Shape& shape) {
   Tensor result = Tensor::from_values(values, shape);
   result.set_requires_grad(true);
   return result;
-}
-
-template <class E>
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 // Gradients never vanish silently: what has none says so at the forward call.

@@ -42,7 +42,7 @@ TEST_P(GreedyGolden, IdsEqualThoseOfTransformers) {
   options.stop_at_eos = false;
   const Generation result = TextGenerator(*model).generate(prompt, options);
   EXPECT_EQ(result.ids(), std::vector<TokenId>(all.begin() + kPromptTokens, all.end()));
-  EXPECT_EQ(result.finish, FinishReason::kLength);
+  EXPECT_EQ(result.finish, FinishReason::Length);
   EXPECT_EQ(result.prompt_tokens, static_cast<std::int64_t>(kPromptTokens));
 }
 
@@ -102,9 +102,9 @@ TEST_F(Generate, RowsThatStopEarlyLeaveTheOthersAlone) {
       if (found) break;
     }
     EXPECT_EQ(stopped[i].ids(), expected);
-    EXPECT_EQ(stopped[i].finish, found ? FinishReason::kStopToken : FinishReason::kLength);
+    EXPECT_EQ(stopped[i].finish, found ? FinishReason::StopToken : FinishReason::Length);
   }
-  EXPECT_EQ(stopped[0].finish, FinishReason::kStopToken);
+  EXPECT_EQ(stopped[0].finish, FinishReason::StopToken);
 }
 
 TEST_F(Generate, SamplingRepeatsWithItsSeedWhateverTheBatch) {
@@ -149,7 +149,7 @@ TEST_F(Generate, ProbabilitiesAreTheModelsOwn) {
 TEST_F(Generate, StopsAtTheEndOfTheContext) {
   options_.max_tokens = 100;
   const Generation result = generator_.generate(std::vector<TokenId>(509, 7), options_);
-  EXPECT_EQ(result.finish, FinishReason::kContext);
+  EXPECT_EQ(result.finish, FinishReason::Context);
   EXPECT_EQ(result.tokens.size(), 3U);
   EXPECT_THROW(generator_.generate(std::vector<TokenId>(512, 7), options_), InvalidArgument);
 }
@@ -252,7 +252,7 @@ TEST_F(GenerateText, StopStringsEndTheTextBeforeThem) {
     streamed += piece;
     return true;
   });
-  EXPECT_EQ(result.finish, FinishReason::kStopString);
+  EXPECT_EQ(result.finish, FinishReason::StopString);
   EXPECT_EQ(result.text, whole.substr(0, whole.find(stop)));
   EXPECT_EQ(streamed, result.text);
 }
@@ -261,7 +261,7 @@ TEST_F(GenerateText, TheCallbackCanCancel) {
   int pieces = 0;
   const Generation result =
       generator_->generate(kPrompt, options_, [&](std::string_view) { return ++pieces < 3; });
-  EXPECT_EQ(result.finish, FinishReason::kCancelled);
+  EXPECT_EQ(result.finish, FinishReason::Cancelled);
   EXPECT_EQ(pieces, 3);
 }
 

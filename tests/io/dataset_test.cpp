@@ -62,7 +62,7 @@ std::string trained_text(const Sample& sample) {
 TEST(Dataset, TextIsTrainedInFullAndEndsInEos) {
   const Dataset data = parse("{\"text\": \"abc\"}\n{\"text\": \"de<|endoftext|>\"}\n");
   ASSERT_EQ(data.samples.size(), 2U);
-  EXPECT_EQ(data.format, RowFormat::kText);
+  EXPECT_EQ(data.format, RowFormat::Text);
   EXPECT_EQ(data.samples[0].ids, (std::vector<TokenId>{'a', 'b', 'c', kEos}));
   EXPECT_EQ(data.samples[0].trained, (std::vector<std::uint8_t>{0, 1, 1, 1}));
   EXPECT_EQ(data.samples[1].ids, (std::vector<TokenId>{'d', 'e', kEos})) << "EOS is not doubled";
@@ -75,7 +75,7 @@ TEST(Dataset, WithoutEosNothingIsAppended) {
 
 TEST(Dataset, CompletionsTrainOnTheCompletionOnly) {
   const Dataset data = parse(R"({"prompt": "Q: h", "completion": "i", "text": "ignored"})");
-  EXPECT_EQ(data.format, RowFormat::kCompletions);
+  EXPECT_EQ(data.format, RowFormat::Completions);
   EXPECT_EQ(trained_text(data.samples[0]), "[i<|endoftext|>]");
   EXPECT_EQ(data.samples[0].ids.size(), 6U)
       << "prompt and completion are encoded on their own: no token reaches over the border";
@@ -89,7 +89,7 @@ TEST(Dataset, ChatsTrainEveryAssistantTurnWithItsEnd) {
       parse(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u1"},)"
             R"( {"role": "assistant", "content": "a1"}, {"role": "user", "content": "u2"},)"
             R"( {"role": "assistant", "content": "a2"}]})");
-  EXPECT_EQ(data.format, RowFormat::kChat);
+  EXPECT_EQ(data.format, RowFormat::Chat);
   const Sample& sample = data.samples[0];
   EXPECT_EQ(trained_text(sample), "[a1<|im_end|>][a2<|im_end|>]");
   const std::vector<ChatMessage> messages = {

@@ -19,13 +19,8 @@ using test::golden_values;
 using test::relative_error;
 using test::values_of;
 
-struct Case {
-  const char* model;
-  const char* adapter;
-};
-
 /// Each adapter folder of the archive: what peft computed with it, and in 20 AdamW steps from it.
-class GoldenAdapter : public testing::TestWithParam<Case> {
+class GoldenAdapter : public testing::TestWithParam<test::GoldenCase> {
  protected:
   GoldenAdapter()
       : folder_(golden_folder() / GetParam().model),
@@ -136,14 +131,15 @@ TEST_P(GoldenAdapter, SavedFolderLoadsAgain) {
   EXPECT_EQ(loaded.parameter_count(), lora_.parameter_count());
 }
 
-INSTANTIATE_TEST_SUITE_P(Peft, GoldenAdapter,
-                         testing::Values(Case{"llama", "lora_qv"}, Case{"llama", "lora_all_rs"},
-                                         Case{"qwen2_tied", "lora_all"}, Case{"llama", "lora_v"},
-                                         Case{"llama", "lora_up"}, Case{"llama", "lora_head"},
-                                         Case{"qwen2_tied", "lora_head"}),
-                         [](const auto& param_info) {
-                           return std::string(param_info.param.model) + "_" + param_info.param.adapter;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Peft, GoldenAdapter,
+    testing::Values(test::GoldenCase{"llama", "lora_qv"}, test::GoldenCase{"llama", "lora_all_rs"},
+                    test::GoldenCase{"qwen2_tied", "lora_all"}, test::GoldenCase{"llama", "lora_v"},
+                    test::GoldenCase{"llama", "lora_up"}, test::GoldenCase{"llama", "lora_head"},
+                    test::GoldenCase{"qwen2_tied", "lora_head"}),
+    [](const auto& param_info) {
+      return std::string(param_info.param.model) + "_" + param_info.param.adapter;
+    });
 
 }  // namespace
 }  // namespace candela

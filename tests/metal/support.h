@@ -63,7 +63,7 @@ inline double relative_error(const Tensor& got, const Tensor& expected) {
 std::vector<double> product(const std::vector<double>& a, const std::vector<double>& b, std::size_t m,
                             std::size_t k, std::size_t n);
 
-/// The limits of DESIGN.md, Numerics.
+/// The limits of docs/numerics.md.
 double limit(DType dtype);
 
 /// The implementation named `name` in a list of the Metal device, or null.

@@ -26,15 +26,16 @@ TEST(Adamw, RefusesOptionsThatMakeNoStep) {
     return "no error";
   };
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_EQ(error_of({.beta1 = 1}), "adamw: beta1 must be in [0, 1); got 1");
-  EXPECT_EQ(error_of({.beta1 = -0.1}), "adamw: beta1 must be in [0, 1); got -0.1");
-  EXPECT_EQ(error_of({.beta2 = 1}), "adamw: beta2 must be in [0, 1); got 1");
-  EXPECT_EQ(error_of({.beta2 = nan}), "adamw: beta2 must be in [0, 1); got nan");
-  EXPECT_EQ(error_of({.eps = 0}), "adamw: eps must be above 0; got 0");
-  EXPECT_EQ(error_of({.lr = -1}), "adamw: lr must be finite and not negative; got -1");
-  EXPECT_EQ(error_of({.lr = nan}), "adamw: lr must be finite and not negative; got nan");
-  EXPECT_EQ(error_of({.weight_decay = -1}), "adamw: weight_decay must be finite and not negative; got -1");
-  EXPECT_EQ(error_of({}, 0), "adamw: step counts from 1; got 0");
+  EXPECT_EQ(error_of({.beta1 = 1}), "adamw_step: beta1 must be in [0, 1); got 1");
+  EXPECT_EQ(error_of({.beta1 = -0.1}), "adamw_step: beta1 must be in [0, 1); got -0.1");
+  EXPECT_EQ(error_of({.beta2 = 1}), "adamw_step: beta2 must be in [0, 1); got 1");
+  EXPECT_EQ(error_of({.beta2 = nan}), "adamw_step: beta2 must be in [0, 1); got nan");
+  EXPECT_EQ(error_of({.eps = 0}), "adamw_step: eps must be above 0; got 0");
+  EXPECT_EQ(error_of({.lr = -1}), "adamw_step: lr must be finite and not negative; got -1");
+  EXPECT_EQ(error_of({.lr = nan}), "adamw_step: lr must be finite and not negative; got nan");
+  EXPECT_EQ(error_of({.weight_decay = -1}),
+            "adamw_step: weight_decay must be finite and not negative; got -1");
+  EXPECT_EQ(error_of({}, 0), "adamw_step: step counts from 1; got 0");
   EXPECT_EQ(error_of({.lr = 0, .beta1 = 0, .beta2 = 0, .weight_decay = 0}), "no error");
 }
 

@@ -10,6 +10,12 @@
 /// What transformers and peft computed for tiny random models: tests/golden.
 namespace candela::test {
 
+/// An adapter of the archive and the model it goes with, both folders.
+struct GoldenCase {
+  const char* model;
+  const char* adapter;
+};
+
 /// The folder of the unpacked archive; unpacks it into the temporary folder once per process.
 const std::filesystem::path& golden_folder();
 

@@ -14,13 +14,8 @@ using test::golden_values;
 using test::relative_error;
 using test::values_of;
 
-struct Case {
-  const char* model;
-  const char* adapter;
-};
-
 /// What peft and torch.optim.AdamW did in 20 steps, done by the Trainer.
-class GoldenTrainer : public testing::TestWithParam<Case> {
+class GoldenTrainer : public testing::TestWithParam<test::GoldenCase> {
  protected:
   GoldenTrainer()
       : folder_(golden_folder() / GetParam().model),
@@ -99,14 +94,15 @@ TEST_P(GoldenTrainer, ClippedGradientsOfTheFirstStep) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Peft, GoldenTrainer,
-                         testing::Values(Case{"llama", "lora_qv"}, Case{"llama", "lora_all_rs"},
-                                         Case{"qwen2_tied", "lora_all"}, Case{"llama", "lora_v"},
-                                         Case{"llama", "lora_up"}, Case{"llama", "lora_head"},
-                                         Case{"qwen2_tied", "lora_head"}),
-                         [](const auto& param_info) {
-                           return std::string(param_info.param.model) + "_" + param_info.param.adapter;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Peft, GoldenTrainer,
+    testing::Values(test::GoldenCase{"llama", "lora_qv"}, test::GoldenCase{"llama", "lora_all_rs"},
+                    test::GoldenCase{"qwen2_tied", "lora_all"}, test::GoldenCase{"llama", "lora_v"},
+                    test::GoldenCase{"llama", "lora_up"}, test::GoldenCase{"llama", "lora_head"},
+                    test::GoldenCase{"qwen2_tied", "lora_head"}),
+    [](const auto& param_info) {
+      return std::string(param_info.param.model) + "_" + param_info.param.adapter;
+    });
 
 }  // namespace
 }  // namespace candela

@@ -7,8 +7,12 @@
 #include <candela/train/memory_plan.h>
 #include <candela/train/trainer.h>
 
+#include "support/errors.h"
+
 namespace candela {
 namespace {
+
+using test::error_of;
 
 ModelConfig tiny_config() {
   return ModelConfig::parse(
@@ -135,15 +139,6 @@ TEST(Trainer, ALossThatIsNotFiniteStopsBeforeTheParametersChange) {
         << error.what();
   }
   EXPECT_EQ(values(*model), before);
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 /// A weight that is no number makes every loss so: the error names it, not the data or the rate.

@@ -37,7 +37,7 @@ struct GeneratedToken {
       alternatives;  ///< the most likely tokens and their log-probabilities
 };
 
-enum class FinishReason { kLength, kContext, kStopToken, kStopString, kCancelled };
+enum class FinishReason { Length, Context, StopToken, StopString, Cancelled };
 /// "length", "context", "stop_token", "stop_string", "cancelled".
 std::string_view to_string(FinishReason reason);
 
@@ -47,7 +47,7 @@ struct Generation {
   /// Their text, without the stop token and without the stop string and what follows it. Empty without a
   /// tokenizer.
   std::string text;
-  FinishReason finish = FinishReason::kLength;
+  FinishReason finish = FinishReason::Length;
   std::int64_t prompt_tokens = 0;
 
   std::vector<TokenId> ids() const;

@@ -8,23 +8,9 @@
 #include <vector>
 
 #include <candela/core/dtype.h>
+#include <candela/core/rope_config.h>
 
 namespace candela {
-
-/// Rotary embedding as config.json describes it: `rope_parameters` (transformers 5), or `rope_theta` and
-/// `rope_scaling` (transformers 4). Fields that the type does not use keep their defaults.
-struct RopeParameters {
-  std::string type = "default";  ///< default, linear, dynamic, llama3, yarn
-  double theta = 10000;
-  std::int64_t rotary_dim = 0;     ///< elements of a head that are rotated
-  std::int64_t max_positions = 0;  ///< max_position_embeddings
-  double factor = 1;  ///< all types but default; where yarn has none: max_positions / original_max_positions
-  std::int64_t original_max_positions = 0;           ///< original_max_position_embeddings; 0: not given
-  double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
-  double beta_fast = 32, beta_slow = 1;              ///< yarn
-  double attention_factor = 0, mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: not given
-  bool truncate = true;  ///< yarn: round the correction range to whole dimensions
-};
 
 /// What config.json says of a causal language model, with the defaults of its model_type filled in: llama,
 /// mistral, qwen2 and qwen3.
@@ -44,7 +30,7 @@ struct ModelConfig {
   std::string hidden_act = "silu";
   bool tie_word_embeddings = false;
   bool attention_bias = false;  ///< as written; qwen2 has its bias on q, k and v whatever it says
-  bool mlp_bias = false;
+  bool mlp_bias = false;        ///< llama only
   /// Whether any layer attends to the last `sliding_window` positions only, the token's own included. 0: no
   /// window.
   bool use_sliding_window = false;
@@ -53,7 +39,7 @@ struct ModelConfig {
   /// Per layer, "full_attention" or "sliding_attention": as written, or as the model type derives them from
   /// the fields above.
   std::vector<std::string> layer_types;
-  RopeParameters rope;
+  RopeConfig rope;
   DType dtype = DType::F32;  ///< of the stored weights: `dtype` or `torch_dtype`; the tensors themselves have
                              ///< the last word
 

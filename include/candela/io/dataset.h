@@ -28,6 +28,9 @@ struct ChatMessage {
   std::string content;
 };
 
+/// The token that ends a turn of ChatML.
+inline constexpr const char* kChatMlEnd = "<|im_end|>";
+
 /// ChatML: `<|im_start|>role\ncontent<|im_end|>\n` for each message, then, if asked for, the opening of the
 /// assistant's turn.
 std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt);
@@ -37,7 +40,7 @@ void require_chatml(const Tokenizer& tokenizer, const std::string& where);
 
 /// What the rows of a file look like, decided by the first row, in this order: `prompt` and `completion`;
 /// `messages`; `text`.
-enum class RowFormat { kCompletions, kChat, kText };
+enum class RowFormat { Completions, Chat, Text };
 std::string_view to_string(RowFormat format);
 
 struct DatasetOptions {
@@ -77,7 +80,7 @@ struct DatasetStatistics {
 /// encoded on their own, because that is how a prompt and its continuation meet when generating.
 struct Dataset {
   std::filesystem::path file;
-  RowFormat format = RowFormat::kText;
+  RowFormat format = RowFormat::Text;
   std::vector<Sample> samples;
   DatasetStatistics statistics;
 

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include <candela/core/tensor.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/tensor.h>
 
 namespace candela {
 
@@ -69,8 +69,7 @@ class SafetensorsReader {
 
 /// Writes `tensors` (any layout, any device) to `path` through an AtomicFile: the header padded to 8 bytes,
 /// the data ordered by element size and then by name, so that every tensor is aligned. InvalidArgument for a
-/// name that occurs twice or is
-/// `__metadata__`; IoError if it cannot be written.
+/// name that occurs twice or is `__metadata__`; IoError if it cannot be written.
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});

@@ -38,7 +38,7 @@ class KvCache {
   /// layers are written.
   std::pair<Tensor, Tensor> append(int layer, const Tensor& k, const Tensor& v);
 
-  /// Row b now holds counts[b] tokens more.
+  /// Adds counts[b] tokens to row b.
   void advance(std::span<const std::int64_t> counts);
   void advance(std::int64_t count);
 

@@ -1,28 +1,11 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
+#include <candela/core/rope_config.h>
 #include <candela/core/tensor.h>
 
 namespace candela {
-
-/// How the angles of the rotary embedding are made, as config.json's rope_parameters (or rope_scaling and
-/// rope_theta) tell.
-struct RopeConfig {
-  std::string type = "default";  ///< default, linear, dynamic, llama3, yarn
-  double theta = 10000;
-  std::int64_t rotary_dim = 0;  ///< elements of a head that are rotated (head_dim, but for partial rotation)
-  std::int64_t max_positions = 2048;  ///< max_position_embeddings
-  double factor = 1;
-  /// original_max_position_embeddings, for llama3 and yarn; 0: max_positions
-  std::int64_t original_max_positions = 0;
-  double low_freq_factor = 1, high_freq_factor = 4;             ///< llama3
-  double beta_fast = 32, beta_slow = 1;                         ///< yarn
-  double attention_factor = 0, mscale = 0, mscale_all_dim = 0;  ///< yarn; 0: derived
-  bool truncate = true;                                         ///< yarn: round the correction range
-  DType frequency_dtype = DType::F32;  ///< the frequencies are rounded to it before the table is made
-};
 
 /// Angular frequencies [rotary_dim / 2] for sequences of `length` tokens (only `dynamic` depends on it), and
 /// the factor on cos and sin. Throws Unsupported for an unknown type.
@@ -32,11 +15,13 @@ struct RopeFrequencies {
 };
 RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length);
 
-/// cos and sin, f32 [length, rotary_dim / 2], for positions 0 .. length - 1.
+/// cos and sin, f32 [length, rotary_dim / 2], for positions 0 .. length - 1. The frequencies are rounded to
+/// `frequency_dtype` first: bf16 gives the table of a model that was cast to bf16 as a whole.
 struct RopeTable {
   Tensor cos, sin;
 };
-RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device = Device::cpu());
+RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device = Device::cpu(),
+                     DType frequency_dtype = DType::F32);
 
 /// Rotary position embedding (Su et al., 2021), halves paired as in transformers: x [B, T, H, D]; positions
 /// i32 [T] or [B, T], each below the table's length. Elements beyond rotary_dim pass through. Gradient for x.

@@ -123,7 +123,7 @@ bool unit_last(const TensorArg& x) {
 }
 
 std::string attention_supports(const AttentionArgs& args) {
-  if (args.q.dtype == DType::F64) return "f64 is for the composed reference";
+  if (auto refusal = refuse_f64(args.q); !refusal.empty()) return refusal;
   if (!unit_last(args.q) || !unit_last(args.k) || !unit_last(args.v) || !unit_last(args.out))
     return "needs unit last strides";
   return {};

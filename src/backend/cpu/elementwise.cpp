@@ -244,24 +244,20 @@ void swiglu_grad(const SwigluGradArgs& args, Stream&) {
   });
 }
 
-/// The fast implementations work on blocks of floats; f64 is left to the loops.
-std::string not_f64(const TensorArg& out) {
-  return out.dtype == DType::F64 ? "f64 is for references" : "";
-}
 std::string supports_unary(const UnaryArgs& args) {
-  return not_f64(args.out);
+  return refuse_f64(args.out);
 }
 std::string supports_unary_grad(const UnaryGradArgs& args) {
-  return not_f64(args.dx);
+  return refuse_f64(args.dx);
 }
 std::string supports_binary(const BinaryArgs& args) {
-  return not_f64(args.out);
+  return refuse_f64(args.out);
 }
 std::string supports_swiglu(const SwigluArgs& args) {
-  return not_f64(args.out);
+  return refuse_f64(args.out);
 }
 std::string supports_swiglu_grad(const SwigluGradArgs& args) {
-  return not_f64(args.dgate);
+  return refuse_f64(args.dgate);
 }
 
 /// Runs `body(inputs, outputs, count)` on blocks of floats of the operands: the first `Outputs` of them are

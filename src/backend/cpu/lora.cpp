@@ -111,11 +111,18 @@ void lora_linear_grad(const LoraLinearGradArgs& args, Stream&) {
   if (args.dx.present()) input_gradient(args);
 }
 
+std::string supports(const LoraLinearArgs& args) {
+  return refuse_f64(args.x);
+}
+std::string supports_grad(const LoraLinearGradArgs& args) {
+  return refuse_f64(args.forward.x);
+}
+
 }  // namespace
 
 void fill_lora(KernelTable& table) {
-  table.lora_linear.add("gemm", supports_all, lora_linear);
-  table.lora_linear_grad.add("gemm", supports_all, lora_linear_grad);
+  table.lora_linear.add("gemm", supports, lora_linear);
+  table.lora_linear_grad.add("gemm", supports_grad, lora_linear_grad);
 }
 
 }  // namespace candela

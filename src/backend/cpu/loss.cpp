@@ -110,7 +110,7 @@ std::int64_t rows_grain(std::int64_t classes) {
 }
 
 std::string cross_entropy_supports(const CrossEntropyArgs& args) {
-  if (args.logits.dtype == DType::F64) return "f64 is for the composed reference";
+  if (auto refusal = refuse_f64(args.logits); !refusal.empty()) return refusal;
   return {};
 }
 
@@ -151,7 +151,7 @@ void cross_entropy(const CrossEntropyArgs& args, Stream&) {
 }
 
 std::string cross_entropy_grad_supports(const CrossEntropyGradArgs& args) {
-  if (args.logits.dtype == DType::F64) return "f64 is for the composed reference";
+  if (auto refusal = refuse_f64(args.logits); !refusal.empty()) return refusal;
   if (!unit_rows(args.dlogits)) return "needs dlogits with unit last stride";
   return {};
 }
@@ -289,7 +289,7 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
 }
 
 std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
-  if (args.x.dtype == DType::F64) return "f64 is for the composed reference";
+  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   if (args.dx.present() && !args.dx.contiguous()) return "needs a contiguous dx";
   if (args.dweight.present() && !args.dweight.contiguous()) return "needs a contiguous dweight";
   return {};
@@ -298,8 +298,8 @@ std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
 }  // namespace
 
 void fill_loss(KernelTable& table) {
-  table.cross_entropy.add("simd", cross_entropy_supports, cross_entropy);
-  table.cross_entropy_grad.add("simd", cross_entropy_grad_supports, cross_entropy_grad);
+  table.cross_entropy.add("highway", cross_entropy_supports, cross_entropy);
+  table.cross_entropy_grad.add("highway", cross_entropy_grad_supports, cross_entropy_grad);
   table.linear_cross_entropy.add("chunked", linear_cross_entropy_supports, linear_cross_entropy);
 }
 

@@ -120,7 +120,7 @@ std::string supports_loops(const MatmulArgs& args) {
 }
 
 std::string supports_gemm(const MatmulArgs& args) {
-  return args.a.dtype == DType::F64 ? "f64 goes through the loops" : "";
+  return refuse_f64(args.a);
 }
 
 void matmul_gemm(const MatmulArgs& args, Stream&) {

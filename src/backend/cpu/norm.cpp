@@ -40,20 +40,17 @@ TensorArg or_like(const TensorArg& x, const TensorArg& like) {
   return x.present() ? x : like;
 }
 
-std::string not_f64(const TensorArg& x) {
-  return x.dtype == DType::F64 ? "f64 is for references" : "";
-}
 std::string supports_rms(const RmsNormArgs& args) {
-  return not_f64(args.x);
+  return refuse_f64(args.x);
 }
 std::string supports_rms_grad(const RmsNormGradArgs& args) {
-  return not_f64(args.x);
+  return refuse_f64(args.x);
 }
 std::string supports_layer(const LayerNormArgs& args) {
-  return not_f64(args.x);
+  return refuse_f64(args.x);
 }
 std::string supports_layer_grad(const LayerNormGradArgs& args) {
-  return not_f64(args.x);
+  return refuse_f64(args.x);
 }
 
 void rms_norm(const RmsNormArgs& args, Stream&) {

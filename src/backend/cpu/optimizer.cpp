@@ -10,7 +10,8 @@ namespace candela {
 namespace {
 
 std::string supports_adamw(const AdamwArgs& args) {
-  return args.param.dtype == DType::F64 || args.grad.dtype == DType::F64 ? "f64 is for references" : "";
+  const std::string refusal = refuse_f64(args.param);
+  return refusal.empty() ? refuse_f64(args.grad) : refusal;
 }
 
 void adamw(const AdamwArgs& args, Stream&) {

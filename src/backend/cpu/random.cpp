@@ -10,13 +10,13 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 13;
 
 std::string supports_uniform(const UniformArgs& args) {
-  return args.out.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.out);
 }
 std::string supports_normal(const NormalArgs& args) {
-  return args.out.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.out);
 }
 std::string supports_dropout(const DropoutArgs& args) {
-  return args.x.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.x);
 }
 
 /// Calls body(at, count, target) for blocks of a fresh (contiguous) `out`, and converts what it leaves in

@@ -261,7 +261,7 @@ Way way_of(const ReduceArgs& args) {
 }
 
 std::string supports_fast_reduce(const ReduceArgs& args) {
-  if (args.x.dtype == DType::F64) return "f64 is for references";
+  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   if (args.x.numel() == 0) return "there is nothing to reduce";
   return way_of(args) == Way::None ? "neither the reduced nor the kept dimensions are contiguous" : "";
 }
@@ -276,7 +276,7 @@ void reduce_fast(const ReduceArgs& args, Stream&) {
 }
 
 std::string supports_fast_argmax(const ArgmaxArgs& args) {
-  return args.x.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.x);
 }
 
 /// The largest value first, then its first place: both passes run over the row while it is in cache.

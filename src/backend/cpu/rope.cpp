@@ -69,7 +69,7 @@ HWY_EXPORT(rotate_token);
 
 std::string rope_supports(const RopeArgs& args) {
   const auto unit = [](const TensorArg& x) { return x.strides[x.rank - 1] == 1 || x.last() <= 1; };
-  if (args.x.dtype == DType::F64) return "f64 is for the composed reference";
+  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   if (!unit(args.x) || !unit(args.out) || !unit(args.cos) || !unit(args.sin))
     return "needs unit last strides";
   return {};
@@ -96,7 +96,7 @@ void rope(const RopeArgs& args, Stream&) {
 }  // namespace
 
 void fill_rope(KernelTable& table) {
-  table.rope.add("simd", rope_supports, rope);
+  table.rope.add("highway", rope_supports, rope);
 }
 
 }  // namespace candela

@@ -17,10 +17,10 @@ using softmax_detail::Mode;
 using softmax_detail::padded;
 
 std::string supports_softmax(const SoftmaxArgs& args) {
-  return args.x.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.x);
 }
 std::string supports_softmax_grad(const SoftmaxGradArgs& args) {
-  return args.y.dtype == DType::F64 ? "f64 is for references" : "";
+  return refuse_f64(args.y);
 }
 
 /// Whether neighbouring rows lie side by side in every operand, so that whole columns of them can be worked

@@ -44,7 +44,7 @@ void select_row(const float* x, std::int64_t length, std::int64_t k, std::vector
 }
 
 std::string supports_topk(const TopkArgs& args) {
-  if (args.x.dtype == DType::F64) return "f64 is for references";
+  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   return args.x.last() <= INT32_MAX ? "" : "positions must fit i32";
 }
 

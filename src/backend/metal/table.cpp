@@ -1,46 +1,41 @@
 #include "backend/metal/table.h"
 
-#include <type_traits>
+#include "backend/selector.h"
 
 namespace candela::metal {
 namespace {
 
-/// The list of `table` that holds implementations for Args.
 template <class Args>
-const KernelList<Args>& list_for(const KernelTable& table) {
-  const KernelList<Args>* found = nullptr;
-  KernelTable names;  // only walked along
-  names.for_each_with(table, [&](const auto&, const auto& list) {
-    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(list)>, KernelList<Args>>) found = &list;
-  });
-  return *found;
-}
+Args args_of(KernelList<Args> KernelTable::*);
 
-template <class Args>
-const Kernel<Args>* cpu_kernel_for(const Args& args, std::string* reasons) {
-  for (const Kernel<Args>& kernel : list_for<Args>(backend(Device::cpu()).kernels()).kernels) {
-    const std::string refusal = kernel.supports(args);
-    if (refusal.empty()) return &kernel;
-    if (reasons != nullptr)
-      *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
+/// The list of the CPU with the same name takes part where no kernel of the GPU does: the memory is shared.
+template <auto kList>
+struct Host {
+  using Args = decltype(args_of(kList));
+
+  static std::string supports(const Args& args) {
+    std::string reasons;
+    for (const Kernel<Args>& kernel : (backend(Device::cpu()).kernels().*kList).kernels) {
+      const std::string refusal = kernel.supports(args);
+      if (refusal.empty()) return {};
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel.name, refusal);
+    }
+    return reasons.empty() ? "the CPU has no implementation" : reasons;
   }
-  return nullptr;
-}
 
-template <class Args>
-std::string host_supports(const Args& args) {
-  std::string reasons;
-  if (cpu_kernel_for(args, &reasons) != nullptr) return {};
-  return reasons.empty() ? "the CPU has no implementation" : reasons;
-}
+  static void run(const Args& args, Stream& stream) {
+    Engine& engine = static_cast<Engine&>(stream);
+    engine.synchronize();
+    engine.counters().host_runs.fetch_add(1, std::memory_order_relaxed);
+    candela::run(kList, Device::cpu(), args);
+  }
+};
 
-template <class Args>
-void host_run(const Args& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  engine.synchronize();
-  engine.counters().host_runs.fetch_add(1, std::memory_order_relaxed);
-  cpu_kernel_for(args, nullptr)->run(args, backend(Device::cpu()).stream());
-}
+/// What the CPU's kernels multiply matrices with is no op that is called on this device.
+template <auto kList>
+constexpr bool kIsOp = true;
+template <>
+constexpr bool kIsOp<&KernelTable::gemm> = false;
 
 }  // namespace
 
@@ -61,9 +56,9 @@ void fill_table(KernelTable& table, Engine& engine, Backend& cpu) {
   fill_reduce(table, offer);
   fill_softmax(table, offer);
   fill_topk(table, offer);
-  KernelTable host = cpu.kernels();
-  table.for_each_with(host, []<class Args>(KernelList<Args>& list, KernelList<Args>& on_cpu) {
-    if (!on_cpu.kernels.empty()) list.add("host", host_supports<Args>, host_run<Args>).last_resort = true;
+  KernelTable::for_each_list([&]<auto kList>() {
+    if (kIsOp<kList> && !(cpu.kernels().*kList).kernels.empty())
+      (table.*kList).add("host", Host<kList>::supports, Host<kList>::run).last_resort = true;
   });
 }
 

@@ -31,7 +31,6 @@ class ComputeEncoder : public Object {
   void set_buffer(void* buffer, std::size_t offset, std::size_t index);
   /// At most 4 KiB.
   void set_bytes(const void* bytes, std::size_t length, std::size_t index);
-  void set_threadgroup_memory(std::size_t bytes, std::size_t index);
   void dispatch_groups(Size groups, Size threads_per_group);
   void dispatch_threads(Size threads, Size threads_per_group);
   /// Nothing can be encoded afterwards.

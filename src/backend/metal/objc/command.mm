@@ -44,10 +44,6 @@ void ComputeEncoder::set_bytes(const void* bytes, std::size_t length, std::size_
   [native<id<MTLComputeCommandEncoder>>(*this) setBytes:bytes length:length atIndex:index];
 }
 
-void ComputeEncoder::set_threadgroup_memory(std::size_t bytes, std::size_t index) {
-  [native<id<MTLComputeCommandEncoder>>(*this) setThreadgroupMemoryLength:bytes atIndex:index];
-}
-
 void ComputeEncoder::dispatch_groups(Size groups, Size threads_per_group) {
   [native<id<MTLComputeCommandEncoder>>(*this) dispatchThreadgroups:to_mtl(groups)
                                               threadsPerThreadgroup:to_mtl(threads_per_group)];

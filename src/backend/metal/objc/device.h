@@ -50,7 +50,6 @@ class Event : public Object {
   static Event adopt(void* owned) { return Event(owned); }
 
   std::uint64_t value() const;
-  void set_value(std::uint64_t value);
 
  private:
   explicit Event(void* owned) : Object(owned, Ownership::Adopt) {}

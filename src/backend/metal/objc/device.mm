@@ -25,8 +25,6 @@ std::size_t Heap::size() const { return [native<id<MTLHeap>>(*this) size]; }
 std::size_t Heap::used() const { return [native<id<MTLHeap>>(*this) usedSize]; }
 
 std::uint64_t Event::value() const { return [native<id<MTLSharedEvent>>(*this) signaledValue]; }
-void Event::set_value(std::uint64_t value) { [native<id<MTLSharedEvent>>(*this) setSignaledValue:value]; }
-
 Device Device::system_default() {
   const AutoreleasePool pool;
   return Device(MTLCreateSystemDefaultDevice());

@@ -37,7 +37,6 @@ class Pipeline : public Object {
   std::size_t max_threads() const;
   /// 32 on every Apple GPU.
   std::size_t simd_width() const;
-  std::size_t static_threadgroup_bytes() const;
 
  private:
   explicit Pipeline(void* owned) : Object(owned, Ownership::Adopt) {}

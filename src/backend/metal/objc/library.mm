@@ -27,8 +27,4 @@ std::size_t Pipeline::max_threads() const {
 std::size_t Pipeline::simd_width() const {
   return [native<id<MTLComputePipelineState>>(*this) threadExecutionWidth];
 }
-std::size_t Pipeline::static_threadgroup_bytes() const {
-  return [native<id<MTLComputePipelineState>>(*this) staticThreadgroupMemoryLength];
-}
-
 }  // namespace candela::metal::objc

@@ -11,7 +11,7 @@
 
 /// What this machine can do at best: the yardsticks of `candela bench`. Machines are shared and their speed
 /// wanders, so each yardstick is a call that can be timed between the calls it is compared with.
-namespace candela {
+namespace candela::cases {
 
 /// Median seconds of each of `calls`, run in turn: what disturbs one disturbs the others too. After two
 /// rounds to warm up, at least `min_rounds` rounds and about `budget_s` seconds in all.
@@ -57,9 +57,6 @@ class ProductYardstick {
   std::unique_ptr<VendorProduct> vendor_;
 };
 
-/// FLOP/s: the better of the two.
-double product_peak(DType dtype);
-
 /// Memory far larger than the caches, copied and read with all threads.
 class MemoryYardstick {
  public:
@@ -73,7 +70,4 @@ class MemoryYardstick {
   Tensor from_, to_;
 };
 
-/// Bytes per second, read plus written.
-double copy_bandwidth();
-
-}  // namespace candela
+}  // namespace candela::cases

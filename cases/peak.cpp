@@ -1,4 +1,4 @@
-#include "backend/cpu/peak.h"
+#include "cases/peak.h"
 
 #include <algorithm>
 #include <atomic>
@@ -18,7 +18,7 @@
 #include <dnnl.hpp>
 #endif
 
-namespace candela {
+namespace candela::cases {
 
 std::vector<double> median_seconds_in_turn(const std::vector<std::function<void()>>& calls, double budget_s,
                                            int min_rounds) {
@@ -163,14 +163,6 @@ void ProductYardstick::run_vendor() {
   vendor_->run();
 }
 
-double product_peak(DType dtype) {
-  ProductYardstick product(dtype);
-  std::vector<std::function<void()>> calls = {[&] { product.run_own(); }};
-  if (product.has_vendor()) calls.emplace_back([&] { product.run_vendor(); });
-  const std::vector<double> seconds = median_seconds_in_turn(calls, 0.4);
-  return ProductYardstick::flops() / *std::min_element(seconds.begin(), seconds.end());
-}
-
 MemoryYardstick::MemoryYardstick()
     : from_(Tensor::empty({kYardstickBytes}, DType::U8)), to_(Tensor::empty({kYardstickBytes}, DType::U8)) {
   // Memory never written is one shared page of zeros, which a cache holds.
@@ -204,9 +196,4 @@ void MemoryYardstick::read() {
   require<Error>(found == 0, "peak: memory does not hold what was written to it");
 }
 
-double copy_bandwidth() {
-  MemoryYardstick memory;
-  return MemoryYardstick::bytes_copied() / median_seconds_in_turn({[&] { memory.copy(); }}, 0.5)[0];
-}
-
-}  // namespace candela
+}  // namespace candela::cases
