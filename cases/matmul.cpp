@@ -186,7 +186,8 @@ std::vector<OpCase> bench_cases() {
     bool transposed;
     bool backward = false;
   };
-  for (const Bench& bench : {Bench{"bench_1024", {1024, 1024, 1024}, false, true},
+  for (const Bench& bench : {Bench{"bench_128", {128, 128, 128}, false, true},
+                             Bench{"bench_1024", {1024, 1024, 1024}, false, true},
                              Bench{"bench_1024_nt", {1024, 1024, 1024}, true, true},
                              Bench{"bench_2048x768x256_nt", {2048, 768, 256}, true, true},
                              Bench{"bench_decode_4864x896", {1, 4864, 896}, true},

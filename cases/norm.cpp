@@ -12,7 +12,9 @@ struct BenchShape {
   const char* name;
   Shape shape;
 };
-const BenchShape kBench[] = {{"bench_rows_1024", {16384, 1024}}, {"bench_rows_4096", {4096, 4096}}};
+const BenchShape kBench[] = {{"bench_rows_1024", {16384, 1024}},
+                             {"bench_rows_4096", {4096, 4096}},
+                             {"bench_few_rows_1024", {64, 1024}}};
 
 /// Values of one sign over many rows: the rounding errors of the weight's gradient do not cancel.
 const Input kManyRows{.shape = {30000, 12}, .fill = Fill::Uniform, .low = 0.09, .high = 0.11};

@@ -13,17 +13,9 @@ if(NOT APPLE)
 endif()
 if(CANDELA_TESTS)
   find_package(GTest REQUIRED)
-  # Not every package manager has it (Homebrew, Fedora): files named *property_test.cpp are left out where it is absent.
+  # Not every package manager has it (Homebrew, Fedora): tests/support/property.h draws by itself where it is absent.
   find_package(rapidcheck QUIET)
-  if(NOT rapidcheck_FOUND)
-    message(STATUS "RapidCheck was not found: the property tests are left out")
+  if(rapidcheck_FOUND)
+    target_compile_definitions(rapidcheck INTERFACE CANDELA_RAPIDCHECK)
   endif()
 endif()
-
-# candela_property_tests(<list>): the sources named in <list> less those that need RapidCheck, where it is absent.
-function(candela_property_tests list)
-  if(NOT rapidcheck_FOUND)
-    list(FILTER ${list} EXCLUDE REGEX "property_test\\.cpp$")
-  endif()
-  set(${list} ${${list}} PARENT_SCOPE)
-endfunction()

@@ -10,7 +10,9 @@ function(candela_metal_shaders target folder)
   if(APPLE AND NOT CANDELA_EMULATED_METAL)
     # xcrun finds a `metal` that only tells that its toolchain is not installed: it must be run.
     execute_process(COMMAND xcrun -sdk macosx metal --version RESULT_VARIABLE failed OUTPUT_VARIABLE version ERROR_VARIABLE said)
-    if(failed)
+    if(failed AND CANDELA_STRICT_SHADERS)
+      message(FATAL_ERROR "CANDELA_STRICT_SHADERS asks for compiled shaders, and `xcrun -sdk macosx metal` does not run: ${said}")
+    elseif(failed)
       message(STATUS "Metal shaders: embedded as source, since `xcrun -sdk macosx metal` does not run: ${said}")
     else()
       string(REGEX MATCH "^[^\n]*" metal_compiler "${version}")
@@ -32,7 +34,7 @@ function(candela_metal_shaders target folder)
       set(input ${CMAKE_CURRENT_BINARY_DIR}/${family}.metallib)
       add_custom_command(
         OUTPUT ${input}
-        COMMAND xcrun -sdk macosx metal -std=metal3.0 -mmacosx-version-min=${CMAKE_OSX_DEPLOYMENT_TARGET} -O2 -fno-fast-math -Wall ${strict}
+        COMMAND xcrun -sdk macosx metal -std=metal3.0 -mmacosx-version-min=${CMAKE_OSX_DEPLOYMENT_TARGET} -O2 -fno-fast-math -ffp-contract=off -Wall ${strict}
                 ${shader} -o ${input}
         DEPENDS ${shader} ${headers}
         COMMENT "Compiling ${family}.metal"

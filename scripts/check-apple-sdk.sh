@@ -40,7 +40,7 @@ echo "$work/embedded_shaders.cpp" >> "$work/sources"
 cat > "$work/flags" <<FLAGS
 -target $target -isysroot "$sdk" -nostdinc++ -isystem "$sdk/usr/include/c++/v1" -isystem "$work/packages"
 -std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
--fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS
+-fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS -DCANDELA_VERSION='"0"'
 -I"$root/include" -I"$root/src" -I"$root"
 FLAGS
 

@@ -3,7 +3,7 @@
 # setup.sh [tests]: with "tests", also what `make test` needs beyond a build: on Linux, the stand-in for Metal and the sanitizers.
 set -euo pipefail
 
-# RapidCheck is named only where it is packaged: without it the property tests are left out.
+# RapidCheck is named only where it is packaged: without it the property tests draw their arguments by themselves.
 debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
   libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev)
 debian_tests=(ccache clang libclang-rt-14-dev libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev xz-utils)
@@ -42,7 +42,7 @@ else
 No package manager that this script knows (apt-get, brew, dnf, pacman). Please install:
   a C++20 compiler (g++ 12 or clang 14, or newer), CMake 3.25, Ninja, pkg-config, make
   oneDNN 2.6 or newer (not on macOS), Highway 1.0.3, nlohmann-json 3.11, CLI11 2.1, fmt 9, yaml-cpp 0.7, PCRE2, utf8proc
-  GoogleTest 1.12, for the tests; RapidCheck, for the property tests, which are left out without it
+  GoogleTest 1.12, for the tests; RapidCheck, if at hand, for the property tests
 then run cmake --preset portable && cmake --build --preset portable.
 LIST
   exit 1

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cmath>
 
 #include <candela/core/error.h>
 
@@ -68,7 +69,7 @@ std::size_t tune(const std::string& device, const std::string& key,
   const auto fastest = static_cast<std::size_t>(std::min_element(best.begin(), best.end()) - best.begin());
   TunedChoice choice{std::string(candidates[fastest].name), {}};
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    choice.microseconds[std::string(candidates[i].name)] = best[i] * 1e6;
+    choice.nanoseconds[std::string(candidates[i].name)] = std::llround(best[i] * 1e9);
   }
   Tuning::instance().store(device, key, std::move(choice));
   return fastest;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -22,7 +23,7 @@ namespace candela {
 /// What was measured for one op, dtype and bucket of shapes on one device.
 struct TunedChoice {
   std::string implementation;
-  std::map<std::string, double> microseconds;  ///< of every implementation that was measured
+  std::map<std::string, std::int64_t> nanoseconds;  ///< of every implementation that was measured
 
   bool operator==(const TunedChoice&) const = default;
 };

@@ -132,8 +132,8 @@ void print_tuning(Device device) {
              default_tuning_file().string());
   for (const auto& [key, choice] : found->second) {
     std::string times;
-    for (const auto& [name, microseconds] : choice.microseconds)
-      times += fmt::format("  {} {:.1f} us", name, microseconds);
+    for (const auto& [name, nanoseconds] : choice.nanoseconds)
+      times += fmt::format("  {} {:.1f} us", name, static_cast<double>(nanoseconds) / 1e3);
     fmt::print("  {:<48} {:<10}{}\n", key, choice.implementation, times);
   }
 }
@@ -161,7 +161,9 @@ void bench_ops(const OpsOptions& options) {
   for (const cases::Family& family : cases::families()) {
     if (!options.family.empty() && options.family != family.name) continue;
     for (const cases::OpCase& op_case : cases::cases_of(family.name)) {
-      if (!op_case.bench || (!options.op.empty() && options.op != op_case.op)) continue;
+      const bool wanted =
+          options.op.empty() || options.op == op_case.op || options.op == cases::full_name(op_case);
+      if (!op_case.bench || !wanted) continue;
       for (const std::string& name : options.dtypes) {
         const DType dtype = parse_dtype(name);
         if (std::find(op_case.dtypes.begin(), op_case.dtypes.end(), dtype) == op_case.dtypes.end()) continue;
@@ -191,7 +193,8 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   CLI::App* command =
       bench.add_subcommand("ops", "Every op: time, rate, and the share of what the machine can do");
   command->add_option("--family", options->family, "Only this family: softmax, norm, matmul, ...");
-  command->add_option("--op", options->op, "Only this op: softmax, rms_norm, ...");
+  command->add_option("--op", options->op,
+                      "Only this op (softmax, rms_norm, ...), or one of its cases (matmul.bench_1024)");
   command->add_option("--dtype", options->dtypes, "Element types")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str()

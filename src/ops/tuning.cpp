@@ -4,16 +4,16 @@
 #include <cstdlib>
 #include <fstream>
 
-#include <candela/core/error.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
 #include <candela/ops/tuning.h>
 
 /// The file: a line of text per choice, its fields between tabs: device, key, implementation, then
-/// name=microseconds of each implementation that was measured.
+/// name=nanoseconds of each implementation that was measured.
 namespace candela {
 namespace {
 
-constexpr std::string_view kTitle = "# candela tuning 1: device, key, implementation, measured microseconds";
+constexpr std::string_view kTitle = "# candela tuning 1: device, key, implementation, measured nanoseconds";
 
 std::vector<std::string_view> split(std::string_view text, char at) {
   std::vector<std::string_view> parts;
@@ -34,18 +34,18 @@ TunedChoice parse_choice(const std::vector<std::string_view>& fields, const std:
   TunedChoice choice{std::string(fields[2]), {}};
   for (std::size_t i = 3; i < fields.size(); ++i) {
     const std::size_t equals = fields[i].find('=');
-    double microseconds = 0;
+    std::int64_t nanoseconds = 0;
     bool read = false;
     if (equals != std::string_view::npos) {
       const std::string_view number = fields[i].substr(equals + 1);
-      const auto result = std::from_chars(number.data(), number.data() + number.size(), microseconds);
-      read = result.ec == std::errc() && result.ptr == number.data() + number.size() && microseconds >= 0;
+      const auto result = std::from_chars(number.data(), number.data() + number.size(), nanoseconds);
+      read = result.ec == std::errc() && result.ptr == number.data() + number.size() && nanoseconds >= 0;
     }
-    require<IoError>(read, "{}: expected name=microseconds; got \"{}\"; delete the file to measure anew",
+    require<IoError>(read, "{}: expected name=nanoseconds; got \"{}\"; delete the file to measure anew",
                      where, fields[i]);
-    choice.microseconds[std::string(fields[i].substr(0, equals))] = microseconds;
+    choice.nanoseconds[std::string(fields[i].substr(0, equals))] = nanoseconds;
   }
-  require<IoError>(choice.microseconds.contains(choice.implementation),
+  require<IoError>(choice.nanoseconds.contains(choice.implementation),
                    "{}: {} was chosen without a measurement; delete the file to measure anew", where,
                    choice.implementation);
   return choice;
@@ -81,8 +81,8 @@ void write_table(const std::filesystem::path& file, const TuningTable& table) {
   for (const auto& [device, choices] : table) {
     for (const auto& [key, choice] : choices) {
       text += fmt::format("{}\t{}\t{}", device, key, choice.implementation);
-      for (const auto& [name, microseconds] : choice.microseconds)
-        text += fmt::format("\t{}={:.1f}", name, microseconds);
+      for (const auto& [name, nanoseconds] : choice.nanoseconds)
+        text += fmt::format("\t{}={}", name, nanoseconds);
       text += '\n';
     }
   }

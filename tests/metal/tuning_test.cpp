@@ -41,9 +41,9 @@ class TuningOnMetal : public MetalTest {
   }
   static void expect_measured(const std::string& start, const std::vector<std::string>& names) {
     std::vector<std::string> measured;
-    for (const auto& [name, microseconds] : choice_of(start).microseconds) {
+    for (const auto& [name, nanoseconds] : choice_of(start).nanoseconds) {
       measured.push_back(name);
-      EXPECT_GT(microseconds, 0) << name;
+      EXPECT_GT(nanoseconds, 0) << name;
     }
     EXPECT_EQ(measured, names) << start;
   }

@@ -118,7 +118,7 @@ TEST_F(TuningTest, AFileOfAnotherKindIsRefusedAndKept) {
   write("not a tuning file\n");
   EXPECT_THROW(enable_tuning(file()), IoError);
   EXPECT_EQ(content(), "not a tuning file\n");
-  const std::string title = "# candela tuning 1: device, key, implementation, measured microseconds\n";
+  const std::string title = "# candela tuning 1: device, key, implementation, measured nanoseconds\n";
   for (const std::string line :
        {"cpu\tkey", "cpu\tkey\tfast\tfast", "cpu\tkey\tfast\tfast=-1", "cpu\tkey\tfast\tfast=nan",
         "cpu\tkey\tfast\tslow=1", "\tkey\tfast\tfast=1", ""}) {

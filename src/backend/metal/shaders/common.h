@@ -5,6 +5,10 @@
 
 #include "params.h"
 
+// A fused multiply-add rounds once where two operations round twice: differences that ought to cancel would
+// not. Safe math alone does not forbid it.
+#pragma STDC FP_CONTRACT OFF
+
 using namespace metal;
 
 /// bfloat16 in memory. The language's own type needs Metal 3.1; this one works on every system.

@@ -60,6 +60,7 @@ template <class T>
     if (p.length <= kFewElements) {
       float rest = 0.0f;
       for (uint j = 0; j < p.length; ++j) {
+        if (j == i) continue;  // zero, but for rounding
         float hj = to_float(x[base + j]) * rstd;
         rest += hj * (g * hj - to_float(dy[base + j]) * to_float(weight[j]) * (h * rstd));
       }

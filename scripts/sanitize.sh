@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# sanitize.sh [PRESET...]: all tests under clang's sanitizers: asan, tsan, emulated-asan and emulated-tsan, or those that are named. Too slow for
+# every push: about an hour on 2 cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=$(getconf _NPROCESSORS_ONLN)
+[ $# -gt 0 ] || set -- asan tsan emulated-asan emulated-tsan
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_OBJCXX_COMPILER_LAUNCHER=ccache
+fi
+export CANDELA_REQUIRE_METAL=1 CANDELA_STRESS_ROUNDS=50
+for preset in "$@"; do
+  echo "== $preset"
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset" --parallel "$jobs"
+  only=()
+  # The CPU's own tests run in the other two presets.
+  [[ $preset == emulated-* ]] && only=(-R '^(metal|emulator|emulator_shader)\.')
+  ctest --preset "$preset" --parallel "$jobs" "${only[@]}"
+done
