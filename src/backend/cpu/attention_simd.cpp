@@ -207,7 +207,8 @@ void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile,
   const Matrix v_head = head_of(args.v, tile.b, tile.key_head);
   for (std::int64_t key = keys.begin; key < keys.end; key += kKeyBlock) {
     const std::int64_t count = std::min(kKeyBlock, keys.end - key);
-    gemm_detail::narrow_product(q, tile.count, g.size, k_head.at(key, 0), count, scores);
+    gemm_detail::narrow_product({q, DType::F32, g.size, 1}, tile.count, g.size, k_head.at(key, 0), count,
+                                scores);
     for (std::int64_t i = 0; i < tile.count; ++i) {
       float* row = scores + i * count;
       const float before = sums.top[i];

@@ -15,11 +15,16 @@ bool narrow_fits(std::int64_t m, std::int64_t k, const Matrix& b) {
 }
 
 void narrow_rows(const Product& p) {
-  const Scratch<float> x(p.m * p.k);
   const Scratch<float> product(p.m * p.n);
-  // Packing in row order: a matrix with unit row stride would come out transposed.
-  for (std::int64_t i = 0; i < p.m; ++i) pack_f32(p.a.at(i, 0), 1, p.k, x.data() + i * p.k);
-  narrow_product(x.data(), p.m, p.k, p.b.transposed(), p.n, product.data());
+  const bool as_it_lies = (p.a.col_stride == 1 || p.k == 1) && p.a.dtype == p.b.dtype;
+  const Scratch<float> packed(as_it_lies ? 0 : p.m * p.k);
+  Matrix x = p.a;
+  if (!as_it_lies) {
+    x = {packed.data(), DType::F32, p.k, 1};
+    // Packing in row order: a matrix with unit row stride would come out transposed.
+    for (std::int64_t i = 0; i < p.m; ++i) pack_f32(p.a.at(i, 0), 1, p.k, packed.data() + i * p.k);
+  }
+  narrow_product(x, p.m, p.k, p.b.transposed(), p.n, product.data());
   finish(product.data(), p.n, p.m, p.n, p.c, p.alpha, p.beta, p.bias);
 }
 

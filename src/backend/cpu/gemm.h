@@ -90,9 +90,9 @@ void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t 
 /// matrix.
 Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to);
 
-/// product [m, n] (row stride n) = x [m, k] (contiguous f32) times the transpose of w, whose n rows of k
-/// elements are `ld` apart. m <= kNarrowRows.
-void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
+/// product [m, n] (row stride n) = x [m, k] (f32 or of w's dtype) times the transpose of w [n, k]; the
+/// columns of both have unit stride. m <= kNarrowRows.
+void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product);
 
 /// A matrix as BLAS takes it: one stride is 1, the other is the leading dimension.

@@ -60,76 +60,68 @@ void finish_rows(const float* product, void* c, DType c_dtype, const void* bias,
   });
 }
 
-/// R rows of x (in the order of W's pairs, padded with zeros, `x_ld` apart) times C rows of w: each vector of
-/// w is loaded and converted once.
-template <int R, int C, class W>
-HWY_INLINE void dots(const float* HWY_RESTRICT x, std::int64_t x_ld, std::int64_t k, const W* HWY_RESTRICT w,
-                     std::int64_t ld, float* out, std::int64_t out_ld) {
-  Vec sums[R][C];
-  Vec more[R][C];  // a second set of sums, so that one product need not wait for the last
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < C; ++j) sums[r][j] = more[r][j] = splat(0.0F);
-  }
+/// R rows of x, `x_ld` apart, times one row of w: each vector of w is loaded and converted once. x is of w's
+/// type, or f32 in the order of its pairs and padded with zeros to whole ones.
+template <int R, class X, class W>
+HWY_INLINE void dots(const X* HWY_RESTRICT x, std::int64_t x_ld, std::int64_t k, const W* HWY_RESTRICT w,
+                     float* out, std::int64_t out_ld) {
+  Vec sums[R];
+  Vec more[R];  // a second set of sums, so that one product need not wait for the last
+  for (int r = 0; r < R; ++r) sums[r] = more[r] = splat(0.0F);
   each_two(k, [&](std::int64_t p, auto extent) HWY_ATTR {
-    Two columns[C];
-    for (int j = 0; j < C; ++j) {
-      columns[j] = take2(w + j * ld + p, extent);
-      // Rows are too short for the hardware's prefetcher to get going: ask for the same place some rows on.
-      ask_for(w + (j + 2 * C) * ld + p);
-    }
+    const Two column = take2(w + p, extent);
     for (int r = 0; r < R; ++r) {
-      const Two row = load2(x + r * x_ld + p);
-      for (int j = 0; j < C; ++j) {
-        sums[r][j] = hn::MulAdd(row.a, columns[j].a, sums[r][j]);
-        Vec& other = R > 2 ? sums[r][j] : more[r][j];
-        other = hn::MulAdd(row.b, columns[j].b, other);
+      Two row;
+      if constexpr (std::is_same_v<X, W>) {
+        row = take2(x + r * x_ld + p, extent);
+      } else {
+        row = load2(x + r * x_ld + p);
       }
+      sums[r] = hn::MulAdd(row.a, column.a, sums[r]);
+      more[r] = hn::MulAdd(row.b, column.b, more[r]);
     }
   });
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < C; ++j) out[r * out_ld + j] = sum_lanes(hn::Add(sums[r][j], more[r][j]));
-  }
+  for (int r = 0; r < R; ++r) out[r * out_ld] = sum_lanes(hn::Add(sums[r], more[r]));
 }
 
-template <int R, int C, class W>
-HWY_INLINE void dots_of_rows(const float* x, std::int64_t x_ld, std::int64_t k, const W* w, std::int64_t ld,
-                             std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
-  std::int64_t j = begin;
-  for (; j + C <= end; j += C) dots<R, C>(x, x_ld, k, w + j * ld, ld, out + j, out_ld);
-  for (; j < end; ++j) dots<R, 1>(x, x_ld, k, w + j * ld, ld, out + j, out_ld);
-}
-
-/// Columns [begin, end) of the narrow product. At most four rows of x share a reading of w.
-template <class W>
-void narrow_columns(const float* x, std::int64_t x_ld, std::int64_t m, std::int64_t k, const W* w,
+/// Columns [begin, end) of the narrow product. At most four rows of x share a reading of w, which goes
+/// through its rows one after the other: one stream per thread, which the hardware fetches ahead as fast as
+/// memory allows. Two rows side by side get two thirds of that.
+template <class X, class W>
+void narrow_columns(const X* x, std::int64_t x_ld, std::int64_t m, std::int64_t k, const W* w,
                     std::int64_t ld, std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
-  // A few rows of w at a time, so that they are still in the cache for the next rows of x.
-  constexpr std::int64_t kRows = 8;
-  for (std::int64_t first = begin; first<end; first += m> 4 ? kRows : end - begin) {
-    const std::int64_t last = m > 4 ? std::min(end, first + kRows) : end;
+  for (std::int64_t j = begin; j < end; ++j) {
+    const W* column = w + j * ld;
     std::int64_t i = 0;
-    for (; i + 4 <= m; i += 4) {
-      dots_of_rows<4, 4>(x + i * x_ld, x_ld, k, w, ld, first, last, out + i * out_ld, out_ld);
-    }
-    const float* rest = x + i * x_ld;
-    float* to = out + i * out_ld;
-    if (m - i == 3) dots_of_rows<3, 4>(rest, x_ld, k, w, ld, first, last, to, out_ld);
-    if (m - i == 2) dots_of_rows<2, 4>(rest, x_ld, k, w, ld, first, last, to, out_ld);
-    if (m - i == 1) dots_of_rows<1, 2>(rest, x_ld, k, w, ld, first, last, to, out_ld);
+    for (; i + 4 <= m; i += 4) dots<4>(x + i * x_ld, x_ld, k, column, out + i * out_ld + j, out_ld);
+    const X* rest = x + i * x_ld;
+    float* to = out + i * out_ld + j;
+    if (m - i == 3) dots<3>(rest, x_ld, k, column, to, out_ld);
+    if (m - i == 2) dots<2>(rest, x_ld, k, column, to, out_ld);
+    if (m - i == 1) dots<1>(rest, x_ld, k, column, to, out_ld);
   }
 }
 
-void narrow_range(const float* x, std::int64_t x_ld, std::int64_t m, std::int64_t k, const Matrix& w,
-                  std::int64_t begin, std::int64_t end, float* out, std::int64_t out_ld) {
+void narrow_range(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t begin,
+                  std::int64_t end, float* out, std::int64_t out_ld) {
   dispatch_floating(w.dtype, "matmul", [&]<class W>() {
-    narrow_columns(x, x_ld, m, k, static_cast<const W*>(w.data), w.row_stride, begin, end, out, out_ld);
+    const auto columns = [&](const auto* rows) {
+      narrow_columns(rows, x.row_stride, m, k, static_cast<const W*>(w.data), w.row_stride, begin, end, out,
+                     out_ld);
+    };
+    if (x.dtype == w.dtype) {
+      columns(static_cast<const W*>(x.data));
+    } else {
+      columns(static_cast<const float*>(x.data));
+    }
   });
 }
 
-void order_rows(DType dtype, const float* x, std::int64_t m, std::int64_t k, float* out,
+void order_rows(DType dtype, const Matrix& x, std::int64_t m, std::int64_t k, float* out,
                 std::int64_t out_ld) {
   dispatch_floating(dtype, "matmul", [&]<class W>() {
-    for (std::int64_t i = 0; i < m; ++i) to_order<W>(x + i * k, out + i * out_ld, k, 0);
+    for (std::int64_t i = 0; i < m; ++i)
+      to_order<W>(static_cast<const float*>(x.at(i, 0).data), out + i * out_ld, k, 0);
   });
 }
 
@@ -150,6 +142,13 @@ constexpr std::int64_t kGrain = 1 << 14;
 
 std::int64_t rows_grain(std::int64_t cols) {
   return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(cols, 1));
+}
+
+void multiply_narrow(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
+                     float* product) {
+  parallel_for(n, rows_grain(k), [&](std::int64_t begin, std::int64_t end) {
+    HWY_DYNAMIC_DISPATCH(narrow_range)(x, m, k, w, begin, end, product, n);
+  });
 }
 
 }  // namespace
@@ -206,20 +205,17 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
   return {to, DType::F32, cols, 1};
 }
 
-void narrow_product(const float* x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
+void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product) {
-  constexpr std::int64_t kPair = 128;  // floats: no machine's pair of vectors is longer
-  const std::int64_t x_ld = (k + kPair - 1) / kPair * kPair;
-  const Scratch<float> ordered(m * x_ld);
-  HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered.data(), x_ld);
-  // Ranges are cut at multiples of 8 columns so that the result does not depend on the number of threads.
-  constexpr std::int64_t kGroup = 8;
-  const std::int64_t groups = (n + kGroup - 1) / kGroup;
-  parallel_for(groups, std::max<std::int64_t>(1, kGrain / (kGroup * std::max<std::int64_t>(k, 1))),
-               [&](std::int64_t begin, std::int64_t end) {
-                 HWY_DYNAMIC_DISPATCH(narrow_range)
-                 (ordered.data(), x_ld, m, k, w, begin * kGroup, std::min(n, end * kGroup), product, n);
-               });
+  if (x.dtype != w.dtype) {
+    constexpr std::int64_t kPair = 128;  // floats: no machine's pair of vectors is longer
+    const std::int64_t ld = (k + kPair - 1) / kPair * kPair;
+    const Scratch<float> ordered(m * ld);
+    HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered.data(), ld);
+    multiply_narrow({ordered.data(), DType::F32, ld, 1}, m, k, w, n, product);
+  } else {
+    multiply_narrow(x, m, k, w, n, product);
+  }
 }
 
 }  // namespace candela::gemm_detail
