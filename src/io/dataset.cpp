@@ -40,10 +40,37 @@ std::string text_of(const JsonObject& row, const char* key) {
   return text;
 }
 
-RowFormat detect(const JsonObject& row) {
+std::optional<RowFormat> format_of(const JsonObject& row) {
   if (row.has("prompt") && row.has("completion")) return RowFormat::Completions;
   if (row.has("messages")) return RowFormat::Chat;
   if (row.has("text")) return RowFormat::Text;
+  return std::nullopt;
+}
+
+bool has_fields(const JsonObject& row, RowFormat format) {
+  switch (format) {
+    case RowFormat::Completions:
+      return row.has("prompt") && row.has("completion");
+    case RowFormat::Chat:
+      return row.has("messages");
+    case RowFormat::Text:
+      break;
+  }
+  return row.has("text");
+}
+
+/// A row of another format than that of the file, which its first row decided.
+void check_format(const JsonObject& row, RowFormat format) {
+  const std::optional<RowFormat> own = format_of(row);
+  if (!own || has_fields(row, format)) return;  // what is missing is named when the row is read
+  throw IoError(
+      fmt::format("{}: must hold {}, which row 1 made the format of the file; got a row with {}: use one "
+                  "format in a file",
+                  row.source(), to_string(format), to_string(*own)));
+}
+
+RowFormat detect(const JsonObject& row) {
+  if (const std::optional<RowFormat> format = format_of(row)) return *format;
   std::string keys;
   for (const auto& [key, value] : row.json().items()) {
     if (!keys.empty()) keys += ", ";
@@ -226,6 +253,7 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
       format = detect(row);
       if (*format == RowFormat::Chat) require_chatml(tokenizer, where);
     }
+    check_format(row, *format);
     Sample sample = encode_row(read_row(row, *format), tokenizer, options);
     sample.line = line_number;
     if (!limit_length(sample, where, options, result.statistics)) continue;
