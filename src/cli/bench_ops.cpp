@@ -160,6 +160,7 @@ std::vector<std::string> op_names() {
   return {names.begin(), names.end()};
 }
 
+/// A case in one of its dtypes.
 struct Chosen {
   const cases::OpCase* op_case;
   DType dtype;

@@ -248,9 +248,8 @@ void add_finetune(CLI::App& app, Action& action) {
   command->footer(
       "Example:\n  candela finetune --model models/stories-7m --data data/text-to-sql --output out/sql "
       "--rank 16 --learning-rate 3e-3\n"
-      "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back. While it runs, "
-      "its "
-      "metrics are in OUTPUT/metrics.jsonl.partial, in the end in metrics.jsonl.\n"
+      "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
+      "Metrics are in OUTPUT/metrics.jsonl.partial while it runs, and in metrics.jsonl once it is saved.\n"
       "Ctrl-C (SIGINT, SIGTERM) ends the run after the step at hand and saves the adapter; the status is "
       "then 130 "
       "(143).");

@@ -233,6 +233,13 @@ TEST(DatasetErrors, RowsOfAnotherFormatThanTheFirst) {
   expect_contains(error(completion + R"({"messages": []})"), "got a row with messages");
 }
 
+TEST(DatasetErrors, ATextThatTheTokenizerCannotWriteIsNamedByItsRow) {
+  const std::string error =
+      error_of<Unsupported>([] { parse("{\"text\": \"abc\"}\n{\"text\": \"caf\u00e9\"}\n"); });
+  expect_contains(error, "d.jsonl:2: t.json: model.vocab must have a token for each byte");
+  expect_contains(error, "the byte 0xC3");
+}
+
 TEST(DatasetErrors, OfARowNameOneLine) {
   const std::string error = error_of<IoError>([] { parse("{\"text\": \"abc\"}\nnot json\n"); });
   expect_contains(error, "d.jsonl:2: must be valid JSON; at column 2: ");

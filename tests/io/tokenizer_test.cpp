@@ -267,7 +267,7 @@ TEST(TokenizerErrors, APatternThatExplodesIsReportedNotRun) {
 /// Text must not be lost without a word: a byte-level vocabulary is to hold all of it.
 TEST(TokenizerErrors, AByteWithoutATokenIsNamed) {
   const Tokenizer tokenizer = from(small());
-  EXPECT_EQ(tokenizer.encode("abc").size(), 1U);
+  EXPECT_EQ(tokenizer.encode("abc").size(), 2U);
   expect_contains(error_of<Unsupported>([&] { tokenizer.encode("abd"); }), "the byte 0x64 (\"d\") has none");
   expect_contains(error_of<Unsupported>([&] { tokenizer.encode("a\n"); }), "t.json: model.vocab must have");
   expect_contains(error_of<Unsupported>([&] { tokenizer.encode("a\n"); }), "the byte 0x0A");
