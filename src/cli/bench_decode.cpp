@@ -91,8 +91,8 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   auto options = std::make_shared<DecodeBench>();
   CLI::App* command = bench.add_subcommand(
       "decode", "One token at a time: tokens/s and the share of what reading the weights allows");
-  command->add_option("--model", options->model,
-                      "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
+  add_path(*command, "--model", options->model,
+           "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
   add_choice(*command, "--dtype", options->dtype, {"f32", "bf16", "f16"}, "Weights");
   declare_compute_options(*command, options->compute);
   add_number(*command, "--context", options->context, {1, kMostCount}, "Tokens already in the cache");

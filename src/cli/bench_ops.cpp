@@ -1,8 +1,11 @@
+#include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include <candela/core/parallel.h>
 #include <candela/ops/tuning.h>
@@ -14,6 +17,8 @@
 #include "cases/peak.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
+#include "cli/usage.h"
 
 namespace candela::cli {
 namespace {
@@ -21,6 +26,7 @@ namespace {
 struct OpsOptions {
   std::string family;
   std::string op;
+  std::string name;  ///< of a case
   std::vector<std::string> dtypes = {"f32", "bf16"};
   ComputeOptions compute;
   bool json = false;
@@ -138,7 +144,54 @@ void print_tuning(Device device) {
   }
 }
 
+std::vector<std::string> family_names() {
+  std::vector<std::string> names;
+  for (const cases::Family& family : cases::families()) names.emplace_back(family.name);
+  return names;
+}
+
+/// The ops that have a case to measure.
+std::vector<std::string> op_names() {
+  std::set<std::string> names;
+  for (const cases::Family& family : cases::families()) {
+    for (const cases::OpCase& op_case : cases::cases_of(family.name)) {
+      if (op_case.bench) names.emplace(op_case.op);
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+/// A case in one of its dtypes.
+struct Chosen {
+  const cases::OpCase* op_case;
+  DType dtype;
+};
+
+/// The cases and dtypes that the options ask for.
+std::vector<Chosen> choose_cases(const OpsOptions& options) {
+  std::vector<Chosen> chosen;
+  for (const cases::Family& family : cases::families()) {
+    if (!options.family.empty() && options.family != family.name) continue;
+    for (const cases::OpCase& op_case : cases::cases_of(family.name)) {
+      if (!op_case.bench || (!options.op.empty() && options.op != op_case.op)) continue;
+      if (!options.name.empty() && options.name != op_case.name) continue;
+      for (const std::string& name : options.dtypes) {
+        const DType dtype = parse_dtype(name);
+        if (std::find(op_case.dtypes.begin(), op_case.dtypes.end(), dtype) != op_case.dtypes.end())
+          chosen.push_back({&op_case, dtype});
+      }
+    }
+  }
+  require<UsageError>(
+      !chosen.empty(),
+      "bench ops: there is no case of --family {}, --op {}, --case {} and --dtype {} to measure",
+      options.family.empty() ? "any" : options.family, options.op.empty() ? "any" : options.op,
+      options.name.empty() ? "any" : options.name, fmt::join(options.dtypes, " "));
+  return chosen;
+}
+
 void bench_ops(const OpsOptions& options) {
+  const std::vector<Chosen> chosen = choose_cases(options);
   set_up_compute(options.compute);
   const Device device = parse_device(options.compute.device);
   Yardsticks yardsticks;
@@ -157,25 +210,11 @@ void bench_ops(const OpsOptions& options) {
       print_row(row);
     }
   };
-  std::size_t measured = 0;
-  for (const cases::Family& family : cases::families()) {
-    if (!options.family.empty() && options.family != family.name) continue;
-    for (const cases::OpCase& op_case : cases::cases_of(family.name)) {
-      const bool wanted =
-          options.op.empty() || options.op == op_case.op || options.op == cases::full_name(op_case);
-      if (!op_case.bench || !wanted) continue;
-      for (const std::string& name : options.dtypes) {
-        const DType dtype = parse_dtype(name);
-        if (std::find(op_case.dtypes.begin(), op_case.dtypes.end(), dtype) == op_case.dtypes.end()) continue;
-        take(measure_row(op_case, dtype, device, false, yardsticks));
-        if (op_case.backward.elements > 0 || op_case.backward.flops > 0) {
-          take(measure_row(op_case, dtype, device, true, yardsticks));
-        }
-        ++measured;
-      }
-    }
+  for (const auto& [op_case, dtype] : chosen) {
+    take(measure_row(*op_case, dtype, device, false, yardsticks));
+    if (op_case->backward.elements > 0 || op_case->backward.flops > 0)
+      take(measure_row(*op_case, dtype, device, true, yardsticks));
   }
-  require(measured > 0, "bench ops: no case matches family \"{}\" and op \"{}\"", options.family, options.op);
   if (options.json) {
     fmt::print("{}\n",
                nlohmann::json{{"device", device_interface(device).description()}, {"rows", rows}}.dump(2));
@@ -192,9 +231,12 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   auto options = std::make_shared<OpsOptions>();
   CLI::App* command =
       bench.add_subcommand("ops", "Every op: time, rate, and the share of what the machine can do");
-  command->add_option("--family", options->family, "Only this family: softmax, norm, matmul, ...");
-  command->add_option("--op", options->op,
-                      "Only this op (softmax, rms_norm, ...), or one of its cases (matmul.bench_1024)");
+  command->add_option("--family", options->family, "Only this family: softmax, norm, matmul, ...")
+      ->check(one_of(family_names()));
+  command->add_option("--op", options->op, "Only this op: softmax, rms_norm, ...")
+      ->check(CLI::Validator([](std::string& op) { return one_of(op_names())(op); }, ""));
+  command->add_option("--case", options->name,
+                      "Only this case, as the table names it behind the op: bench_1024, ...");
   command->add_option("--dtype", options->dtypes, "Element types")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str()

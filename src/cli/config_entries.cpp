@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <yaml-cpp/yaml.h>
 
 #include "cli/usage.h"
@@ -46,8 +47,13 @@ std::vector<ConfigEntry> read_yaml(const std::string& text, const std::string& f
   }
 }
 
-/// The line of a key of the outermost object: nlohmann's documents do not keep it.
-std::size_t line_of_key(std::string_view json, std::string_view key) {
+/// A key of the outermost object and its line: nlohmann's documents keep neither lines nor the order.
+using JsonKey = std::pair<std::string, std::size_t>;
+
+/// The keys of the outermost object of `json`, which must be valid, in its order; one that is there twice
+/// comes twice.
+std::vector<JsonKey> outer_keys(std::string_view json) {
+  std::vector<JsonKey> keys;
   std::size_t line = 1;
   int depth = 0;
   for (std::size_t i = 0; i < json.size(); ++i) {
@@ -56,13 +62,24 @@ std::size_t line_of_key(std::string_view json, std::string_view key) {
     if (c == '{' || c == '[') ++depth;
     if (c == '}' || c == ']') --depth;
     if (c != '"') continue;
-    const std::size_t start = ++i;
+    const std::size_t start = i++;
     while (i < json.size() && json[i] != '"') i += json[i] == '\\' ? 2 : 1;
     const std::size_t next = json.find_first_not_of(" \t\r\n", std::min(i + 1, json.size()));
     const bool is_key = next != std::string_view::npos && json[next] == ':';
-    if (depth == 1 && is_key && json.substr(start, i - start) == key) return line;
+    if (depth == 1 && is_key)
+      keys.emplace_back(io::Json::parse(json.substr(start, i + 1 - start)).get<std::string>(), line);
   }
-  return line;
+  return keys;
+}
+
+/// As read_settings() says it of YAML, which may hold a key twice; a JSON document is refused before.
+void check_repeated_keys(const std::string& text, const std::string& file) {
+  if (!io::Json::accept(text)) return;
+  std::set<std::string> seen;
+  for (const auto& [key, line] : outer_keys(text)) {
+    require<UsageError>(seen.insert(key).second, "{}:{}: {}: occurs a second time; keep one of them", file,
+                        line, key);
+  }
 }
 
 std::string scalar_text(const io::Json& value) {
@@ -74,12 +91,14 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
   try {
     document = io::parse_json(text, file);
   } catch (const IoError& error) {
+    check_repeated_keys(text, file);
     throw UsageError(error.what());
   }
   require<UsageError>(document.is_object(), "{}: expected a mapping from option names to values", file);
   std::vector<ConfigEntry> entries;
-  for (const auto& [key, value] : document.items()) {
-    ConfigEntry entry{key, line_of_key(text, key), Kind::Other, {}};
+  for (const auto& [key, line] : outer_keys(text)) {
+    const io::Json& value = document.at(key);
+    ConfigEntry entry{key, line, Kind::Other, {}};
     if (value.is_null()) entry.kind = Kind::Null;
     if (value.is_primitive() && !value.is_null()) {
       entry.kind = Kind::Scalar;
@@ -100,6 +119,9 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
 }  // namespace
 
 std::vector<ConfigEntry> read_config_entries(const std::string& file) {
+  require<UsageError>(!file.empty(), "--config: must not be empty");
+  require<UsageError>(!std::filesystem::is_directory(file),
+                      "{}: is a folder; --config takes a YAML or JSON file", file);
   require<UsageError>(std::filesystem::is_regular_file(file),
                       "{}: no such file; --config takes a YAML or JSON file", file);
   std::string text;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <fmt/ranges.h>
+#include <map>
 #include <set>
 #include <yaml-cpp/yaml.h>
 
 #include "cli/config_entries.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/usage.h"
 
 namespace candela::cli {
@@ -138,28 +141,90 @@ std::vector<std::string> arguments_of(const ConfigEntry& entry, CLI::Option& opt
   return arguments;
 }
 
-/// Whether the command line says what `option` is, or makes it void.
-bool overruled(const CLI::Option& option, const std::set<const CLI::Option*>& given) {
-  const auto excludes = option.get_excludes();
-  return given.count(&option) > 0 ||
-         std::any_of(excludes.begin(), excludes.end(),
-                     [&](const CLI::Option* other) { return given.count(other) > 0; });
-}
+using Options = std::set<const CLI::Option*>;
 
-void append_config(const std::string& file, CLI::App& command, const std::set<const CLI::Option*>& given,
-                   std::vector<std::string>& out) {
+/// One entry of a config file.
+struct Setting {
+  ConfigEntry entry;
+  CLI::Option* option = nullptr;
+  std::string where;  ///< "FILE:LINE: KEY"
+};
+
+std::vector<Setting> read_settings(const std::string& file, CLI::App& command) {
+  std::vector<Setting> settings;
   std::set<std::string> seen;
-  for (const ConfigEntry& entry : read_config_entries(file)) {
+  for (ConfigEntry& entry : read_config_entries(file)) {
     const std::string where = fmt::format("{}:{}: {}", file, entry.line, entry.key);
     CLI::Option* const option = command.get_option_no_throw("--" + entry.key);
     require<UsageError>(option != nullptr && !is_meta(entry.key),
                         "{}: is no option of `candela {}`; known: {}", where, command.get_name(),
                         known_keys(command));
     require<UsageError>(seen.insert(entry.key).second, "{}: occurs a second time; keep one of them", where);
-    if (overruled(*option, given)) continue;
-    const std::vector<std::string> arguments = arguments_of(entry, *option, where);
+    settings.push_back({std::move(entry), option, where});
+  }
+  return settings;
+}
+
+/// The option among `given` that excludes `option`; null: none.
+const CLI::Option* excluding(const CLI::Option& option, const Options& given) {
+  for (const CLI::Option* other : option.get_excludes()) {
+    if (given.count(other) > 0) return other;
+  }
+  return nullptr;
+}
+
+/// What the command line leaves of the file: an option that it gives too, or excludes, is dropped.
+std::vector<Setting> without_overruled(std::vector<Setting> settings, const Options& given,
+                                       const std::string& file) {
+  std::vector<Setting> kept;
+  std::map<std::string, std::vector<std::string>> excluded;  // by the option that excludes them
+  for (Setting& setting : settings) {
+    if (given.count(setting.option) > 0) continue;
+    const CLI::Option* const other = excluding(*setting.option, given);
+    if (other == nullptr) {
+      kept.push_back(std::move(setting));
+      continue;
+    }
+    // Without the adapter that it goes on from, the run would be another one.
+    require<UsageError>(setting.entry.key != "adapter",
+                        "{}: --{} on the command line excludes it; leave one of them out", setting.where,
+                        name_of(*other));
+    excluded[name_of(*other)].push_back(setting.entry.key);
+  }
+  for (const auto& [other, keys] : excluded)
+    note(fmt::format("{}: left out, as --{} on the command line excludes: {}", file, other,
+                     fmt::join(keys, ", ")));
+  return kept;
+}
+
+/// What CLI11 would find too, but without a file or line.
+void check_together(const std::vector<Setting>& settings, const Options& given) {
+  std::map<const CLI::Option*, const Setting*> before;
+  Options present = given;
+  for (const Setting& setting : settings) present.insert(setting.option);
+  for (const Setting& setting : settings) {
+    for (const CLI::Option* other : setting.option->get_excludes()) {
+      const auto found = before.find(other);
+      if (found == before.end()) continue;
+      throw UsageError(fmt::format("{}: excludes {} (line {}); leave one of them out", setting.where,
+                                   found->second->entry.key, found->second->entry.line));
+    }
+    for (const CLI::Option* needed : setting.option->get_needs()) {
+      require<UsageError>(present.count(needed) > 0, "{}: has no effect without {}; give it too, or neither",
+                          setting.where, name_of(*needed));
+    }
+    before.emplace(setting.option, &setting);
+  }
+}
+
+void append_config(const std::string& file, CLI::App& command, const Options& given,
+                   std::vector<std::string>& out) {
+  const std::vector<Setting> settings = without_overruled(read_settings(file, command), given, file);
+  for (const Setting& setting : settings) {
+    const std::vector<std::string> arguments = arguments_of(setting.entry, *setting.option, setting.where);
     out.insert(out.end(), arguments.begin(), arguments.end());
   }
+  check_together(settings, given);
 }
 
 }  // namespace

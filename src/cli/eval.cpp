@@ -169,7 +169,7 @@ void add_eval(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
   declare_model_options(*command, options->model);
-  command->add_option("--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
+  add_path(*command, "--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
   declare_row_options(*command, options->rows);
   add_number(*command, "--limit", options->limit, {0, kMostCount}, "Only the first rows; 0: all");
   CLI::Option* const max_tokens =

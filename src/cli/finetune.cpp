@@ -4,8 +4,8 @@
 #include <memory>
 #include <unistd.h>
 
-#include <candela/core/process.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/process.h>
 #include <candela/io/dataset.h>
 #include <candela/lora/lora.h>
 #include <candela/train/loss_curve.h>
@@ -20,7 +20,6 @@
 #include "cli/run_files.h"
 #include "cli/signals.h"
 #include "cli/usage.h"
-#include "io/folders.h"
 
 namespace candela::cli {
 namespace {
@@ -53,15 +52,9 @@ Data load_data(const FinetuneOptions& options, const ModelConfig& config, const 
 
 /// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
 void check_folder_can_be_made(const fs::path& folder) {
-  std::error_code error;
-  const std::vector<fs::path> made = io::missing_folders(folder);
-  fs::create_directories(folder, error);
-  require<IoError>(!error, "{}: cannot be made: {}; choose another --output", folder.string(),
-                   error.message());
-  const bool writable = ::access(folder.c_str(), W_OK | X_OK) == 0;
-  for (const fs::path& one : made) fs::remove(one, error);
-  require<IoError>(writable, "{}: cannot be written: no permission; choose another --output",
-                   folder.string());
+  const OutputFolder made(folder);
+  require<IoError>(::access(folder.c_str(), W_OK | X_OK) == 0,
+                   "{}: cannot be written: no permission; choose another --output", folder.string());
 }
 
 /// Finds out before any work whether the run could be saved in the end.
@@ -124,8 +117,7 @@ struct Outcome {
 };
 
 Outcome train(const FinetuneOptions& options, const Data& data, Model& model, const Lora& lora,
-              Checkpoints& checkpoints) {
-  MetricsFile metrics(fs::path(options.output) / "metrics.jsonl");
+              Checkpoints& checkpoints, MetricsFile& metrics) {
   TrainOptions train_options = options.train;
   train_options.stop = [] { return StopSignals::received() != 0; };
   Trainer trainer(model, train_options);
@@ -152,21 +144,24 @@ Outcome train(const FinetuneOptions& options, const Data& data, Model& model, co
   return outcome;
 }
 
-/// The picture is for people: that it could not be drawn is no reason to fail.
+/// The picture is for people: that it could not be drawn is no reason to fail. An earlier run's must not
+/// stand for it.
 void draw(const FinetuneOptions& options, const Outcome& outcome) {
   std::vector<CurveSeries> series = {outcome.loss.series()};
   if (!outcome.validation.empty()) series.push_back(outcome.validation.series());
   const std::string name = fs::weakly_canonical(options.model.model).filename().string();
+  const fs::path file = fs::path(options.output) / "loss.svg";
   try {
-    write_loss_curve(fs::path(options.output) / "loss.svg", fmt::format("LoRA fine-tuning of {}", name),
-                     series);
+    write_loss_curve(file, fmt::format("LoRA fine-tuning of {}", name), series);
   } catch (const Error& error) {
+    std::error_code ignored;
+    fs::remove(file, ignored);
     warn(error.what());
   }
 }
 
 void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lora,
-          const Checkpoints& checkpoints, const std::string& run_config) {
+          const Checkpoints& checkpoints, MetricsFile& metrics, const std::string& run_config) {
   const int signal = StopSignals::received();
   const auto stopped = [&] {
     return fmt::format("stopped by {} after step {} of {}", StopSignals::name(signal), outcome.last.step,
@@ -175,9 +170,14 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
   if (outcome.last.step == 0)
     throw Interrupted(signal, fmt::format("stopped by {} before the first step: nothing to save",
                                           StopSignals::name(signal)));
+  // What else may fail comes before the adapter: up to there, an earlier run's files stay as they are.
+  AtomicFile config(fs::path(options.output) / "finetune.yaml");
+  config.write(run_config);
+  config.flush();
   lora.save(options.output, options.model.model);
+  config.commit();
+  metrics.put_in_place();
   checkpoints.remove_others();
-  write_file_atomically(fs::path(options.output) / "finetune.yaml", run_config);
   draw(options, outcome);
   const StepReport& last = outcome.last;
   print_out("trained     {} tokens in {}, {} tok/s; loss {:.4f}{}; peak memory {}\n",
@@ -218,20 +218,23 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   print_plan(options, data, *shape, planned.config(), planned.parameter_count(), length, plan);
   check_fits(plan);
   if (options.plan_only) return;
-  fs::create_directories(options.output);
+  const OutputFolder folder(options.output);
   const auto model =
       load_model(options.model.model, load_options(options.model, true, parse_device(options.model.device)));
   const Lora lora = attach(*model);
   Checkpoints checkpoints(options.output, options.save_every, options.keep_checkpoints);
+  MetricsFile metrics(fs::path(options.output) / "metrics.jsonl");
   const StopSignals signals;
   try {
-    const Outcome outcome = train(options, data, *model, lora, checkpoints);
-    save(options, outcome, lora, checkpoints, run_config);
+    const Outcome outcome = train(options, data, *model, lora, checkpoints, metrics);
+    save(options, outcome, lora, checkpoints, metrics, run_config);
   } catch (const Interrupted&) {
     throw;
   } catch (const std::exception&) {
     if (!checkpoints.last().empty())
       note(fmt::format("the last checkpoint is {}", checkpoints.last().string()));
+    if (!metrics.partial().empty())
+      note(fmt::format("the steps of the run are in {}", metrics.partial().string()));
     throw;
   }
 }
@@ -246,6 +249,7 @@ void add_finetune(CLI::App& app, Action& action) {
       "Example:\n  candela finetune --model models/stories-7m --data data/text-to-sql --output out/sql "
       "--rank 16 --learning-rate 3e-3\n"
       "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
+      "Metrics are in OUTPUT/metrics.jsonl.partial while it runs, and in metrics.jsonl once it is saved.\n"
       "Ctrl-C (SIGINT, SIGTERM) ends the run after the step at hand and saves the adapter; the status is "
       "then 130 "
       "(143).");

@@ -4,6 +4,7 @@
 
 #include "cli/options.h"
 #include "cli/usage.h"
+#include "io/regex.h"
 
 namespace candela::cli {
 namespace {
@@ -13,34 +14,61 @@ constexpr double kMostRows = 1 << 20;
 constexpr double kMostSteps = 1e12;
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
-/// "pattern=value" pairs.
+/// What is wrong with a pattern of layers; empty: nothing.
+std::string pattern_fault(const std::string& pattern) {
+  try {
+    static_cast<void>(io::Regex(pattern, "as a regular expression"));
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+CLI::Validator layer_pattern() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return text.empty() ? std::string("must not be empty") : pattern_fault(text);
+      },
+      "");
+}
+
+/// PATTERN=NUMBER
+CLI::Validator pattern_and_number(const Bounds& bounds, bool whole) {
+  return CLI::Validator(
+      [check = number_within(bounds, whole)](const std::string& text) {
+        const auto equals = text.rfind('=');
+        if (equals == std::string::npos || equals == 0)
+          return fmt::format("expected PATTERN=NUMBER; got \"{}\"", text);
+        const std::string fault = pattern_fault(text.substr(0, equals));
+        const std::string out_of_range = check(text.substr(equals + 1));
+        if (!fault.empty() || out_of_range.empty()) return fault;
+        return fmt::format("expected PATTERN=NUMBER; the number of \"{}\" {}", text, out_of_range);
+      },
+      "");
+}
+
+/// The pairs of texts that pattern_and_number() took.
 template <class T>
-std::vector<std::pair<std::string, T>> parse_patterns(const char* option,
-                                                      const std::vector<std::string>& texts) {
+std::vector<std::pair<std::string, T>> parse_patterns(const std::vector<std::string>& texts) {
   std::vector<std::pair<std::string, T>> result;
   for (const std::string& text : texts) {
     const auto equals = text.rfind('=');
     T value{};
-    require<UsageError>(equals != std::string::npos && equals > 0 &&
-                            CLI::detail::lexical_cast(text.substr(equals + 1), value),
-                        "{}: expected PATTERN=NUMBER; got \"{}\"", option, text);
+    CLI::detail::lexical_cast(text.substr(equals + 1), value);
     result.emplace_back(text.substr(0, equals), value);
   }
   return result;
 }
 
 void declare_data_options(CLI::App& command, FinetuneOptions& options) {
-  command
-      .add_option(
-          "--data", options.data,
-          "JSONL file, or folder with train.jsonl (and valid.jsonl): text, prompt/completion or messages")
+  add_path(command, "--data", options.data,
+           "JSONL file, or folder with train.jsonl (and valid.jsonl): text, prompt/completion or messages")
       ->required();
-  command
-      .add_option("--output", options.output,
-                  "Folder for the adapter (peft format), the loss curve and the metrics")
+  add_path(command, "--output", options.output,
+           "Folder for the adapter (peft format), the loss curve and the metrics")
       ->required();
   CLI::Option* const valid =
-      command.add_option("--valid", options.valid, "JSONL file to validate on, instead of valid.jsonl");
+      add_path(command, "--valid", options.valid, "JSONL file to validate on, instead of valid.jsonl");
   add_number(command, "--valid-split", options.valid_split, {0, 1, false, true},
              "Share of the rows to hold out and validate on, drawn by --seed; 0: none")
       ->excludes(valid);
@@ -61,13 +89,17 @@ void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
       command.add_flag("--rslora", lora.use_rslora, "Scale by alpha / sqrt(rank) instead"),
       add_list(command, "--target-modules", options.targets,
                "Names of layers (q_proj v_proj ...), or all-linear: every layer but the output layer"),
-      command.add_option("--target-regex", options.target_regex,
-                         "Regular expression that a layer's whole path must match, instead of names"),
+      command
+          .add_option("--target-regex", options.target_regex,
+                      "Regular expression that a layer's whole path must match, instead of names")
+          ->check(layer_pattern()),
       add_list(command, "--exclude-modules", lora.excluded.names, "Names of layers to leave out"),
       add_list(command, "--rank-pattern", options.rank_pattern,
-               "PATTERN=RANK: another rank for the layers that match"),
+               "PATTERN=RANK: another rank for the layers that match")
+          ->check(pattern_and_number({1, kMostRank}, true)),
       add_list(command, "--alpha-pattern", options.alpha_pattern,
-               "PATTERN=ALPHA: another alpha for the layers that match")};
+               "PATTERN=ALPHA: another alpha for the layers that match")
+          ->check(pattern_and_number({}, false))};
   command.get_option("--target-regex")->excludes(command.get_option("--target-modules"));
   for (CLI::Option* const option : own) adapter->excludes(option);
 }
@@ -110,8 +142,10 @@ void declare_run_options(CLI::App& command, FinetuneOptions& options) {
       ->needs(every);
   command.add_flag("--plan", options.plan_only,
                    "Print the plan (parameters, tokens, memory, steps) and stop");
-  command.add_flag("--overwrite", options.overwrite,
-                   "Replace the adapter and the checkpoints of an earlier run in --output");
+  command.add_flag(
+      "--overwrite", options.overwrite,
+      "Replace an earlier run in --output: its files once this run is saved (one that fails leaves "
+      "them), its checkpoints of the same step at once");
   command.add_flag("--quiet", options.quiet, "No progress bar");
   command.add_option("--config", "YAML or JSON file with any of these options; the command line wins");
 }
@@ -138,8 +172,8 @@ void finish_finetune_options(FinetuneOptions& options) {
     }
   }
   if (!options.target_regex.empty()) config.targets = {{}, options.target_regex};
-  config.rank_pattern = parse_patterns<std::int64_t>("--rank-pattern", options.rank_pattern);
-  config.alpha_pattern = parse_patterns<double>("--alpha-pattern", options.alpha_pattern);
+  config.rank_pattern = parse_patterns<std::int64_t>(options.rank_pattern);
+  config.alpha_pattern = parse_patterns<double>(options.alpha_pattern);
   options.train.schedule = parse_schedule(options.schedule);
   require<UsageError>(
       options.train.schedule != Schedule::Constant || options.train.floor == 0,

@@ -139,8 +139,8 @@ void add_generate(CLI::App& app, Action& action) {
   declare_model_options(*command, options->model);
   CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
                                                   "The text to continue; -: read it from standard input");
-  command
-      ->add_option("--prompt-file", options->prompt_file, "A file with the text to continue, taken as it is")
+  add_path(*command, "--prompt-file", options->prompt_file,
+           "A file with the text to continue, taken as it is")
       ->excludes(prompt);
   CLI::Option* const chat = command->add_flag(
       "--chat", options->chat,

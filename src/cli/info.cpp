@@ -9,6 +9,7 @@
 #include <candela/models/model.h>
 
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "io/json.h"
@@ -112,7 +113,7 @@ void add_info(CLI::App& app, Action& action) {
   auto options = std::make_shared<InfoOptions>();
   CLI::App* command =
       app.add_subcommand("info", "Tell what a model folder, an adapter or a safetensors file holds");
-  command->add_option("path", options->path, "Model folder, adapter folder, or safetensors file")->required();
+  add_path(*command, "path", options->path, "Model folder, adapter folder, or safetensors file")->required();
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->footer("Example:\n  candela info models/stories-7m --tensors");
   command->callback([&action, options] { action = [options] { info(*options); }; });

@@ -1,4 +1,6 @@
+#include <filesystem>
 #include <memory>
+#include <span>
 
 #include <candela/core/grad.h>
 #include <candela/io/safetensors.h>
@@ -8,9 +10,13 @@
 
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
+#include "models/values.h"
 
 namespace candela::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct LogitsOptions {
   ModelOptions model;
@@ -46,7 +52,27 @@ Tensor read_ids(const SafetensorsReader& input, const std::string& name, std::in
   return cast(stored, DType::I32);
 }
 
+/// The output is written in place of what is there: it must be nothing that was read.
+void check_output(const LogitsOptions& options) {
+  std::error_code error;
+  require(!fs::equivalent(options.output, options.input, error), "{}: is the input; choose another --output",
+          options.output);
+  const fs::path folder = fs::weakly_canonical(fs::absolute(options.output)).parent_path();
+  for (const std::string& read : {options.model.model, options.model.adapter}) {
+    require(read.empty() || !fs::equivalent(folder, read, error),
+            "{}: lies in {}, which is read here; choose another --output", options.output, read);
+  }
+}
+
+/// What a broken model gives must not pass for a result.
+void check_finite(const Tensor& result, const char* name, const Model& model) {
+  const NamedTensor named{name, result};
+  const std::string bad = first_non_finite(std::span(&named, 1));
+  require<Error>(bad.empty(), "logits: the model gave no finite {}: {}", bad, broken_part(model));
+}
+
 void logits(const LogitsOptions& options) {
+  check_output(options);
   const NoGrad guard;
   const SafetensorsReader input = SafetensorsReader::open(options.input);
   require<IoError>(input.contains("input_ids"), "{}: needs a tensor input_ids [B, T]", options.input);
@@ -63,6 +89,7 @@ void logits(const LogitsOptions& options) {
                      options.input, ids.shape(), labels.shape());
     results.emplace_back("loss", mean_loss(*loaded.model, hidden, to_device(labels, device)));
   }
+  for (const auto& [name, tensor] : results) check_finite(tensor, name.c_str(), *loaded.model);
   write_safetensors(options.output, results);
 }
 
@@ -72,14 +99,11 @@ void add_logits(CLI::App& app, Action& action) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits (and loss) of given token ids");
   declare_model_options(*command, options->model);
-  command
-      ->add_option(
-          "--input", options->input,
-          "safetensors file with input_ids [B, T] and, optionally, labels [B, T] (-100: not counted)")
+  add_path(*command, "--input", options->input,
+           "safetensors file with input_ids [B, T] and, optionally, labels [B, T] (-100: not counted)")
       ->required();
-  command
-      ->add_option("--output", options->output,
-                   "safetensors file to write: logits f32 [B, T, V], loss f32 [1]")
+  add_path(*command, "--output", options->output,
+           "safetensors file to write: logits f32 [B, T, V], loss f32 [1]; not a file that is read here")
       ->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(

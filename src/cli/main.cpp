@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <exception>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <iostream>
+#include <span>
 
 #include "cli/command.h"
 #include "cli/config_file.h"
@@ -38,13 +40,29 @@ void declare(CLI::App& app, Action& action) {
   add_devices(app, action);
 }
 
+/// CLI11 itself only says that an argument was not expected. `before` is the command that it belongs to.
+void check_command(const CLI::App& app, std::span<const std::string> arguments, const std::string& before) {
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  if (commands.empty() || arguments.empty() || arguments[0].starts_with('-')) return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : commands) {
+    if (command->get_name() == arguments[0])
+      return check_command(*command, arguments.subspan(1), before + arguments[0] + " ");
+    names.push_back(command->get_name());
+  }
+  throw UsageError(
+      fmt::format("unknown command \"{}{}\"; known: {}", before, arguments[0], fmt::join(names, ", ")));
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Candela fine-tunes (LoRA) and runs transformer language models natively.", "candela"};
   Action action;
   declare(app, action);
   use_threads(0);
   try {
-    std::vector<std::string> arguments = expand_config(app, {argv + 1, argv + argc});
+    const std::vector<std::string> given(argv + 1, argv + argc);
+    check_command(app, given, "");
+    std::vector<std::string> arguments = expand_config(app, given);
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {

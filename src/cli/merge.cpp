@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/options.h"
 #include "cli/output.h"
 
 namespace candela::cli {
@@ -30,7 +31,7 @@ void add_merge(CLI::App& app, Action& action) {
   declare_model_files(*command, options->model);
   command->get_option("--adapter")->required();
   command->get_option("--dtype")->description("Weights of the merged model; auto: as the model is stored");
-  command->add_option("--output", options->output, "Folder for the merged model")->required();
+  add_path(*command, "--output", options->output, "Folder for the merged model")->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
       "Example:\n  candela merge --model models/stories-7m --adapter out/sql --output out/sql-merged\n"

@@ -42,11 +42,10 @@ void declare_compute_options(CLI::App& command, ComputeOptions& options) {
 }
 
 void declare_model_files(CLI::App& command, ModelOptions& options) {
-  command
-      .add_option("--model", options.model,
-                  "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
+  add_path(command, "--model", options.model,
+           "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
       ->required();
-  command.add_option("--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
+  add_path(command, "--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
   add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
              "Weights and arithmetic; auto: f32 on the CPU, else as stored");
   declare_compute_options(command, options);

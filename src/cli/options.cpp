@@ -57,13 +57,29 @@ CLI::Validator number_within(const Bounds& bounds, bool whole) {
       "");
 }
 
+CLI::Validator not_empty() {
+  return CLI::Validator(
+      [](const std::string& text) { return text.empty() ? std::string("must not be empty") : std::string(); },
+      "");
+}
+
+CLI::Validator one_of(const std::vector<std::string>& choices) {
+  return CLI::Validator(
+      [choices](const std::string& text) -> std::string {
+        if (std::find(choices.begin(), choices.end(), text) != choices.end()) return {};
+        return fmt::format("must be one of {}; got {}", fmt::join(choices, ", "), text);
+      },
+      "");
+}
+
+CLI::Option* add_path(CLI::App& command, const std::string& name, std::string& value,
+                      const std::string& help) {
+  return command.add_option(name, value, help)->check(not_empty());
+}
+
 CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help) {
-  const auto check = [choices](const std::string& text) -> std::string {
-    if (std::find(choices.begin(), choices.end(), text) != choices.end()) return {};
-    return fmt::format("must be one of {}; got {}", fmt::join(choices, ", "), text);
-  };
-  return command.add_option(name, value, help)->check(CLI::Validator(check, ""))->capture_default_str();
+  return command.add_option(name, value, help)->check(one_of(choices))->capture_default_str();
 }
 
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
@@ -73,6 +89,7 @@ CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<st
   option->default_str(fmt::format("{}", fmt::join(values, " ")));
   option->transform(
       [](const std::string& text) { return !text.empty() && text[0] == kMark ? text.substr(1) : text; });
+  option->check(not_empty());
   return option;
 }
 

@@ -44,11 +44,22 @@ CLI::Option* add_number(CLI::App& command, const std::string& name, T& value, co
   return option;
 }
 
+/// Refuses the empty text: as a path it would stand for the current folder, or for no option at all.
+CLI::Validator not_empty();
+
+/// Takes one of `choices`.
+CLI::Validator one_of(const std::vector<std::string>& choices);
+
+/// An option with the path of a file or folder.
+CLI::Option* add_path(CLI::App& command, const std::string& name, std::string& value,
+                      const std::string& help);
+
 /// An option with one of `choices`.
 CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help);
 
-/// An option with any number of texts, each taken as it is written: CLI11 itself would split "[a,b]".
+/// An option with any number of texts that are not empty, each taken as it is written: CLI11 itself would
+/// split "[a,b]".
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
                       const std::string& help);
 bool is_list(const CLI::Option& option);

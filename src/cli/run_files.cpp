@@ -10,6 +10,7 @@
 #include <candela/core/process.h>
 
 #include "cli/output.h"
+#include "io/folders.h"
 
 namespace candela::cli {
 namespace {
@@ -46,24 +47,43 @@ std::vector<fs::path> checkpoint_folders(const fs::path& output) {
 
 }  // namespace
 
-MetricsFile::MetricsFile(fs::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) give_up(errno);
+OutputFolder::OutputFolder(const fs::path& folder) : made_(io::missing_folders(folder)) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  require<IoError>(!error, "{}: cannot be made: {}; choose another --output", folder.string(),
+                   error.message());
+}
+
+OutputFolder::~OutputFolder() {
+  std::error_code error;
+  for (const fs::path& one : made_) fs::remove(one, error);  // fails where something is in it
+}
+
+MetricsFile::MetricsFile(fs::path path) : path_(std::move(path)), partial_(path_) {
+  partial_ += ".partial";
 }
 
 MetricsFile::~MetricsFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+void MetricsFile::open() {
+  descriptor_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) give_up(errno);
+}
+
 void MetricsFile::give_up(int error) {
-  warn(fmt::format("{}: could not be written: {}; the run goes on without it", path_.string(),
+  warn(fmt::format("{}: could not be written: {}; the run goes on without it", partial_.string(),
                    std::generic_category().message(error)));
   if (descriptor_ >= 0) ::close(descriptor_);
+  if (descriptor_ >= 0 && size_ == 0) ::unlink(partial_.c_str());
   descriptor_ = -1;
+  given_up_ = true;
 }
 
 void MetricsFile::add(const StepReport& report) {
-  if (descriptor_ < 0) return;
+  if (descriptor_ < 0 && !given_up_) open();
+  if (given_up_) return;
   const std::string line = to_json(report).dump() + "\n";
   std::size_t done = 0;
   int error = 0;
@@ -79,6 +99,21 @@ void MetricsFile::add(const StepReport& report) {
   const int taken_back = ::ftruncate(descriptor_, size_);
   static_cast<void>(taken_back);  // nothing more can be done
   give_up(error);
+}
+
+void MetricsFile::put_in_place() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = -1;
+  given_up_ = true;
+  std::error_code error;
+  if (size_ == 0) {
+    fs::remove(path_, error);
+    fs::remove(partial_, error);  // a killed run's
+    return;
+  }
+  fs::rename(partial_, path_, error);
+  size_ = 0;
+  if (error) warn(fmt::format("{}: could not be put in place: {}", path_.string(), error.message()));
 }
 
 Checkpoints::Checkpoints(fs::path output, std::int64_t every, std::int64_t keep)

@@ -11,8 +11,21 @@
 /// What a run writes beside its adapter. A disk that fills costs these files, not the run.
 namespace candela::cli {
 
-/// Metrics as JSONL while the run goes on. Every line is whole: one that could not be written in full is
-/// taken back, a warning is given, and the run goes on without.
+/// The folder of a run, made with its parents, and taken back with them if nothing came into it.
+class OutputFolder {
+ public:
+  explicit OutputFolder(const std::filesystem::path& folder);
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+  ~OutputFolder();
+
+ private:
+  std::vector<std::filesystem::path> made_;  // the innermost first
+};
+
+/// Metrics as JSONL, in PATH.partial from the first step on, to be read while the run goes on; an earlier
+/// run's PATH stays until put_in_place(). Every line is whole: one that could not be written in full is taken
+/// back, a warning is given, and the run goes on without.
 class MetricsFile {
  public:
   explicit MetricsFile(std::filesystem::path path);
@@ -21,11 +34,18 @@ class MetricsFile {
   ~MetricsFile();
 
   void add(const StepReport& report);
+  /// Makes what was added PATH. An earlier run's file goes even where nothing takes its place.
+  void put_in_place();
+  /// Where the lines are; empty: there are none.
+  std::filesystem::path partial() const { return size_ > 0 ? partial_ : std::filesystem::path(); }
 
  private:
+  void open();
   void give_up(int error);
 
   std::filesystem::path path_;
+  std::filesystem::path partial_;
+  bool given_up_ = false;
   int descriptor_ = -1;
   long long size_ = 0;
 };

@@ -7,6 +7,7 @@
 #include <candela/io/tokenizer.h>
 
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/output.h"
 
 namespace candela::cli {
@@ -35,7 +36,7 @@ void add_tokenize(CLI::App& app, Action& action) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command =
       app.add_subcommand("tokenize", "Turn text from standard input into token ids, as a JSON array");
-  command->add_option("--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")
+  add_path(*command, "--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")
       ->required();
   command->add_flag("--special", options->special,
                     "Let the post-processor add its special tokens (BOS, for one)");

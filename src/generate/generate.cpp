@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include <candela/core/error.h>
@@ -8,6 +9,7 @@
 #include <candela/ops/gather.h>
 
 #include "generate/text_stream.h"
+#include "models/values.h"
 
 namespace candela {
 namespace {
@@ -100,7 +102,19 @@ class BatchRun {
     }
   }
 
+  /// What sample() takes: -inf rules a token out, where another is left.
+  void check_logits(std::span<const float> logits) const {
+    const auto broken = [](float logit) { return !std::isfinite(logit) && !(logit < 0); };
+    const bool any =
+        std::any_of(logits.begin(), logits.end(), [](float logit) { return std::isfinite(logit); });
+    const auto first = std::find_if(logits.begin(), logits.end(), broken);
+    if (any && first == logits.end()) return;
+    throw Error(fmt::format("generate: the model gave a logit of {}: {}",
+                            first == logits.end() ? logits.front() : *first, broken_part(model_)));
+  }
+
   void extend(Row& row, std::span<const float> logits) {
+    check_logits(logits);
     GeneratedToken token;
     token.id = sample(logits, options_.sampling, row.seen, row.generator);
     if (options_.log_probabilities) token.log_probability = log_probability(logits, token.id);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <tuple>
 
+#include "io/byte_level.h"
 #include "io/utf8.h"
 
 namespace candela::io {
@@ -70,7 +71,8 @@ BpeOptions read_bpe_options(const JsonObject& model) {
 
 Bpe::Bpe(std::vector<std::pair<std::string, std::int64_t>> vocabulary, const std::vector<Merge>& merges,
          BpeOptions options, const std::string& source)
-    : vocabulary_(std::move(vocabulary), source), options_(std::move(options)) {
+    : vocabulary_(std::move(vocabulary), source), options_(std::move(options)), source_(source) {
+  require<IoError>(vocabulary_.size() > 0, "{}: model.vocab must hold tokens; it is empty", source);
   if (options_.has_unk) {
     unk_ = vocabulary_.find(options_.unk_token);
     require<IoError>(unk_.has_value(), "{}: model.unk_token must be in model.vocab; got {:?}", source,
@@ -124,6 +126,17 @@ bool Bpe::add_byte_tokens(std::string_view character, std::vector<Symbol>& symbo
   return true;
 }
 
+void Bpe::drop(std::string_view character) const {
+  if (!options_.byte_level) return;
+  std::string bytes;
+  append_from_byte_level(bytes, character);
+  throw Unsupported(
+      fmt::format("{}: model.vocab must have a token for each byte of a text, as there is no unk_token; the "
+                  "byte 0x{:02X} "
+                  "({:?}) has none",
+                  source_, static_cast<unsigned char>(bytes[0]), character));
+}
+
 std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
   std::vector<Symbol> symbols;
   symbols.reserve(piece.size());
@@ -148,7 +161,10 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
       continue;
     }
     if (options_.byte_fallback && add_byte_tokens(character, symbols)) continue;
-    if (!unk_) continue;
+    if (!unk_) {
+      drop(piece.substr(i - bytes, bytes));
+      continue;
+    }
     if (unknown && !options_.fuse_unk) symbols.push_back({*unk_, -1, -1});
     unknown = true;
   }

@@ -42,8 +42,9 @@ struct BpeOptions {
   bool fuse_unk = false;
   bool byte_fallback = false;
   bool ignore_merges = false;
-  std::string prefix;  ///< continuing_subword_prefix
-  std::string suffix;  ///< end_of_word_suffix
+  bool byte_level = false;  ///< pieces come in the byte-level alphabet, as the pre-tokenizer says
+  std::string prefix;       ///< continuing_subword_prefix
+  std::string suffix;       ///< end_of_word_suffix
 };
 BpeOptions read_bpe_options(const JsonObject& model);
 
@@ -53,14 +54,15 @@ using Merge = std::pair<std::string, std::string>;
 /// is left.
 class Bpe {
  public:
-  /// IoError (with `source`) if a merge names a token that the vocabulary lacks, or the unknown token is not
-  /// in it.
+  /// IoError (with `source`) if the vocabulary is empty, a merge names a token that it lacks, or the unknown
+  /// token is not in it.
   Bpe(std::vector<std::pair<std::string, std::int64_t>> vocabulary, const std::vector<Merge>& merges,
       BpeOptions options, const std::string& source);
 
   /// Appends the ids of one piece (valid UTF-8). A character that is not in the vocabulary becomes byte
-  /// tokens or the unknown token where the model has them, and vanishes where it has neither, as in Hugging
-  /// Face's tokenizers.
+  /// tokens or the unknown token where the model has them. Where it has neither, it vanishes as in Hugging
+  /// Face's tokenizers, but for a byte of a byte-level model: those are to hold any text, so one that lacks a
+  /// byte is broken and throws Unsupported naming it.
   void encode(std::string_view piece, std::vector<std::int32_t>& ids) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
@@ -81,9 +83,12 @@ class Bpe {
   void add_rule(const Rule& rule);
   std::vector<Symbol> symbols_of(std::string_view piece) const;
   bool add_byte_tokens(std::string_view character, std::vector<Symbol>& symbols) const;
+  /// `character` of a piece has no token of any kind.
+  void drop(std::string_view character) const;
 
   Vocabulary vocabulary_;
   BpeOptions options_;
+  std::string source_;
   std::optional<std::int32_t> unk_;
   std::vector<std::int32_t> byte_tokens_;  // 256 ids or -1; empty without byte_fallback
   std::vector<Rule> rules_;                // open addressing, a power of two long, rank -1 where free

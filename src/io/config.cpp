@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include <candela/io/config.h>
 
@@ -75,6 +76,28 @@ void read_rope_type(const JsonObject& object, RopeConfig& rope) {
   }
 }
 
+bool same_rope(const RopeConfig& a, const RopeConfig& b) {
+  const auto fields = [](const RopeConfig& rope) {
+    return std::tie(rope.type, rope.theta, rope.rotary_dim, rope.max_positions, rope.factor,
+                    rope.original_max_positions, rope.low_freq_factor, rope.high_freq_factor, rope.beta_fast,
+                    rope.beta_slow, rope.attention_factor, rope.mscale, rope.mscale_all_dim, rope.truncate);
+  };
+  return fields(a) == fields(b);
+}
+
+/// transformers 4 reads `rope_scaling` and 5 either key: a file with both is one model only where they agree.
+/// `before` is what both start from.
+void check_rope_scaling(const JsonObject& top, const RopeConfig& before, const RopeConfig& rope) {
+  if (!top.has("rope_scaling")) return;
+  const JsonObject scaling = top.object("rope_scaling");
+  RopeConfig other = before;
+  other.theta = positive_number(scaling, "rope_theta", rope.theta);
+  read_rope_type(scaling, other);
+  require<IoError>(same_rope(rope, other),
+                   "{}: rope_parameters and rope_scaling must agree where both are given; got {} and {}",
+                   top.source(), io::shown(*top.find("rope_parameters")), io::shown(scaling.json()));
+}
+
 RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
   RopeConfig rope;
   rope.max_positions = config.max_position_embeddings;
@@ -88,7 +111,9 @@ RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
                          "{}: rope_parameters per layer type are not supported", top.source());
     rope.theta = positive_number(parameters, "rope_theta", rope.theta);
     share = parameters.number("partial_rotary_factor", share);
+    const RopeConfig before = rope;
     read_rope_type(parameters, rope);
+    check_rope_scaling(top, before, rope);
   } else if (top.has("rope_scaling")) {
     read_rope_type(top.object("rope_scaling"), rope);
   }
@@ -242,6 +267,7 @@ void read_generation(const JsonObject& top, ModelConfig& config) {
   read_special_ids(top, config);
   config.temperature = number_in(top, "temperature", 0, kNoLimit);
   config.top_p = number_in(top, "top_p", 0, 1);
+  if (config.top_p == 0) top.fail("top_p", "a number above 0 and at most 1");
   config.min_p = number_in(top, "min_p", 0, 1);
   if (top.has("repetition_penalty"))
     config.repetition_penalty = positive_number(top, "repetition_penalty", 1);

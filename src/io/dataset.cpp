@@ -40,10 +40,37 @@ std::string text_of(const JsonObject& row, const char* key) {
   return text;
 }
 
-RowFormat detect(const JsonObject& row) {
+std::optional<RowFormat> format_of(const JsonObject& row) {
   if (row.has("prompt") && row.has("completion")) return RowFormat::Completions;
   if (row.has("messages")) return RowFormat::Chat;
   if (row.has("text")) return RowFormat::Text;
+  return std::nullopt;
+}
+
+bool has_fields(const JsonObject& row, RowFormat format) {
+  switch (format) {
+    case RowFormat::Completions:
+      return row.has("prompt") && row.has("completion");
+    case RowFormat::Chat:
+      return row.has("messages");
+    case RowFormat::Text:
+      break;
+  }
+  return row.has("text");
+}
+
+/// A row of another format than that of the file, which its first row decided.
+void check_format(const JsonObject& row, RowFormat format) {
+  const std::optional<RowFormat> own = format_of(row);
+  if (!own || has_fields(row, format)) return;  // what is missing is named when the row is read
+  throw IoError(
+      fmt::format("{}: must hold {}, which row 1 made the format of the file; got a row with {}: use one "
+                  "format in a file",
+                  row.source(), to_string(format), to_string(*own)));
+}
+
+RowFormat detect(const JsonObject& row) {
+  if (const std::optional<RowFormat> format = format_of(row)) return *format;
   std::string keys;
   for (const auto& [key, value] : row.json().items()) {
     if (!keys.empty()) keys += ", ";
@@ -100,15 +127,20 @@ Row read_row(const JsonObject& json, RowFormat format) {
   return {{{text_of(json, "text"), true}}, true};
 }
 
-Sample encode_row(const Row& row, const Tokenizer& tokenizer, const DatasetOptions& options) {
+Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tokenizer,
+                  const DatasetOptions& options) {
   Sample sample;
   const auto add = [&](TokenId id, bool trained) {
     sample.ids.push_back(id);
     sample.trained.push_back(trained ? 1 : 0);
   };
-  for (const TextSpan& span : row.spans) {
-    for (const TokenId id : tokenizer.encode(span.text, false))
-      add(id, span.trained || options.train_on_prompt);
+  try {
+    for (const TextSpan& span : row.spans) {
+      for (const TokenId id : tokenizer.encode(span.text, false))
+        add(id, span.trained || options.train_on_prompt);
+    }
+  } catch (const Unsupported& error) {
+    throw Unsupported(fmt::format("{}: {}", where, error.what()));
   }
   const std::size_t text_tokens = sample.ids.size();
   sample.ids = options.frame.framed(std::move(sample.ids));
@@ -175,7 +207,7 @@ std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_gen
 void require_chatml(const Tokenizer& tokenizer, const std::string& where) {
   for (const std::string token : {"<|im_start|>", kChatMlEnd}) {
     require<Unsupported>(
-        tokenizer.encode(token, false).size() == 1 && tokenizer.token_to_id(token),
+        tokenizer.token_to_id(token) && tokenizer.encode(token, false).size() == 1,
         "{}: chats are written in the ChatML template, whose {} must be one token; this "
         "tokenizer has none: write the turns out as prompt and completion, or use a model that "
         "was trained on ChatML",
@@ -226,7 +258,8 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
       format = detect(row);
       if (*format == RowFormat::Chat) require_chatml(tokenizer, where);
     }
-    Sample sample = encode_row(read_row(row, *format), tokenizer, options);
+    check_format(row, *format);
+    Sample sample = encode_row(read_row(row, *format), where, tokenizer, options);
     sample.line = line_number;
     if (!limit_length(sample, where, options, result.statistics)) continue;
     count(result.statistics, sample);

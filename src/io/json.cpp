@@ -118,8 +118,11 @@ bool JsonBuilder::key(string_t& value) {
 
 bool JsonBuilder::parse_error(std::size_t position, const std::string&, const Json::exception& error) {
   const auto [line, column] = line_and_column(text_, position);
-  throw IoError(fmt::format("{}: must be valid JSON; at line {}, column {}: {}", source_, line, column,
-                            plain_message(error.what())));
+  // The source of a text of one line may name a line of its own: a row of a JSONL file.
+  const std::string at = text_.find('\n') == std::string_view::npos
+                             ? fmt::format("column {}", column)
+                             : fmt::format("line {}, column {}", line, column);
+  throw IoError(fmt::format("{}: must be valid JSON; at {}: {}", source_, at, plain_message(error.what())));
 }
 
 void parse_json_events(std::string_view text, const std::string& source, JsonEvents& handler,

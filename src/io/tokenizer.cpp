@@ -80,14 +80,16 @@ class WordCaches {
   std::vector<std::unique_ptr<WordCache>> free_;
 };
 
-io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file) {
+io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file, bool byte_level) {
   const JsonObject model = top.object("model");
   const std::string type = model.string("type", file.has_merges ? "BPE" : "absent, without merges");
   require<Unsupported>(type == "BPE", "{}: model.type must be BPE (byte-pair encoding); got {}", top.source(),
                        type);
   if (!file.has_vocabulary) model.fail("vocab", "an object of tokens and their ids");
   if (!file.has_merges) model.fail("merges", "a list of merges");
-  return io::Bpe(std::move(file.vocabulary), file.merges, io::read_bpe_options(model), top.source());
+  io::BpeOptions options = io::read_bpe_options(model);
+  options.byte_level = byte_level;
+  return io::Bpe(std::move(file.vocabulary), file.merges, std::move(options), top.source());
 }
 
 std::optional<TokenizerTruncation> read_truncation(const JsonObject& top) {
@@ -135,7 +137,7 @@ class Tokenizer::Impl {
       : normalizer_(top.has("normalizer") ? io::make_normalizer(top.object("normalizer")) : nullptr),
         pre_tokenizer_(top.has("pre_tokenizer") ? io::PreTokenizer(top.object("pre_tokenizer"))
                                                 : io::PreTokenizer()),
-        model_(make_model(top, file)),
+        model_(make_model(top, file, pre_tokenizer_.byte_level())),
         added_(top, model_.vocabulary(), normalizer_.get()),
         post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
                                                   : io::PostProcessor()),

@@ -133,7 +133,9 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
                              [](const io::JsonObject& o, const char* key) { return o.number(key); });
   try {
     check_lora_config(config);
-  } catch (const InvalidArgument& error) {
+  } catch (const Unsupported& error) {
+    throw Unsupported(source + ": " + error.what());
+  } catch (const Error& error) {
     throw IoError(source + ": " + error.what());
   }
   return config;

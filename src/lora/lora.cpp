@@ -146,6 +146,8 @@ void Lora::set_enabled(bool enabled) {
 void Lora::merge(bool keep_originals) {
   require(!merged_, "lora: the adapters are merged already");
   require(enabled_, "lora: the adapters are disabled; enable them to merge them");
+  const std::string bad = first_non_finite(parameters());
+  require<Error>(bad.empty(), "lora: not merged: {} is no finite number; the adapter is broken", bad);
   const NoGrad guard;
   for (Linear* layer : adapted()) {
     LoraAdapter& adapter = layer->adapter;

@@ -2,13 +2,14 @@
 #include <array>
 #include <vector>
 
-#include <candela/core/error.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 
 #include "io/folders.h"
 #include "io/json.h"
+#include "models/values.h"
 
 namespace candela {
 namespace {
@@ -101,8 +102,14 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& sour
                    "{}: no such folder; save_model needs the one the model came from", source.string());
   const std::vector<std::string> names = companions(source);
   check_folder(folder, source, names);
+  const std::vector<NamedTensor> parameters = model.named_parameters();
+  // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.
+  const std::string bad = first_non_finite(parameters);
+  require<Error>(bad.empty(),
+                 "{}: not saved: {} is no finite number in {}; take a wider dtype if it was one before",
+                 folder.string(), bad, to_string(model.dtype()));
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const NamedTensor& parameter : model.named_parameters())
+  for (const NamedTensor& parameter : parameters)
     tensors.emplace_back(parameter.name, parameter.tensor.detach());
   NewFolder target(folder);
   write_file_atomically(target.file(kConfig), config_text(model, source));

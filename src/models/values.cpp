@@ -64,4 +64,11 @@ std::string first_non_finite(const Model& model) {
   return first_non_finite(tensors);
 }
 
+std::string broken_part(const Model& model) {
+  const std::string weight = first_non_finite(model);
+  return weight.empty()
+             ? "the weights are finite, but their results are not; the model or its adapter is broken"
+             : weight + " is no finite number; the model or its adapter is broken";
+}
+
 }  // namespace candela

@@ -17,4 +17,8 @@ std::string first_non_finite(std::span<const NamedTensor> tensors);
 /// The same over the weights of the base model and then the adapters.
 std::string first_non_finite(const Model& model);
 
+/// Why results of the model are no finite numbers: the weight or adapter that is none, or that the weights
+/// are finite and their results are not. Reads the device.
+std::string broken_part(const Model& model);
+
 }  // namespace candela

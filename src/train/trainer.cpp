@@ -241,12 +241,7 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
                      std::int32_t pad_id) {
   const double loss = *mean_loss(model, samples, batch_size, pad_id, {});
   if (std::isfinite(loss)) return loss;
-  const std::string weight = first_non_finite(model);
-  throw Error(fmt::format("evaluate: the loss is {}: {}", loss,
-                          weight.empty()
-                              ? "the weights are finite, but their results are not; the model or its "
-                                "adapter is broken"
-                              : weight + " is no finite number; the model or its adapter is broken"));
+  throw Error(fmt::format("evaluate: the loss is {}: {}", loss, broken_part(model)));
 }
 
 void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows) {

@@ -98,6 +98,16 @@ TEST_F(Config, WhatIsWrongInAFileIsNamedWithItsLine) {
            {"schedule: foo\n", "c.yaml:1: schedule: must be one of constant, linear, cosine; got foo"},
            {"- rank\n", "c.yaml: expected a mapping"},
            {"rank: [\n", "c.yaml:"},
+           {"rank: 4\nadapter: a\n", "c.yaml:2: adapter: excludes rank (line 1)"},
+           {"adapter: a\n\nrank: 4\n", "c.yaml:3: rank: excludes adapter (line 1)"},
+           {"valid: v\nvalid-split: 0.5\n", "c.yaml:2: valid-split: excludes valid (line 1)"},
+           {"keep-checkpoints: 2\n", "c.yaml:1: keep-checkpoints: has no effect without save-every"},
+           {"rank-pattern: [q_proj]\n", "c.yaml:1: rank-pattern: expected PATTERN=NUMBER; got \"q_proj\""},
+           {"rank-pattern: [q_proj=0]\n", "c.yaml:1: rank-pattern: expected PATTERN=NUMBER; the number of"},
+           {"seed: 1\nalpha-pattern: ['(=1']\n",
+            "c.yaml:2: alpha-pattern: as a regular expression: the pattern"},
+           {"target-regex: '('\n", "c.yaml:1: target-regex: as a regular expression: the pattern \"(\""},
+           {"valid: ''\n", "c.yaml:1: valid: must not be empty"},
        }) {
     write("c.yaml", wrong.text);
     const Outcome result = run(fmt::format("finetune --config '{}'", path("c.yaml")));
@@ -107,6 +117,26 @@ TEST_F(Config, WhatIsWrongInAFileIsNamedWithItsLine) {
   const Outcome missing = run("finetune --config /nowhere/c.yaml");
   EXPECT_EQ(missing.status, 2);
   EXPECT_TRUE(missing.says("/nowhere/c.yaml: no such file")) << missing.err;
+  const Outcome folder = run(fmt::format("finetune --config '{}'", path("")));
+  EXPECT_EQ(folder.status, 2);
+  EXPECT_TRUE(folder.says("is a folder; --config takes a YAML or JSON file")) << folder.err;
+}
+
+/// What the command line excludes is left out of the file, but never without a word; and a run that was to go
+/// on from an adapter does not start anew.
+TEST_F(Config, WhatTheCommandLineExcludesIsReported) {
+  ASSERT_EQ(tune("one", "").status, 0);
+  write("c.yaml", fmt::format("quiet: true\nadapter: '{}'\n", path("one")));
+  const Outcome refused = tune("two", fmt::format("--config '{}'", path("c.yaml")));
+  EXPECT_EQ(refused.status, 2) << refused.err;
+  EXPECT_TRUE(refused.says("c.yaml:2: adapter: --rank on the command line excludes it")) << refused.err;
+  EXPECT_FALSE(exists("two"));
+  const Outcome further = run(fmt::format("finetune --config '{}' --adapter '{}' --output '{}'",
+                                          path("one/finetune.yaml"), path("one"), path("two")));
+  ASSERT_EQ(further.status, 0) << further.err;
+  EXPECT_TRUE(further.says("one/finetune.yaml: left out, as --adapter on the command line excludes: rank, "))
+      << further.err;
+  EXPECT_FALSE(tune("three", "").says("left out"));
 }
 
 TEST_F(Config, SwitchesTakeYamlsBooleans) {
@@ -135,7 +165,8 @@ TEST_F(Config, JsonIsTakenWithTabsAndItsErrorsHaveLines) {
   for (const auto& [text, error] : std::initializer_list<std::pair<const char*, const char*>>{
            {"{\n\t\"seed\": 3,\n\t\"rank\": 0\n}", "c.json:3: rank: must be"},
            {"{\n\t\"seed\": null\n}", "c.json:2: seed: has no value (null)"},
-           {"{\n\"seed\": 1,\n\"seed\": 2}", "seed"},
+           {"{\n\"seed\": 1,\n\"seed\": 2}", "c.json:3: seed: occurs a second time; keep one of them"},
+           {"{\n\"rank\": 1,\n\"adapter\": \"a\"}", "c.json:3: adapter: excludes rank (line 2)"},
            {"{\n\"seed\": }", "c.json"},
        }) {
     write("c.json", text);

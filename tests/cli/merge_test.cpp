@@ -1,3 +1,4 @@
+#include <limits>
 #include <sys/stat.h>
 
 #include <candela/lora/lora.h>
@@ -160,6 +161,31 @@ TEST_F(Merge, CopiedFilesAreTheUsersOwnWhateverTheSourceAllows) {
   EXPECT_EQ(read(path("merged/tokenizer.json")), read(model + "/tokenizer.json"));
   EXPECT_EQ(listing(path("merged")), (std::vector<std::string>{"LICENSE", "config.json", "model.safetensors",
                                                                "tokenizer.json", "tokenizer_config.json"}));
+}
+
+TEST_F(Merge, WhatIsNotFiniteIsNamedAndNothingIsWritten) {
+  const std::string model = write_tiny_model("model");
+  write_adapter(model, {"q_proj"});
+  const std::string file = path("adapter/adapter_model.safetensors");
+  const auto stir = [&](double value) {
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    {
+      const SafetensorsReader reader = SafetensorsReader::open(file);
+      for (const std::string& name : reader.names()) tensors.emplace_back(name, clone(reader.tensor(name)));
+    }
+    for (const auto& [name, tensor] : tensors) fill_(tensor, value);
+    write_safetensors(file, tensors);
+  };
+  stir(1e3);  // finite, but more than f16 holds once it is multiplied
+  const Outcome overflow = merge(model, path("merged"), "--dtype f16");
+  EXPECT_EQ(overflow.status, 1) << overflow.err;
+  EXPECT_TRUE(overflow.says("q_proj.weight (inf at element 0)")) << overflow.err;
+  EXPECT_FALSE(exists("merged"));
+  stir(std::numeric_limits<double>::quiet_NaN());
+  const Outcome broken = merge(model, path("merged"));
+  EXPECT_EQ(broken.status, 1) << broken.err;
+  EXPECT_TRUE(broken.says("lora_A.weight (nan at element 0)")) << broken.err;
+  EXPECT_FALSE(exists("merged"));
 }
 
 TEST_F(Merge, NeedsAnAdapter) {

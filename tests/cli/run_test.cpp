@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <csignal>
+#include <limits>
 #include <thread>
+
+#include <candela/ops/copy.h>
 
 #include "cli/cli.h"
 
@@ -36,8 +39,8 @@ class Run : public Cli {
   /// Runs a long training in the background, sends `signal` once it has made some steps, and waits.
   Outcome interrupted(const char* signal, const std::string& more = "") const {
     std::thread sender([&] {
-      for (int i = 0; i < 2000 && (!exists("adapter/metrics.jsonl") || lines("adapter/metrics.jsonl") < 3);
-           ++i)
+      const std::string metrics = "adapter/metrics.jsonl.partial";  // as long as it runs
+      for (int i = 0; i < 2000 && (!exists(metrics) || lines(metrics) < 3); ++i)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
       const std::string kill = fmt::format("kill -{} $(cat '{}')", signal, path("pid"));
       EXPECT_EQ(std::system(kill.c_str()), 0);
@@ -57,8 +60,10 @@ TEST_F(Run, ASignalEndsTheRunAndSavesTheAdapter) {
     EXPECT_EQ(result.status, status) << result.err;
     EXPECT_TRUE(result.says(fmt::format("stopped by SIG{} after step", signal))) << result.err;
     EXPECT_TRUE(result.says("the adapter is saved")) << result.err;
-    for (const char* file : {"adapter_model.safetensors", "adapter_config.json", "loss.svg", "finetune.yaml"})
-      EXPECT_TRUE(exists(std::string("adapter/") + file)) << file;
+    EXPECT_EQ(listing("adapter"),
+              (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors", "finetune.yaml",
+                                        "loss.svg", "metrics.jsonl"}));
+    EXPECT_GE(lines("adapter/metrics.jsonl"), 3U);
     const Outcome used = run(fmt::format("generate --model '{}' --adapter '{}' --prompt x --max-tokens 2",
                                          model_, path("adapter")));
     EXPECT_EQ(used.status, 0) << used.err;
@@ -146,7 +151,8 @@ TEST_F(Run, AnAdapterCanBeTrainedFurther) {
 TEST_F(Run, MetricsThatCannotBeWrittenCostAWarningNotTheRun) {
   const Outcome result = tune("--max-steps 40 --rank 1 --target-modules q_proj", "ulimit -f 8;");
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_TRUE(result.says("metrics.jsonl: could not be written: File too large; the run goes on without it"))
+  EXPECT_TRUE(
+      result.says("metrics.jsonl.partial: could not be written: File too large; the run goes on without it"))
       << result.err;
   EXPECT_TRUE(exists("adapter/adapter_model.safetensors"));
   std::ifstream in(path("adapter/metrics.jsonl"));
@@ -163,7 +169,39 @@ TEST_F(Run, AnAdapterThatCannotBeWrittenIsAnErrorAndLeavesNothingHalf) {
   EXPECT_EQ(result.status, 1) << result.err;
   EXPECT_TRUE(result.says("adapter_model.safetensors: could not be written: File too large; free some space"))
       << result.err;
-  EXPECT_EQ(listing("adapter"), std::vector<std::string>{"metrics.jsonl"});
+  EXPECT_TRUE(result.says("the steps of the run are in")) << result.err;
+  EXPECT_EQ(listing("adapter"), std::vector<std::string>{"metrics.jsonl.partial"});
+}
+
+/// Another run's metrics beside an adapter would be taken for its own.
+TEST_F(Run, ARunThatFailsLeavesTheEarlierOnesFiles) {
+  ASSERT_EQ(tune("").status, 0);
+  const std::vector<std::string> files = listing("adapter");
+  std::vector<std::string> before;
+  for (const std::string& file : files) before.push_back(read(path("adapter/" + file)));
+  EXPECT_EQ(tune("--overwrite --max-steps 20 --learning-rate 1e30 --clip-norm 0 --warmup 0").status, 1);
+  EXPECT_EQ(tune("--overwrite --rank 64", "ulimit -f 16;").status, 1);
+  for (std::size_t i = 0; i < files.size(); ++i)
+    EXPECT_EQ(read(path("adapter/" + files[i])), before[i]) << files[i];
+  ASSERT_EQ(tune("--overwrite --max-steps 2").status, 0);
+  EXPECT_EQ(listing("adapter"), files) << "what the failed runs left is gone";
+  EXPECT_EQ(lines("adapter/metrics.jsonl"), 2U);
+}
+
+TEST_F(Run, ARunThatFailsBeforeItsFirstStepLeavesNoFolder) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  {
+    const SafetensorsReader reader = SafetensorsReader::open(model_);
+    for (const std::string& name : reader.names()) tensors.emplace_back(name, clone(reader.tensor(name)));
+  }
+  fill_(tensors.front().second, std::numeric_limits<double>::quiet_NaN());
+  write_safetensors(model_ + "/model.safetensors", tensors);
+  const Outcome result = run(finetune(fmt::format("--output '{}'", path("deep/adapter")), model_));
+  EXPECT_EQ(result.status, 1) << result.err;
+  EXPECT_FALSE(exists("deep"));
+  fs::create_directories(path("adapter"));
+  EXPECT_EQ(tune("").status, 1);
+  EXPECT_EQ(listing("adapter"), std::vector<std::string>{}) << "a folder that was there stays";
 }
 
 TEST_F(Run, OutputsThatCannotBeAreFoundFirst) {

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include <candela/ops/copy.h>
 
 #include "cli/cli.h"
@@ -113,6 +115,44 @@ TEST_F(Usage, OptionsWithoutEffectAreRefused) {
                  "--validate-every");
 }
 
+TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
+  expect_refused("bench ops --family foo", "--family: must be one of");
+  expect_refused("bench ops --op foo", "--op: must be one of");
+  expect_refused("bench ops --family softmax --op rms_norm",
+                 "there is no case of --family softmax, --op rms_norm");
+  expect_refused("bench ops --dtype foo", "--dtype");
+  expect_refused("bench ops --device foo", "--device");
+  expect_refused("bench ops --why --json", "--json");
+  expect_refused("bench products --size 0", "--size");
+  for (const std::string option : {"--batch-size 0", "--length 0", "--rank 0", "--dtype foo", "--device foo"})
+    expect_refused("bench train --model m " + option, option.substr(0, option.find(' ')));
+  for (const std::string option : {"--context -5", "--dtype foo", "--device foo", "--model ''"})
+    expect_refused("bench decode " + option, option.substr(0, option.find(' ')));
+}
+
+TEST_F(Usage, UnknownCommandsAreNamedWithThoseThereAre) {
+  expect_refused("foo", "unknown command \"foo\"; known: finetune, generate, eval,");
+  expect_refused("foo --model m", "unknown command \"foo\"");
+  expect_refused("bench foo", "unknown command \"bench foo\"; known: ops, products, train, decode");
+}
+
+/// An empty path is a variable of a script that was not set; it would stand for the current folder.
+TEST_F(Usage, EmptyTextsAreRefused) {
+  const std::string finetune = "finetune --model m --data d --output o ";
+  for (const std::string option : {"--model ''", "--data ''", "--output ''", "--valid ''", "--adapter ''",
+                                   "--output '' --plan", "--target-modules ''", "--target-regex ''"})
+    expect_refused(finetune + option, option.substr(0, option.find(' ')) + ": must not be empty");
+  expect_refused(finetune + "--config ''", "--config: must not be empty");
+  expect_refused("generate --model m --prompt x --stop ''", "--stop: must not be empty");
+  expect_refused("generate --model m --prompt-file ''", "--prompt-file: must not be empty");
+  expect_refused("eval --model m --data ''", "--data: must not be empty");
+  expect_refused("merge --model m --adapter a --output ''", "--output: must not be empty");
+  expect_refused("logits --model m --input i --output ''", "--output: must not be empty");
+  expect_refused("logits --model m --input '' --output o", "--input: must not be empty");
+  expect_refused("tokenize --tokenizer ''", "--tokenizer: must not be empty");
+  expect_refused("info ''", "must not be empty");
+}
+
 TEST_F(Usage, ThreadsAreAtMostTheCoresAndFollowTheEnvironment) {
   const Outcome all = run("devices", "env -u OMP_NUM_THREADS");
   const Outcome one = run("devices", "OMP_NUM_THREADS=1");
@@ -163,6 +203,47 @@ TEST_F(Usage, VersionIsTold) {
   const Outcome result = run("--version");
   EXPECT_EQ(result.status, 0);
   EXPECT_EQ(result.out.rfind("candela 0.", 0), 0U) << result.out;
+}
+
+/// `logits` writes in place of what is there, which must be none of what it reads.
+TEST_F(Usage, LogitsDoNotReplaceWhatTheyComeFrom) {
+  const std::string model = write_tiny_model("model");
+  write_rows("rows.jsonl", 4);
+  ASSERT_EQ(run(finetune(fmt::format("--output '{}' --max-steps 1", path("adapter")), model)).status, 0);
+  const Tensor ids = Tensor::from_values<std::int32_t>({5, 6, 7}, {1, 3});
+  write_safetensors(path("ids.st"), {{"input_ids", ids}});
+  std::filesystem::create_symlink(path("ids.st"), path("link.st"));
+  for (const std::string file : {"ids.st", "link.st", "model/model.safetensors", "model/out.st",
+                                 "adapter/adapter_model.safetensors"}) {
+    const std::string before = read(path(file));
+    const Outcome result = run(fmt::format("logits --model '{}' --adapter '{}' --input '{}' --output '{}'",
+                                           model, path("adapter"), path("ids.st"), path(file)));
+    EXPECT_EQ(result.status, 1) << file << result.err;
+    EXPECT_TRUE(result.says("choose another --output")) << file << result.err;
+    EXPECT_EQ(read(path(file)), before) << file;
+  }
+}
+
+TEST_F(Usage, LogitsOfABrokenModelAreNotWritten) {
+  const std::string model = write_tiny_model("model");
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  {
+    const SafetensorsReader reader = SafetensorsReader::open(model);
+    for (const std::string& name : reader.names()) tensors.emplace_back(name, clone(reader.tensor(name)));
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (name == "model.norm.weight") fill_(tensor, std::numeric_limits<double>::quiet_NaN());
+  }
+  write_safetensors(model + "/model.safetensors", tensors);
+  write_safetensors(path("ids.st"), {{"input_ids", Tensor::from_values<std::int32_t>({5, 6, 7}, {1, 3})}});
+  const Outcome result = run(
+      fmt::format("logits --model '{}' --input '{}' --output '{}'", model, path("ids.st"), path("out.st")));
+  EXPECT_EQ(result.status, 1) << result.err;
+  EXPECT_TRUE(result.says("model.norm.weight (nan at element 0) is no finite number")) << result.err;
+  EXPECT_FALSE(exists("out.st"));
+  const Outcome text = run(fmt::format("generate --model '{}' --prompt x", model));
+  EXPECT_EQ(text.status, 1) << text.err;
+  EXPECT_TRUE(text.says("model.norm.weight (nan at element 0) is no finite number")) << text.err;
 }
 
 TEST_F(Usage, IdsAndLabelsMustBeTokens) {

@@ -169,6 +169,19 @@ TEST_F(Generate, BadRequestsAreRefused) {
   EXPECT_THROW(generator_.generate(prompt(), wrong), InvalidArgument);
 }
 
+TEST_F(Generate, ABrokenWeightIsNamed) {
+  const NamedTensor weight = model_->named_parameters().back();
+  fill_(weight.tensor.detach(), std::numeric_limits<double>::quiet_NaN());
+  try {
+    generator_.generate(prompt(), options_);
+    FAIL() << "generated";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "generate: the model gave a logit of nan: " + weight.name +
+                  " (nan at element 0) is no finite number; the model or its adapter is broken");
+  }
+}
+
 /// A prompt is framed as a row of training is, whether the post-processor (as in Llama-3) or the
 /// configuration asks for BOS.
 TEST(GenerateFrame, PromptsBeginAsRowsOfTrainingDo) {

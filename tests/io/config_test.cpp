@@ -188,8 +188,8 @@ TEST(Config, SpecialTokensLieWithinTheVocabulary) {
 TEST(Config, SamplingDefaultsOutOfRangeNameFileAndField) {
   const test::TemporaryFolder folder;
   test::write_text(folder / "config.json", llama().dump());
-  for (const std::string text : {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"min_p": -0.1})",
-                                 R"({"top_k": -1})", R"({"repetition_penalty": 0})"}) {
+  for (const std::string text : {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"top_p": 0})",
+                                 R"({"min_p": -0.1})", R"({"top_k": -1})", R"({"repetition_penalty": 0})"}) {
     test::write_text(folder / "generation_config.json", text);
     const std::string key = text.substr(2, text.find('"', 2) - 2);
     expect_contains(error_of<IoError>([&] { ModelConfig::load(folder.path()); }),
@@ -278,6 +278,26 @@ TEST(ConfigErrors, FieldsThatContradictEachOther) {
   expect_contains(error_of<IoError>([&] { parse(document); }), "layer_types must be one entry per layer");
   document["layer_types"] = {"full_attention", "full_attention", "sliding_attention"};
   expect_contains(error_of<IoError>([&] { parse(document); }), "no sliding_window is in use");
+}
+
+/// A file for both of transformers 4 and 5 has both keys; where they differ, each reader takes another model.
+TEST(ConfigErrors, RopeScalingAndRopeParametersMustAgree) {
+  json document = llama();
+  document["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 2}, {"rope_theta", 1e6}};
+  document["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
+  EXPECT_DOUBLE_EQ(parse(document).rope.factor, 2);
+  EXPECT_DOUBLE_EQ(parse(document).rope.theta, 1e6);
+  document["rope_scaling"] = document["rope_parameters"];
+  EXPECT_EQ(parse(document).rope.type, "linear");
+  document["rope_scaling"] = nullptr;
+  EXPECT_EQ(parse(document).rope.type, "linear");
+  for (const json& other :
+       {json{{"type", "linear"}, {"factor", 4}}, json{{"type", "dynamic"}, {"factor", 2}},
+        json{{"type", "linear"}, {"factor", 2}, {"rope_theta", 1e4}}, json{{"rope_type", "default"}}}) {
+    document["rope_scaling"] = other;
+    expect_contains(error_of<IoError>([&] { parse(document); }),
+                    "rope_parameters and rope_scaling must agree where both are given; got ");
+  }
 }
 
 TEST(ConfigErrors, MissingFile) {

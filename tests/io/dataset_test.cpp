@@ -220,6 +220,32 @@ TEST(DatasetErrors, CompletionsAndChats) {
                   "d.jsonl:2: text must be a string; got null");
 }
 
+/// The first row decides; a later one of another kind is told so, not that it lacks a field.
+TEST(DatasetErrors, RowsOfAnotherFormatThanTheFirst) {
+  const std::string text = "{\"text\": \"abc\"}\n";
+  const std::string completion = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+  const auto error = [](const std::string& rows) { return error_of<IoError>([&] { parse(rows); }); };
+  expect_contains(
+      error(completion + text),
+      "d.jsonl:2: must hold prompt/completion, which row 1 made the format of the file; got a row "
+      "with text: use one format in a file");
+  expect_contains(error(text + text + completion), "d.jsonl:3: must hold text, which row 1 made the format");
+  expect_contains(error(completion + R"({"messages": []})"), "got a row with messages");
+}
+
+TEST(DatasetErrors, ATextThatTheTokenizerCannotWriteIsNamedByItsRow) {
+  const std::string error =
+      error_of<Unsupported>([] { parse("{\"text\": \"abc\"}\n{\"text\": \"caf\u00e9\"}\n"); });
+  expect_contains(error, "d.jsonl:2: t.json: model.vocab must have a token for each byte");
+  expect_contains(error, "the byte 0xC3");
+}
+
+TEST(DatasetErrors, OfARowNameOneLine) {
+  const std::string error = error_of<IoError>([] { parse("{\"text\": \"abc\"}\nnot json\n"); });
+  expect_contains(error, "d.jsonl:2: must be valid JSON; at column 2: ");
+  EXPECT_EQ(error.find("line 1"), std::string::npos) << error;
+}
+
 /// Without tokens of its own for it, a tokenizer would cut ChatML into pieces that mean nothing to the model.
 TEST(DatasetErrors, ChatsNeedATokenizerWithChatMl) {
   const Tokenizer plain = Tokenizer::parse(

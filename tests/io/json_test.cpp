@@ -13,6 +13,8 @@ using test::expect_contains;
 TEST(Json, NamesTheFileLineAndColumnOfASyntaxError) {
   const std::string error = error_of<IoError>([] { parse_json("{\"a\": 1,\n \"b\": }", "x.json"); });
   expect_contains(error, "x.json: must be valid JSON; at line 2, column 7");
+  expect_contains(error_of<IoError>([] { parse_json("{\"b\": }", "x.json"); }),
+                  "x.json: must be valid JSON; at column 7: ");
 }
 
 TEST(Json, RefusesWhatFollowsTheDocument) {

@@ -264,6 +264,25 @@ TEST(TokenizerErrors, APatternThatExplodesIsReportedNotRun) {
   EXPECT_THROW(tokenizer.encode(std::string(80, 'a') + "b"), InvalidArgument);
 }
 
+/// Text must not be lost without a word: a byte-level vocabulary is to hold all of it.
+TEST(TokenizerErrors, AByteWithoutATokenIsNamed) {
+  const Tokenizer tokenizer = from(small());
+  EXPECT_EQ(tokenizer.encode("abc").size(), 2U);
+  expect_contains(error_of<Unsupported>([&] { tokenizer.encode("abd"); }), "the byte 0x64 (\"d\") has none");
+  expect_contains(error_of<Unsupported>([&] { tokenizer.encode("a\n"); }), "t.json: model.vocab must have");
+  expect_contains(error_of<Unsupported>([&] { tokenizer.encode("a\n"); }), "the byte 0x0A");
+  json document = small();
+  document["model"]["unk_token"] = "c";
+  EXPECT_EQ(from(document).encode("d"), from(document).encode("c"));
+}
+
+TEST(TokenizerErrors, AnEmptyVocabularyIsRefused) {
+  json document = small();
+  document["model"]["vocab"] = json::object();
+  document["model"]["merges"] = json::array();
+  expect_contains(error_of<IoError>([&] { from(document); }), "t.json: model.vocab must hold tokens");
+}
+
 TEST(TokenizerErrors, LyingFilesNameTheField) {
   const auto broken = [](const char* pointer, const json& value) {
     json document = small();

@@ -208,6 +208,11 @@ TEST_F(LoraFolder, BrokenConfigurationsNameFileAndField) {
   EXPECT_EQ(load_error().rfind(file + ": r must be", 0), 0U) << load_error();
   write_config(R"({"peft_type": "LORA", "r": 8, "lora_dropout": 2})");
   EXPECT_NE(load_error().find("lora_dropout must be in [0, 1); got 2"), std::string::npos) << load_error();
+  for (const char* field :
+       {R"("target_modules": "(")", R"("exclude_modules": "(")", R"("rank_pattern": {"(": 4})"}) {
+    write_config(fmt::format(R"({{"peft_type": "LORA", "r": 8, {}}})", field));
+    EXPECT_EQ(load_error().rfind(file + ": lora: ", 0), 0U) << load_error();
+  }
   write_config(R"({"peft_type": "LORA", "r": 8, "target_modules": ["nothing_here"]})");
   EXPECT_NE(load_error(), "no error");
   std::filesystem::remove(folder_ / "adapter_config.json");

@@ -336,6 +336,20 @@ TEST(LoraMerge, TiedOutputLayerLeavesTheEmbeddingAlone) {
   EXPECT_EQ(logits_of(*model), adapted);
 }
 
+TEST(LoraMerge, ABrokenAdapterIsNotMerged) {
+  const auto model = make_model(tiny_config("llama"));
+  Lora lora = Lora::attach(*model, {});
+  stir(lora);
+  const NamedTensor last = lora.parameters().back();
+  fill_(last.tensor.detach(), std::numeric_limits<double>::quiet_NaN());
+  const std::vector<double> before = values_of(model->named_parameters()[1].tensor);
+  EXPECT_EQ(
+      error_of([&] { lora.merge(); }),
+      "lora: not merged: " + last.name + " (nan at element 0) is no finite number; the adapter is broken");
+  EXPECT_FALSE(lora.merged());
+  EXPECT_EQ(values_of(model->named_parameters()[1].tensor), before);
+}
+
 TEST(LoraMerge, StatesThatDoNotFitAreRefused) {
   const auto model = make_model(tiny_config("llama"));
   Lora lora = Lora::attach(*model, {});

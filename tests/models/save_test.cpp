@@ -67,6 +67,26 @@ TEST(SaveModel, RefusesTheSourceAndWhatIsThereAlready) {
   EXPECT_THROW(save_model(*model, test::scratch_folder("x"), "/nowhere"), IoError);
 }
 
+/// What a finite adapter adds can be more than f16 holds.
+TEST(SaveModel, WeightsThatAreNotFiniteAreNamedAndNothingIsWritten) {
+  const fs::path source = golden_folder() / "llama";
+  const fs::path folder = test::scratch_folder("broken") / "model";
+  const auto model = load_model(source, {DType::F16});
+  Lora lora = Lora::attach(*model, {.targets = {{"q_proj"}, ""}});
+  for (const NamedTensor& parameter : lora.parameters()) fill_(parameter.tensor.detach(), 1e4);
+  lora.merge();
+  try {
+    save_model(*model, folder, source);
+    FAIL() << "saved";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("not saved: model.layers.0.self_attn.q_proj.weight (inf at element 0)"),
+              std::string::npos)
+        << text;
+  }
+  EXPECT_FALSE(fs::exists(folder));
+}
+
 TEST(LoadModel, ASecondOutputLayerMustBeTheTiedEmbedding) {
   const fs::path source = golden_folder() / "qwen2_tied";
   const fs::path folder = test::scratch_folder("second_head");

@@ -62,9 +62,9 @@ class TextGenerator {
  public:
   explicit TextGenerator(Model& model, std::optional<Tokenizer> tokenizer = std::nullopt);
 
-  /// Continues `prompt`, with the prefix of the model's text_frame() in front as in training. Throws
-  /// InvalidArgument without a tokenizer, for an empty prompt or one that does not leave room for a token
-  /// within max_position_embeddings, and for options out of range.
+  /// Continues `prompt`, with the prefix of the model's text_frame() in front as in training. InvalidArgument
+  /// without a tokenizer, for an empty prompt or one that leaves no room for a token within
+  /// max_position_embeddings, and for options out of range; Error naming a weight that is not finite.
   Generation generate(std::string_view prompt, const GenerateOptions& options = {},
                       const StreamCallback& stream = {});
   Generation generate(std::span<const TokenId> prompt, const GenerateOptions& options = {},

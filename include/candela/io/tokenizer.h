@@ -42,8 +42,9 @@ class Tokenizer {
   /// As load, from the text of a tokenizer.json; `source` stands for the file in errors.
   static Tokenizer parse(std::string_view json, const std::string& source);
 
-  /// The ids of `text`. Invalid UTF-8 is read as U+FFFD. Added tokens such as <|im_end|> are recognised
-  /// inside the text. With `add_special_tokens`, the post-processor puts its tokens (BOS, for one) around.
+  /// The ids of `text`; invalid UTF-8 is read as U+FFFD, added tokens such as <|im_end|> are recognised
+  /// inside. `add_special_tokens`: the post-processor's (BOS, say) around. Unsupported if a byte has no
+  /// token.
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = true) const;
 
   /// The ids that the post-processor puts in front of a text: BOS, as a rule, or none.

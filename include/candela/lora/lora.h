@@ -43,7 +43,7 @@ class Lora {
 
   /// Replaces W by W + s B A, computed in f32 and rounded to W's dtype. A tied output layer gets a weight of
   /// its own; the embedding keeps its values. Keeps the original weights, so that unmerge() is exact;
-  /// `keep_originals` = false frees them. Throws InvalidArgument if merged or disabled.
+  /// `keep_originals` = false frees them. InvalidArgument if merged or disabled, Error if not finite.
   void merge(bool keep_originals = true);
   /// Puts the original weights back. Throws InvalidArgument if they are not there.
   void unmerge();

@@ -10,8 +10,8 @@ namespace candela {
 /// after Lora::merge(), the merged model. `source` is the folder the model was loaded from: its config.json
 /// is written with the dtype and tie_word_embeddings that the weights have, and every other file beside
 /// weights (tokenizer, chat template, generation_config.json) is copied. The weights come last; after an
-/// error nothing is left behind. Throws InvalidArgument if `folder` is `source` or holds a file that would be
-/// written or other weights, IoError if it cannot be written.
+/// error nothing is left behind. InvalidArgument if `folder` is `source` or holds a file that would be
+/// written or other weights, Error naming a weight that is not finite, IoError if it cannot be written.
 void save_model(const Model& model, const std::filesystem::path& folder, const std::filesystem::path& source);
 
 }  // namespace candela
