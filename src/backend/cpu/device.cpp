@@ -1,6 +1,9 @@
 #include "backend/cpu/device.h"
 
 #include <fstream>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <new>
 #include <sys/mman.h>
 
@@ -12,7 +15,12 @@
 namespace candela {
 namespace {
 
-constexpr std::size_t kMapThreshold = std::size_t{1} << 16U;
+/// From here on the allocator's size classes are whole pages: mapping wastes nothing.
+constexpr std::size_t kMapThreshold = std::size_t{1} << 15U;
+
+/// Small blocks given back to the heap before the heap is asked to give its free pages back: between tensors
+/// that live on, they are holes that blocks of other sizes do not fit.
+constexpr std::size_t kHeapSlack = std::size_t{1} << 20U;
 
 /// Small blocks from the heap; large ones mapped, so that giving them back really returns them, and in huge
 /// pages where the system has them.
@@ -33,10 +41,25 @@ class CpuMemory final : public MemorySource {
   void release(const MemoryBlock& block) override {
     if (block.bytes < kMapThreshold) {
       ::operator delete (block.data, std::align_val_t{64});
+      give_back_pages(block.bytes);
     } else {
       ::munmap(block.data, block.bytes);
     }
   }
+
+ private:
+  void give_back_pages(std::size_t freed) {
+#if defined(__GLIBC__)
+    freed_ += freed;
+    if (freed_ < kHeapSlack) return;
+    freed_ = 0;
+    ::malloc_trim(0);
+#else
+    static_cast<void>(freed);
+#endif
+  }
+
+  std::size_t freed_ = 0;  // small blocks since the last trim; the allocator's mutex guards it
 };
 
 /// The CPU runs every op when it is called: there is nothing to wait for.
