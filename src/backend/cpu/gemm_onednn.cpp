@@ -53,7 +53,7 @@ memory::desc description(std::int64_t rows, std::int64_t cols, DType dtype,
 }
 
 /// Products whose primitives are kept. A training step at one sequence length has about 24 of them, and a
-/// primitive holds 100 KiB and more of code and tables: what earlier lengths have left behind would soon
+/// primitive holds some 70 KiB of code and tables: what earlier lengths have left behind would soon
 /// outgrow a small model. To make one again takes a tenth of a millisecond.
 constexpr std::size_t kKeptPrimitives = 40;
 
