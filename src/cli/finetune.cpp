@@ -214,7 +214,9 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   const Lora planned = attach(*shape);
   for (const std::string& text : planned.notes()) note(text);
   const TrainLength length = Trainer(*shape, options.train).length(data.train.samples);
-  const MemoryPlan plan = plan_memory(prepare, options.train, data.train.samples, length.worst_batch);
+  const MemoryPlan plan =
+      plan_memory(prepare, options.train, data.train.samples, length.worst_batch,
+                  data.valid ? std::span<const Sample>(data.valid->samples) : std::span<const Sample>());
   print_plan(options, data, *shape, planned.config(), planned.parameter_count(), length, plan);
   check_fits(plan);
   if (options.plan_only) return;

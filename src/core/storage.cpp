@@ -57,7 +57,7 @@ struct CachingAllocator::State {
 
   ~State() { release_cached(cached); }
 
-  static constexpr std::size_t kLarge = std::size_t{1} << 16U;
+  static constexpr std::size_t kLarge = std::size_t{1} << 15U;
 
   /// Gives back cached blocks of at least `from` bytes, the smallest first (a larger one can stand in for
   /// it), until `bytes` are returned or none is left.

@@ -251,6 +251,14 @@ void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::siz
   for (const Tensor& parameter : parameters_) parameter.set_grad({});
 }
 
+void Trainer::rehearse_validation(std::span<const Sample> valid) const {
+  if (valid.empty()) return;
+  const NoGrad guard;
+  const auto batches = sorted_batches(valid, static_cast<std::size_t>(options_.batch_size));
+  const Batch longest = make_batch(valid, batches.front(), options_.pad_id, model_.device());
+  if (longest.trained_tokens > 0) token_loss(model_, longest, nullptr);
+}
+
 std::optional<double> Trainer::validate(std::span<const Sample> valid, std::int64_t step) const {
   const std::optional<double> loss =
       mean_loss(model_, valid, options_.batch_size, options_.pad_id, options_.stop);

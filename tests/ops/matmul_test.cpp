@@ -3,11 +3,20 @@
 #include <thread>
 
 #include <candela/core/error.h>
+#include <candela/core/process.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/random.h>
 
 #include "ops/op_cases.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CANDELA_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CANDELA_ADDRESS_SANITIZER
+#endif
+#endif
 
 namespace candela::cases {
 
@@ -51,6 +60,18 @@ TEST(Matmul, ThreadsThatMultiplyAtOnceGetTheirOwnResults) {
     for (std::thread& thread : threads) thread.join();
     EXPECT_EQ(wrong.load(), 0) << to_string(dtype);
   }
+}
+
+/// Batches of many lengths: the primitives of each shape must not pile up.
+TEST(Matmul, ProductsOfManyShapesKeepLittle) {
+#if defined(CANDELA_ADDRESS_SANITIZER)
+  GTEST_SKIP() << "the address sanitizer keeps what is freed";
+#endif
+  const auto multiply = [](std::int64_t m) { matmul(ones({m, 128}), ones({128, 96})); };
+  for (std::int64_t m = 16; m < 80; ++m) multiply(m);
+  const std::size_t before = process_memory().resident;
+  for (std::int64_t m = 80; m < 680; ++m) multiply(m);
+  EXPECT_LT(process_memory().resident, before + (std::size_t{12} << 20U));
 }
 
 }  // namespace candela::cases

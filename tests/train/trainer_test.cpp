@@ -4,7 +4,6 @@
 #include <candela/core/parallel.h>
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
-#include <candela/train/memory_plan.h>
 #include <candela/train/trainer.h>
 
 #include "support/errors.h"
@@ -328,44 +327,6 @@ TEST(Batch, BucketsHoldEveryRowOnceAndAlikeLengthsTogether) {
     return positions.padding_share();
   };
   EXPECT_LT(padding(batches), 0.5 * padding(in_order));
-}
-
-TEST(MemoryPlan, PredictsThePeakOfTheAllocator) {
-  const std::vector<Sample> samples = rows(16);
-  const std::vector<std::size_t> worst = {0, 1, 2, 3, 4, 5, 6, 7};
-  const auto prepare = [](Device device) {
-    auto model = load_model(CANDELA_SOURCE_DIR "/models/stories-7m", {DType::F32, device});
-    Lora::attach(*model, tiny_lora(), 5);
-    return model;
-  };
-  const MemoryPlan plan = plan_memory(prepare, {}, samples, worst);
-  Allocator& cpu = device_interface(Device::cpu()).allocator();
-  cpu.trim();
-  const std::size_t before = cpu.stats().reserved;
-  cpu.reset_peaks();
-  const auto model = prepare(Device::cpu());
-  Trainer trainer(*model, {});
-  const Batch batch = make_batch(samples, worst, 0, Device::cpu());
-  trainer.step(std::span(&batch, 1), 1e-3);
-  const auto real = static_cast<double>(cpu.stats().peak_reserved - before);
-  EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.1 * real);
-}
-
-TEST(MemoryPlan, WhatDoesNotFitNamesTheLargestPartAndTheRemedy) {
-  MemoryPlan plan;
-  plan.weights = 100U << 20U;
-  plan.activations = 900U << 20U;
-  plan.available = 500U << 20U;
-  try {
-    check_fits(plan);
-    FAIL() << "no error";
-  } catch (const DeviceError& error) {
-    EXPECT_NE(std::string(error.what()).find("activations with 900 MiB: use a smaller --batch-size"),
-              std::string::npos)
-        << error.what();
-  }
-  plan.available = 2000U << 20U;
-  EXPECT_NO_THROW(check_fits(plan));
 }
 
 }  // namespace

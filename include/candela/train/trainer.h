@@ -89,6 +89,10 @@ class Trainer {
   /// One optimizer step on these batches. Returns loss and gradient norm.
   std::pair<double, double> step(std::span<const Batch> batches, double learning_rate);
 
+  /// The forward pass of the longest batch that fit() will validate on; nothing if `valid` is empty. Reads
+  /// no result: it also runs on Device::plan().
+  void rehearse_validation(std::span<const Sample> valid) const;
+
   const std::vector<Tensor>& parameters() const { return parameters_; }
 
  private:

@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <fstream>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <new>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,10 +17,15 @@
 namespace candela {
 namespace {
 
-constexpr std::size_t kMapThreshold = std::size_t{1} << 16U;
+/// From here on the allocator's size classes are whole pages: mapping wastes nothing.
+constexpr std::size_t kMapThreshold = std::size_t{1} << 15U;
 constexpr std::size_t kHugePage = std::size_t{1} << 21U;
 /// Address space taken at once; only what is written becomes memory.
 constexpr std::size_t kSpan = std::size_t{1} << 30U;
+
+/// Small blocks given back to the heap before the heap is asked to give its free pages back: between tensors
+/// that live on, they are holes that blocks of other sizes do not fit.
+constexpr std::size_t kHeapSlack = std::size_t{1} << 20U;
 
 std::size_t rounded_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -65,6 +73,7 @@ class CpuMemory final : public MemorySource {
   void release(const MemoryBlock& block) override {
     if (block.bytes < kMapThreshold) {
       ::operator delete (block.data, std::align_val_t{64});
+      give_back_pages(block.bytes);
     } else {
       ::munmap(block.data, rounded_up(block.bytes, page_size()));
     }
@@ -89,8 +98,20 @@ class CpuMemory final : public MemorySource {
     left_ = kSpan + kHugePage - skipped;
   }
 
+  void give_back_pages(std::size_t freed) {
+#if defined(__GLIBC__)
+    freed_ += freed;
+    if (freed_ < kHeapSlack) return;
+    freed_ = 0;
+    ::malloc_trim(0);
+#else
+    static_cast<void>(freed);
+#endif
+  }
+
   std::byte* next_ = nullptr;  // what remains of the span
   std::size_t left_ = 0;
+  std::size_t freed_ = 0;  // small blocks since the last trim; the allocator's mutex guards all three
 };
 
 /// The CPU runs every op when it is called: there is nothing to wait for.

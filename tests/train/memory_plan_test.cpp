@@ -1,0 +1,130 @@
+#include <gtest/gtest.h>
+
+#include <candela/lora/lora.h>
+#include <candela/train/memory_plan.h>
+#include <candela/train/trainer.h>
+
+namespace candela {
+namespace {
+
+LoraConfig tiny_lora() {
+  LoraConfig config;
+  config.rank = 4;
+  config.alpha = 8;
+  return config;
+}
+
+/// A model small enough to train many steps, large enough that activations are most of its memory.
+std::unique_ptr<Model> small_model(Device device) {
+  const ModelConfig config = ModelConfig::parse(
+      R"({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true, "initializer_range": 0.1})",
+      "small");
+  auto model = make_model(config, {DType::F32, device}, 3);
+  Lora::attach(*model, tiny_lora(), 5);
+  return model;
+}
+
+/// Rows of `shortest` to `longest` tokens; the first third of each is a prompt.
+std::vector<Sample> rows(std::size_t count, std::uint64_t shortest = 6, std::uint64_t longest = 25) {
+  Generator generator(11);
+  std::vector<Sample> samples(count);
+  for (Sample& sample : samples) {
+    const std::uint64_t length = shortest + generator.next_below(longest - shortest + 1);
+    for (std::uint64_t t = 0; t < length; ++t) {
+      sample.ids.push_back(static_cast<TokenId>(generator.next_below(96)));
+      sample.trained.push_back(t >= length / 3 + 1 ? 1 : 0);
+    }
+  }
+  return samples;
+}
+
+/// The plan of a whole run beside what the allocator took for it.
+struct PlannedRun {
+  double planned = 0, real = 0;
+};
+
+PlannedRun planned_run(const TrainOptions& options, std::span<const Sample> samples,
+                       std::span<const Sample> valid) {
+  const auto worst = Trainer(*small_model(Device::plan()), options).length(samples).worst_batch;
+  const MemoryPlan plan = plan_memory(small_model, options, samples, worst, valid);
+  Allocator& cpu = device_interface(Device::cpu()).allocator();
+  cpu.trim();
+  const std::size_t before = cpu.stats().reserved;
+  cpu.reset_peaks();
+  const auto model = small_model(Device::cpu());
+  Trainer(*model, options).fit(samples, valid, [](const StepReport&) {});
+  return {static_cast<double>(plan.needed()), static_cast<double>(cpu.stats().peak_reserved - before)};
+}
+
+TEST(MemoryPlan, PredictsThePeakOfTheAllocator) {
+  const std::vector<Sample> samples = rows(16);
+  const std::vector<std::size_t> worst = {0, 1, 2, 3, 4, 5, 6, 7};
+  const auto prepare = [](Device device) {
+    auto model = load_model(CANDELA_SOURCE_DIR "/models/stories-7m", {DType::F32, device});
+    Lora::attach(*model, tiny_lora(), 5);
+    return model;
+  };
+  const MemoryPlan plan = plan_memory(prepare, {}, samples, worst);
+  Allocator& cpu = device_interface(Device::cpu()).allocator();
+  cpu.trim();
+  const std::size_t before = cpu.stats().reserved;
+  cpu.reset_peaks();
+  const auto model = prepare(Device::cpu());
+  Trainer trainer(*model, {});
+  const Batch batch = make_batch(samples, worst, 0, Device::cpu());
+  trainer.step(std::span(&batch, 1), 1e-3);
+  const auto real = static_cast<double>(cpu.stats().peak_reserved - before);
+  EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.1 * real);
+}
+
+TEST(MemoryPlan, WhatDoesNotFitNamesTheLargestPartAndTheRemedy) {
+  MemoryPlan plan;
+  plan.weights = 100U << 20U;
+  plan.activations = 900U << 20U;
+  plan.available = 500U << 20U;
+  try {
+    check_fits(plan);
+    FAIL() << "no error";
+  } catch (const DeviceError& error) {
+    EXPECT_NE(std::string(error.what()).find("activations with 900 MiB: use a smaller --batch-size"),
+              std::string::npos)
+        << error.what();
+  }
+  plan.available = 2000U << 20U;
+  EXPECT_NO_THROW(check_fits(plan));
+}
+
+TEST(MemoryPlan, HoldsForARunOverMixedLengths) {
+  const std::vector<Sample> samples = rows(160, 10, 120);
+  for (const std::int64_t batch_size : {1, 8}) {
+    TrainOptions options;
+    options.batch_size = batch_size;
+    options.epochs = 2;
+    const PlannedRun run = planned_run(options, samples, {});
+    EXPECT_NEAR(run.planned, run.real, 0.1 * run.real) << "rows of a batch: " << batch_size;
+  }
+}
+
+TEST(MemoryPlan, CoversAValidationOfLongerRowsThanItTrainsOn) {
+  TrainOptions options;
+  options.max_steps = 2;
+  const PlannedRun run = planned_run(options, rows(16), rows(16, 300, 400));
+  EXPECT_NEAR(run.planned, run.real, 0.1 * run.real);
+}
+
+TEST(MemoryPlan, IsThatOfTheBatchesARunMeets) {
+  const std::vector<Sample> samples = rows(160, 10, 120);
+  const std::vector<std::size_t> worst = {0};
+  std::vector<Sample> one = {samples.front()};
+  TrainOptions options;
+  options.batch_size = 1;
+  const MemoryPlan all = plan_memory(small_model, options, samples, worst);
+  const MemoryPlan single = plan_memory(small_model, options, one, worst);
+  EXPECT_NEAR(static_cast<double>(all.needed()), static_cast<double>(single.needed()),
+              0.1 * static_cast<double>(single.needed()));
+}
+
+}  // namespace
+}  // namespace candela
