@@ -4,14 +4,19 @@
 
 #include <candela/core/tensor.h>
 
-/// Views, copies and conversions. Views share memory with x; all have gradients unless said otherwise.
+/// Views, copies and conversions. Views share memory with x; all have gradients unless said otherwise. Any
+/// dtype; InvalidArgument where shapes or dimensions do not fit. Dimensions may count from the end (-1 is the
+/// last).
 namespace candela {
 
-/// One size may be -1: inferred. A view where the strides allow it, a copy otherwise.
+/// x with another shape of as many elements, in row-major order; one size may be -1: inferred. A view where
+/// the strides allow it, a copy otherwise.
 Tensor reshape(const Tensor& x, const Shape& shape);
+/// A view with dimensions a and b swapped.
 Tensor transpose(const Tensor& x, int a, int b);
-/// Elements [start, end) of `dim`; a negative index counts from the end.
+/// A view of elements [start, end) of `dim`; a negative index counts from the end.
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end);
+/// A view with sizes of 1 (and dimensions in front) repeated. Gradient: the sum over the repetitions.
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 /// Adds a dimension of size 1 at `dim`.
 Tensor unsqueeze(const Tensor& x, int dim);
@@ -26,9 +31,10 @@ Tensor clone(const Tensor& x);
 Tensor cast(const Tensor& x, DType dtype);
 /// A copy on another device; x itself if it is there. Gradient.
 Tensor to_device(const Tensor& x, Device device);
-/// Joins tensors of one dtype along `dim`.
+/// Joins tensors of one dtype and device, equal in all sizes but that of `dim`, along it.
 Tensor concat(const std::vector<Tensor>& parts, int dim);
 
+/// A tensor of any dtype whose elements are all `value`.
 Tensor full(const Shape& shape, double value, DType dtype = DType::F32, Device device = Device::cpu());
 inline Tensor zeros(const Shape& shape, DType dtype = DType::F32, Device device = Device::cpu()) {
   return full(shape, 0, dtype, device);
@@ -42,6 +48,7 @@ Tensor arange(std::int64_t count, DType dtype = DType::I32, Device device = Devi
 /// target = x in place, converted to target's dtype as by cast(); shapes equal. Throws Unsupported if
 /// autograd tracks target or x: no gradient could follow; InvalidArgument if elements of target share memory.
 void copy_(const Tensor& target, const Tensor& x);
+/// target = value in place, under the same conditions.
 void fill_(const Tensor& target, double value);
 
 }  // namespace candela

@@ -8,10 +8,11 @@ namespace candela {
 /// $CANDELA_CACHE/tuning.tsv, or else candela/tuning.tsv in $XDG_CACHE_HOME or ~/.cache.
 std::filesystem::path default_tuning_file();
 
-/// From now on, an op that more than one implementation can run measures them once per device, dtype and bucket of shapes
-/// and runs the fastest. What was measured is read from `file` and kept there. The first runs are slower for it, and results
-/// may differ in the last bits from those of the preferred implementation.
-/// IoError if `file` exists and is not a tuning file, naming what is wrong; delete it to start anew.
+/// From now on, an op that more than one implementation can run (products, softmax and its gradient, top-k,
+/// lora_linear) measures them once per device, dtype and bucket of shapes and runs the fastest. What was
+/// measured is read from `file` and kept there. The first runs are slower for it, and results may differ in
+/// the last bits from those of the preferred implementation. IoError if `file` exists and is not a tuning
+/// file, naming what is wrong; delete it to start anew.
 void enable_tuning(const std::filesystem::path& file = default_tuning_file());
 
 /// Back to the preferred implementation of each op.
