@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 jobs=$(getconf _NPROCESSORS_ONLN)
 [ $# -gt 0 ] || set -- asan tsan emulated-asan emulated-tsan
 if command -v ccache >/dev/null; then
-  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_OBJCXX_COMPILER_LAUNCHER=ccache
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_OBJCXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1
 fi
 export CANDELA_REQUIRE_METAL=1 CANDELA_STRESS_ROUNDS=50
 for preset in "$@"; do
