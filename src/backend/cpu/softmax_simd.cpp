@@ -37,7 +37,7 @@ template <class T, bool kStream>
 void softmax_row_as(const T* x, T* out, float* scratch, std::int64_t count) {
   float tops[kPieces];
   float top = kLowest;
-  float total = 0;
+  double total = 0;
   const std::int64_t piece = piece_of(count);
   for (std::int64_t first = 0; first < count; first += piece) {
     const std::int64_t length = std::min(piece, count - first);
@@ -57,12 +57,12 @@ void softmax_row_as(const T* x, T* out, float* scratch, std::int64_t count) {
       a = hn::Add(a, e.a);
       b = hn::Add(b, e.b);
     });
-    total = (before == top ? total : total * std::exp(before - shift)) + sum_two({a, b});
+    total = (before == top ? total : total * std::exp(before - shift)) + static_cast<double>(sum_two({a, b}));
   }
   for (std::int64_t first = 0; first < count; first += piece) {
     const std::int64_t length = std::min(piece, count - first);
     const float share = tops[first / piece] == top ? 1.0F : std::exp(tops[first / piece] - top);
-    const auto scale = splat(share / total);
+    const auto scale = splat(static_cast<float>(share / total));
     each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
       ask_for(x + count + first + i);
       const Two e = load2(scratch + first + i);
@@ -74,7 +74,7 @@ void softmax_row_as(const T* x, T* out, float* scratch, std::int64_t count) {
 template <class T, bool kStream>
 void log_softmax_row_as(const T* x, T* out, std::int64_t count) {
   float top = kLowest;
-  float total = 0;
+  double total = 0;
   const std::int64_t piece = piece_of(count);
   for (std::int64_t first = 0; first < count; first += piece) {
     const std::int64_t length = std::min(piece, count - first);
@@ -90,10 +90,10 @@ void log_softmax_row_as(const T* x, T* out, std::int64_t count) {
       a = hn::Add(a, exp_nonpositive<T>(hn::Sub(v.a, shifts)));
       b = hn::Add(b, exp_nonpositive<T>(hn::Sub(v.b, shifts)));
     });
-    total = (before == top ? total : total * std::exp(before - shift)) + sum_two({a, b});
+    total = (before == top ? total : total * std::exp(before - shift)) + static_cast<double>(sum_two({a, b}));
   }
   const auto tops = splat(top);
-  const auto logs = splat(std::log(total));
+  const auto logs = splat(static_cast<float>(std::log(total)));
   each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
     ask_for(x + count + i);
     const Two v = take2(x + i, extent);
@@ -105,22 +105,22 @@ void log_softmax_row_as(const T* x, T* out, std::int64_t count) {
 /// makes dx right to the rounding of the small y, even where one y is nearly 1.
 template <class T, bool kStream>
 void softmax_grad_row_as(const T* y, const T* dy, T* dx, std::int64_t count) {
-  auto dot_a = splat(0.0F);
-  auto dot_b = dot_a;
-  auto sum_a = dot_a;
-  auto sum_b = dot_a;
-  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
-    ask_for(y + count + i);
-    const Two p = take2(y + i, extent);
-    const Two g = take2(dy + i, extent);
-    dot_a = hn::MulAdd(p.a, g.a, dot_a);
-    dot_b = hn::MulAdd(p.b, g.b, dot_b);
-    sum_a = hn::Add(p.a, sum_a);
-    sum_b = hn::Add(p.b, sum_b);
-  });
-  const float dot = sum_two({dot_a, dot_b});
-  const float sum = sum_two({sum_a, sum_b});
-  const auto mean = splat(sum > 0 ? dot / sum : dot);
+  double dot = 0;
+  double sum = 0;
+  for (std::int64_t first = 0; first < count; first += kSumPiece) {
+    Two dots = {splat(0.0F), splat(0.0F)};
+    Two sums = dots;
+    each_two(std::min(kSumPiece, count - first), [&](std::int64_t i, auto extent) HWY_ATTR {
+      ask_for(y + count + first + i);
+      const Two p = take2(y + first + i, extent);
+      const Two g = take2(dy + first + i, extent);
+      dots = {hn::MulAdd(p.a, g.a, dots.a), hn::MulAdd(p.b, g.b, dots.b)};
+      sums = {hn::Add(p.a, sums.a), hn::Add(p.b, sums.b)};
+    });
+    dot += static_cast<double>(sum_two(dots));
+    sum += static_cast<double>(sum_two(sums));
+  }
+  const auto mean = splat(static_cast<float>(sum > 0 ? dot / sum : dot));
   each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
     ask_for(dy + count + i);
     const Two p = take2(y + i, extent);
@@ -132,15 +132,11 @@ void softmax_grad_row_as(const T* y, const T* dy, T* dx, std::int64_t count) {
 /// dx = dy - e^y sum(dy).
 template <class T, bool kStream>
 void log_softmax_grad_row_as(const T* y, const T* dy, T* dx, std::int64_t count) {
-  auto a = splat(0.0F);
-  auto b = a;
-  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+  const double sum = sum_terms(count, [&](std::int64_t i, auto extent) HWY_ATTR {
     ask_for(y + count + i);
-    const Two g = take2(dy + i, extent);
-    a = hn::Add(g.a, a);
-    b = hn::Add(g.b, b);
+    return take2(dy + i, extent);
   });
-  const auto total = splat(sum_two({a, b}));
+  const auto total = splat(static_cast<float>(sum));
   each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
     ask_for(dy + count + i);
     const Two p = take2(y + i, extent);
@@ -169,6 +165,33 @@ struct PerColumn {
   HWY_INLINE void fill(float value) { std::fill(values, values + kMaxColumns, value); }
   HWY_INLINE Two get(std::int64_t column) const { return load2(values + column); }
   HWY_INLINE void set(std::int64_t column, Two v) { store2(v, values + column); }
+};
+
+/// Sums per column: runs of kRun rows in f32, joined in double, so that the error stays small however long
+/// the columns are.
+struct ColumnSums {
+  static constexpr std::int64_t kRun = 64;
+  PerColumn run;
+  alignas(64) double joined[kMaxColumns];
+
+  HWY_INLINE void clear() {
+    run.fill(0);
+    std::fill(joined, joined + kMaxColumns, 0.0);
+  }
+  HWY_INLINE void join() {
+    for (std::int64_t j = 0; j < kMaxColumns; ++j) joined[j] += static_cast<double>(run.values[j]);
+    run.fill(0);
+  }
+  /// To be called after row `row` has been added.
+  HWY_INLINE void end_row(std::int64_t row) {
+    if (row % kRun == kRun - 1) join();
+  }
+  /// The totals, rounded to f32, in `run`.
+  HWY_INLINE PerColumn& finish() {
+    join();
+    std::copy(joined, joined + kMaxColumns, run.values);
+    return run;
+  }
 };
 
 /// Row `row` of a block goes to `kept`, and its maximum over the rows to `tops`.
@@ -210,7 +233,7 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
   PerColumn tops;
   PerColumn next_tops;
   PerColumn shifts;
-  PerColumn totals;
+  ColumnSums sums;
   next_tops.fill(kLowest);
   const auto count_at = [&](std::int64_t first) { return std::min(size.width, size.count - first); };
   for (std::int64_t i = 0; i < size.length; ++i) keep_row<T>(x, i, count_at(0), next + i * width, next_tops);
@@ -219,7 +242,7 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
     tops = next_tops;
     next_tops.fill(kLowest);
     finite_shifts(tops, shifts);
-    totals.fill(0);
+    sums.clear();
     const std::int64_t count = count_at(first);
     const std::int64_t coming = std::max<std::int64_t>(count_at(first + size.width), 0);
     const Block<const T> following{x.data + first + size.width, x.step};
@@ -228,13 +251,15 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
       for (std::int64_t j = 0; j < count; j += 2 * lanes()) {
         const Two v = load2(row + j);
         const Two t = shifts.get(j);
-        const Two sum = totals.get(j);
+        const Two sum = sums.run.get(j);
         const Two e = {exp_nonpositive<T>(hn::Sub(v.a, t.a)), exp_nonpositive<T>(hn::Sub(v.b, t.b))};
-        totals.set(j, {hn::Add(sum.a, e.a), hn::Add(sum.b, e.b)});
+        sums.run.set(j, {hn::Add(sum.a, e.a), hn::Add(sum.b, e.b)});
         if constexpr (!kLog) store2(e, row + j);
       }
+      sums.end_row(i);
       keep_row<T>(following, i, coming, next + i * width, next_tops);
     }
+    PerColumn& totals = sums.finish();
     finish_totals<kLog>(totals);
     for (std::int64_t i = 0; i < size.length; ++i) {
       const float* row = now + i * width;
@@ -258,9 +283,9 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
   PerColumn tops;
   PerColumn before;
   PerColumn shifts;
-  PerColumn totals;
+  ColumnSums sums;
   tops.fill(kLowest);
-  totals.fill(0);
+  sums.clear();
   constexpr std::int64_t kRows = 32;  // stay in the cache between the two passes over them
   for (std::int64_t first = 0; first < size.length; first += kRows) {
     const std::int64_t last = std::min(size.length, first + kRows);
@@ -275,19 +300,21 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
     }
     finite_shifts(tops, shifts);
     for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
-      const auto decay = exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j)));
-      store(hn::Mul(load(totals.values + j), decay), totals.values + j);
+      store(exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j))), before.values + j);
     }
+    for (std::int64_t j = 0; j < kMaxColumns; ++j) sums.joined[j] *= static_cast<double>(before.values[j]);
     for (std::int64_t i = first; i < last; ++i) {
       each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
         const Two v = take2(x.at(i, j), extent, kLowest);
         const Two t = shifts.get(j);
-        const Two sum = totals.get(j);
-        totals.set(j, {hn::Add(sum.a, exp_nonpositive<T>(hn::Sub(v.a, t.a))),
-                       hn::Add(sum.b, exp_nonpositive<T>(hn::Sub(v.b, t.b)))});
+        const Two sum = sums.run.get(j);
+        sums.run.set(j, {hn::Add(sum.a, exp_nonpositive<T>(hn::Sub(v.a, t.a))),
+                         hn::Add(sum.b, exp_nonpositive<T>(hn::Sub(v.b, t.b)))});
       });
     }
+    sums.join();
   }
+  PerColumn& totals = sums.finish();
   finish_totals<kLog>(totals);
   for (std::int64_t i = 0; i < size.length; ++i) {
     each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
@@ -307,33 +334,40 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
 /// Sums over the rows of a block, for the gradient: of dy y and y, or of dy alone for the logarithm.
 template <bool kLog>
 struct GradSums {
-  PerColumn dots, sums;
+  ColumnSums dots, sums;
 
   HWY_INLINE void clear() {
-    dots.fill(0);
-    sums.fill(0);
+    dots.clear();
+    sums.clear();
   }
   HWY_INLINE void add(std::int64_t j, Two y, Two dy) {
-    const Two dot = dots.get(j);
+    const Two dot = dots.run.get(j);
     if constexpr (kLog) {
-      dots.set(j, {hn::Add(dot.a, dy.a), hn::Add(dot.b, dy.b)});
+      dots.run.set(j, {hn::Add(dot.a, dy.a), hn::Add(dot.b, dy.b)});
     } else {
-      const Two sum = sums.get(j);
-      dots.set(j, {hn::MulAdd(y.a, dy.a, dot.a), hn::MulAdd(y.b, dy.b, dot.b)});
-      sums.set(j, {hn::Add(sum.a, y.a), hn::Add(sum.b, y.b)});
+      const Two sum = sums.run.get(j);
+      dots.run.set(j, {hn::MulAdd(y.a, dy.a, dot.a), hn::MulAdd(y.b, dy.b, dot.b)});
+      sums.run.set(j, {hn::Add(sum.a, y.a), hn::Add(sum.b, y.b)});
     }
   }
-  /// dots becomes what the gradient is made with: see softmax_grad_row_as.
+  HWY_INLINE void end_row(std::int64_t row) {
+    dots.end_row(row);
+    if constexpr (!kLog) sums.end_row(row);
+  }
+  /// dots.run becomes what the gradient is made with: see softmax_grad_row_as.
   HWY_INLINE void finish() {
-    for (std::int64_t j = 0; !kLog && j < kMaxColumns; j += lanes()) {
-      const auto sum = load(sums.values + j);
+    dots.finish();
+    if constexpr (kLog) return;
+    sums.finish();
+    for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+      const auto sum = load(sums.run.values + j);
       const auto divisor = hn::IfThenElse(hn::Gt(sum, splat(0.0F)), sum, splat(1.0F));
-      store(hn::Div(load(dots.values + j), divisor), dots.values + j);
+      store(hn::Div(load(dots.run.values + j), divisor), dots.run.values + j);
     }
   }
   template <class T>
   HWY_INLINE Two slope(std::int64_t j, Two y, Two dy, const T*) const {
-    const Two dot = dots.get(j);
+    const Two dot = dots.run.get(j);
     if constexpr (kLog) {
       return {hn::NegMulAdd(exp_nonpositive<T>(y.a), dot.a, dy.a),
               hn::NegMulAdd(exp_nonpositive<T>(y.b), dot.b, dy.b)};
@@ -367,6 +401,7 @@ void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx,
       store2(p, row + j);
       store2(g, row + width + j);
     });
+    next_sums.end_row(i);
   };
   for (std::int64_t i = 0; i < size.length; ++i) keep(i, 0);
   for (std::int64_t first = 0; first < size.count; first += size.width) {
@@ -395,6 +430,7 @@ void softmax_grad_columns_reread(Block<const T> y, Block<const T> dy, Block<T> d
       dy.ask_ahead(i, j);
       sums.add(j, take2(y.at(i, j), extent), take2(dy.at(i, j), extent));
     });
+    sums.end_row(i);
   }
   sums.finish();
   for (std::int64_t i = 0; i < size.length; ++i) {
