@@ -53,6 +53,6 @@ fi
 echo "== analyze: clang's analyzer over the Objective-C++ sources"
 scripts/analyze.sh build/emulated-metal "$jobs"
 
-echo "== asan: the parsers, fuzzed for some seconds each under the address and undefined-behaviour sanitizers"
-build asan candela_fuzzers
-ctest --preset asan --parallel "$jobs" -R '^fuzz\.'
+echo "== fuzz: the parsers, fuzzed for some seconds each under the address and undefined-behaviour sanitizers"
+build fuzz candela_fuzzers
+ctest --preset fuzz --parallel "$jobs" -R '^fuzz\.'
