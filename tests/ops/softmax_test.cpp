@@ -56,8 +56,8 @@ TEST_P(EqualAddends, GradientsStayWithinTheLimit) {
 
 INSTANTIATE_TEST_SUITE_P(softmax, EqualAddends,
                          testing::Values(Shape{4096, 32}, Shape{20000, 32}, Shape{2, 151936}),
-                         [](const testing::TestParamInfo<Shape>& info) {
-                           return std::to_string(info.param[0]) + "x" + std::to_string(info.param[1]);
+                         [](const testing::TestParamInfo<Shape>& tested) {
+                           return std::to_string(tested.param[0]) + "x" + std::to_string(tested.param[1]);
                          });
 
 }  // namespace

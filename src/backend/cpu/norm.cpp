@@ -114,53 +114,78 @@ void layer_norm(const LayerNormArgs& args, Stream&) {
   });
 }
 
-/// Sums over rows. The rows are cut into a fixed number of chunks, whatever the number of threads. Within a
-/// chunk, runs of kRun rows are summed in f32 and joined in f64, so that the error stays small however many
-/// rows there are.
+/// Sums over rows, for the gradients of what all rows share. The rows are cut into a fixed number of chunks,
+/// whatever the number of threads, and the sums of the chunks join in order.
 class ColumnTotals {
  public:
-  ColumnTotals(const TensorArg& out, DType dtype, std::int64_t chunks, std::int64_t length)
+  ColumnTotals(const TensorArg& out, DType dtype, std::int64_t chunks, std::int64_t width)
       : out_(out),
         dtype_(dtype),
         chunks_(chunks),
-        length_(out.present() ? padded(length) : 0),
-        width_(length) {
-    runs_.resize(static_cast<std::size_t>(chunks_ * length_), 0.0F);
-    totals_.resize(runs_.size(), 0.0);
-  }
-  /// Where row `index` of `chunk` is to be added; null if no sums are wanted.
-  float* run(std::int64_t chunk, std::int64_t index) {
-    if (length_ == 0) return nullptr;
-    if (index > 0 && index % kRun == 0) close(chunk);
-    return runs_.data() + chunk * length_;
-  }
+        length_(out.present() ? padded(width) : 0),
+        width_(width),
+        totals_(chunks * length_) {}
+
+  std::int64_t length() const { return length_; }
+  double* chunk(std::int64_t index) const { return totals_.data() + index * length_; }
+
   void write() {
     if (length_ == 0) return;
-    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) close(chunk);
-    for (std::int64_t i = chunks_ * length_ - 1; i >= length_; --i) {
-      totals_[static_cast<std::size_t>(i - length_)] += totals_[static_cast<std::size_t>(i)];
-    }
-    std::vector<float> ordered(totals_.begin(), totals_.begin() + static_cast<std::ptrdiff_t>(length_));
-    std::vector<float> result(static_cast<std::size_t>(width_));
+    const Scratch<float> ordered(length_);
+    parallel_for(length_, row_grain(chunks_), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t from = 1; from < chunks_; ++from) {
+        for (std::int64_t i = begin; i < end; ++i) chunk(0)[i] += chunk(from)[i];
+      }
+      for (std::int64_t i = begin; i < end; ++i) ordered.data()[i] = static_cast<float>(chunk(0)[i]);
+    });
+    const Scratch<float> result(width_);
     norm_detail::from_row_order(dtype_, ordered.data(), result.data(), width_);
     write_floats(result.data(), out_.as<float>(), out_.strides[0], width_);
   }
 
  private:
-  static constexpr std::int64_t kRun = 64;
-
-  void close(std::int64_t chunk) {
-    for (std::int64_t i = chunk * length_; i < (chunk + 1) * length_; ++i) {
-      totals_[static_cast<std::size_t>(i)] += static_cast<double>(runs_[static_cast<std::size_t>(i)]);
-      runs_[static_cast<std::size_t>(i)] = 0;
-    }
-  }
-
   TensorArg out_;
   DType dtype_;
   std::int64_t chunks_, length_, width_;
-  std::vector<float> runs_;
-  std::vector<double> totals_;
+  Scratch<double> totals_;
+};
+
+/// The sums of one chunk, for the thread that works on it: runs of kRun rows are summed in f32 and joined in
+/// f64, so that the error stays small however many rows there are.
+class ChunkTotals {
+ public:
+  ChunkTotals(const ColumnTotals& totals, std::int64_t chunk)
+      : length_(totals.length()), totals_(totals.chunk(chunk)), run_(length_) {
+    std::fill_n(totals_, length_, 0.0);
+    std::fill_n(run_.data(), length_, 0.0F);
+  }
+  ChunkTotals(const ChunkTotals&) = delete;
+  ChunkTotals& operator=(const ChunkTotals&) = delete;
+  ~ChunkTotals() { join(); }
+
+  /// Where the next row is to be added; null if no sums are wanted.
+  float* next_row() {
+    if (length_ == 0) return nullptr;
+    if (rows_ == kRun) join();
+    ++rows_;
+    return run_.data();
+  }
+
+ private:
+  static constexpr std::int64_t kRun = 64;
+
+  void join() {
+    float* run = run_.data();
+    for (std::int64_t i = 0; i < length_; ++i) {
+      totals_[i] += static_cast<double>(run[i]);
+      run[i] = 0;
+    }
+    rows_ = 0;
+  }
+
+  std::int64_t length_, rows_ = 0;
+  double* totals_;
+  Scratch<float> run_;
 };
 
 std::int64_t chunk_count(std::int64_t rows) {
@@ -216,6 +241,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream&) {
     for_each_chunk(
         rows.count, chunks, rows.length, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
           const StreamFence fence(mode.stream);
+          ChunkTotals weight_sums(dweight, chunk);
           RowReader<T> h(rows, 0);
           RowReader<T> dy(rows, 1);
           RowReader<T> dsum(rows, 3);
@@ -229,7 +255,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream&) {
             T* dx_row = dx.target(args.dx.as<T>() + at[2]);
             const norm_detail::RmsGradRow operands{h_row, dy_row, dsum_row, dx_row,
                                                    args.rstd.as<float>()[row]};
-            norm_detail::rms_norm_grad_row(mode, operands, weight.data(), dweight.run(chunk, row - begin),
+            norm_detail::rms_norm_grad_row(mode, operands, weight.data(), weight_sums.next_row(),
                                            rows.length);
             if (rows.length <= kNarrow) {
               narrow_rms_dx(h_row, plain_weight.data(), dy_row, dsum_row, dx_row, args.eps, rows.length);
@@ -249,26 +275,28 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream&) {
     ColumnTotals dweight(args.dweight, args.x.dtype, chunks, rows.length);
     ColumnTotals dbias(args.dbias, args.x.dtype, chunks, rows.length);
     const Mode mode{args.x.dtype, rows.strides[2] == 1 && streams_rows(args.dx, {args.x, args.dy})};
-    for_each_chunk(
-        rows.count, chunks, rows.length, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
-          const StreamFence fence(mode.stream);
-          RowReader<T> x(rows, 0);
-          RowReader<T> dy(rows, 1);
-          RowWriter<T> dx(rows, 2);
-          for (std::int64_t row = begin; row < end; ++row) {
-            std::int64_t at[3];
-            rows.offsets(row, at);
-            const norm_detail::LayerGradRow operands{
-                .x = x.read(args.x.as<T>() + at[0]),
-                .dy = dy.read(args.dy.as<T>() + at[1]),
-                .dx = dx.target(args.dx.as<T>() + at[2]),
-                .moments = {args.mean.as<float>()[row], args.rstd.as<float>()[row]},
-            };
-            norm_detail::layer_norm_grad_row(mode, operands, weight.data(), dweight.run(chunk, row - begin),
-                                             dbias.run(chunk, row - begin), rows.length);
-            dx.finish();
-          }
-        });
+    for_each_chunk(rows.count, chunks, rows.length,
+                   [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
+                     const StreamFence fence(mode.stream);
+                     ChunkTotals weight_sums(dweight, chunk);
+                     ChunkTotals bias_sums(dbias, chunk);
+                     RowReader<T> x(rows, 0);
+                     RowReader<T> dy(rows, 1);
+                     RowWriter<T> dx(rows, 2);
+                     for (std::int64_t row = begin; row < end; ++row) {
+                       std::int64_t at[3];
+                       rows.offsets(row, at);
+                       const norm_detail::LayerGradRow operands{
+                           .x = x.read(args.x.as<T>() + at[0]),
+                           .dy = dy.read(args.dy.as<T>() + at[1]),
+                           .dx = dx.target(args.dx.as<T>() + at[2]),
+                           .moments = {args.mean.as<float>()[row], args.rstd.as<float>()[row]},
+                       };
+                       norm_detail::layer_norm_grad_row(mode, operands, weight.data(), weight_sums.next_row(),
+                                                        bias_sums.next_row(), rows.length);
+                       dx.finish();
+                     }
+                   });
     dweight.write();
     dbias.write();
   });
