@@ -6,6 +6,7 @@
 
 #include "backend/cpu/blocks.h"
 #include "backend/cpu/convert.h"
+#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
@@ -139,28 +140,28 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
   constexpr std::int64_t kPiece = 1 << 16;
   const std::int64_t pieces = (folded.inner() + kPiece - 1) / kPiece;
   const std::int64_t per_output = folded.outer() * pieces;
-  std::vector<double> partial(static_cast<std::size_t>(args.out.numel() * per_output));
+  const std::int64_t count = args.out.numel() * per_output;
+  const Scratch<double> partial(count);
   const auto base_of = [&](std::int64_t output, int operand) {
     std::int64_t at[2];
     kept.offsets(output / kept.inner(), at);
     return at[operand] + output % kept.inner() * kept.strides[operand][kept.rank - 1];
   };
   const std::int64_t length = std::min(folded.inner(), kPiece);
-  parallel_for(static_cast<std::int64_t>(partial.size()), std::max<std::int64_t>(1, kReduceGrain / length),
+  parallel_for(count, std::max<std::int64_t>(1, kReduceGrain / length),
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t i = begin; i < end; ++i) {
                    std::int64_t offset[1];
                    folded.offsets(i % per_output / pieces, offset);
                    const std::int64_t first = i % pieces * kPiece;
                    const T* x = args.x.as<T>() + base_of(i / per_output, 0) + offset[0] + first;
-                   partial[static_cast<std::size_t>(i)] =
-                       reduce_span(args.op, x, std::min(kPiece, folded.inner() - first));
+                   partial.data()[i] = reduce_span(args.op, x, std::min(kPiece, folded.inner() - first));
                  }
                });
   for (std::int64_t output = 0; output < args.out.numel(); ++output) {
     double total = start<double>(args.op);
     for (std::int64_t i = 0; i < per_output; ++i) {
-      total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(output * per_output + i)]);
+      total = fold(join_of(args.op), total, partial.data()[output * per_output + i]);
     }
     args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(args.scale * total));
   }
@@ -211,7 +212,7 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
   const std::int64_t depth = folded.outer() * folded.inner();
   const std::int64_t blocks = (width + kBlock - 1) / kBlock;
   const std::int64_t chunks = std::clamp<std::int64_t>(depth / 64, 1, kChunks);
-  std::vector<double> partial(static_cast<std::size_t>(chunks * width));
+  const Scratch<double> partial(chunks * width);
   for (std::int64_t row = 0; row < kept.outer(); ++row) {
     std::int64_t at[2];
     kept.offsets(row, at);
@@ -237,13 +238,16 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
                    }
                  });
     T* out = args.out.as<T>() + at[1];
-    for (std::int64_t i = 0; i < width; ++i) {
-      double total = partial[static_cast<std::size_t>(i)];
-      for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
-        total = fold(join_of(args.op), total, partial[static_cast<std::size_t>(chunk * width + i)]);
-      }
-      out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(args.scale * total));
-    }
+    parallel_for(width, std::max<std::int64_t>(1, kReduceGrain / chunks),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     double total = partial.data()[i];
+                     for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
+                       total = fold(join_of(args.op), total, partial.data()[chunk * width + i]);
+                     }
+                     out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(args.scale * total));
+                   }
+                 });
   }
 }
 
@@ -286,7 +290,7 @@ void argmax_fast(const ArgmaxArgs& args, Stream&) {
     out.strides[args.dim] = 0;  // every element of a row has the one output
     const Rows<2> rows({args.x, out}, args.dim);
     parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
-      std::vector<float> scratch(static_cast<std::size_t>(rows.length));
+      const Scratch<float> scratch(rows.length);
       for (std::int64_t row = begin; row < end; ++row) {
         std::int64_t at[2];
         rows.offsets(row, at);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "backend/cpu/blocks.h"
+#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
@@ -52,7 +53,7 @@ void topk(const TopkArgs& args, Stream&) {
   dispatch_floating(args.x.dtype, "topk", [&]<class T>() {
     const Rows<1> rows({args.x}, args.x.rank - 1);
     parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
-      std::vector<float> scratch(static_cast<std::size_t>(rows.length));
+      const Scratch<float> scratch(rows.length);
       std::vector<Candidate> heap;
       heap.reserve(static_cast<std::size_t>(args.k));
       for (std::int64_t row = begin; row < end; ++row) {
