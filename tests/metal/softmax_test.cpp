@@ -60,6 +60,13 @@ TEST_F(Softmax, StridedInput) {
   check(slice(random_tensor({6, 20}, 1), 1, 3, 14), 1);
 }
 
+TEST_F(Softmax, LongSumsOfEqualAddends) {
+  // 1 and then 0.1 again and again: in f32 alone every addition rounds the same way.
+  std::vector<float> addends(20000 * 2, static_cast<float>(-std::log(10.0)));
+  addends[0] = addends[1] = 0;
+  check(Tensor::from_values<float>(addends, {20000, 2}, metal()), 0);
+}
+
 TEST_F(Softmax, RowsSumToOne) {
   const std::vector<float> y = softmax(random_tensor({8, 1000}, 3)).to_vector<float>();
   for (std::size_t row = 0; row < 8; ++row) {

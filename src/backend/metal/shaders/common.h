@@ -47,6 +47,25 @@ inline bf16 from_float<bf16>(float x) {
   return result;
 }
 
+/// A sum that carries the rounding error of its additions along (Knuth's exact sum of two numbers): a long one
+/// keeps its digits, also where much cancels or every addition rounds the same way.
+struct LongSum {
+  float value, rest;
+};
+inline LongSum plus(LongSum a, LongSum b) {
+  float sum = a.value + b.value;
+  float second = sum - a.value;
+  float error = (a.value - (sum - second)) + (b.value - second);
+  return {sum, a.rest + b.rest + error};
+}
+inline LongSum plus(LongSum a, float x) {
+  return plus(a, LongSum{x, 0.0f});
+}
+/// Infinity and NaN leave no meaningful rest.
+inline float total_of(LongSum sum) {
+  return isfinite(sum.value) ? sum.value + sum.rest : sum.value;
+}
+
 /// What the threads of a group need to combine their values: one slot per simdgroup.
 constant constexpr uint kMaxSimdgroups = 32;
 

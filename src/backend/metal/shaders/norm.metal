@@ -150,7 +150,7 @@ template <class T>
                             constant ColumnParams& p [[buffer(6)]], uint2 at [[thread_position_in_grid]]) {
   uint first = at.y * p.chunk;
   uint last = min(first + p.chunk, p.rows);
-  float sum = 0.0f;
+  LongSum sum = {0.0f, 0.0f};
   for (uint row = first; row < last; ++row) {
     ulong position = static_cast<ulong>(row) * p.length + at.x;
     float value = to_float(dy[position]);
@@ -159,17 +159,18 @@ template <class T>
       if (p.has_mean != 0) centred = (centred - means[row]) - rests[row];
       value *= centred * rstds[row];
     }
-    sum += value;
+    sum = plus(sum, value);
   }
-  sums[static_cast<ulong>(at.y) * p.length + at.x] = sum;
+  sums[static_cast<ulong>(at.y) * p.length + at.x] = total_of(sum);
 }
 
 /// Adds the pieces up in order: the same bits every time.
 [[kernel]] void add_pieces(device const float* sums [[buffer(0)]], device float* out [[buffer(1)]],
                            constant ColumnParams& p [[buffer(2)]], uint column [[thread_position_in_grid]]) {
-  float total = 0.0f;
-  for (uint piece = 0; piece < p.rows; ++piece) total += sums[static_cast<ulong>(piece) * p.length + column];
-  out[column] = total;
+  LongSum total = {0.0f, 0.0f};
+  for (uint piece = 0; piece < p.rows; ++piece)
+    total = plus(total, sums[static_cast<ulong>(piece) * p.length + column]);
+  out[column] = total_of(total);
 }
 
 template [[host_name("rms_norm_f32")]] [[kernel]] decltype(rms_norm<float>) rms_norm<float>;

@@ -5,11 +5,8 @@ using namespace candela::shader;
 // The numbers of ReduceOp in backend/args/reduce.h; the host checks that they agree.
 enum Reduction { kSum, kSumSquares, kMax, kMin };
 
-/// What part of the elements gave so far. A sum carries the rounding error of its additions along (Knuth's
-/// exact sum of two numbers), so that a long sum in which much cancels keeps its digits.
-struct Part {
-  float value, rest;
-};
+/// What part of the elements gave so far; only a sum has a rest.
+using Part = LongSum;
 
 inline Part start_part(uint op) {
   return {op == kMax ? -INFINITY : (op == kMin ? INFINITY : 0.0f), 0.0f};
@@ -19,15 +16,7 @@ inline Part start_part(uint op) {
 inline Part join(uint op, Part a, Part b) {
   if (op == kMax) return {isnan(a.value) || a.value > b.value ? a.value : b.value, 0.0f};
   if (op == kMin) return {isnan(a.value) || a.value < b.value ? a.value : b.value, 0.0f};
-  float sum = a.value + b.value;
-  float second = sum - a.value;
-  float error = (a.value - (sum - second)) + (b.value - second);
-  return {sum, a.rest + b.rest + error};
-}
-
-/// Infinity and NaN leave no meaningful rest.
-inline float result_of(Part part) {
-  return isfinite(part.value) ? part.value + part.rest : part.value;
+  return plus(a, b);
 }
 
 inline Part part_of(uint op, float x) {
@@ -67,7 +56,7 @@ template <class T>
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (thread_index == 0) {
-    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * result_of(parts[0]));
+    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * total_of(parts[0]));
   }
 }
 
@@ -85,7 +74,7 @@ template <class T>
              part_of(p.op,
                      to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
-  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * result_of(value));
+  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * total_of(value));
 }
 
 template [[host_name("reduce_groups_f32")]] [[kernel]] decltype(reduce_groups<float>) reduce_groups<float>;

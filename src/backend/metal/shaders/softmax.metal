@@ -15,9 +15,10 @@ template <class T>
   float largest = -INFINITY;
   for (uint i = thread_index; i < p.length; i += threads) largest = fmax(largest, to_float(x[base + i]));
   largest = group_max(largest, slots, thread_index, threads);
-  float sum = 0.0f;
-  for (uint i = thread_index; i < p.length; i += threads) sum += exp(to_float(x[base + i]) - largest);
-  sum = group_sum(sum, slots, thread_index, threads);
+  LongSum part = {0.0f, 0.0f};
+  for (uint i = thread_index; i < p.length; i += threads)
+    part = plus(part, exp(to_float(x[base + i]) - largest));
+  float sum = group_sum(total_of(part), slots, thread_index, threads);
   float log_sum = log(sum);
   for (uint i = thread_index; i < p.length; i += threads) {
     float shifted = to_float(x[base + i]) - largest;
@@ -34,9 +35,10 @@ template <class T>
   float largest = -INFINITY;
   for (uint i = 0; i < p.length; ++i)
     largest = fmax(largest, to_float(x[base + static_cast<ulong>(i) * p.inner]));
-  float sum = 0.0f;
+  LongSum part = {0.0f, 0.0f};
   for (uint i = 0; i < p.length; ++i)
-    sum += exp(to_float(x[base + static_cast<ulong>(i) * p.inner]) - largest);
+    part = plus(part, exp(to_float(x[base + static_cast<ulong>(i) * p.inner]) - largest));
+  float sum = total_of(part);
   float log_sum = log(sum);
   for (uint i = 0; i < p.length; ++i) {
     ulong position = base + static_cast<ulong>(i) * p.inner;
@@ -59,15 +61,15 @@ template <class T>
                                   uint threads [[threads_per_threadgroup]]) {
   threadgroup float slots[kMaxSimdgroups];
   ulong base = static_cast<ulong>(row) * p.length;
-  float sum = 0.0f;
-  float weights = 0.0f;
+  LongSum part = {0.0f, 0.0f};
+  LongSum weight_part = part;
   for (uint i = thread_index; i < p.length; i += threads) {
     float weight = p.log != 0 ? 1.0f : to_float(y[base + i]);
-    sum += to_float(dy[base + i]) * weight;
-    weights += weight;
+    part = plus(part, to_float(dy[base + i]) * weight);
+    weight_part = plus(weight_part, weight);
   }
-  sum = group_sum(sum, slots, thread_index, threads);
-  weights = group_sum(weights, slots, thread_index, threads);
+  float sum = group_sum(total_of(part), slots, thread_index, threads);
+  float weights = group_sum(total_of(weight_part), slots, thread_index, threads);
   if (p.log == 0 && weights != 0.0f) sum /= weights;
   for (uint i = thread_index; i < p.length; i += threads) {
     dx[base + i] =
@@ -80,14 +82,16 @@ template <class T>
                                      device T* dx [[buffer(2)]], constant SoftmaxParams& p [[buffer(3)]],
                                      uint2 at [[thread_position_in_grid]]) {
   ulong base = static_cast<ulong>(at.y) * p.length * p.inner + at.x;
-  float sum = 0.0f;
-  float weights = 0.0f;
+  LongSum part = {0.0f, 0.0f};
+  LongSum weight_part = part;
   for (uint i = 0; i < p.length; ++i) {
     ulong position = base + static_cast<ulong>(i) * p.inner;
     float weight = p.log != 0 ? 1.0f : to_float(y[position]);
-    sum += to_float(dy[position]) * weight;
-    weights += weight;
+    part = plus(part, to_float(dy[position]) * weight);
+    weight_part = plus(weight_part, weight);
   }
+  float sum = total_of(part);
+  float weights = total_of(weight_part);
   if (p.log == 0 && weights != 0.0f) sum /= weights;
   for (uint i = 0; i < p.length; ++i) {
     ulong position = base + static_cast<ulong>(i) * p.inner;
