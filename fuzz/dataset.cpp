@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const Dataset dataset = Dataset::parse(fuzz::text_of(data, size), "fuzz", tokenizer, options);
     fuzz::check(dataset.statistics.rows == dataset.samples.size(), "every row is counted");
     for (const Sample& sample : dataset.samples) {
-      fuzz::check(sample.ids.size() == sample.trained.size(), "each token has its mark");
+      fuzz::check(sample.ids.size() == sample.trained.size() && sample.ids.size() == sample.answer.size(),
+                  "each token has its marks");
       fuzz::check(sample.ids.size() >= 2 && sample.ids.size() <= options.max_length,
                   "lengths are within the limits");
     }

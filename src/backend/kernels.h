@@ -21,6 +21,7 @@
 #include "backend/args/softmax.h"
 #include "backend/args/topk.h"
 #include "backend/backend.h"
+#include "backend/scratch_blocks.h"
 
 namespace candela {
 
@@ -42,6 +43,9 @@ struct Kernel {
   /// Taken only where no other can, and never measured against others: it holds up the device's stream, which
   /// costs more than its own time.
   bool last_resort = false;
+  /// What `run` takes while it runs, for the memory plan; null: nothing that counts. Looks at dtypes, shapes
+  /// and strides alone: there is no data on the plan device.
+  ScratchBlocks (*scratch)(const Args&) = nullptr;
 
   bool gives_way(const Args& args) const { return last_resort || (yields != nullptr && yields(args)); }
 };

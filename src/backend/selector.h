@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -56,12 +57,34 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
   return able[tune(device, key, candidates)];
 }
 
+/// What the CPU's kernel for `args` takes while it runs, the one that choose() picks there with tuning off.
+/// Looks at no data.
+template <class Args>
+ScratchBlocks scratch_of(KernelList<Args> KernelTable::*list, const Args& args) {
+  const std::vector<Kernel<Args>>& kernels = (backend(Device::cpu()).kernels().*list).kernels;
+  const auto known = [](const Kernel<Args>& kernel) { return kernel.scratch != nullptr; };
+  if (std::none_of(kernels.begin(), kernels.end(), known)) return {};
+  const Kernel<Args>* taken = nullptr;
+  for (const Kernel<Args>& kernel : kernels) {
+    if (!kernel.supports(args).empty()) continue;
+    if (taken == nullptr || !kernel.gives_way(args)) taken = &kernel;
+    if (!taken->gives_way(args)) break;
+  }
+  return taken != nullptr && known(*taken) ? taken->scratch(args) : ScratchBlocks();
+}
+
+/// Takes from the plan device what a kernel would take, and gives it back.
+void plan_scratch(const ScratchBlocks& blocks);
+
 /// Runs the chosen implementation of `device`. Returns false if none supports `args`. On the plan device
 /// every op succeeds and nothing runs.
 template <class Args>
 bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& args,
              std::string* reasons = nullptr) {
-  if (device.type == DeviceType::Plan) return true;
+  if (device.type == DeviceType::Plan) {
+    plan_scratch(scratch_of(list, args));
+    return true;
+  }
   Backend& on = backend(device);
   std::optional<TeamLock> lock;
   if (device.type == DeviceType::Cpu) lock.emplace();

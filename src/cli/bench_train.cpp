@@ -89,11 +89,10 @@ void add_bench_train(CLI::App& bench, Action& action) {
   auto options = std::make_shared<TrainBench>();
   CLI::App* command = bench.add_subcommand(
       "train", "One LoRA training step on random tokens: tokens/s and the share of the product peak");
-  declare_model_files(*command, options->model);
+  declare_base_model(*command, options->model);
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount}, "Rows");
   add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
-  add_number(*command, "--rank", options->rank, {1, kMostCount},
-             "Rank of the adapters, on all linear layers");
+  add_number(*command, "--rank", options->rank, {1, kMostRank}, "Rank of the adapters, on all linear layers");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });

@@ -9,7 +9,6 @@
 namespace candela::cli {
 namespace {
 
-constexpr double kMostRank = 65536;
 constexpr double kMostRows = 1 << 20;
 constexpr double kMostSteps = 1e12;
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();

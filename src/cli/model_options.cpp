@@ -28,6 +28,18 @@ CLI::Validator device_name() {
       "");
 }
 
+void declare_model(CLI::App& command, ModelOptions& options) {
+  add_path(command, "--model", options.model,
+           "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
+      ->required();
+}
+
+void declare_arithmetic(CLI::App& command, ModelOptions& options) {
+  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
+             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
+  declare_compute_options(command, options);
+}
+
 }  // namespace
 
 void declare_compute_options(CLI::App& command, ComputeOptions& options) {
@@ -41,14 +53,15 @@ void declare_compute_options(CLI::App& command, ComputeOptions& options) {
                    "keep what was measured for later runs ($CANDELA_CACHE or ~/.cache/candela)");
 }
 
+void declare_base_model(CLI::App& command, ModelOptions& options) {
+  declare_model(command, options);
+  declare_arithmetic(command, options);
+}
+
 void declare_model_files(CLI::App& command, ModelOptions& options) {
-  add_path(command, "--model", options.model,
-           "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
-      ->required();
+  declare_model(command, options);
   add_path(command, "--adapter", options.adapter, "peft folder with a LoRA adapter to put on the model");
-  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
-             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
-  declare_compute_options(command, options);
+  declare_arithmetic(command, options);
 }
 
 void declare_model_options(CLI::App& command, ModelOptions& options) {

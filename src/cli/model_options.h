@@ -28,7 +28,10 @@ struct ModelOptions : ComputeOptions {
   bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
 };
 
-/// Declares --model, --adapter and --dtype, and the options of ComputeOptions.
+/// Declares --model and --dtype, and the options of ComputeOptions: for commands that put no adapter of the
+/// user's on the model.
+void declare_base_model(CLI::App& command, ModelOptions& options);
+/// The same and --adapter.
 void declare_model_files(CLI::App& command, ModelOptions& options);
 /// The same and --bf16-rope: for commands that compute with the model's positions.
 void declare_model_options(CLI::App& command, ModelOptions& options);

@@ -21,6 +21,8 @@ struct Bounds {
 
 /// Largest count that an option takes.
 inline constexpr double kMostCount = 2147483647;
+/// The highest rank of an adapter that an option takes.
+inline constexpr double kMostRank = 65536;
 
 CLI::Validator number_within(const Bounds& bounds, bool whole);
 

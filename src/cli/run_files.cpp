@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <system_error>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kCheckpoint = "checkpoint-";
+constexpr std::string_view kCheckpoint = "checkpoint-";
 
 nlohmann::json to_json(const StepReport& report) {
   nlohmann::json line = {{"step", report.step},
@@ -33,14 +34,22 @@ nlohmann::json to_json(const StepReport& report) {
   return line;
 }
 
+/// Whether a folder of this name is one that save_if_due makes: checkpoint-STEP, or .checkpoint-STEP while it
+/// is being written. Others, such as a person's checkpoint-best, are not a run's to remove.
+bool is_checkpoint(std::string_view name) {
+  if (name.starts_with('.')) name.remove_prefix(1);
+  if (!name.starts_with(kCheckpoint)) return false;
+  name.remove_prefix(kCheckpoint.size());
+  return !name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 /// The checkpoints in `output`, and what a killed run left of one.
 std::vector<fs::path> checkpoint_folders(const fs::path& output) {
   std::vector<fs::path> folders;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output, error)) {
-    std::string name = entry.path().filename().string();
-    if (name.starts_with('.')) name.erase(0, 1);
-    if (entry.is_directory() && name.starts_with(kCheckpoint)) folders.push_back(entry.path());
+    if (entry.is_directory() && is_checkpoint(entry.path().filename().string()))
+      folders.push_back(entry.path());
   }
   return folders;
 }
@@ -125,7 +134,7 @@ bool Checkpoints::any_in(const fs::path& output) {
 
 bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model) {
   if (every_ == 0 || step % every_ != 0) return false;
-  const std::string name = kCheckpoint + std::to_string(step);
+  const std::string name = std::string(kCheckpoint) + std::to_string(step);
   const fs::path aside = output_ / ("." + name);
   try {
     fs::remove_all(aside);

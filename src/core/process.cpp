@@ -30,14 +30,11 @@ std::size_t read_kib(const char* path, const std::string& key) {
   return 0;
 }
 
-/// What the control group still allows, or the largest number if it sets no limit.
-std::size_t cgroup_room() {
-  std::ifstream limit_file("/sys/fs/cgroup/memory.max");
-  std::ifstream used_file("/sys/fs/cgroup/memory.current");
-  std::size_t limit = 0;
-  std::size_t used = 0;
-  if (!(limit_file >> limit) || !(used_file >> used)) return ~std::size_t{0};
-  return limit > used ? limit - used : 0;
+constexpr const char* kCgroupMount = "/sys/fs/cgroup";
+
+std::string cgroup_membership() {
+  std::ifstream file("/proc/self/cgroup");
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 #endif
 
@@ -75,7 +72,8 @@ ProcessMemory process_memory() {
 }
 
 std::size_t available_memory() {
-  return std::min(read_kib("/proc/meminfo", "MemAvailable:"), cgroup_room());
+  const std::size_t machine = read_kib("/proc/meminfo", "MemAvailable:");
+  return std::min(machine, cgroup_memory_room(kCgroupMount, cgroup_membership()).value_or(machine));
 }
 
 int usable_cpus() {
@@ -84,9 +82,7 @@ int usable_cpus() {
   // Fails on machines with more CPUs than the set has room for.
   const int count =
       sched_getaffinity(0, sizeof(allowed), &allowed) == 0 ? CPU_COUNT(&allowed) : machine_cpus();
-  std::ifstream file("/proc/self/cgroup");
-  const std::string membership{std::istreambuf_iterator<char>(file), {}};
-  const double quota = cgroup_cpu_quota("/sys/fs/cgroup", membership);
+  const double quota = cgroup_cpu_quota(kCgroupMount, cgroup_membership());
   const int within = quota > 0 ? std::min(count, static_cast<int>(std::ceil(quota))) : count;
   return std::max(within, 1);
 }

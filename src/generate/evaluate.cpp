@@ -14,11 +14,11 @@ std::string trim(const std::string& text) {
 std::vector<Question> questions_of(std::span<const Sample> samples, const Tokenizer& tokenizer) {
   std::vector<Question> questions;
   for (const Sample& sample : samples) {
-    const auto last = std::find(sample.trained.rbegin(), sample.trained.rend(), 1);
-    const auto first = std::find(last, sample.trained.rend(), 0);
-    const auto end = static_cast<std::size_t>(sample.trained.rend() - last);
-    const auto begin = static_cast<std::size_t>(sample.trained.rend() - first);
-    // Token 0 is never trained, so a text row's "question" would be that token alone.
+    const auto last = std::find(sample.answer.rbegin(), sample.answer.rend(), 1);
+    const auto first = std::find(last, sample.answer.rend(), 0);
+    const auto end = static_cast<std::size_t>(sample.answer.rend() - last);
+    const auto begin = static_cast<std::size_t>(sample.answer.rend() - first);
+    // Token 0 is never of an answer, so a text row's "question" would be that token alone.
     if (end == 0 || begin < 2) continue;
     Question question;
     question.prompt.assign(sample.ids.begin(), sample.ids.begin() + static_cast<std::ptrdiff_t>(begin));

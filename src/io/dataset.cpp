@@ -130,25 +130,26 @@ Row read_row(const JsonObject& json, RowFormat format) {
 Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tokenizer,
                   const DatasetOptions& options) {
   Sample sample;
-  const auto add = [&](TokenId id, bool trained) {
+  const auto add = [&](TokenId id, bool answer) {
     sample.ids.push_back(id);
-    sample.trained.push_back(trained ? 1 : 0);
+    sample.answer.push_back(answer ? 1 : 0);
+    sample.trained.push_back(answer || options.train_on_prompt ? 1 : 0);
   };
   try {
     for (const TextSpan& span : row.spans) {
-      for (const TokenId id : tokenizer.encode(span.text, false))
-        add(id, span.trained || options.train_on_prompt);
+      for (const TokenId id : tokenizer.encode(span.text, false)) add(id, span.trained);
     }
   } catch (const Unsupported& error) {
     throw Unsupported(fmt::format("{}: {}", where, error.what()));
   }
   const std::size_t text_tokens = sample.ids.size();
   sample.ids = options.frame.framed(std::move(sample.ids));
-  sample.trained.insert(sample.trained.begin(), sample.ids.size() - text_tokens, 0);
+  for (auto* marks : {&sample.trained, &sample.answer})
+    marks->insert(marks->begin(), sample.ids.size() - text_tokens, 0);
   const std::optional<TokenId>& eos = options.frame.eos;
   if (row.ends_with_eos && eos && (sample.ids.empty() || sample.ids.back() != *eos)) add(*eos, true);
-  if (!sample.trained.empty())
-    sample.trained.front() = 0;  // nothing comes before the first token to predict it from
+  // Nothing comes before the first token to predict it from.
+  if (!sample.ids.empty()) sample.trained.front() = sample.answer.front() = 0;
   return sample;
 }
 
@@ -181,6 +182,7 @@ bool limit_length(Sample& sample, const std::string& where, const DatasetOptions
                    where, options.max_length, sample.ids.size());
   sample.ids.resize(options.max_length);
   sample.trained.resize(options.max_length);
+  sample.answer.resize(options.max_length);
   const bool left = sample.trained_tokens() > 0;
   ++(left ? statistics.truncated_rows : statistics.dropped_rows);
   return left;

@@ -138,40 +138,54 @@ std::int64_t Lora::parameter_count() const {
 }
 
 void Lora::set_enabled(bool enabled) {
-  require(!merged_, "lora: the adapters are merged into the weights; unmerge them to switch them on or off");
+  require(!merged(), "lora: the adapters are merged into the weights; unmerge them to switch them on or off");
   for (Linear* layer : adapted()) layer->adapter.enabled = enabled;
-  enabled_ = enabled;
+}
+
+bool Lora::enabled() const {
+  const std::vector<Linear*> layers = adapted();
+  return std::all_of(layers.begin(), layers.end(),
+                     [](const Linear* layer) { return layer->adapter.enabled; });
+}
+
+bool Lora::merged() const {
+  const std::vector<Linear*> layers = adapted();
+  return std::any_of(layers.begin(), layers.end(), [](const Linear* layer) { return layer->adapter.merged; });
 }
 
 void Lora::merge(bool keep_originals) {
-  require(!merged_, "lora: the adapters are merged already");
-  require(enabled_, "lora: the adapters are disabled; enable them to merge them");
+  std::vector<Linear*> layers = adapted();
+  const std::size_t merged_before =
+      std::erase_if(layers, [](const Linear* layer) { return layer->adapter.merged; });
+  require(merged_before == 0 || !layers.empty(), "lora: the adapters are merged already");
+  require(enabled(), "lora: the adapters are disabled; enable them to merge them");
   const std::string bad = first_non_finite(parameters());
   require<Error>(bad.empty(), "lora: not merged: {} is no finite number; the adapter is broken", bad);
   const NoGrad guard;
-  for (Linear* layer : adapted()) {
+  for (Linear* layer : layers) {
     LoraAdapter& adapter = layer->adapter;
     const Tensor delta = matmul(cast(adapter.b.detach(), DType::F32), cast(adapter.a.detach(), DType::F32));
-    const Tensor merged = add(cast(layer->weight, DType::F32), affine(delta, adapter.scale, 0));
+    const Tensor sum = add(cast(layer->weight, DType::F32), affine(delta, adapter.scale, 0));
+    Tensor merged = cast(sum, layer->weight.dtype());
+    // Nothing throws from here on: a layer is merged as a whole or not at all.
     if (keep_originals) adapter.original = layer->weight;
-    layer->weight = cast(merged, layer->weight.dtype());
+    layer->weight = std::move(merged);
     adapter.merged = true;
   }
-  merged_ = true;
 }
 
 void Lora::unmerge() {
-  require(merged_, "lora: the adapters are not merged");
+  require(merged(), "lora: the adapters are not merged");
   for (const Linear* layer : adapted()) {
-    require(layer->adapter.original.defined(),
+    require(!layer->adapter.merged || layer->adapter.original.defined(),
             "lora: the original weight of {} was not kept; load the model again", layer->path);
   }
   for (Linear* layer : adapted()) {
+    if (!layer->adapter.merged) continue;
     layer->weight = std::move(layer->adapter.original);
     layer->adapter.original = Tensor();
     layer->adapter.merged = false;
   }
-  merged_ = false;
 }
 
 void Lora::save(const std::filesystem::path& folder, const std::string& base_model) const {
@@ -186,7 +200,7 @@ void Lora::save(const std::filesystem::path& folder, const std::string& base_mod
 }
 
 void Lora::detach() {
-  if (merged_) unmerge();
+  if (merged()) unmerge();
   for (Linear* layer : adapted()) layer->adapter = LoraAdapter();
 }
 

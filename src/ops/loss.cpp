@@ -65,12 +65,6 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   Tensor loss = zeros({1}, DType::F32, device);
   Tensor dx = need_x ? Tensor::empty(x.shape(), x.dtype(), device) : Tensor();
   Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, device) : Tensor();
-  // No kernel runs on the plan device, so the chunk of logits that one would take is taken here.
-  Tensor planned;
-  if (device.type == DeviceType::Plan) {
-    planned = Tensor::empty({cross_entropy_chunk_rows(x.size(0), weight.size(0)), weight.size(0)}, DType::F32,
-                            device);
-  }
   std::string reasons;
   if (x.size(0) > 0 &&
       !try_run(&KernelTable::linear_cross_entropy, device,

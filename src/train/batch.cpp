@@ -25,7 +25,15 @@ std::vector<std::vector<std::size_t>> cut(std::span<const std::size_t> order, st
   return batches;
 }
 
-std::size_t inputs_of(const Sample& sample) {
+/// Tokens of a row that predict one, at least 1: all but the last.
+std::size_t inputs_of(std::span<const Sample> samples, std::size_t row) {
+  require(row < samples.size(), "batch: row {} is not there; the samples are {}", row, samples.size());
+  const Sample& sample = samples[row];
+  require(sample.ids.size() >= 2, "batch: row {} has {} tokens; at least 2 are needed to predict one", row,
+          sample.ids.size());
+  require(sample.trained.size() == sample.ids.size(),
+          "batch: row {} must have a mark for each of its {} tokens; got {} marks", row, sample.ids.size(),
+          sample.trained.size());
   return sample.ids.size() - 1;
 }
 
@@ -35,19 +43,16 @@ Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> r
                  Device device) {
   require(!rows.empty(), "batch: needs at least one row");
   std::size_t longest = 0;
-  for (const std::size_t row : rows) {
-    require(samples[row].ids.size() >= 2, "batch: row {} has {} tokens; at least 2 are needed to predict one",
-            row, samples[row].ids.size());
-    longest = std::max(longest, inputs_of(samples[row]));
-  }
+  for (const std::size_t row : rows) longest = std::max(longest, inputs_of(samples, row));
   Batch batch;
   std::vector<std::int32_t> ids(rows.size() * longest, pad_id);
   std::vector<std::int32_t> targets;
   std::vector<std::int32_t> positions;
   for (std::size_t b = 0; b < rows.size(); ++b) {
     const Sample& sample = samples[rows[b]];
-    batch.tokens += static_cast<std::int64_t>(inputs_of(sample));
-    for (std::size_t t = 0; t < inputs_of(sample); ++t) {
+    const std::size_t inputs = sample.ids.size() - 1;
+    batch.tokens += static_cast<std::int64_t>(inputs);
+    for (std::size_t t = 0; t < inputs; ++t) {
       ids[b * longest + t] = sample.ids[t];
       if (!sample.trained[t + 1]) continue;
       targets.push_back(sample.ids[t + 1]);
@@ -95,8 +100,9 @@ std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> sam
 void Positions::add(std::span<const Sample> samples, std::span<const std::size_t> batch) {
   std::size_t longest = 0;
   for (const std::size_t row : batch) {
-    real += static_cast<std::int64_t>(inputs_of(samples[row]));
-    longest = std::max(longest, inputs_of(samples[row]));
+    const std::size_t inputs = inputs_of(samples, row);
+    real += static_cast<std::int64_t>(inputs);
+    longest = std::max(longest, inputs);
   }
   all += static_cast<std::int64_t>(longest * batch.size());
 }

@@ -6,6 +6,8 @@
 #include <candela/core/process.h>
 #include <candela/train/memory_plan.h>
 
+#include "train/step_batches.h"
+
 namespace candela {
 namespace {
 
@@ -70,7 +72,9 @@ MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prep
   }
   const auto step = [&](std::span<const std::size_t> rows) {
     const Batch batch = make_batch(samples, rows, options.pad_id, Device::plan());
-    if (batch.trained_tokens > 0) trainer.step(std::span(&batch, 1), options.adamw.lr);
+    // The gradients of the first pass of a step are there while the next one runs.
+    const std::size_t passes = StepBatches::accumulates(samples.size(), options) ? 2 : 1;
+    if (batch.trained_tokens > 0) trainer.step(std::vector<Batch>(passes, batch), options.adamw.lr);
   };
   step(worst_batch);
   for (const auto& rows :

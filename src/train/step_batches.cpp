@@ -41,6 +41,10 @@ std::int64_t StepBatches::steps_per_epoch(std::size_t rows, const TrainOptions& 
   return up(up(static_cast<std::int64_t>(rows), options.batch_size), options.accumulation);
 }
 
+bool StepBatches::accumulates(std::size_t rows, const TrainOptions& options) {
+  return options.accumulation > 1 && rows > static_cast<std::size_t>(options.batch_size);
+}
+
 std::int64_t StepBatches::steps(std::size_t rows, const TrainOptions& options) {
   if (options.max_steps > 0) return options.max_steps;
   const auto whole = static_cast<double>(steps_per_epoch(rows, options));

@@ -20,6 +20,8 @@ class StepBatches {
   std::vector<std::vector<std::size_t>> next();
 
   static std::int64_t steps_per_epoch(std::size_t rows, const TrainOptions& options);
+  /// Whether a step can take more than one batch.
+  static bool accumulates(std::size_t rows, const TrainOptions& options);
   /// Of the whole run.
   static std::int64_t steps(std::size_t rows, const TrainOptions& options);
 

@@ -127,12 +127,11 @@ Trainer::Trainer(Model& model, TrainOptions options)
   require(!parameters_.empty(), "train: the model has nothing to train; attach an adapter first");
 }
 
-/// What would end a run in its middle is found before its start.
-void Trainer::check_samples(std::span<const Sample> samples) const {
-  require(!samples.empty(), "train: there are no rows to train on");
+/// What would end a run in its middle is found before its start. `rows` is what the errors call them.
+void Trainer::check_samples(std::span<const Sample> samples, std::string_view rows) const {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const Sample& sample = samples[i];
-    const auto at = [&] { return fmt::format("row {} (line {})", i, sample.line); };
+    const auto at = [&] { return fmt::format("{} {} (line {})", rows, i, sample.line); };
     require(sample.ids.size() >= 2 && sample.trained.size() == sample.ids.size(),
             "train: {} must have at least 2 tokens, each with its mark; got {} and {}", at(),
             sample.ids.size(), sample.trained.size());
@@ -148,7 +147,8 @@ void Trainer::check_samples(std::span<const Sample> samples) const {
 
 TrainLength Trainer::length(std::span<const Sample> samples) const {
   constexpr std::int64_t kPlannedEpochs = 16;
-  check_samples(samples);
+  require(!samples.empty(), "train: there are no rows to train on");
+  check_samples(samples, "row");
   const std::int64_t per_epoch = StepBatches::steps_per_epoch(samples.size(), options_);
   TrainLength result;
   result.steps = StepBatches::steps(samples.size(), options_);
@@ -247,16 +247,18 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
 void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows) {
   const Batch batch = make_batch(samples, rows, options_.pad_id, model_.device());
   Generator dropout;  // the run's own draws stay where they are
-  backward(token_loss(model_, batch, &dropout));
+  // The gradients of the first pass of a step are there while the next one runs.
+  const int passes = StepBatches::accumulates(samples.size(), options_) ? 2 : 1;
+  for (int pass = 0; pass < passes; ++pass) backward(token_loss(model_, batch, &dropout));
   for (const Tensor& parameter : parameters_) parameter.set_grad({});
 }
 
 void Trainer::rehearse_validation(std::span<const Sample> valid) const {
   if (valid.empty()) return;
+  check_samples(valid, "validation row");
   const NoGrad guard;
   const auto batches = sorted_batches(valid, static_cast<std::size_t>(options_.batch_size));
-  const Batch longest = make_batch(valid, batches.front(), options_.pad_id, model_.device());
-  if (longest.trained_tokens > 0) token_loss(model_, longest, nullptr);
+  token_loss(model_, make_batch(valid, batches.front(), options_.pad_id, model_.device()), nullptr);
 }
 
 std::optional<double> Trainer::validate(std::span<const Sample> valid, std::int64_t step) const {
@@ -286,6 +288,7 @@ bool Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
                   const std::function<void(const StepReport&)>& report) {
   const TrainLength run = length(train);
   const std::int64_t steps = run.steps;
+  check_samples(valid, "validation row");
   rehearse(train, run.worst_batch);
   const auto warmup = static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps)));
   const ScheduleOptions schedule{options_.schedule, options_.adamw.lr, options_.floor,

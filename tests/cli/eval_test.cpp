@@ -56,6 +56,22 @@ TEST_F(Eval, ShownAnswersAreValidUtf8) {
   EXPECT_NO_THROW(static_cast<void>(nlohmann::json(result.out).dump()));  // throws for what is not UTF-8
 }
 
+/// The prompts count in the loss; the answers are the same ones.
+TEST_F(Eval, ALossOnPromptsLeavesTheQuestionsAsTheyAre) {
+  const auto result = [&](const std::string& more) {
+    const Outcome outcome = eval("--json --max-tokens 3 " + more);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out);
+  };
+  const nlohmann::json answers = result("");
+  const nlohmann::json all = result("--train-on-prompt");
+  EXPECT_EQ(answers["questions"], 6);
+  ASSERT_TRUE(all.contains("exact_match")) << all;
+  EXPECT_EQ(all["questions"], answers["questions"]);
+  EXPECT_EQ(all["exact"], answers["exact"]);
+  EXPECT_GT(all["trained_tokens"], answers["trained_tokens"]);
+}
+
 TEST_F(Eval, RowsBeyondTheContextNameTheOptionsThatHelp) {
   write("rows.jsonl", "{\"prompt\": \"" + std::string(4000, 'x') + "\", \"completion\": \" y\"}\n");
   const Outcome result = eval("--no-answers");

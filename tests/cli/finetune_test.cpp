@@ -84,11 +84,62 @@ TEST_F(Finetune, ThePlanIsPrintedWithoutTrainingEvenIfTheOutputExists) {
   EXPECT_EQ(tune("--plan").status, 0);
 }
 
+/// Whether the binary, as this test, is built with a sanitizer, which takes memory of its own.
+bool sanitized() {
+  bool found = false;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  found = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  found = true;
+#endif
+#endif
+  return found;
+}
+
+/// What the system says that the whole process took, beside the plan that it printed: the demo's geometry.
+TEST_F(Finetune, ThePlanIsThePeakOfTheProcess) {
+  if (sanitized()) GTEST_SKIP() << "a sanitizer's memory is not planned";
+  const std::string demo = CANDELA_SOURCE_DIR "/data/text-to-sql";
+  const Outcome result =
+      run(fmt::format("finetune --config '{0}/finetune.yaml' --model '{1}' --data '{0}/train.jsonl' "
+                      "--validate-every 0 --output '{2}' --max-steps 3 --quiet",
+                      demo, kModel, path("adapter")));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const std::string line = "memory      ";
+  const std::size_t at = result.out.find(line);
+  ASSERT_NE(at, std::string::npos) << result.out;
+  const std::string total =
+      result.out.substr(at + line.size(), result.out.find(" MiB", at) - at - line.size());
+  const double planned = std::stod(total);
+  const double peak = metrics().back()["peak_memory_bytes"].get<double>() / (1 << 20);
+  EXPECT_NEAR(planned, peak, 0.1 * peak);
+}
+
 /// As many steps as a person may type: they are counted, not listed.
 TEST_F(Finetune, AVeryLongRunIsPlannedAtOnce) {
   const Outcome result = tune("--plan --max-steps 100000000");
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_TRUE(result.says("steps       100000000 of 4 rows")) << result.out;
+}
+
+/// A row that the model's embedding does not reach is found by the plan, not by the validation after the last
+/// step.
+TEST_F(Finetune, AValidationRowBeyondTheVocabularyEndsTheRunBeforeItsStart) {
+  auto tokenizer = read_json("model/tokenizer.json");
+  tokenizer["added_tokens"].push_back({{"id", 4096},
+                                       {"content", "<|added|>"},
+                                       {"single_word", false},
+                                       {"lstrip", false},
+                                       {"rstrip", false},
+                                       {"normalized", false},
+                                       {"special", true}});
+  write("model/tokenizer.json", tokenizer.dump());
+  write("valid.jsonl", "{\"prompt\": \"a\", \"completion\": \"b <|added|>\"}\n");
+  const Outcome result = tune(fmt::format("--valid '{}'", path("valid.jsonl")));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(result.says("validation row 0 (line 1) holds the token 4096")) << result.err;
+  EXPECT_FALSE(exists("adapter"));
 }
 
 /// No real token ever sees padding: a model may do without it.

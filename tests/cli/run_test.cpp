@@ -95,6 +95,20 @@ TEST_F(Run, CheckpointsAreWholeAdaptersAndTheLastOnesStay) {
   EXPECT_FALSE(exists("adapter/checkpoint-3"));
 }
 
+/// A person's folder beside them is not a run's, whatever it is called.
+TEST_F(Run, OnlyFoldersThatARunMakesAreItsCheckpoints) {
+  const std::vector<std::string> own = {"checkpoint-best", "checkpoint-4-copy", "checkpoint-", "checkpoint"};
+  for (const std::string& name : own) write("adapter/" + name + "/adapter_config.json", "mine");
+  ASSERT_EQ(tune("--max-steps 2").status, 0) << "they do not make it another run's output";
+  fs::create_directories(path("adapter/.checkpoint-9"));  // of a killed run
+  fs::create_directories(path("adapter/checkpoint-7"));
+  ASSERT_EQ(tune("--max-steps 2 --overwrite").status, 0);
+  EXPECT_FALSE(exists("adapter/checkpoint-7"));
+  EXPECT_FALSE(exists("adapter/.checkpoint-9"));
+  for (const std::string& name : own)
+    EXPECT_EQ(read(path("adapter/" + name + "/adapter_config.json")), "mine");
+}
+
 /// A killed run leaves its last checkpoint, and nothing that looks like one and is not.
 TEST_F(Run, AKilledRunLeavesItsCheckpoint) {
   const Outcome result = interrupted("KILL", "--save-every 1");

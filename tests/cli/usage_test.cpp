@@ -126,6 +126,9 @@ TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
   expect_refused("bench products --size 0", "--size");
   for (const std::string option : {"--batch-size 0", "--length 0", "--rank 0", "--dtype foo", "--device foo"})
     expect_refused("bench train --model m " + option, option.substr(0, option.find(' ')));
+  expect_refused("bench train --model m --rank 65537",
+                 "--rank: must be a whole number in [1, 65536]; got 65537");
+  expect_refused("bench train --model m --adapter a", "--adapter");  // it trains one of its own
   for (const std::string option : {"--context -5", "--dtype foo", "--device foo", "--model ''"})
     expect_refused("bench decode " + option, option.substr(0, option.find(' ')));
 }

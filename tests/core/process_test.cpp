@@ -32,6 +32,17 @@ class Cgroup : public testing::Test {
     std::ofstream(mount / group / "cpu.max") << text;
   }
   double quota(const std::string& membership) const { return cgroup_cpu_quota(mount, membership); }
+  void memory(const std::filesystem::path& group, const std::string& most, const std::string& current,
+              const std::string& stat) const {
+    std::ofstream(mount / group / "memory.max") << most;
+    std::ofstream(mount / group / "memory.current") << current;
+    std::ofstream(mount / group / "memory.stat") << stat;
+  }
+  /// -1: no limit.
+  long long room(const std::string& membership) const {
+    const auto bytes = cgroup_memory_room(mount, membership);
+    return bytes ? static_cast<long long>(*bytes) : -1;
+  }
 };
 
 TEST_F(Cgroup, TheSmallestQuotaOnTheWayToTheRootCounts) {
@@ -61,6 +72,33 @@ TEST_F(Cgroup, UnreadableLimitsAreNone) {
     limit("a", text);
     EXPECT_EQ(quota("0::/a\n"), 0) << text;
   }
+}
+
+TEST_F(Cgroup, TheSmallestMemoryRoomOnTheWayToTheRootCounts) {
+  EXPECT_EQ(room("0::/a/b\n"), -1);
+  memory("a/b", "max\n", "500\n", "anon 500\n");
+  EXPECT_EQ(room("0::/a/b\n"), -1);
+  memory("a", "1000\n", "600\n", "anon 600\n");
+  EXPECT_EQ(room("0::/a/b\n"), 400);
+  memory("a/b", "700\n", "500\n", "anon 500\n");
+  EXPECT_EQ(room("0::/a/b\n"), 200);
+  EXPECT_EQ(room("0::/a\n"), 400);
+  EXPECT_EQ(room("0::/\n"), -1);
+  memory(".", "100\n", "300\n", "anon 300\n");  // the mount is the container's group
+  EXPECT_EQ(room("0::/\n"), 0);
+}
+
+/// A container that has read a large file is full of pages that go when something needs the room.
+TEST_F(Cgroup, CachedPagesOfFilesAreNotUsedMemory) {
+  memory(
+      "a", "1000\n", "950\n",
+      "anon 100\nfile 800\nshmem 50\ninactive_anon 60\nactive_anon 90\ninactive_file 600\nactive_file 150\n"
+      "slab 50\n");
+  EXPECT_EQ(room("0::/a\n"), 800);
+  memory("a", "1000\n", "950\n", "inactive_file 2000\n");  // read at another moment
+  EXPECT_EQ(room("0::/a\n"), 1000);
+  std::filesystem::remove(mount / "a" / "memory.stat");
+  EXPECT_EQ(room("0::/a\n"), 50);
 }
 
 TEST(Process, SomeCpuCanBeUsed) {

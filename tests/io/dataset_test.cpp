@@ -99,6 +99,23 @@ TEST(Dataset, ChatsTrainEveryAssistantTurnWithItsEnd) {
   EXPECT_EQ(std::count(sample.ids.begin(), sample.ids.end(), kEnd), 5);
 }
 
+TEST(Dataset, AnswersAreMarkedWhateverIsTrained) {
+  for (const char* rows :
+       {R"({"prompt": "Q: h", "completion": "i"})", R"({"text": "abc"})",
+        R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]})"}) {
+    DatasetOptions options = with_eos();
+    options.frame.prefix = {1};
+    options.max_length = 21;  // cuts the chat off within its answer
+    options.truncate = true;
+    const Sample answers = parse(rows, options).samples.at(0);
+    EXPECT_EQ(answers.answer, answers.trained) << rows;
+    options.train_on_prompt = true;
+    const Sample all = parse(rows, options).samples.at(0);
+    EXPECT_EQ(all.answer, answers.answer) << rows;
+    EXPECT_EQ(all.trained_tokens(), all.ids.size() - 1) << rows;
+  }
+}
+
 TEST(Dataset, ChatMlIsWrittenAsTheTemplateOfTheBundledModelDoes) {
   EXPECT_EQ(render_chatml({{"user", "Hi"}}, true), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(render_chatml({{"user", "Hi"}, {"assistant", "Yo"}}, false),

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <limits>
+#include <utility>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/atomic_file.h>
@@ -348,6 +349,54 @@ TEST(LoraMerge, ABrokenAdapterIsNotMerged) {
       "lora: not merged: " + last.name + " (nan at element 0) is no finite number; the adapter is broken");
   EXPECT_FALSE(lora.merged());
   EXPECT_EQ(values_of(model->named_parameters()[1].tensor), before);
+}
+
+/// Memory may run out between two layers. What was merged by then is not merged again.
+TEST(LoraMerge, AMergeThatFailedGoesOnWhereItStopped) {
+  const auto whole = make_model(tiny_config("llama"));
+  Lora reference = Lora::attach(*whole, {}, 5);
+  stir(reference);
+  reference.merge();
+  const std::vector<double> merged = logits_of(*whole);
+  for (const bool unmerged_first : {false, true}) {
+    const auto model = make_model(tiny_config("llama"));
+    const std::vector<double> base = logits_of(*model);
+    Lora lora = Lora::attach(*model, {}, 5);
+    stir(lora);
+    const std::vector<double> adapted = logits_of(*model);
+    LoraAdapter& last = model->linears()[model->linears().size() - 2].adapter;  // the head has none
+    ASSERT_TRUE(last.b.defined());
+    const Tensor b = std::exchange(last.b, zeros({1, 1}));
+    EXPECT_NE(error_of([&] { lora.merge(); }), "no error");
+    last.b = b;
+    EXPECT_TRUE(lora.merged());
+    EXPECT_THROW(lora.set_enabled(false), InvalidArgument);
+    EXPECT_LE(relative_error(logits_of(*model), adapted), 1e-5);
+    if (unmerged_first) {
+      lora.unmerge();
+      EXPECT_EQ(logits_of(*model), adapted);
+    }
+    lora.merge();
+    EXPECT_EQ(logits_of(*model), merged);
+    EXPECT_THROW(lora.merge(), InvalidArgument);
+    lora.detach();
+    EXPECT_EQ(logits_of(*model), base);
+  }
+}
+
+TEST(LoraMerge, CopiesShareTheirState) {
+  const auto model = make_model(tiny_config("llama"));
+  Lora lora = Lora::attach(*model, {});
+  stir(lora);
+  Lora copy = lora;
+  copy.merge();
+  EXPECT_TRUE(lora.merged());
+  EXPECT_THROW(lora.merge(), InvalidArgument);
+  lora.unmerge();
+  EXPECT_FALSE(copy.merged());
+  copy.set_enabled(false);
+  EXPECT_FALSE(lora.enabled());
+  EXPECT_THROW(lora.merge(), InvalidArgument);
 }
 
 TEST(LoraMerge, StatesThatDoNotFitAreRefused) {

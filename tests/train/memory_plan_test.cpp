@@ -15,15 +15,19 @@ LoraConfig tiny_lora() {
 }
 
 /// A model small enough to train many steps, large enough that activations are most of its memory.
-std::unique_ptr<Model> small_model(Device device) {
+std::unique_ptr<Model> make_small_model(Device device, const LoraConfig& lora, DType dtype) {
   const ModelConfig config = ModelConfig::parse(
       R"({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true, "initializer_range": 0.1})",
       "small");
-  auto model = make_model(config, {DType::F32, device}, 3);
-  Lora::attach(*model, tiny_lora(), 5);
+  auto model = make_model(config, {dtype, device}, 3);
+  Lora::attach(*model, lora, 5);
   return model;
+}
+
+std::unique_ptr<Model> small_model(Device device) {
+  return make_small_model(device, tiny_lora(), DType::F32);
 }
 
 /// Rows of `shortest` to `longest` tokens; the first third of each is a prompt.
@@ -46,14 +50,15 @@ struct PlannedRun {
 };
 
 PlannedRun planned_run(const TrainOptions& options, std::span<const Sample> samples,
-                       std::span<const Sample> valid) {
-  const auto worst = Trainer(*small_model(Device::plan()), options).length(samples).worst_batch;
-  const MemoryPlan plan = plan_memory(small_model, options, samples, worst, valid);
+                       std::span<const Sample> valid,
+                       const std::function<std::unique_ptr<Model>(Device)>& prepare = small_model) {
+  const auto worst = Trainer(*prepare(Device::plan()), options).length(samples).worst_batch;
+  const MemoryPlan plan = plan_memory(prepare, options, samples, worst, valid);
   Allocator& cpu = device_interface(Device::cpu()).allocator();
   cpu.trim();
   const std::size_t before = cpu.stats().reserved;
   cpu.reset_peaks();
-  const auto model = small_model(Device::cpu());
+  const auto model = prepare(Device::cpu());
   Trainer(*model, options).fit(samples, valid, [](const StepReport&) {});
   return {static_cast<double>(plan.needed()), static_cast<double>(cpu.stats().peak_reserved - before)};
 }
@@ -112,6 +117,36 @@ TEST(MemoryPlan, CoversAValidationOfLongerRowsThanItTrainsOn) {
   options.max_steps = 2;
   const PlannedRun run = planned_run(options, rows(16), rows(16, 300, 400));
   EXPECT_NEAR(run.planned, run.real, 0.1 * run.real);
+}
+
+/// The gradients of a step's first batch are there while the second runs.
+TEST(MemoryPlan, CoversTheGradientsThatAccumulate) {
+  const auto prepare = [](Device device) {
+    LoraConfig config = tiny_lora();
+    config.rank = 256;
+    return make_small_model(device, config, DType::F32);
+  };
+  TrainOptions options;
+  options.batch_size = 1;
+  options.max_steps = 2;
+  for (const std::int64_t accumulation : {1, 2, 3}) {
+    options.accumulation = accumulation;
+    const PlannedRun run = planned_run(options, rows(12, 90, 110), {}, prepare);
+    EXPECT_NEAR(run.planned, run.real, 0.1 * run.real) << "batches of a step: " << accumulation;
+  }
+}
+
+/// At long rows, the sums of attention's pieces and what products pack are a good part of the whole.
+TEST(MemoryPlan, CoversWhatKernelsTakeWhileTheyRun) {
+  TrainOptions options;
+  options.batch_size = 1;
+  options.max_steps = 2;
+  for (const DType dtype : {DType::F32, DType::BF16}) {
+    const PlannedRun run = planned_run(options, rows(4, 480, 510), {}, [&](Device device) {
+      return make_small_model(device, tiny_lora(), dtype);
+    });
+    EXPECT_NEAR(run.planned, run.real, 0.1 * run.real) << to_string(dtype);
+  }
 }
 
 TEST(MemoryPlan, IsThatOfTheBatchesARunMeets) {

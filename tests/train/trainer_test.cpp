@@ -291,6 +291,26 @@ TEST(Trainer, RowsThatWouldEndARunAreFoundBeforeIt) {
   EXPECT_NE(error({{5, 96}, {0, 1}, 4}).find("row 3 (line 4) holds the token 96"), std::string::npos);
 }
 
+/// A run that validates at its end must not find out there that it can not.
+TEST(Trainer, ValidationRowsThatWouldEndARunAreFoundBeforeIt) {
+  const std::vector<Sample> samples = rows(4);
+  for (const auto& [bad, expected] :
+       {std::pair(Sample{{5, 6, 7}, {0, 0, 0}, 4}, "has no token to train on"),
+        std::pair(Sample{{5}, {0}, 4}, "must have at least 2 tokens"),
+        std::pair(Sample{{5, 6}, {0}, 4}, "must have at least 2 tokens, each with its mark; got 2 and 1"),
+        std::pair(Sample{{5, 96}, {0, 1}, 4}, "holds the token 96"),
+        std::pair(Sample{{5, -1}, {0, 1}, 4}, "holds the token -1")}) {
+    std::vector<Sample> valid = rows(3);
+    valid.push_back(bad);
+    const auto model = tiny_model();
+    Trainer trainer(*model, {});
+    const std::string error =
+        error_of([&] { trainer.fit(samples, valid, [](const StepReport&) { FAIL() << "a step"; }); });
+    EXPECT_NE(error.find("validation row 3 (line 4) " + std::string(expected)), std::string::npos) << error;
+    EXPECT_EQ(error_of([&] { trainer.rehearse_validation(valid); }), error);
+  }
+}
+
 TEST(Trainer, NothingToTrainIsAnError) {
   const auto model = make_model(tiny_config(), {DType::F32, Device::cpu()}, 3);
   EXPECT_THROW(Trainer(*model, {}), InvalidArgument);
@@ -305,6 +325,24 @@ TEST(Batch, PaddingIsNeitherTrainedNorCounted) {
   EXPECT_EQ(batch.positions.to_vector<std::int32_t>(), (std::vector<std::int32_t>{1, 2, 3}));
   EXPECT_EQ(batch.tokens, 4);
   EXPECT_EQ(batch.trained_tokens, 3);
+}
+
+TEST(Batch, RowsThatCannotBeABatchAreNamed) {
+  const std::vector<Sample> samples = {
+      {{5, 6}, {0, 1}, 1}, {{5, 6, 7}, {0, 1}, 2}, {{5}, {0}, 3}, {{}, {}, 4}};
+  const auto error = [&](std::size_t row) {
+    const std::vector<std::size_t> which = {0, row};
+    const std::string batch = error_of([&] { make_batch(samples, which, 0, Device::cpu()); });
+    EXPECT_EQ(error_of([&] { Positions().add(samples, which); }), batch);
+    return batch;
+  };
+  EXPECT_EQ(error(1), "batch: row 1 must have a mark for each of its 3 tokens; got 2 marks");
+  EXPECT_EQ(error(2), "batch: row 2 has 1 tokens; at least 2 are needed to predict one");
+  EXPECT_EQ(error(3), "batch: row 3 has 0 tokens; at least 2 are needed to predict one");
+  EXPECT_EQ(error(4), "batch: row 4 is not there; the samples are 4");
+  const auto model = tiny_model();
+  EXPECT_NE(error_of([&] { evaluate_loss(*model, std::span(samples).first(2), 2, 0); }).find("batch: row 1"),
+            std::string::npos);
 }
 
 TEST(Batch, BucketsHoldEveryRowOnceAndAlikeLengthsTogether) {

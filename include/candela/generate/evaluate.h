@@ -9,15 +9,16 @@
 
 namespace candela {
 
-/// A held-out row as a question: the tokens before its last trained span, and the text of that span.
+/// A held-out row as a question: the tokens before its last answer (Sample::answer, whatever is trained), and
+/// the text of that answer.
 struct Question {
   std::vector<TokenId> prompt;
   std::string reference;  ///< without the tokens that end the answer, and without surrounding white space
   std::size_t line = 0;
 };
 
-/// Cuts the last answer off each row. Rows that are trained from their beginning (`text`) have no question in
-/// front: they are left out.
+/// Cuts the last answer off each row. Rows that are an answer from their beginning (`text`) have no question
+/// in front: they are left out.
 std::vector<Question> questions_of(std::span<const Sample> samples, const Tokenizer& tokenizer);
 
 /// `text` without white space at both ends: what exact match compares.

@@ -16,8 +16,9 @@ namespace candela {
 /// One row of a data set as the model sees it.
 struct Sample {
   std::vector<TokenId> ids;
-  std::vector<std::uint8_t> trained;  ///< per id: 1 where the loss counts the prediction of this token
-  std::size_t line = 0;               ///< in the file, from 1
+  std::vector<std::uint8_t> trained;   ///< per id: 1 where the loss counts the prediction of this token
+  std::size_t line = 0;                ///< in the file, from 1
+  std::vector<std::uint8_t> answer{};  ///< per id: 1 in an answer: what is trained without train_on_prompt
 
   std::size_t trained_tokens() const;
 };

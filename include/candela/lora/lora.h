@@ -10,8 +10,8 @@
 namespace candela {
 
 /// Low-rank adapters (Hu et al., 2021) on a model: y = W x + s B A x with W frozen and A [r, I], B [O, r]
-/// trained. The model must outlive it; the adapters live in the model's layers, so a Lora may be moved or
-/// dropped freely. One set of adapters per model.
+/// trained. The model must outlive it; the adapters and their state live in the model's layers, so a Lora may
+/// be copied, moved or dropped freely. One set of adapters per model.
 class Lora {
  public:
   /// New adapters in f32, drawn as peft does: A uniform in +-1/sqrt(I), B zero, so that the model's output is
@@ -39,15 +39,18 @@ class Lora {
 
   /// While disabled, the model computes as without adapters.
   void set_enabled(bool enabled);
-  bool enabled() const { return enabled_; }
+  bool enabled() const;
 
   /// Replaces W by W + s B A, computed in f32 and rounded to W's dtype. A tied output layer gets a weight of
   /// its own; the embedding keeps its values. Keeps the original weights, so that unmerge() is exact;
-  /// `keep_originals` = false frees them. InvalidArgument if merged or disabled, Error if not finite.
+  /// `keep_originals` = false frees them. InvalidArgument if merged or disabled, Error if not finite. Layers
+  /// are merged one by one: after any other error (no memory), those before it are, the model computes as
+  /// before, and a further merge() does the rest.
   void merge(bool keep_originals = true);
   /// Puts the original weights back. Throws InvalidArgument if they are not there.
   void unmerge();
-  bool merged() const { return merged_; }
+  /// Whether any layer is.
+  bool merged() const;
 
   /// Writes the two files of a peft folder, both whole before the first is put in place. `base_model` is
   /// recorded as base_model_name_or_path: the absolute path of a folder, or a name as it is. Throws Error
@@ -66,8 +69,6 @@ class Lora {
   LoraConfig config_;
   std::string base_model_;
   std::vector<std::string> notes_;
-  bool enabled_ = true;
-  bool merged_ = false;
 };
 
 }  // namespace candela

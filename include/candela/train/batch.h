@@ -21,6 +21,8 @@ struct Batch {
 };
 
 /// Gathers `rows` of `samples`. `pad_id` fills; padding is never trained and never seen by a real token.
+/// Throws InvalidArgument naming a row that is not there, has fewer than 2 tokens, or not a mark for each
+/// token.
 Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
                  Device device);
 
@@ -38,6 +40,7 @@ struct Positions {
   std::int64_t real = 0;
   std::int64_t all = 0;  ///< with padding
 
+  /// Throws as make_batch.
   void add(std::span<const Sample> samples, std::span<const std::size_t> batch);
   double padding_share() const {
     return all > 0 ? 1 - static_cast<double>(real) / static_cast<double>(all) : 0;

@@ -23,7 +23,8 @@ struct MemoryPlan {
 
 /// Runs optimizer steps on Device::plan(), where nothing is computed and memory is only counted: on the
 /// largest batch, on batches from the longest rows to the shortest, whose blocks the allocator keeps, and on
-/// the largest batch again; then the longest validation batch. `prepare` makes the model, with its adapters,
+/// the largest batch again, each of two passes where gradients accumulate; then the longest validation batch.
+/// What kernels take while they run is that of the CPU's. `prepare` makes the model, with its adapters,
 /// on a device; it is called with the plan device. `valid` may be empty.
 MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare,
                        const TrainOptions& options, std::span<const Sample> samples,

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <candela/io/dataset.h>
@@ -79,7 +80,9 @@ class Trainer {
 
   /// Runs all steps; `report` is called after each. False if TrainOptions::stop ended it before the last one.
   /// The batch that needs the most memory is rehearsed first, without a step: if memory is short, the run
-  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws Error when the
+  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws InvalidArgument
+  /// before the first step for a row of either set that could not be run: of fewer than 2 tokens, without a
+  /// token to train on, or with a token that is not in the model's vocabulary. Throws Error when the
   /// loss or the gradient of a step is not finite, the parameters then being those of the step before; and
   /// when the last update left a parameter, the validation loss or, without validation, the loss of its own
   /// rows not finite.
@@ -90,14 +93,14 @@ class Trainer {
   std::pair<double, double> step(std::span<const Batch> batches, double learning_rate);
 
   /// The forward pass of the longest batch that fit() will validate on; nothing if `valid` is empty. Reads
-  /// no result: it also runs on Device::plan().
+  /// no result: it also runs on Device::plan(). Throws InvalidArgument as fit() does.
   void rehearse_validation(std::span<const Sample> valid) const;
 
   const std::vector<Tensor>& parameters() const { return parameters_; }
 
  private:
   bool stopped() const { return options_.stop && options_.stop(); }
-  void check_samples(std::span<const Sample> samples) const;
+  void check_samples(std::span<const Sample> samples, std::string_view rows) const;
   void rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows);
   std::optional<double> validate(std::span<const Sample> valid, std::int64_t step) const;
   void check_result(std::span<const Batch> last) const;

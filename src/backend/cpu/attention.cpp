@@ -83,13 +83,17 @@ constexpr std::int64_t kPieceKeys = 4 * kKeyBlock;
 /// Multiply-adds that are worth waking a thread for.
 constexpr double kThreadWork = 1 << 19;
 
+/// How many threads share the tasks. All or one: the runtime ends the threads that a smaller team leaves out,
+/// and starts them again later.
+std::int64_t threads_for(std::int64_t tasks, double multiply_adds) {
+  return tasks > 1 && multiply_adds > 2 * kThreadWork ? std::max(thread_count(), 1) : 1;
+}
+
 /// Calls body(task, work) for every task, each thread with a `work` of its own. A thread takes the next few
 /// tasks that are left, neighbours, which share keys: what a task computes must not depend on who runs it.
 template <class MakeWork, class Body>
 void share(std::int64_t tasks, double multiply_adds, MakeWork&& make_work, Body&& body) {
-  // All threads or one: the runtime ends the threads that a smaller team leaves out, and starts them again
-  // later.
-  const std::int64_t threads = tasks > 1 && multiply_adds > 2 * kThreadWork ? std::max(thread_count(), 1) : 1;
+  const std::int64_t threads = threads_for(tasks, multiply_adds);
   constexpr std::int64_t kTurns = 8;  // of each thread: enough for even loads
   const std::int64_t step = std::max<std::int64_t>(tasks / (threads * kTurns), 1);
   std::atomic<std::int64_t> next{0};
@@ -113,6 +117,10 @@ struct Work {
   Work(const Geometry& g, std::int64_t elements)
       : scratch(KeyCache::elements(g) + elements), cache(g, scratch.data()) {}
   float* memory(const Geometry& g) const { return scratch.data() + KeyCache::elements(g); }
+  static ScratchBlocks blocks(const Geometry& g, std::int64_t elements, std::int64_t threads) {
+    const auto floats = static_cast<std::size_t>(KeyCache::elements(g) + elements);
+    return ScratchBlocks(static_cast<std::size_t>(threads), floats * sizeof(float));
+  }
 
   Scratch<float> scratch;
   KeyCache cache;
@@ -129,11 +137,34 @@ std::string attention_supports(const AttentionArgs& args) {
   return {};
 }
 
+/// How the forward pass is cut, and the elements it takes: a thread's memory, and the sums of a tile.
+struct ForwardCut {
+  std::int64_t tiles, parts, rows, memory_size, sums_size;
+
+  explicit ForwardCut(const Geometry& g)
+      : tiles(g.batch * g.key_heads * g.tiles),
+        parts(std::clamp<std::int64_t>((kPieces + tiles - 1) / tiles, 1, (g.keys - 1) / kPieceKeys + 1)),
+        rows(std::min(kTileRows, g.rows)),
+        memory_size(attention_detail::forward_memory(g)),
+        sums_size(attention_detail::sums_size(g, rows)) {}
+};
+
+ScratchBlocks attention_scratch(const AttentionArgs& args) {
+  const Geometry g(args);
+  const ForwardCut cut(g);
+  const std::int64_t threads = threads_for(cut.tiles * cut.parts, 2 * product_work(g));
+  return together(Work::blocks(g, cut.memory_size + cut.sums_size, threads),
+                  blocks_of_floats({cut.parts > 1 ? cut.tiles * cut.parts * cut.sums_size : 0}));
+}
+
 void attention(const AttentionArgs& args, Stream&) {
   const Geometry g(args);
-  const std::int64_t tiles = g.batch * g.key_heads * g.tiles;
-  const std::int64_t parts =
-      std::clamp<std::int64_t>((kPieces + tiles - 1) / tiles, 1, (g.keys - 1) / kPieceKeys + 1);
+  const ForwardCut cut(g);
+  const std::int64_t tiles = cut.tiles;
+  const std::int64_t parts = cut.parts;
+  const std::int64_t rows = cut.rows;
+  const std::int64_t memory_size = cut.memory_size;
+  const std::int64_t sums_size = cut.sums_size;
   // Few rows fill less of a vector than the head size does. But the gradient takes the scores again, tile by
   // tile, and they have to come out as they do here.
   const bool decode = g.queries == 1 && g.group <= gemm_detail::kNarrowRows && !args.top.present();
@@ -142,9 +173,6 @@ void attention(const AttentionArgs& args, Stream&) {
     const std::int64_t head = index / g.tiles;
     return Tile(args, g, head / g.key_heads, head % g.key_heads, g.tiles - 1 - index % g.tiles);
   };
-  const std::int64_t rows = std::min(kTileRows, g.rows);
-  const std::int64_t sums_size = attention_detail::sums_size(g, rows);
-  const std::int64_t memory_size = attention_detail::forward_memory(g);
   const auto make_work = [&] { return Work(g, memory_size + sums_size); };
   const auto attend = [&](const Tile& tile, Range keys, Work& work, const Sums& sums) {
     if (decode) return attention_detail::decode_tile(args, g, tile, keys, work.memory(g), sums);
@@ -325,6 +353,26 @@ std::string attention_grad_supports(const AttentionGradArgs& args) {
   return attention_supports(args.forward);
 }
 
+/// Elements of a thread's memory in the backward pass.
+std::int64_t grad_memory_size(const Geometry& g) {
+  return attention_detail::grad_memory(g) + kTileRows * g.padded;
+}
+
+ScratchBlocks attention_grad_scratch(const AttentionGradArgs& args) {
+  AttentionArgs forward = args.forward;
+  // They say which keys a query does not see, and are not there yet.
+  forward.q_start = {};
+  forward.cu_seqlens = {};
+  const Geometry g(forward);
+  const Grid grid = choose_grid(g);
+  const std::int64_t sums = cut_work(forward, g, grid, 0).memory;
+  const std::int64_t heads = g.batch * g.key_heads;
+  const std::int64_t pieces = grid.runs * grid.parts;
+  const std::int64_t threads = threads_for(heads * pieces, 5 * product_work(g));
+  if (pieces == 1) return Work::blocks(g, grad_memory_size(g) + sums, threads);
+  return together(Work::blocks(g, grad_memory_size(g), threads), blocks_of_floats({heads * sums}));
+}
+
 void attention_grad(const AttentionGradArgs& args, Stream&) {
   const Geometry g(args.forward);
   const Grid grid = choose_grid(g);
@@ -340,7 +388,7 @@ void attention_grad(const AttentionGradArgs& args, Stream&) {
     const std::int64_t b = index / g.key_heads;
     return GradHead{args, g, cuts[static_cast<std::size_t>(b)], b, index % g.key_heads, sums};
   };
-  const std::int64_t memory_size = attention_detail::grad_memory(g) + kTileRows * g.padded;
+  const std::int64_t memory_size = grad_memory_size(g);
   const double multiply_adds = 5 * product_work(g);
   const std::int64_t pieces = grid.runs * grid.parts;
   if (pieces == 1) {
@@ -379,8 +427,8 @@ void attention_grad(const AttentionGradArgs& args, Stream&) {
 }  // namespace
 
 void fill_attention(KernelTable& table) {
-  table.attention.add("flash", attention_supports, attention);
-  table.attention_grad.add("flash", attention_grad_supports, attention_grad);
+  table.attention.add("flash", attention_supports, attention).scratch = attention_scratch;
+  table.attention_grad.add("flash", attention_grad_supports, attention_grad).scratch = attention_grad_scratch;
 }
 
 }  // namespace candela

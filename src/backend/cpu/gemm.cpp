@@ -14,12 +14,16 @@ bool narrow_fits(std::int64_t m, std::int64_t k, const Matrix& b) {
   return m <= kNarrowRows && (b.row_stride == 1 || k == 1);
 }
 
+/// Whether narrow_product takes the rows where they are.
+bool as_they_lie(const Product& p) {
+  return (p.a.col_stride == 1 || p.k == 1) && p.a.dtype == p.b.dtype;
+}
+
 void narrow_rows(const Product& p) {
   const Scratch<float> product(p.m * p.n);
-  const bool as_it_lies = (p.a.col_stride == 1 || p.k == 1) && p.a.dtype == p.b.dtype;
-  const Scratch<float> packed(as_it_lies ? 0 : p.m * p.k);
+  const Scratch<float> packed(as_they_lie(p) ? 0 : p.m * p.k);
   Matrix x = p.a;
-  if (!as_it_lies) {
+  if (!as_they_lie(p)) {
     x = {packed.data(), DType::F32, p.k, 1};
     // Packing in row order: a matrix with unit row stride would come out transposed.
     for (std::int64_t i = 0; i < p.m; ++i) pack_f32(p.a.at(i, 0), 1, p.k, packed.data() + i * p.k);
@@ -42,8 +46,23 @@ void multiply_f32(const Product& p) {
   onednn_supports(p).empty() ? onednn(p) : sgemm(p);
 }
 
-constexpr std::int64_t kBlockRows = 1024;
-constexpr std::int64_t kBlockDepth = 2048;
+/// Elements of what blocked() works with.
+struct Blocks {
+  std::int64_t rows, cols, depth;
+  std::int64_t packed_a, packed_b, product;
+
+  explicit Blocks(const Product& p)
+      : rows(std::min(p.m, kRows)), cols(std::min(p.n, kRows)), depth(std::min(p.k, kDepth)) {
+    BlasMatrix probe;
+    packed_a = as_f32(p.a, p.m, p.k, probe) ? 0 : rows * depth;
+    packed_b = as_f32(p.b, p.k, p.n, probe) ? 0 : cols * depth;
+    product = rows * cols;
+  }
+
+ private:
+  static constexpr std::int64_t kRows = 1024;
+  static constexpr std::int64_t kDepth = 2048;
+};
 
 }  // namespace
 
@@ -73,14 +92,26 @@ void narrow(const Product& p) {
   narrow_rows(narrow_fits(p.m, p.k, p.b) ? p : transposed(p));
 }
 
+ScratchBlocks narrow_scratch(const Product& given) {
+  const Product p = narrow_fits(given.m, given.k, given.b) ? given : transposed(given);
+  const bool as_is = as_they_lie(p);
+  return blocks_of_floats({p.m * p.n, as_is ? 0 : p.m * p.k,
+                           narrow_product_elements(as_is ? p.a.dtype : DType::F32, p.m, p.k, p.b.dtype)});
+}
+
+ScratchBlocks blocked_scratch(const Product& p) {
+  const Blocks blocks(p);
+  return blocks_of_floats({blocks.packed_a, blocks.packed_b, blocks.product});
+}
+
 void blocked(const Product& p) {
-  const std::int64_t mb = std::min(p.m, kBlockRows);
-  const std::int64_t nb = std::min(p.n, kBlockRows);
-  const std::int64_t kb = std::min(p.k, kBlockDepth);
-  BlasMatrix probe;
-  const Scratch<float> packed_a(as_f32(p.a, p.m, p.k, probe) ? 0 : mb * kb);
-  const Scratch<float> packed_b(as_f32(p.b, p.k, p.n, probe) ? 0 : nb * kb);
-  const Scratch<float> product(mb * nb);
+  const Blocks blocks(p);
+  const std::int64_t mb = blocks.rows;
+  const std::int64_t nb = blocks.cols;
+  const std::int64_t kb = blocks.depth;
+  const Scratch<float> packed_a(blocks.packed_a);
+  const Scratch<float> packed_b(blocks.packed_b);
+  const Scratch<float> product(blocks.product);
   const auto block = [](const Matrix& x, std::int64_t rows, std::int64_t cols, float* to) {
     BlasMatrix out;
     return as_f32(x, rows, cols, out) ? x : pack_f32(x, rows, cols, to);
@@ -123,6 +154,13 @@ TensorArg matrix_arg(const Matrix& x, std::int64_t rows, std::int64_t cols) {
 }
 
 }  // namespace
+
+ScratchBlocks gemm_scratch(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                           const Matrix& c) {
+  if (m <= 0 || n <= 0 || k <= 0) return {};
+  return scratch_of(&KernelTable::gemm,
+                    MatmulArgs{matrix_arg(a, m, k), matrix_arg(b, k, n), matrix_arg(c, m, n), {}});
+}
 
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
           double alpha, double beta, const RowBias& bias) {

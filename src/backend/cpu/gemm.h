@@ -7,6 +7,7 @@
 #include <candela/core/dtype.h>
 
 #include "backend/args/tensor_arg.h"
+#include "backend/scratch_blocks.h"
 
 /// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which runs
 /// one of the implementations of gemm in the kernel table.
@@ -49,6 +50,9 @@ struct RowBias {
 /// alone.
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
           double alpha = 1, double beta = 0, const RowBias& bias = {});
+/// What gemm() takes while it runs; looks at no data.
+ScratchBlocks gemm_scratch(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                           const Matrix& c);
 
 namespace gemm_detail {
 
@@ -60,12 +64,14 @@ struct Product {
   RowBias bias;
 };
 
-// The implementations, each with why it cannot take a product (empty: it can).
+// The implementations, each with why it cannot take a product (empty: it can), and what it takes while it
+// runs.
 
 /// Few rows or few columns (at most kNarrowRows): bound by memory, so weights are converted in registers.
 inline constexpr std::int64_t kNarrowRows = 8;
 std::string narrow_supports(const Product& product);
 void narrow(const Product& product);
+ScratchBlocks narrow_scratch(const Product& product);
 
 /// f32 operands as BLAS takes them, by the BLAS call of oneDNN, or of Accelerate on macOS.
 std::string sgemm_supports(const Product& product);
@@ -74,6 +80,7 @@ void sgemm(const Product& product);
 /// bf16 a and b on the tile unit of recent Intel processors.
 std::string amx_supports(const Product& product);
 void amx(const Product& product);
+ScratchBlocks amx_scratch(const Product& product);
 
 /// f32, or bf16 where the processor multiplies it, by oneDNN's matmul primitive.
 std::string onednn_supports(const Product& product);
@@ -81,6 +88,7 @@ void onednn(const Product& product);
 
 /// Everything: blocks are converted to f32, multiplied by sgemm, and rounded once at the end.
 void blocked(const Product& product);
+ScratchBlocks blocked_scratch(const Product& product);
 
 /// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
 void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,
@@ -94,6 +102,8 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
 /// columns of both have unit stride. m <= kNarrowRows.
 void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product);
+/// Elements that narrow_product takes while it runs.
+std::int64_t narrow_product_elements(DType x, std::int64_t m, std::int64_t k, DType w);
 
 /// A matrix as BLAS takes it: one stride is 1, the other is the leading dimension.
 struct BlasMatrix {

@@ -138,7 +138,10 @@ struct Packed {
   std::int64_t depth_tiles;
 
   Packed(std::int64_t panels, std::int64_t k)
-      : tiles(panels * ceil_div(k, kTileDepth) * 2 * kTileElements), depth_tiles(ceil_div(k, kTileDepth)) {}
+      : tiles(elements(panels, k)), depth_tiles(ceil_div(k, kTileDepth)) {}
+  static std::int64_t elements(std::int64_t panels, std::int64_t k) {
+    return panels * ceil_div(k, kTileDepth) * 2 * kTileElements;
+  }
   std::uint16_t* panel(std::int64_t index) const {
     return tiles.data() + index * depth_tiles * 2 * kTileElements;
   }
@@ -227,7 +230,16 @@ struct TaskShape {
     const auto tasks = [&] { return ceil_div(row_panels, rows) * ceil_div(col_panels, cols); };
     while (tasks() < 2 * thread_count() && (rows > 1 || cols > 1)) (cols >= rows ? cols : rows) /= 2;
   }
+  /// Of a task's sums.
+  std::int64_t elements() const { return rows * kPanel * cols * kPanel; }
 };
+
+/// Panels of an operand that are packed at once: `size` rows of the left or columns of the right.
+std::int64_t packed_panels(std::int64_t size, std::int64_t k) {
+  return std::min(
+      ceil_div(size, kPanel),
+      std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(k, kTileDepth) * kTileDepth)));
+}
 
 /// c [m, n] from packed operands.
 void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, std::int64_t n, const Matrix& c,
@@ -239,7 +251,7 @@ void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, st
   parallel_for(ceil_div(row_panels, shape.rows) * across, 1, [&](std::int64_t begin, std::int64_t end) {
     const TileUnit unit;
     const std::int64_t ld = shape.cols * kPanel;
-    const Scratch<float> sums(shape.rows * kPanel * ld);
+    const Scratch<float> sums(shape.elements());
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t row = task / across * shape.rows;
       const std::int64_t col = task % across * shape.cols;
@@ -286,13 +298,8 @@ std::string amx_supports(const Product& p) {
 }
 
 void amx(const Product& p) {
-  const auto block = [&](std::int64_t size) {
-    return std::min(
-        ceil_div(size, kPanel),
-        std::max<std::int64_t>(1, kPackedElements / (kPanel * ceil_div(p.k, kTileDepth) * kTileDepth)));
-  };
-  const std::int64_t row_panels = block(p.m);
-  const std::int64_t col_panels = block(p.n);
+  const std::int64_t row_panels = packed_panels(p.m, p.k);
+  const std::int64_t col_panels = packed_panels(p.n, p.k);
   const Packed left(row_panels, p.k);
   const Packed right(col_panels, p.k);
   for (std::int64_t i = 0; i < p.m; i += row_panels * kPanel) {
@@ -306,6 +313,19 @@ void amx(const Product& p) {
   }
 }
 
+ScratchBlocks amx_scratch(const Product& p) {
+  const std::int64_t row_panels = packed_panels(p.m, p.k);
+  const std::int64_t col_panels = packed_panels(p.n, p.k);
+  const auto packed = [&](std::int64_t panels) {
+    return static_cast<std::size_t>(Packed::elements(panels, p.k)) * sizeof(std::uint16_t);
+  };
+  ScratchBlocks blocks = {packed(row_panels), packed(col_panels)};
+  const std::int64_t sums = TaskShape(row_panels, col_panels).elements();
+  blocks.resize(blocks.size() + static_cast<std::size_t>(thread_count()),
+                static_cast<std::size_t>(sums) * sizeof(float));
+  return blocks;
+}
+
 }  // namespace candela::gemm_detail
 
 #else
@@ -317,6 +337,10 @@ std::string amx_supports(const Product&) {
 }
 
 void amx(const Product&) {}
+
+ScratchBlocks amx_scratch(const Product&) {
+  return {};
+}
 
 }  // namespace candela::gemm_detail
 

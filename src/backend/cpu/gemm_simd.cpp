@@ -205,12 +205,25 @@ Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to
   return {to, DType::F32, cols, 1};
 }
 
+namespace {
+
+/// Elements of a row of k that order_rows writes.
+std::int64_t ordered_length(std::int64_t k) {
+  constexpr std::int64_t kPair = 128;  // floats: no machine's pair of vectors is longer
+  return (k + kPair - 1) / kPair * kPair;
+}
+
+}  // namespace
+
+std::int64_t narrow_product_elements(DType x, std::int64_t m, std::int64_t k, DType w) {
+  return x == w ? 0 : m * ordered_length(k);
+}
+
 void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
                     float* product) {
   if (x.dtype != w.dtype) {
-    constexpr std::int64_t kPair = 128;  // floats: no machine's pair of vectors is longer
-    const std::int64_t ld = (k + kPair - 1) / kPair * kPair;
-    const Scratch<float> ordered(m * ld);
+    const std::int64_t ld = ordered_length(k);
+    const Scratch<float> ordered(narrow_product_elements(x.dtype, m, k, w.dtype));
     HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered.data(), ld);
     multiply_narrow({ordered.data(), DType::F32, ld, 1}, m, k, w, n, product);
   } else {

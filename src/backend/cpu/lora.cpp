@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <initializer_list>
 
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/scratch.h"
@@ -11,6 +12,11 @@ namespace {
 /// Rows of f32 sums kept at once where the result is rounded to 16 bits: 16 MiB at most.
 constexpr std::int64_t kSumElements = std::int64_t{1} << 22U;
 
+/// Of `rows`, those whose sums are kept at once.
+std::int64_t sum_rows(std::int64_t rows, std::int64_t cols) {
+  return std::clamp<std::int64_t>(kSumElements / std::max<std::int64_t>(cols, 1), 1, rows);
+}
+
 /// Calls `multiply(first, count, sums)` for blocks of rows of `out` [rows, cols], with `sums` an f32 matrix
 /// to add products into: out itself if it is f32, else scratch that is rounded into out once all products are
 /// in.
@@ -21,8 +27,7 @@ void accumulate(const Matrix& out, std::int64_t rows, std::int64_t cols, const R
     multiply(std::int64_t{0}, rows, out, bias);
     return;
   }
-  const std::int64_t block =
-      std::clamp<std::int64_t>(kSumElements / std::max<std::int64_t>(cols, 1), 1, rows);
+  const std::int64_t block = sum_rows(rows, cols);
   const Scratch<float> sums(block * cols);
   const Matrix target = {sums.data(), DType::F32, cols, 1};
   for (std::int64_t first = 0; first < rows; first += block) {
@@ -111,6 +116,87 @@ void lora_linear_grad(const LoraLinearGradArgs& args, Stream&) {
   if (args.dx.present()) input_gradient(args);
 }
 
+/// Those of a product: a [rows, depth], b [depth, cols].
+struct Operands {
+  Matrix a, b;
+  std::int64_t depth;
+};
+
+/// What accumulate() takes: the sums, and beside them what the largest of the products takes.
+ScratchBlocks accumulate_scratch(const Matrix& out, std::int64_t rows, std::int64_t cols,
+                                 std::initializer_list<Operands> products) {
+  const bool direct = out.dtype == DType::F32;
+  const std::int64_t count = direct ? rows : sum_rows(rows, cols);
+  const Matrix sums = direct ? out : Matrix{nullptr, DType::F32, cols, 1};
+  ScratchBlocks product;
+  for (const Operands& of : products)
+    product = larger(std::move(product), gemm_scratch(count, cols, of.depth, of.a, of.b, sums));
+  return together(direct ? ScratchBlocks() : blocks_of_floats({count * cols}), product);
+}
+
+ScratchBlocks lora_linear_scratch(const LoraLinearArgs& args) {
+  const std::int64_t n = args.x.shape[0];
+  const std::int64_t width = args.x.shape[1];
+  ScratchBlocks most;
+  if (args.a.present()) {
+    most = gemm_scratch(n, args.a.shape[0], width, as_matrix(args.lora_x), as_matrix(args.a).transposed(),
+                        as_matrix(args.xa));
+  }
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    const std::int64_t outputs = branch.weight.shape[0];
+    const Operands base{as_matrix(args.x), as_matrix(branch.weight).transposed(), width};
+    ScratchBlocks own;
+    if (branch.b.present()) {
+      const Operands adapter{as_matrix(args.xa), as_matrix(branch.b).transposed(), branch.b.shape[1]};
+      own = accumulate_scratch(as_matrix(branch.y), n, outputs, {base, adapter});
+    } else {
+      own = gemm_scratch(n, outputs, width, base.a, base.b, as_matrix(branch.y));
+    }
+    most = larger(std::move(most), std::move(own));
+  }
+  return most;
+}
+
+/// Of adapter_gradients and the gradients of a and lora_x.
+ScratchBlocks adapter_gradients_scratch(const LoraLinearGradArgs& args) {
+  const LoraLinearArgs& forward = args.forward;
+  const std::int64_t n = forward.x.shape[0];
+  const std::int64_t width = forward.x.shape[1];
+  const std::int64_t rank = forward.a.shape[0];
+  const Matrix dxa = as_matrix(args.dxa);
+  ScratchBlocks most;
+  const auto add = [&](ScratchBlocks own) { most = larger(std::move(most), std::move(own)); };
+  for (int i = 0; i < forward.branch_count; ++i) {
+    const LoraBranch& branch = forward.branches[i];
+    if (!branch.b.present()) continue;
+    const std::int64_t outputs = branch.b.shape[0];
+    const std::int64_t r = branch.b.shape[1];
+    const Matrix dy = as_matrix(args.dy[i]);
+    add(gemm_scratch(n, r, outputs, dy, as_matrix(branch.b), dxa));
+    if (args.db[i].present())
+      add(gemm_scratch(outputs, r, n, dy.transposed(), as_matrix(forward.xa), as_matrix(args.db[i])));
+  }
+  if (args.da.present())
+    add(gemm_scratch(rank, width, n, dxa.transposed(), as_matrix(forward.lora_x), as_matrix(args.da)));
+  if (args.dlora_x.present())
+    add(gemm_scratch(n, width, rank, dxa, as_matrix(forward.a), as_matrix(args.dlora_x)));
+  return most;
+}
+
+ScratchBlocks lora_linear_grad_scratch(const LoraLinearGradArgs& args) {
+  const LoraLinearArgs& forward = args.forward;
+  ScratchBlocks most = forward.a.present() ? adapter_gradients_scratch(args) : ScratchBlocks();
+  if (!args.dx.present()) return most;
+  const auto add = [&](const Matrix& a, const TensorArg& b) {
+    most = larger(std::move(most), accumulate_scratch(as_matrix(args.dx), forward.x.shape[0],
+                                                      forward.x.shape[1], {{a, as_matrix(b), b.shape[0]}}));
+  };
+  for (int i = 0; i < forward.branch_count; ++i) add(as_matrix(args.dy[i]), forward.branches[i].weight);
+  if (forward.a.present() && !forward.separate) add(as_matrix(args.dxa), forward.a);
+  return most;
+}
+
 std::string supports(const LoraLinearArgs& args) {
   return refuse_f64(args.x);
 }
@@ -121,8 +207,8 @@ std::string supports_grad(const LoraLinearGradArgs& args) {
 }  // namespace
 
 void fill_lora(KernelTable& table) {
-  table.lora_linear.add("gemm", supports, lora_linear);
-  table.lora_linear_grad.add("gemm", supports_grad, lora_linear_grad);
+  table.lora_linear.add("gemm", supports, lora_linear).scratch = lora_linear_scratch;
+  table.lora_linear_grad.add("gemm", supports_grad, lora_linear_grad).scratch = lora_linear_grad_scratch;
 }
 
 }  // namespace candela

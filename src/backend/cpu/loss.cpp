@@ -288,6 +288,33 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
   *args.loss.as<float>() = static_cast<float>(sum);
 }
 
+/// As ChunkedLoss where every row counts: which do is not known before the targets are there.
+ScratchBlocks linear_cross_entropy_scratch(const LinearCrossEntropyArgs& args) {
+  const std::int64_t classes = args.weight.shape[0];
+  const std::int64_t width = args.x.shape[1];
+  const std::int64_t chunk = cross_entropy_chunk_rows(args.x.shape[0], classes);
+  const auto block = [&](std::int64_t cols, DType dtype) {
+    return static_cast<std::size_t>(chunk * cols) * size_of(dtype);
+  };
+  const bool grad = args.dx.present() || args.dweight.present();
+  const bool narrow = args.weight.dtype == DType::BF16;
+  ScratchBlocks held = {block(classes, DType::F32), block(width, args.x.dtype)};
+  if (args.dx.present()) held.push_back(block(width, args.x.dtype));
+  if (grad && narrow) held.push_back(block(classes, DType::BF16));
+  const Matrix rows = {nullptr, args.x.dtype, width, 1};
+  const Matrix logits = {nullptr, DType::F32, classes, 1};
+  const Matrix gradient = {nullptr, narrow ? DType::BF16 : DType::F32, classes, 1};
+  const Matrix weight = as_matrix(args.weight);
+  ScratchBlocks product = gemm_scratch(chunk, classes, width, rows, weight.transposed(), logits);
+  if (args.dx.present())
+    product = larger(std::move(product), gemm_scratch(chunk, width, classes, gradient, weight, rows));
+  if (args.dweight.present()) {
+    product = larger(std::move(product), gemm_scratch(classes, width, chunk, gradient.transposed(), rows,
+                                                      as_matrix(args.dweight)));
+  }
+  return together(std::move(held), product);
+}
+
 std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
   if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   if (args.dx.present() && !args.dx.contiguous()) return "needs a contiguous dx";
@@ -300,7 +327,8 @@ std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
 void fill_loss(KernelTable& table) {
   table.cross_entropy.add("highway", cross_entropy_supports, cross_entropy);
   table.cross_entropy_grad.add("highway", cross_entropy_grad_supports, cross_entropy_grad);
-  table.linear_cross_entropy.add("chunked", linear_cross_entropy_supports, linear_cross_entropy);
+  table.linear_cross_entropy.add("chunked", linear_cross_entropy_supports, linear_cross_entropy).scratch =
+      linear_cross_entropy_scratch;
 }
 
 }  // namespace candela

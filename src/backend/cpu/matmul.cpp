@@ -87,6 +87,24 @@ std::string supports(const MatmulArgs& args) {
   return Supports(product_of(args, 0));
 }
 
+/// Whether the matrices of a batch are multiplied side by side, each on one thread.
+bool side_by_side(const Product& one, std::int64_t batches) {
+  return batches > 1 && one.m * one.n * one.k < kThreadedWork;
+}
+
+template <ScratchBlocks (*Scratch)(const Product&)>
+ScratchBlocks scratch(const MatmulArgs& args) {
+  const Product first = product_of(args, 0);
+  if (first.m == 0 || first.n == 0 || first.k == 0) return {};
+  const std::int64_t batches = args.out.numel() / (first.m * first.n);
+  const ScratchBlocks one = Scratch(first);
+  ScratchBlocks all = one;
+  const std::int64_t at_once =
+      side_by_side(first, batches) ? std::min<std::int64_t>(batches, thread_count()) : 1;
+  for (std::int64_t i = 1; i < at_once; ++i) all = together(std::move(all), one);
+  return all;
+}
+
 /// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
 template <void (*Multiply)(const Product&)>
 void multiply(const MatmulArgs& args, Stream&) {
@@ -103,8 +121,8 @@ void multiply(const MatmulArgs& args, Stream&) {
       }
     }
   };
-  const std::int64_t work = first.m * first.n * first.k;
-  if (batches > 1 && work < kThreadedWork) {
+  if (side_by_side(first, batches)) {
+    const std::int64_t work = first.m * first.n * first.k;
     parallel_for(batches, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(work, 1)), run);
   } else {
     run(0, batches);
@@ -127,17 +145,21 @@ void matmul_gemm(const MatmulArgs& args, Stream&) {
   run(&KernelTable::gemm, Device::cpu(), args);
 }
 
+ScratchBlocks matmul_gemm_scratch(const MatmulArgs& args) {
+  return scratch_of(&KernelTable::gemm, args);
+}
+
 }  // namespace
 
 void fill_matmul(KernelTable& table) {
   using namespace gemm_detail;
-  table.matmul.add("gemm", supports_gemm, matmul_gemm);
+  table.matmul.add("gemm", supports_gemm, matmul_gemm).scratch = matmul_gemm_scratch;
   table.matmul.add("loops", supports_loops, matmul_loops);
-  table.gemm.add("narrow", supports<narrow_supports>, multiply<narrow>);
-  table.gemm.add("amx", supports<amx_supports>, multiply<amx>);
+  table.gemm.add("narrow", supports<narrow_supports>, multiply<narrow>).scratch = scratch<narrow_scratch>;
+  table.gemm.add("amx", supports<amx_supports>, multiply<amx>).scratch = scratch<amx_scratch>;
   table.gemm.add("onednn", supports<onednn_supports>, multiply<onednn>);
   table.gemm.add("sgemm", supports<sgemm_supports>, multiply<sgemm>);
-  table.gemm.add("blocked", supports<supports_any>, multiply<blocked>);
+  table.gemm.add("blocked", supports<supports_any>, multiply<blocked>).scratch = scratch<blocked_scratch>;
 }
 
 }  // namespace candela

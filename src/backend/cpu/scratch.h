@@ -1,6 +1,9 @@
 #pragma once
 
+#include <initializer_list>
+
 #include "backend/backend.h"
+#include "backend/scratch_blocks.h"
 
 namespace candela {
 
@@ -19,5 +22,14 @@ class Scratch {
  private:
   StoragePtr storage_;
 };
+
+/// Arrays of so many floats.
+inline ScratchBlocks blocks_of_floats(std::initializer_list<std::int64_t> counts) {
+  ScratchBlocks blocks;
+  for (const std::int64_t count : counts) {
+    if (count > 0) blocks.push_back(static_cast<std::size_t>(count) * sizeof(float));
+  }
+  return blocks;
+}
 
 }  // namespace candela
