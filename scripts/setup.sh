@@ -64,7 +64,7 @@ report_tests() {
   local left_out=()
   has_stand_in || left_out+=("emulated-metal and analyze: they need clang, GNUstep's base library for GCC's Objective-C runtime, GCC's
     Objective-C++ and the blocks runtime (Debian: clang libgnustep-base-dev gobjc++ libblocksruntime-dev)")
-  has_fuzzer || left_out+=("asan: it needs clang with its sanitizers and libFuzzer (Debian: clang libclang-rt-*-dev)")
+  has_fuzzer || left_out+=("fuzz: it needs clang with its sanitizers and libFuzzer (Debian: clang libclang-rt-*-dev)")
   [ ${#left_out[@]} -gt 0 ] || return 0
   echo "setup: \`make test\` leaves out these steps here:"
   printf '  %s\n' "${left_out[@]}"
