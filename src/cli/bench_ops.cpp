@@ -29,7 +29,6 @@ struct OpsOptions {
   std::string name;  ///< of a case
   std::vector<std::string> dtypes = {"f32", "bf16"};
   ComputeOptions compute;
-  double seconds = cases::MeasureOptions{}.min_seconds;
   bool json = false;
   bool why = false;
 };
@@ -69,13 +68,12 @@ class Yardsticks {
 };
 
 /// Measures one op forward or backward, and what it is compared with in between.
-Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward, double seconds,
+Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward,
                 Yardsticks& yardsticks) {
   const cases::Cost& cost = backward ? op_case.backward : op_case.forward;
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   const bool compute_bound = cost.flops > kComputeBound * bytes;
   cases::MeasureOptions options;
-  options.min_seconds = seconds;
   options.yardstick = [&] {
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
@@ -213,9 +211,9 @@ void bench_ops(const OpsOptions& options) {
     }
   };
   for (const auto& [op_case, dtype] : chosen) {
-    take(measure_row(*op_case, dtype, device, false, options.seconds, yardsticks));
+    take(measure_row(*op_case, dtype, device, false, yardsticks));
     if (op_case->backward.elements > 0 || op_case->backward.flops > 0)
-      take(measure_row(*op_case, dtype, device, true, options.seconds, yardsticks));
+      take(measure_row(*op_case, dtype, device, true, yardsticks));
   }
   if (options.json) {
     fmt::print("{}\n",
@@ -244,7 +242,6 @@ void add_bench_ops(CLI::App& bench, Action& action) {
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_compute_options(*command, options->compute);
-  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure each line");
   CLI::Option* json = command->add_flag("--json", options->json, "Print JSON instead of a table");
   command
       ->add_flag("--why", options->why, "Also print which implementation of each op ran, and what chose it")

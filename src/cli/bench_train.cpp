@@ -95,8 +95,8 @@ void add_bench_train(CLI::App& bench, Action& action) {
   add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
   add_number(*command, "--rank", options->rank, {1, kMostCount},
              "Rank of the adapters, on all linear layers");
-  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
   command->add_flag("--json", options->json, "Print JSON instead of text");
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });
 }

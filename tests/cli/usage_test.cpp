@@ -128,7 +128,7 @@ TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
     expect_refused("bench train --model m " + option, option.substr(0, option.find(' ')));
   for (const std::string option : {"--context -5", "--dtype foo", "--device foo", "--model ''"})
     expect_refused("bench decode " + option, option.substr(0, option.find(' ')));
-  for (const std::string bench : {"ops", "products", "train --model m", "decode"})
+  for (const std::string bench : {"products", "train --model m", "decode"})
     expect_refused(fmt::format("bench {} --seconds 0", bench), "--seconds");
   expect_refused("bench tokenize", "--tokenizer");
   expect_refused("bench tokenize --tokenizer t --file ''", "--file");
