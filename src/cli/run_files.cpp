@@ -46,10 +46,9 @@ std::vector<fs::path> checkpoint_folders(const fs::path& output) {
 }
 
 /// Takes a checkpoint away under another name before it goes file by file: one that is there is whole,
-/// whenever the run is killed.
+/// whenever the run is killed. No checkpoint is made at step 0, so that name is free.
 void remove_whole(const fs::path& folder) {
-  const std::string name = folder.filename().string();
-  const fs::path going = folder.parent_path() / ((name.starts_with('.') ? "" : ".") + name + ".going");
+  const fs::path going = folder.parent_path() / fmt::format(".{}0", kCheckpoint);
   std::error_code error;
   fs::remove_all(going, error);
   fs::rename(folder, going, error);
