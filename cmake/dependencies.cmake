@@ -1,4 +1,5 @@
 # Every dependency comes from the platform's package manager; scripts/setup.sh installs them.
+include(openmp_root)
 find_package(OpenMP)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)

@@ -64,14 +64,14 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class Format { kChat, kPrompt, kText };
+enum class Format { Chat, Prompt, Text };
 
 struct Options {
   std::filesystem::path out;
   std::uint64_t seed = 1;
   std::uint64_t train = 4800, valid = 200, test = 300;
   std::vector<const Table*> tables;
-  Format format = Format::kPrompt;
+  Format format = Format::Prompt;
   bool help = false;
 };
 
@@ -108,9 +108,9 @@ std::vector<const Table*> parse_tables(std::string_view text) {
 }
 
 Format parse_format(std::string_view text) {
-  if (text == "chat") return Format::kChat;
-  if (text == "prompt") return Format::kPrompt;
-  if (text == "text") return Format::kText;
+  if (text == "chat") return Format::Chat;
+  if (text == "prompt") return Format::Prompt;
+  if (text == "text") return Format::Text;
   throw UsageError(fmt::format("--format: expected chat, prompt or text; got '{}'", text));
 }
 
@@ -199,13 +199,13 @@ std::string json(std::string_view text) {
 
 std::string line(const Row& row, Format format) {
   switch (format) {
-    case Format::kChat:
+    case Format::Chat:
       return fmt::format(
           R"({{"messages": [{{"role": "user", "content": {}}}, {{"role": "assistant", "content": {}}}]}})",
           json(row.prompt), json(row.answer));
-    case Format::kPrompt:
+    case Format::Prompt:
       return fmt::format(R"({{"prompt": {}, "completion": {}}})", json(row.prompt + "\n"), json(row.answer));
-    case Format::kText:
+    case Format::Text:
       break;
   }
   return fmt::format(R"({{"text": {}}})", json(row.prompt + "\n" + row.answer));

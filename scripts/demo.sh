@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# demo.sh CANDELA: fine-tunes the bundled model on the bundled text-to-SQL data, then shows held-out questions before and after.
+# demo.sh CANDELA [OUTPUT]: fine-tunes the bundled model on the bundled text-to-SQL data, then shows held-out questions before and after.
+# Fails if fewer than 75 % of the answers are exact. OUTPUT, by default out/demo, is written anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 candela=$1
-output=out/demo
+output=${2:-out/demo}
 rm -rf "$output"
 
 echo
@@ -12,7 +13,18 @@ echo "== Fine-tuning models/stories-7m on data/text-to-sql with LoRA, on the CPU
 
 echo
 echo "== The same held-out questions, before and after"
-"$candela" eval --model models/stories-7m --adapter "$output" --data data/text-to-sql/test.jsonl --compare --show 5
+evaluate=("$candela" eval --model models/stories-7m --adapter "$output" --data data/text-to-sql/test.jsonl)
+"${evaluate[@]}" --compare --show 5
+
+exact=$("${evaluate[@]}" --json | sed -n 's/.*"exact_match": *\([0-9.e-]*\).*/\1/p')
+if [ -z "$exact" ]; then
+  echo "demo: expected at least 75 % exact match; got no exact_match from eval --json" >&2
+  exit 1
+fi
+if awk "BEGIN { exit !($exact < 0.75) }"; then
+  awk "BEGIN { printf \"demo: expected at least 75 %% exact match; got %.1f %%\\n\", 100 * $exact }" >&2
+  exit 1
+fi
 
 echo
 echo "The loss curve is $output/loss.svg. Ask it something yourself:"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# sanitize.sh [PRESET...]: all tests under clang's sanitizers: asan, tsan, emulated-asan and emulated-tsan, or those that are named. Too slow for
-# every push: about an hour on 2 cores.
+# sanitize.sh [PRESET...]: the tests under clang's sanitizers: all of the CPU build's in asan and tsan, the Metal backend's and the stand-in's in
+# emulated-asan and emulated-tsan (fewer rounds of the stress tests); or in those that are named. Too slow for every push: about an hour on 2 cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(getconf _NPROCESSORS_ONLN)

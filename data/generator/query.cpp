@@ -20,9 +20,9 @@ std::vector<std::string> choices(const Table& table, bool numeric, const std::se
 Condition number_condition(Random& random, const std::string& id) {
   const Attribute& about = attribute(id);
   using enum Comparison;
-  static const std::vector<Comparison> kinds = {kEqual, kMore, kLess, kBetween};
+  static const std::vector<Comparison> kinds = {Equal, More, Less, Between};
   Condition result{id, kinds[random.weighted({2, 5, 5, 2})], {}};
-  if (result.comparison == kBetween) {
+  if (result.comparison == Between) {
     const int low = random.between(about.low, about.high - 1);
     result.literals = {std::to_string(low), std::to_string(random.between(low + 1, about.high))};
   } else {
@@ -41,7 +41,7 @@ Condition sample_condition(Random& random, const Table& table, const std::set<st
   if (texts.empty() || (!numbers.empty() && random.chance(60)))
     return number_condition(random, random.pick(numbers));
   const std::string& id = random.pick(texts);
-  const Comparison comparison = random.chance(35) ? Comparison::kNot : Comparison::kEqual;
+  const Comparison comparison = random.chance(35) ? Comparison::Not : Comparison::Equal;
   return {id, comparison, {random.pick(attribute(id).values)}};
 }
 
@@ -55,7 +55,7 @@ void add_conditions(Random& random, Query& query, int percent_one, int percent_t
   if (draw >= percent_two) return;
   query.any = random.chance(35);
   const Attribute& about = attribute(first.attribute);
-  if (query.any && first.comparison == Comparison::kEqual && !about.numeric) {  // red or blue
+  if (query.any && first.comparison == Comparison::Equal && !about.numeric) {  // red or blue
     Condition second = first;
     while (second.literals == first.literals) second.literals = {random.pick(about.values)};
     query.conditions.push_back(second);
@@ -83,20 +83,20 @@ std::string where(const Query& query, const Schema& schema) {
     const std::string& literal = condition.literals.front();
     using enum Comparison;
     switch (condition.comparison) {
-      case kEqual:
+      case Equal:
         result += attribute(condition.attribute).numeric ? fmt::format(" = {}", literal)
                                                          : fmt::format(" = '{}'", literal);
         break;
-      case kNot:
+      case Not:
         result += fmt::format(" <> '{}'", literal);
         break;
-      case kMore:
+      case More:
         result += fmt::format(" > {}", literal);
         break;
-      case kLess:
+      case Less:
         result += fmt::format(" < {}", literal);
         break;
-      case kBetween:
+      case Between:
         result += fmt::format(" between {} and {}", literal, condition.literals[1]);
         break;
     }
@@ -116,21 +116,21 @@ std::string answer(const Query& query, const Schema& schema) {
     columns += (columns.empty() ? "" : ", ") + schema.columns.at(id);
   const std::string measured = query.measured.empty() ? "" : schema.columns.at(query.measured);
   switch (query.kind) {
-    case Kind::kEverything:
+    case Kind::Everything:
       return "*";
-    case Kind::kCount:
+    case Kind::Count:
       return "count(*)";
-    case Kind::kAggregate:
+    case Kind::Aggregate:
       return fmt::format("{}({})", aggregate_name(query.aggregate), measured);
-    case Kind::kGroupCount:
+    case Kind::GroupCount:
       return columns + ", count(*)";
-    case Kind::kGroupAggregate:
+    case Kind::GroupAggregate:
       return fmt::format("{}, {}({})", columns, aggregate_name(query.aggregate), measured);
-    case Kind::kDistinct:
+    case Kind::Distinct:
       return "distinct " + columns;
-    case Kind::kColumns:
-    case Kind::kSorted:
-    case Kind::kTop:
+    case Kind::Columns:
+    case Kind::Sorted:
+    case Kind::Top:
       break;
   }
   return columns;
@@ -141,42 +141,42 @@ std::string answer(const Query& query, const Schema& schema) {
 Query sample_query(Random& random, const Table& table) {
   Query query;
   query.table = &table;
-  using enum Kind;
-  static const std::vector<Kind> kinds = {kColumns, kEverything, kCount,          kAggregate, kSorted,
-                                          kTop,     kGroupCount, kGroupAggregate, kDistinct};
+  static const std::vector<Kind> kinds = {Kind::Columns,    Kind::Everything,     Kind::Count,
+                                          Kind::Aggregate,  Kind::Sorted,         Kind::Top,
+                                          Kind::GroupCount, Kind::GroupAggregate, Kind::Distinct};
   query.kind = kinds[random.weighted({34, 6, 14, 14, 5, 13, 5, 5, 4})];
   query.aggregate = static_cast<Aggregate>(random.below(4));
   switch (query.kind) {
-    case kColumns:
+    case Kind::Columns:
       query.columns = {answer_column(random, table, {})};
       if (random.chance(25)) {
         query.columns.push_back(answer_column(random, table, {query.columns.front()}));
       }
       add_conditions(random, query, 80, 8);
       break;
-    case kEverything:
+    case Kind::Everything:
       add_conditions(random, query, 75, 0);
       break;
-    case kCount:
+    case Kind::Count:
       add_conditions(random, query, 85, 8);
       break;
-    case kAggregate:
+    case Kind::Aggregate:
       query.measured = random.pick(choices(table, true, {}));
       add_conditions(random, query, 30, 0);
       break;
-    case kSorted:
-    case kTop:
+    case Kind::Sorted:
+    case Kind::Top:
       query.measured = random.pick(choices(table, true, {}));
       query.columns = {answer_column(random, table, {query.measured})};
       query.descending = random.chance(60);
-      if (query.kind == kTop) query.limit = random.chance(40) ? 1 : random.between(2, 5);
+      if (query.kind == Kind::Top) query.limit = random.chance(40) ? 1 : random.between(2, 5);
       add_conditions(random, query, 10, 0);
       break;
-    case kGroupCount:
-    case kGroupAggregate:
-    case kDistinct:
+    case Kind::GroupCount:
+    case Kind::GroupAggregate:
+    case Kind::Distinct:
       query.columns = {random.pick(choices(table, false, {table.attributes.front()}))};
-      if (query.kind == kGroupAggregate) query.measured = random.pick(choices(table, true, {}));
+      if (query.kind == Kind::GroupAggregate) query.measured = random.pick(choices(table, true, {}));
       break;
   }
   return query;
@@ -219,12 +219,12 @@ std::string schema_text(const Schema& schema) {
 std::string sql(const Query& query, const Schema& schema) {
   std::string result =
       fmt::format("select {} from {}{}", answer(query, schema), schema.table, where(query, schema));
-  if (query.kind == Kind::kSorted || query.kind == Kind::kTop) {
+  if (query.kind == Kind::Sorted || query.kind == Kind::Top) {
     result +=
         fmt::format(" order by {}{}", schema.columns.at(query.measured), query.descending ? " desc" : " asc");
   }
-  if (query.kind == Kind::kTop) result += fmt::format(" limit {}", query.limit);
-  if (query.kind == Kind::kGroupCount || query.kind == Kind::kGroupAggregate) {
+  if (query.kind == Kind::Top) result += fmt::format(" limit {}", query.limit);
+  if (query.kind == Kind::GroupCount || query.kind == Kind::GroupAggregate) {
     result += " group by " + schema.columns.at(query.columns.front());
   }
   return result;

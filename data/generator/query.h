@@ -10,36 +10,26 @@
 namespace text_to_sql {
 
 /// What a query answers with.
-enum class Kind {
-  kColumns,
-  kEverything,
-  kCount,
-  kAggregate,
-  kSorted,
-  kTop,
-  kGroupCount,
-  kGroupAggregate,
-  kDistinct
-};
+enum class Kind { Columns, Everything, Count, Aggregate, Sorted, Top, GroupCount, GroupAggregate, Distinct };
 
-enum class Aggregate { kMax, kMin, kAvg, kSum };
+enum class Aggregate { Max, Min, Avg, Sum };
 
 /// column comparison literal(s); a text value stands with quotes in SQL.
 struct Condition {
   std::string attribute;
-  Comparison comparison = Comparison::kEqual;
+  Comparison comparison = Comparison::Equal;
   std::vector<std::string> literals;
 };
 
 /// A query in terms of meanings, before any schema has named its columns.
 struct Query {
   const Table* table = nullptr;
-  Kind kind = Kind::kColumns;
+  Kind kind = Kind::Columns;
   std::vector<std::string> columns;  ///< attribute ids to answer with
-  Aggregate aggregate = Aggregate::kMax;
+  Aggregate aggregate = Aggregate::Max;
   std::string measured;               ///< what is aggregated or sorted by
-  bool descending = false;            ///< of kSorted and kTop
-  int limit = 0;                      ///< of kTop
+  bool descending = false;            ///< of Sorted and Top
+  int limit = 0;                      ///< of Top
   std::vector<Condition> conditions;  ///< at most two
   bool any = false;                   ///< the two conditions are joined by OR, not AND
 };

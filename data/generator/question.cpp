@@ -74,7 +74,7 @@ std::string rows(Random& random, const Query& query) {
   const Condition& first = query.conditions.front();
   const bool adjective = attribute(first.attribute).adjective;
   if (all.size() == 2) return noun + " that " + joined(query, all);
-  if (adjective && first.comparison == Comparison::kEqual && random.chance(70))
+  if (adjective && first.comparison == Comparison::Equal && random.chance(70))
     return first.literals.front() + " " + noun;
   return noun + " " + modifier(random, all.front(), adjective);
 }
@@ -161,8 +161,8 @@ std::string the_extreme_row(Random& random, const Query& query, bool most) {
 
 std::string ask_aggregate(Random& random, const Query& query) {
   const Attribute& about = attribute(query.measured);
-  const bool averages = query.aggregate == Aggregate::kAvg;
-  if ((averages || query.aggregate == Aggregate::kSum) && random.chance(35)) {
+  const bool averages = query.aggregate == Aggregate::Avg;
+  if ((averages || query.aggregate == Aggregate::Sum) && random.chance(35)) {
     std::string question = fill(about.asks.front(), {the_rows(random, query)});
     question.pop_back();
     return question + (averages ? " on average?" : " in total?");
@@ -211,7 +211,7 @@ std::string ask_top(Random& random, const Query& query) {
 
 std::string ask_grouped(Random& random, const Query& query) {
   const std::string group = nouns(random, query.columns, false);
-  if (query.kind == Kind::kGroupCount) {
+  if (query.kind == Kind::GroupCount) {
     return say(
         random,
         {"How many {} are there for each {}?", "Count the {} for each {}.", "Show the number of {} per {}.",
@@ -236,22 +236,22 @@ std::string ask_distinct(Random& random, const Query& query) {
 
 std::string question(Random& random, const Query& query) {
   switch (query.kind) {
-    case Kind::kColumns:
+    case Kind::Columns:
       return ask_columns(random, query);
-    case Kind::kEverything:
+    case Kind::Everything:
       return ask_everything(random, query);
-    case Kind::kCount:
+    case Kind::Count:
       return ask_count(random, query);
-    case Kind::kAggregate:
+    case Kind::Aggregate:
       return ask_aggregate(random, query);
-    case Kind::kSorted:
+    case Kind::Sorted:
       return ask_sorted(random, query);
-    case Kind::kTop:
+    case Kind::Top:
       return ask_top(random, query);
-    case Kind::kGroupCount:
-    case Kind::kGroupAggregate:
+    case Kind::GroupCount:
+    case Kind::GroupAggregate:
       return ask_grouped(random, query);
-    case Kind::kDistinct:
+    case Kind::Distinct:
       return ask_distinct(random, query);
   }
   return {};

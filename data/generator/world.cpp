@@ -26,10 +26,10 @@ Attribute text(std::string id, Words columns, std::string noun, std::string plur
   result.values = std::move(values);
   for (const std::string& predicate : predicates) {
     const bool is = predicate.starts_with("are ");
-    result.predicates[Comparison::kNot].push_back(is ? "are not " + predicate.substr(4)
-                                                     : "do not " + predicate);
+    result.predicates[Comparison::Not].push_back(is ? "are not " + predicate.substr(4)
+                                                    : "do not " + predicate);
   }
-  result.predicates[Comparison::kEqual] = std::move(predicates);
+  result.predicates[Comparison::Equal] = std::move(predicates);
   result.asks = std::move(asks);
   result.adjective = adjective;
   return result;
@@ -54,12 +54,12 @@ Attribute measure(std::string id, Words columns, const std::string& noun, const 
   result.high = high;
   const std::string one = with_article(noun);
   using enum Comparison;
-  result.predicates[kEqual] = {"are exactly {} " + unit, "have " + one + " of {}"};
-  result.predicates[kMore] = {"are " + degrees.more + " than {}", "are over {} " + unit,
-                              "have " + one + " over {}"};
-  result.predicates[kLess] = {"are " + degrees.less + " than {}", "are under {} " + unit,
-                              "have " + one + " under {}"};
-  result.predicates[kBetween] = {"are between {} and {} " + unit, "have " + one + " between {} and {}"};
+  result.predicates[Equal] = {"are exactly {} " + unit, "have " + one + " of {}"};
+  result.predicates[More] = {"are " + degrees.more + " than {}", "are over {} " + unit,
+                             "have " + one + " over {}"};
+  result.predicates[Less] = {"are " + degrees.less + " than {}", "are under {} " + unit,
+                             "have " + one + " under {}"};
+  result.predicates[Between] = {"are between {} and {} " + unit, "have " + one + " between {} and {}"};
   result.asks = {"How " + degrees.plain + " are {}?"};
   result.most = degrees.most + " {}";
   result.least = degrees.least + " {}";
@@ -78,10 +78,10 @@ Attribute count_of(std::string id, Words columns, const std::string& things, int
   result.low = low;
   result.high = high;
   using enum Comparison;
-  result.predicates[kEqual] = {"have exactly {} " + things};
-  result.predicates[kMore] = {"have more than {} " + things, "have over {} " + things};
-  result.predicates[kLess] = {"have less than {} " + things, "have under {} " + things};
-  result.predicates[kBetween] = {"have between {} and {} " + things};
+  result.predicates[Equal] = {"have exactly {} " + things};
+  result.predicates[More] = {"have more than {} " + things, "have over {} " + things};
+  result.predicates[Less] = {"have less than {} " + things, "have under {} " + things};
+  result.predicates[Between] = {"have between {} and {} " + things};
   result.asks = {"How many " + things + " do {} have?"};
   result.most = "{} with the most " + things;
   result.least = "{} with the fewest " + things;
@@ -92,10 +92,10 @@ Attribute price() {
   Attribute result = measure("price", {"price", "cost"}, "price", "prices",
                              {"dearer", "cheaper", "dearest", "cheapest", "dear"}, "coins", 1, 19);
   using enum Comparison;
-  result.predicates[kEqual] = {"cost exactly {}", "have a price of {}"};
-  result.predicates[kMore] = {"cost more than {}", "cost over {}", "have a price over {}"};
-  result.predicates[kLess] = {"cost less than {}", "cost under {}", "have a price under {}"};
-  result.predicates[kBetween] = {"cost between {} and {}", "have a price between {} and {}"};
+  result.predicates[Equal] = {"cost exactly {}", "have a price of {}"};
+  result.predicates[More] = {"cost more than {}", "cost over {}", "have a price over {}"};
+  result.predicates[Less] = {"cost less than {}", "cost under {}", "have a price under {}"};
+  result.predicates[Between] = {"cost between {} and {}", "have a price between {} and {}"};
   result.asks = {"How much do {} cost?"};
   result.most = "{} with the highest price";
   return result;

@@ -7,7 +7,7 @@
 /// What the questions are about: tables, their attributes, and how people speak of them.
 namespace text_to_sql {
 
-enum class Comparison { kEqual, kNot, kMore, kLess, kBetween };
+enum class Comparison { Equal, Not, More, Less, Between };
 
 /// One thing that a table may know about its rows. A schema spells it as one of `columns`; a question speaks
 /// of it with words of its own, so that only the schema in the prompt tells which column name is right.

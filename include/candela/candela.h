@@ -4,6 +4,7 @@
 /// Trainer and TextGenerator: see examples/.
 
 #include <candela/autograd/backward.h>
+#include <candela/core/atomic_file.h>
 #include <candela/core/device.h>
 #include <candela/core/dtype.h>
 #include <candela/core/error.h>
@@ -18,7 +19,6 @@
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
 #include <candela/generate/sampling.h>
-#include <candela/core/atomic_file.h>
 #include <candela/io/config.h>
 #include <candela/io/dataset.h>
 #include <candela/io/safetensors.h>

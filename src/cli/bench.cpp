@@ -6,9 +6,11 @@ void add_bench_ops(CLI::App& bench, Action& action);
 void add_bench_products(CLI::App& bench, Action& action);
 void add_bench_train(CLI::App& bench, Action& action);
 void add_bench_decode(CLI::App& bench, Action& action);
+void add_bench_tokenize(CLI::App& bench, Action& action);
 
 void add_bench(CLI::App& app, Action& action) {
-  CLI::App* command = app.add_subcommand("bench", "Measure this machine: ops, products, training, decoding");
+  CLI::App* command =
+      app.add_subcommand("bench", "Measure this machine: ops, products, training, decoding, tokenizing");
   command->require_subcommand(1);
   command->footer(
       "Example:\n  candela bench ops --family softmax\n  candela bench train --model models/stories-7m");
@@ -16,6 +18,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_products(*command, action);
   add_bench_train(*command, action);
   add_bench_decode(*command, action);
+  add_bench_tokenize(*command, action);
 }
 
 }  // namespace candela::cli

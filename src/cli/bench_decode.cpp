@@ -20,6 +20,7 @@ struct DecodeBench {
   std::string dtype = "bf16";
   ComputeOptions compute;
   std::int64_t context = 64;
+  double seconds = 6;
   bool json = false;
 };
 
@@ -55,7 +56,7 @@ void bench_decode(const DecodeBench& options) {
                                        device_interface(model->device()).synchronize();
                                      },
                                      [&] { memory.read(); }},
-                                    6.0);
+                                    options.seconds);
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
     // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the
@@ -96,6 +97,7 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   add_choice(*command, "--dtype", options->dtype, {"f32", "bf16", "f16"}, "Weights");
   declare_compute_options(*command, options->compute);
   add_number(*command, "--context", options->context, {1, kMostCount}, "Tokens already in the cache");
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer(
       "Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");

@@ -20,6 +20,7 @@ constexpr double kMostSize = 32768;
 
 struct ProductOptions {
   std::vector<std::int64_t> sizes = {256, 512, 1024, 2048};
+  double seconds = 1;
   bool json = false;
 };
 
@@ -32,7 +33,7 @@ struct Comparison {
   double own = 0, vendor = 0, packed = 0;  // packed: 0 where the library has no layout of its own
 };
 
-Comparison compare(const Product& p, DType dtype, bool transposed) {
+Comparison compare(const Product& p, DType dtype, bool transposed, double seconds_to_spend) {
   Generator generator(1);
   const Tensor a = normal({p.m, p.k}, generator, 0, 1, dtype);
   const Tensor stored = normal(transposed ? Shape{p.n, p.k} : Shape{p.k, p.n}, generator, 0, 1, dtype);
@@ -46,7 +47,7 @@ Comparison compare(const Product& p, DType dtype, bool transposed) {
     packed = std::make_unique<cases::VendorProduct>(dtype, p.m, p.n, p.k, Layout::Packed);
     calls.emplace_back([&] { packed->run(); });
   }
-  const std::vector<double> seconds = cases::median_seconds_in_turn(calls, 1.0, 9);
+  const std::vector<double> seconds = cases::median_seconds_in_turn(calls, seconds_to_spend, 9);
   const double gflop = 2e-9 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
   return {gflop / seconds[0], gflop / seconds[1], packed ? gflop / seconds[2] : 0};
 }
@@ -75,7 +76,7 @@ void bench_products(const ProductOptions& options) {
     }
     for (const Product& p : products) {
       for (const bool transposed : {false, true}) {
-        const Comparison found = compare(p, dtype, transposed);
+        const Comparison found = compare(p, dtype, transposed, options.seconds);
         const std::string shape = fmt::format("{} x {} x {}", p.m, p.n, p.k);
         if (options.json) {
           rows.push_back({{"shape", shape},
@@ -107,6 +108,7 @@ void add_bench_products(CLI::App& bench, Action& action) {
       ->check(number_within({1, kMostSize}, true))
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure each line");
   command->add_flag("--json", options->json, "Print JSON instead of a table");
   command->footer("Example:\n  candela bench products --size 1024");
   command->callback([&action, options] { action = [options] { bench_products(*options); }; });

@@ -21,6 +21,7 @@ struct TrainBench {
   std::int64_t batch_size = 16;
   std::int64_t length = 128;
   std::int64_t rank = 16;
+  double seconds = 6;
   bool json = false;
 };
 
@@ -56,7 +57,7 @@ void bench_train(const TrainBench& options) {
   std::vector<std::function<void()>> calls = {[&] { trainer.step(std::span(&batch, 1), 1e-4); },
                                               [&] { product.run_own(); }};
   if (product.has_vendor()) calls.emplace_back([&] { product.run_vendor(); });
-  const std::vector<double> medians = cases::median_seconds_in_turn(calls, 6.0);
+  const std::vector<double> medians = cases::median_seconds_in_turn(calls, options.seconds);
   const double seconds = medians[0];
   const auto tokens = static_cast<double>(batch.tokens);
   // Forward, and backward to the activations: frozen weights need no gradient of their own.
@@ -94,6 +95,7 @@ void add_bench_train(CLI::App& bench, Action& action) {
   add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
   add_number(*command, "--rank", options->rank, {1, kMostRank}, "Rank of the adapters, on all linear layers");
   command->add_flag("--json", options->json, "Print JSON instead of text");
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });
 }

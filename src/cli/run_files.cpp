@@ -54,6 +54,16 @@ std::vector<fs::path> checkpoint_folders(const fs::path& output) {
   return folders;
 }
 
+/// Takes a checkpoint away under another name before it goes file by file: one that is there is whole,
+/// whenever the run is killed. No checkpoint is made at step 0, so that name is free.
+void remove_whole(const fs::path& folder) {
+  const fs::path going = folder.parent_path() / fmt::format(".{}0", kCheckpoint);
+  std::error_code error;
+  fs::remove_all(going, error);
+  fs::rename(folder, going, error);
+  fs::remove_all(error ? folder : going, error);
+}
+
 }  // namespace
 
 OutputFolder::OutputFolder(const fs::path& folder) : made_(io::missing_folders(folder)) {
@@ -139,7 +149,7 @@ bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::st
   try {
     fs::remove_all(aside);
     lora.save(aside, base_model);
-    fs::remove_all(output_ / name);  // an earlier run's
+    remove_whole(output_ / name);  // an earlier run's
     fs::rename(aside, output_ / name);
   } catch (const std::exception& error) {
     std::error_code ignored;
@@ -149,17 +159,15 @@ bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::st
   }
   saved_.push_back(output_ / name);
   if (saved_.size() > static_cast<std::size_t>(keep_)) {
-    std::error_code ignored;
-    fs::remove_all(saved_.front(), ignored);
+    remove_whole(saved_.front());
     saved_.erase(saved_.begin());
   }
   return true;
 }
 
 void Checkpoints::remove_others() const {
-  std::error_code ignored;
   for (const fs::path& folder : checkpoint_folders(output_)) {
-    if (std::find(saved_.begin(), saved_.end(), folder) == saved_.end()) fs::remove_all(folder, ignored);
+    if (std::find(saved_.begin(), saved_.end(), folder) == saved_.end()) remove_whole(folder);
   }
 }
 

@@ -8,8 +8,8 @@
 #include <unistd.h>
 #include <vector>
 
-#include <candela/core/error.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
 
 namespace candela {
 namespace {

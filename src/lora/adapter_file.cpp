@@ -5,9 +5,9 @@
 #include <map>
 #include <optional>
 
+#include <candela/core/atomic_file.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
-#include <candela/core/atomic_file.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 

@@ -21,8 +21,9 @@ TEST_F(Cli, UsageErrorsEndWithTwoAndFailuresWithOne) {
 }
 
 TEST_F(Cli, EveryCommandExplainsItselfWithAnExample) {
-  for (const char* command : {"finetune", "generate", "eval", "merge", "info", "tokenize", "logits", "bench",
-                              "bench ops", "bench train", "bench decode", "bench products", "devices"}) {
+  for (const char* command :
+       {"finetune", "generate", "eval", "merge", "info", "tokenize", "logits", "bench", "bench ops",
+        "bench train", "bench decode", "bench products", "bench tokenize", "devices"}) {
     const Outcome help = run(fmt::format("{} --help", command));
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Example:"), std::string::npos) << command;

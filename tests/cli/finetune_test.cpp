@@ -1,3 +1,11 @@
+#include <array>
+#include <cstdlib>
+#include <fcntl.h>
+#include <regex>
+#include <sstream>
+#include <thread>
+#include <unistd.h>
+
 #include <candela/ops/copy.h>
 
 #include "cli/cli.h"
@@ -57,6 +65,104 @@ TEST_F(Finetune, DivergenceEndsWithAClearErrorAndSavesNothing) {
   EXPECT_EQ(result.status, 1);
   EXPECT_TRUE(result.says("lower the learning rate")) << result.err;
   EXPECT_FALSE(exists("adapter/adapter_model.safetensors"));
+}
+
+/// What is written to a terminal.
+class Terminal {
+ public:
+  Terminal() : master_(::posix_openpt(O_RDWR | O_NOCTTY)) {
+    if (master_ < 0 || ::grantpt(master_) != 0 || ::unlockpt(master_) != 0) return;
+    name_ = ::ptsname(master_);
+    slave_ = ::open(name_.c_str(), O_RDWR | O_NOCTTY);  // holds it open until the program has ended
+    reader_ = std::thread([this] {
+      std::array<char, 4096> buffer;
+      for (ssize_t count = 0; (count = ::read(master_, buffer.data(), buffer.size())) > 0;)
+        text_.append(buffer.data(), static_cast<std::size_t>(count));
+    });
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  ~Terminal() {
+    text();
+    if (master_ >= 0) ::close(master_);
+  }
+  /// Its path; empty if there is none to be had.
+  const std::string& name() const { return name_; }
+  /// After the program has ended.
+  const std::string& text() {
+    if (slave_ >= 0) ::close(slave_);
+    slave_ = -1;
+    if (reader_.joinable()) reader_.join();
+    return text_;
+  }
+
+ private:
+  int master_ = -1;
+  int slave_ = -1;
+  std::string name_;
+  std::string text_;
+  std::thread reader_;
+};
+
+/// On a terminal the line is drawn ten times a second; 200 steps take longer than that on any machine.
+TEST_F(Finetune, ProgressTellsLossRateAndTimeLeft) {
+  Terminal terminal;
+  if (terminal.name().empty()) GTEST_SKIP() << "no pseudo-terminal is to be had";
+  const Outcome result =
+      run(fmt::format("finetune --model '{}' --data '{}' --valid '{}' --output '{}' --rank 4 --batch-size 4 "
+                      "--max-steps 200 --validate-every 100",
+                      model_, path("rows.jsonl"), path("rows.jsonl"), path("adapter")),
+          "", "2>'" + terminal.name() + "'");
+  ASSERT_EQ(result.status, 0) << terminal.text();
+  const std::string measured = "/200 steps  loss [0-9]+\\.[0-9]{4}  [0-9][0-9,]* tok/s  ";
+  for (const std::string& line : {measured + "ETA [0-9]+:[0-9]{2}", "200" + measured + "in [0-9]+:[0-9]{2}",
+                                  std::string("step 100: validation loss [0-9]+\\.[0-9]{4}")}) {
+    EXPECT_TRUE(std::regex_search(terminal.text(), std::regex(line))) << line << ": " << terminal.text();
+  }
+}
+
+TEST_F(Finetune, ProgressInAFileEndsWithTheLastStepAndQuietIsQuiet) {
+  const Outcome result =
+      run(fmt::format("finetune --model '{}' --data '{}' --output '{}' --rank 4 --batch-size 4 --max-steps 6",
+                      model_, path("rows.jsonl"), path("adapter")));
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(std::regex_search(
+      result.err,
+      std::regex(" 6/6 steps  loss [0-9]+\\.[0-9]{4}  [0-9][0-9,]* tok/s  in [0-9]+:[0-9]{2}\n$")))
+      << result.err;
+  EXPECT_EQ(tune("--overwrite").err, "");
+}
+
+/// The points of the picture's polylines.
+std::vector<std::vector<std::pair<double, double>>> lines_of(const std::string& svg) {
+  std::vector<std::vector<std::pair<double, double>>> lines;
+  const std::regex line("<polyline [^>]*points=\"([^\"]*)\"");
+  for (std::sregex_iterator at(svg.begin(), svg.end(), line), end; at != end; ++at) {
+    std::istringstream points((*at)[1]);
+    lines.emplace_back();
+    char comma = 0;
+    for (double x = 0, y = 0; points >> x >> comma >> y;) lines.back().emplace_back(x, y);
+  }
+  return lines;
+}
+
+TEST_F(Finetune, TheLossCurveHoldsEveryStep) {
+  ASSERT_EQ(tune(fmt::format("--valid '{}' --validate-every 2", path("rows.jsonl"))).status, 0);
+  const std::string svg = read(path("adapter/loss.svg"));
+  EXPECT_NE(svg.find("LoRA fine-tuning of model"), std::string::npos);
+  const auto lines = lines_of(svg);
+  ASSERT_EQ(lines.size(), 2U) << svg;  // training and validation
+  ASSERT_EQ(lines[0].size(), 6U);
+  EXPECT_EQ(lines[1].size(), 3U);
+  const auto steps = metrics();
+  for (std::size_t i = 0; i + 1 < lines[0].size(); ++i) {
+    EXPECT_LT(lines[0][i].first, lines[0][i + 1].first);
+    // The greater loss is the higher point, and pictures count from the top.
+    if (steps[i]["loss"] > steps[i + 1]["loss"])
+      EXPECT_LE(lines[0][i].second, lines[0][i + 1].second);
+    else
+      EXPECT_GE(lines[0][i].second, lines[0][i + 1].second);
+  }
 }
 
 /// The loss of a step is that before its update: what the last update breaks must be found as well.

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <limits>
+#include <set>
 #include <thread>
 
 #include <candela/ops/copy.h>
@@ -125,6 +127,29 @@ TEST_F(Run, AKilledRunLeavesItsCheckpoint) {
   ASSERT_EQ(tune("--overwrite").status, 0);
   EXPECT_EQ(listing("adapter"), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
                                                           "finetune.yaml", "loss.svg", "metrics.jsonl"}));
+}
+
+/// A run may be killed at any time: so a checkpoint is whole for as long as it is there, the old ones that go
+/// included.
+TEST_F(Run, CheckpointsGoWhole) {
+  std::atomic<bool> done = false;
+  std::set<std::string> broken;
+  std::thread watcher([&] {
+    while (!done) {
+      std::error_code ignored;
+      for (const auto& entry : fs::directory_iterator(path("adapter"), ignored)) {
+        if (entry.path().filename().string().rfind("checkpoint-", 0) != 0) continue;
+        const bool whole = fs::exists(entry.path() / "adapter_model.safetensors", ignored) &&
+                           fs::exists(entry.path() / "adapter_config.json", ignored);
+        if (!whole && fs::exists(entry.path(), ignored)) broken.insert(entry.path().filename().string());
+      }
+    }
+  });
+  const Outcome result = tune("--max-steps 80 --save-every 1");
+  done = true;
+  watcher.join();
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(broken, std::set<std::string>());
 }
 
 TEST_F(Run, AnAdapterCanBeTrainedFurther) {

@@ -131,12 +131,16 @@ TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
   expect_refused("bench train --model m --adapter a", "--adapter");  // it trains one of its own
   for (const std::string option : {"--context -5", "--dtype foo", "--device foo", "--model ''"})
     expect_refused("bench decode " + option, option.substr(0, option.find(' ')));
+  for (const std::string bench : {"products", "train --model m", "decode"})
+    expect_refused(fmt::format("bench {} --seconds 0", bench), "--seconds");
+  expect_refused("bench tokenize", "--tokenizer");
+  expect_refused("bench tokenize --tokenizer t --file ''", "--file");
 }
 
 TEST_F(Usage, UnknownCommandsAreNamedWithThoseThereAre) {
   expect_refused("foo", "unknown command \"foo\"; known: finetune, generate, eval,");
   expect_refused("foo --model m", "unknown command \"foo\"");
-  expect_refused("bench foo", "unknown command \"bench foo\"; known: ops, products, train, decode");
+  expect_refused("bench foo", "unknown command \"bench foo\"; known: ops, products, train, decode, tokenize");
 }
 
 /// An empty path is a variable of a script that was not set; it would stand for the current folder.

@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <candela/core/error.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
 
 #include "io/files.h"
 

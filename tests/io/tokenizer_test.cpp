@@ -99,15 +99,19 @@ void check_vectors(const std::filesystem::path& tokenizer_file, const std::strin
   EXPECT_EQ(count, 46);
 }
 
+/// Others' data, which the project does not hold.
+constexpr const char* kNoVectors =
+    "data/tokenizers, third-party vectors, is neither in the project nor in a folder shared/ above it";
+
 TEST(TokenizerVectors, Gpt2) {
   const auto file = test::find_shared("data/tokenizers/gpt2/tokenizer.json");
-  if (file.empty()) GTEST_SKIP() << "shared/data is not here";
+  if (file.empty()) GTEST_SKIP() << kNoVectors;
   check_vectors(file, "gpt-2");
 }
 
 TEST(TokenizerVectors, Qwen2) {
   const auto packed = test::find_shared("data/tokenizers/qwen3/tokenizer.json.xz");
-  if (packed.empty()) GTEST_SKIP() << "shared/data is not here";
+  if (packed.empty()) GTEST_SKIP() << kNoVectors;
   const test::TemporaryFolder folder;
   const std::string command =
       "xz -dkc '" + packed.string() + "' > '" + (folder / "tokenizer.json").string() + "'";

@@ -1,0 +1,109 @@
+#include <cmath>
+
+#include "cli/cli.h"
+
+namespace candela {
+namespace {
+
+using test::Cli;
+using test::Outcome;
+
+/// What benches print is read by scripts: the fields are there and are numbers that can be. No time is
+/// judged.
+class Bench : public Cli {
+ protected:
+  nlohmann::json bench(const std::string& arguments) const {
+    const Outcome result = run(fmt::format("bench {} --json", arguments));
+    EXPECT_EQ(result.status, 0) << arguments << ": " << result.err;
+    return nlohmann::json::parse(result.out, nullptr, false);
+  }
+  static void expect_positive(const nlohmann::json& object, const std::vector<std::string>& fields) {
+    for (const std::string& field : fields) {
+      ASSERT_TRUE(object.contains(field) && object[field].is_number()) << field << ": " << object.dump(2);
+      const auto value = object[field].get<double>();
+      EXPECT_TRUE(std::isfinite(value) && value > 0) << field << ": " << value;
+    }
+  }
+};
+
+TEST_F(Bench, OpsGiveRateAndShareForwardAndBackward) {
+  const nlohmann::json report = bench("ops --op matmul --case bench_128 --dtype f32");
+  EXPECT_NE(report.value("device", ""), "");
+  ASSERT_EQ(report["rows"].size(), 2U) << report.dump(2);
+  const std::vector<std::string> directions = {"forward", "backward"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    const nlohmann::json& row = report["rows"][i];
+    EXPECT_EQ(row["name"], "matmul.bench_128");
+    EXPECT_EQ(row["direction"], directions[i]);
+    EXPECT_EQ(row["dtype"], "f32");
+    EXPECT_NE(row.value("implementation", ""), "");
+    expect_positive(row, {"microseconds", "gflop_per_s", "gb_per_s", "limit_g_per_s", "share_of_limit"});
+  }
+}
+
+TEST_F(Bench, OpsWhyNamesTheImplementation) {
+  const Outcome result = run("bench ops --op matmul --case bench_128 --dtype f32 --why");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(result.says("implementations that ran on cpu")) << result.out;
+  EXPECT_TRUE(result.says("matmul.bench_128")) << result.out;
+  EXPECT_TRUE(result.says(" times")) << result.out;
+}
+
+TEST_F(Bench, ProductsCompareWithTheVendor) {
+  const nlohmann::json rows = bench("products --size 16 --seconds 0.001");
+  ASSERT_GE(rows.size(), 8U) << rows.dump(2);  // four shapes, b and its transpose, and two dtypes as a rule
+  for (const nlohmann::json& row : rows) {
+    EXPECT_TRUE(row["b_transposed"].is_boolean());
+    expect_positive(row, {"gflop_per_s", "vendor_gflop_per_s"});
+  }
+  EXPECT_EQ(rows[0]["shape"], "16 x 16 x 16");
+}
+
+TEST_F(Bench, TrainGivesRateAndShareOfThePeak) {
+  const std::string model = write_tiny_model("model");
+  expect_positive(
+      bench(fmt::format("train --model '{}' --batch-size 2 --length 8 --rank 2 --seconds 0.01", model)),
+      {"seconds_per_step", "tokens_per_s", "gflop_per_s", "product_peak_gflop_per_s", "share_of_peak",
+       "peak_memory_bytes"});
+}
+
+TEST_F(Bench, DecodeGivesRateAndShareOfReadingTheWeights) {
+  const std::string model = write_tiny_model("model");
+  const nlohmann::json report =
+      bench(fmt::format("decode --model '{}' --dtype f32 --context 4 --seconds 0.01", model));
+  EXPECT_EQ(report["model"], model);
+  expect_positive(report,
+                  {"tokens_per_s", "weight_bytes", "read_gb_per_s", "limit_tokens_per_s", "share_of_limit"});
+}
+
+TEST_F(Bench, TokenizeGivesRates) {
+  const std::vector<std::string> rates = {"seconds", "mb_per_s", "tokens_per_s", "mb_per_s_again"};
+  const nlohmann::json built_in = bench(fmt::format("tokenize --tokenizer '{}'", kModel));
+  EXPECT_EQ(built_in["text"], "built-in text");
+  EXPECT_GE(built_in["bytes"], 2000000);
+  EXPECT_EQ(built_in["threads"], 1);
+  expect_positive(built_in, rates);
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "Once upon a time";
+  write("text", text);
+  const nlohmann::json own =
+      bench(fmt::format("tokenize --tokenizer '{}' --file '{}'", kModel, path("text")));
+  EXPECT_EQ(own["text"], path("text"));
+  EXPECT_EQ(own["bytes"], 16000);
+  EXPECT_EQ(own["tokens"], 4000);
+  expect_positive(own, rates);
+}
+
+TEST_F(Bench, TokenizeNeedsText) {
+  write("empty", "");
+  for (const std::string file : {"empty", "missing"}) {
+    const Outcome result =
+        run(fmt::format("bench tokenize --tokenizer '{}' --file '{}'", kModel, path(file)));
+    EXPECT_EQ(result.status, 1) << file;
+    EXPECT_TRUE(result.says(path(file))) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+}
+
+}  // namespace
+}  // namespace candela
