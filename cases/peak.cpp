@@ -15,7 +15,7 @@
 #include "backend/cpu/gemm.h"
 
 #if !defined(__APPLE__)
-#include <dnnl.hpp>
+#include "backend/cpu/onednn.h"
 #endif
 
 namespace candela::cases {
@@ -113,8 +113,8 @@ VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::i
   const auto type = dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
   const Tag own = layout == Layout::Packed ? Tag::any : Tag::ab;
   const Tag right = layout == Layout::Transposed ? Tag::ba : own;
-  const dnnl::matmul::desc description({{m, k}, type, own}, {{k, n}, type, right}, {{m, n}, type, own});
-  const dnnl::matmul::primitive_desc chosen(description, engine);
+  const dnnl::matmul::primitive_desc chosen = gemm_detail::product_of(
+      engine, {{m, k}, type, own}, {{k, n}, type, right}, nullptr, {{m, n}, type, own});
   const auto filled = [&](const memory::dims& dims, const memory::desc& wanted) {
     std::vector<float> values = some_values(dims[0] * dims[1]);
     memory plain({dims, memory::data_type::f32, Tag::ab}, engine, values.data());

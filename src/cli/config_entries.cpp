@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <sstream>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include "cli/usage.h"
@@ -13,34 +15,85 @@ namespace {
 
 using Kind = ConfigEntry::Kind;
 
-ConfigEntry from_yaml(const YAML::Node& key, const YAML::Node& value) {
+/// Counts the bytes of values, which aliases can repeat beyond any bound: written out, no value is more than
+/// twice as long as what stands for it in the file.
+class ValueBytes {
+ public:
+  ValueBytes(std::size_t file_bytes, const std::string& file) : file_(file), most_(2 * file_bytes) {}
+
+  const std::string& add(const std::string& value, std::size_t line) {
+    sum_ += value.size() + 1;
+    require<UsageError>(
+        sum_ <= most_,
+        "{}:{}: the values must not outgrow the file; aliases repeat them to more than {} bytes", file_, line,
+        most_);
+    return value;
+  }
+
+ private:
+  const std::string& file_;
+  std::size_t most_;
+  std::size_t sum_ = 0;
+};
+
+ConfigEntry from_yaml(const YAML::Node& key, const YAML::Node& value, ValueBytes& bytes) {
   ConfigEntry entry;
   entry.line = static_cast<std::size_t>(key.Mark().line) + 1;
-  if (key.IsScalar()) entry.key = key.Scalar();
+  if (key.IsScalar()) entry.key = bytes.add(key.Scalar(), entry.line);
   if (value.IsNull()) entry.kind = Kind::Null;
   if (value.IsScalar()) {
     entry.kind = Kind::Scalar;
-    entry.values = {value.Scalar()};
+    entry.values = {bytes.add(value.Scalar(), entry.line)};
   }
   if (value.IsSequence()) {
     entry.kind = Kind::List;
     for (const YAML::Node& item : value) {
       if (!item.IsScalar()) entry.kind = Kind::Other;
-      entry.values.push_back(item.IsScalar() ? item.Scalar() : std::string());
+      entry.values.push_back(bytes.add(item.IsScalar() ? item.Scalar() : std::string(), entry.line));
     }
   }
   return entry;
 }
 
+/// Lets everything pass.
+class NoEvents final : public YAML::EventHandler {
+  using Mark = YAML::Mark;
+  using Anchor = YAML::anchor_t;
+  using Style = YAML::EmitterStyle::value;
+  using Text = std::string;
+
+  void OnDocumentStart(const Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const Mark&, Anchor) override {}
+  void OnAlias(const Mark&, Anchor) override {}
+  void OnScalar(const Mark&, const Text&, Anchor, const Text&) override {}
+  void OnSequenceStart(const Mark&, const Text&, Anchor, Style) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const Mark&, const Text&, Anchor, Style) override {}
+  void OnMapEnd() override {}
+};
+
+/// UsageError unless `text` is one document. YAML::LoadAll() would not do: on some broken texts it finds
+/// empty documents without end.
+void check_one_document(const std::string& text, const std::string& file) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  NoEvents events;
+  int documents = 0;
+  while (documents < 2 && parser.HandleNextDocument(events)) ++documents;
+  require<UsageError>(documents == 1,
+                      "{}: holds {} documents{}; expected one mapping from option names to values", file,
+                      documents, documents == 0 ? "" : " or more");
+}
+
 std::vector<ConfigEntry> read_yaml(const std::string& text, const std::string& file) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    require<UsageError>(documents.size() == 1,
-                        "{}: holds {} documents; expected one mapping from option names to values", file,
-                        documents.size());
-    require<UsageError>(documents[0].IsMap(), "{}: expected a mapping from option names to values", file);
+    check_one_document(text, file);
+    const YAML::Node document = YAML::Load(text);
+    require<UsageError>(document.IsMap(), "{}: expected a mapping from option names to values", file);
     std::vector<ConfigEntry> entries;
-    for (const auto& item : documents[0]) entries.push_back(from_yaml(item.first, item.second));
+    ValueBytes bytes(text.size(), file);
+    for (const auto& item : document) entries.push_back(from_yaml(item.first, item.second, bytes));
     return entries;
   } catch (const YAML::Exception& error) {
     throw UsageError(fmt::format("{}:{}: is not YAML: {}", file, error.mark.line + 1, error.msg));
@@ -130,6 +183,10 @@ std::vector<ConfigEntry> read_config_entries(const std::string& file) {
   } catch (const IoError& error) {
     throw UsageError(error.what());
   }
+  return parse_config_entries(text, file);
+}
+
+std::vector<ConfigEntry> parse_config_entries(const std::string& text, const std::string& file) {
   return file.ends_with(".json") ? read_json(text, file) : read_yaml(text, file);
 }
 

@@ -19,4 +19,7 @@ struct ConfigEntry {
 /// The keys of `file` in its order. Throws UsageError naming file and line.
 std::vector<ConfigEntry> read_config_entries(const std::string& file);
 
+/// As read_config_entries, from the text of a file: JSON if the name of `file` says so, else YAML.
+std::vector<ConfigEntry> parse_config_entries(const std::string& text, const std::string& file);
+
 }  // namespace candela::cli

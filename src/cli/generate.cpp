@@ -68,6 +68,17 @@ SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& 
       result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
       "generate: --top-k, --top-p and --min-p have no effect on greedy choices; give --temperature "
       "too");
+  if (result.temperature == 0) {  // greedy choices use none of these
+    const SamplingOptions unused;
+    result.top_k = unused.top_k;
+    result.top_p = unused.top_p;
+    result.min_p = unused.min_p;
+  }
+  try {
+    check_sampling(result);
+  } catch (const InvalidArgument& error) {  // flags are checked where they are read
+    throw IoError(fmt::format("{}: {}", config.generation_source, error.what()));
+  }
   return result;
 }
 

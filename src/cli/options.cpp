@@ -15,6 +15,12 @@ constexpr const char* kListType = "LIST";
 /// In front of a value, keeps CLI11 from seeing a bracket there. No text that a person types begins with it.
 constexpr char kMark = '\x1f';
 
+/// Whether `text` is a number such as 016, which CLI11 would read as octal.
+bool has_leading_zero(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  return text.size() > 1 && text[0] == '0' && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 /// The whole of `text` as a number; nothing if it is none. Whole numbers must fit std::int64_t.
 std::optional<double> parse_number(const std::string& text, bool whole) {
   if (whole) {
@@ -48,6 +54,9 @@ std::string describe(const Bounds& bounds, bool whole) {
 CLI::Validator number_within(const Bounds& bounds, bool whole) {
   return CLI::Validator(
       [bounds, whole](const std::string& text) -> std::string {
+        if (whole && has_leading_zero(text)) {
+          return fmt::format("must be {}, without a leading zero; got {}", describe(bounds, whole), text);
+        }
         const std::optional<double> value = parse_number(text, whole);
         const bool fits = value && (bounds.above_low ? *value > bounds.low : *value >= bounds.low) &&
                           (bounds.below_high ? *value < bounds.high : *value <= bounds.high) &&

@@ -5,6 +5,9 @@
 namespace candela::io {
 namespace {
 
+/// Of an added token: from each position of a text, so many bytes may be compared with it.
+constexpr std::size_t kMostBytes = 512;
+
 /// The start of the character that ends at `end`.
 std::size_t character_before(std::string_view text, std::size_t end) {
   std::size_t start = end - 1;
@@ -104,11 +107,10 @@ AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, c
     if (!known && taken) entry.fail("id", fmt::format("free in model.vocab, where {:?} has it", *taken));
     if (!by_id_.emplace(token.id, tokens_.size()).second) entry.fail("id", "the id of one added token only");
     if (!by_content_.emplace(token.content, tokens_.size()).second) entry.fail("content", "listed once");
-    if (token.normalized) {
-      normalized_.add(normalizer ? normalizer->apply(token.content) : token.content, tokens_.size());
-    } else {
-      raw_.add(token.content, tokens_.size());
-    }
+    const std::string text =
+        token.normalized && normalizer ? normalizer->apply(token.content) : token.content;
+    if (text.size() > kMostBytes) entry.fail("content", fmt::format("at most {} bytes", kMostBytes));
+    (token.normalized ? normalized_ : raw_).add(text, tokens_.size());
     tokens_.push_back(token);
   }
 }

@@ -30,8 +30,9 @@ class Vocabulary {
 
  private:
   std::vector<std::pair<std::string, std::int64_t>> entries_;
-  std::unordered_map<std::string_view, std::int32_t> ids_;  // views into entries_
-  std::vector<std::int32_t> entry_of_id_;                   // id -> index in entries_, or -1
+  std::unordered_map<std::string_view, std::int32_t> ids_;            // views into entries_
+  std::vector<std::int32_t> entry_of_id_;                             // id -> index in entries_, or -1
+  std::unordered_map<std::int32_t, std::int32_t> entry_of_large_id_;  // the same for ids beyond its end
   std::int32_t max_id_ = -1;
 };
 

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <tuple>
 
 #include <candela/io/config.h>
@@ -19,6 +17,9 @@ constexpr const char* kSliding = "sliding_attention";
 bool one_of(std::string_view value, std::initializer_list<std::string_view> known) {
   return std::find(known.begin(), known.end(), value) != known.end();
 }
+
+/// Of each file of a model's configuration: far above any that there is.
+constexpr std::size_t kMostBytes = std::size_t{1} << 26U;
 
 constexpr double kTheta = 10000;  // rope_theta where it is absent
 
@@ -251,30 +252,19 @@ ModelConfig read_config(const JsonObject& top) {
   return config;
 }
 
-/// A number of generation_config.json that must lie between `low` and `high`, both included.
-std::optional<double> number_in(const JsonObject& top, const char* key, double low, double high) {
-  if (!top.has(key)) return std::nullopt;
-  const double value = top.number(key);
-  if (value < low || value > high) {
-    top.fail(key, std::isinf(high) ? fmt::format("a number of at least {}", low)
-                                   : fmt::format("a number in [{}, {}]", low, high));
-  }
-  return value;
+std::optional<double> number_of(const JsonObject& top, const char* key) {
+  return top.has(key) ? std::optional(top.number(key)) : std::nullopt;
 }
 
+/// Most commands sample nothing: whether the values can be used is left to those that do.
 void read_generation(const JsonObject& top, ModelConfig& config) {
-  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  config.generation_source = top.source();
   read_special_ids(top, config);
-  config.temperature = number_in(top, "temperature", 0, kNoLimit);
-  config.top_p = number_in(top, "top_p", 0, 1);
-  if (config.top_p == 0) top.fail("top_p", "a number above 0 and at most 1");
-  config.min_p = number_in(top, "min_p", 0, 1);
-  if (top.has("repetition_penalty"))
-    config.repetition_penalty = positive_number(top, "repetition_penalty", 1);
-  if (top.has("top_k")) {
-    config.top_k = top.integer("top_k");
-    if (*config.top_k < 0) top.fail("top_k", "an integer of at least 0");
-  }
+  config.temperature = number_of(top, "temperature");
+  config.top_p = number_of(top, "top_p");
+  config.min_p = number_of(top, "min_p");
+  config.repetition_penalty = number_of(top, "repetition_penalty");
+  if (top.has("top_k")) config.top_k = top.integer("top_k");
   if (top.has("do_sample")) config.do_sample = top.boolean("do_sample");
 }
 
@@ -317,12 +307,12 @@ ModelConfig ModelConfig::parse(std::string_view json, const std::string& source)
 
 ModelConfig ModelConfig::load(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "config.json";
-  ModelConfig config = parse(io::read_file(file), file.string());
+  ModelConfig config = parse(io::read_file(file, kMostBytes), file.string());
   const auto read = [&](const char* name, void (*apply)(const JsonObject&, ModelConfig&)) {
     const std::filesystem::path path = folder / name;
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return;
-    const io::Json document = io::load_json(path);
+    const io::Json document = io::load_json(path, {.max_bytes = kMostBytes});
     apply(JsonObject(document, path.string()), config);
   };
   read("generation_config.json", read_generation);

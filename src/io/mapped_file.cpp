@@ -13,6 +13,13 @@
 namespace candela::io {
 namespace {
 
+// What is written stays rare: without this flag, a file larger than memory and swap could not be mapped.
+#if defined(MAP_NORESERVE)
+constexpr int kPrivate = MAP_PRIVATE | MAP_NORESERVE;
+#else
+constexpr int kPrivate = MAP_PRIVATE;
+#endif
+
 /// Maps `bytes` of the file at a multiple of MappedFile::kAlignment. The whole of the last aligned piece
 /// belongs to the mapping: beyond the end of the file it is zero. Returns MAP_FAILED with errno set.
 void* map_aligned(int descriptor, std::size_t bytes, void*& reserved, std::size_t& reserved_bytes) {
@@ -20,17 +27,17 @@ void* map_aligned(int descriptor, std::size_t bytes, void*& reserved, std::size_
   constexpr int kProtection = PROT_READ | PROT_WRITE;
   if (static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) >= kAlignment) {
     reserved_bytes = bytes;
-    reserved = ::mmap(nullptr, bytes, kProtection, MAP_PRIVATE, descriptor, 0);
+    reserved = ::mmap(nullptr, bytes, kProtection, kPrivate, descriptor, 0);
     return reserved;
   }
   // Smaller pages: address space with room to choose an aligned start in, and the file over its middle.
   reserved_bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
-  reserved = ::mmap(nullptr, reserved_bytes, kProtection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  reserved = ::mmap(nullptr, reserved_bytes, kProtection, kPrivate | MAP_ANONYMOUS, -1, 0);
   if (reserved == MAP_FAILED) return MAP_FAILED;
   std::size_t room = reserved_bytes;
   void* start = reserved;
   std::align(kAlignment, bytes, start, room);
-  void* mapped = ::mmap(start, bytes, kProtection, MAP_PRIVATE | MAP_FIXED, descriptor, 0);
+  void* mapped = ::mmap(start, bytes, kProtection, kPrivate | MAP_FIXED, descriptor, 0);
   if (mapped == MAP_FAILED) {
     const int error = errno;
     ::munmap(reserved, reserved_bytes);

@@ -8,6 +8,10 @@
 namespace candela::io {
 namespace {
 
+/// Bounds on what is put around a text; models put one id or two.
+constexpr std::size_t kMostAdded = 4096;
+constexpr std::size_t kMostTemplates = 16;
+
 std::int32_t checked_id(const Json& value, const JsonObject& owner, const char* key) {
   if (!value.is_number_integer() || value.get<double>() < 0 ||
       value.get<double>() > double(Vocabulary::kMaxId)) {
@@ -48,6 +52,7 @@ void PostProcessor::add_template(const JsonObject& description) {
     for (const Json& id : ids) special[name].push_back(checked_id(id, token, "ids"));
   }
   std::vector<Part> parts;
+  std::size_t added = 0;  // a small file can name one long list again and again
   for (const JsonObject& entry : description.objects("single")) {
     if (entry.has("Sequence")) {
       if (entry.object("Sequence").string("id") != "A")
@@ -57,6 +62,9 @@ void PostProcessor::add_template(const JsonObject& description) {
       const std::string name = entry.object("SpecialToken").string("id");
       const auto found = special.find(name);
       if (found == special.end()) entry.fail("SpecialToken", "one that special_tokens lists");
+      added += found->second.size();
+      if (added > kMostAdded)
+        description.fail("single", fmt::format("a template of at most {} ids", kMostAdded));
       parts.push_back({false, found->second});
     } else {
       throw IoError(fmt::format("{}: {} must be a Sequence or a SpecialToken; got {}", entry.source(),
@@ -65,6 +73,14 @@ void PostProcessor::add_template(const JsonObject& description) {
   }
   const auto texts = std::count_if(parts.begin(), parts.end(), [](const Part& part) { return part.is_text; });
   if (texts != 1) description.fail("single", "a template with the sequence A in one place");
+  add_parts(std::move(parts), description);
+}
+
+void PostProcessor::add_parts(std::vector<Part> parts, const JsonObject& description) {
+  if (parts.size() == 1) return;  // the text alone
+  require<IoError>(templates_.size() < kMostTemplates,
+                   "{}: post_processor must have at most {} templates; got more", description.source(),
+                   kMostTemplates);
   templates_.push_back(std::move(parts));
 }
 
@@ -74,7 +90,7 @@ void PostProcessor::add_pair(const JsonObject& description) {
     if (!pair.is_array() || pair.size() != 2) description.fail(key, "a pair of token and id");
     return std::vector<std::int32_t>{checked_id(pair[1], description, key)};
   };
-  templates_.push_back({{false, id("cls")}, {true, {}}, {false, id("sep")}});
+  add_parts({{false, id("cls")}, {true, {}}, {false, id("sep")}}, description);
 }
 
 std::vector<std::int32_t> PostProcessor::prefix() const {

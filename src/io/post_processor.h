@@ -29,6 +29,7 @@ class PostProcessor {
   void add(const JsonObject& description);
   void add_template(const JsonObject& description);
   void add_pair(const JsonObject& description);
+  void add_parts(std::vector<Part> parts, const JsonObject& description);
 
   std::vector<std::vector<Part>> templates_;  // applied in order, each around what the one before gave
 };

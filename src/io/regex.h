@@ -32,19 +32,21 @@ class Regex {
   Regex(std::string_view pattern, std::string where, PatternSyntax syntax = PatternSyntax::Oniguruma);
 
   /// All matches in `text` (valid UTF-8) from the left. An empty match directly after another match is
-  /// skipped.
+  /// skipped. InvalidArgument if the search takes steps out of all proportion to the length of the text.
   std::vector<Span> find_all(std::string_view text) const;
 
   const std::string& where() const { return where_; }
 
  private:
   struct Code;
+  class Search;
   std::shared_ptr<const Code> code_;
   std::string where_;
 };
 
 /// The pattern rewritten for PCRE2 so that its escapes mean what they mean in `syntax`: \s is White_Space, \d
-/// is Decimal_Number, \w as above, \b and \B its borders, \p{Script} the script without its extensions.
+/// is Decimal_Number, \w as above, \b and \B its borders, \p{Script} the script without its extensions,
+/// {,n} is {0,n}, and X{n,m}+ and X{n}? repeat X{n,m} and X{n} as a whole.
 std::string translate_pattern(std::string_view pattern, PatternSyntax syntax, const std::string& where);
 
 }  // namespace candela::io

@@ -92,32 +92,6 @@ io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file, bool byte_lev
   return io::Bpe(std::move(file.vocabulary), file.merges, std::move(options), top.source());
 }
 
-std::optional<TokenizerTruncation> read_truncation(const JsonObject& top) {
-  if (!top.has("truncation")) return std::nullopt;
-  const JsonObject entry = top.object("truncation");
-  return TokenizerTruncation{entry.positive("max_length"), entry.integer("stride", 0),
-                             entry.string("strategy", "LongestFirst"), entry.string("direction", "Right")};
-}
-
-std::optional<TokenizerPadding> read_padding(const JsonObject& top) {
-  if (!top.has("padding")) return std::nullopt;
-  const JsonObject entry = top.object("padding");
-  TokenizerPadding padding;
-  const io::Json& strategy = entry.at("strategy");
-  if (strategy.is_object()) {
-    padding.fixed_length = entry.object("strategy").positive("Fixed");
-  } else if (strategy != "BatchLongest") {
-    entry.fail("strategy", "\"BatchLongest\" or {\"Fixed\": length}");
-  }
-  padding.multiple_of = entry.integer("pad_to_multiple_of", 0);
-  const std::int64_t id = entry.integer("pad_id", 0);
-  if (id < 0 || id > io::Vocabulary::kMaxId) entry.fail("pad_id", "a token id");
-  padding.pad_id = static_cast<TokenId>(id);
-  padding.pad_token = entry.string("pad_token", "");
-  padding.direction = entry.string("direction", "Right");
-  return padding;
-}
-
 }  // namespace
 
 class Tokenizer::Impl {
@@ -141,9 +115,7 @@ class Tokenizer::Impl {
         added_(top, model_.vocabulary(), normalizer_.get()),
         post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
                                                   : io::PostProcessor()),
-        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr),
-        truncation_(read_truncation(top)),
-        padding_(read_padding(top)) {}
+        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr) {}
 
   void encode_plain(std::string_view text, bool at_start, WordCache& cache, std::vector<TokenId>& ids) const;
 
@@ -153,8 +125,6 @@ class Tokenizer::Impl {
   io::AddedTokens added_;
   io::PostProcessor post_processor_;
   std::unique_ptr<io::Decoder> decoder_;
-  std::optional<TokenizerTruncation> truncation_;
-  std::optional<TokenizerPadding> padding_;
   mutable WordCaches caches_;
 
   friend class Tokenizer;
@@ -278,14 +248,6 @@ std::optional<std::string> Tokenizer::id_to_token(TokenId id) const {
 bool Tokenizer::is_special(TokenId id) const {
   const io::AddedToken* added = impl_->added_.find(static_cast<std::int64_t>(id));
   return added && added->special;
-}
-
-const std::optional<TokenizerTruncation>& Tokenizer::truncation() const {
-  return impl_->truncation_;
-}
-
-const std::optional<TokenizerPadding>& Tokenizer::padding() const {
-  return impl_->padding_;
 }
 
 }  // namespace candela

@@ -88,6 +88,9 @@ TEST_F(Config, WhatIsWrongInAFileIsNamedWithItsLine) {
            {"model: x\nlearning_rate: 1\n", "c.yaml:2: learning_rate: is no option of `candela finetune`"},
            {"rank: 4\nmax-steps: many\n", "c.yaml:2: max-steps: must be"},
            {"rank: 0\n", "c.yaml:1: rank: must be"},
+           {"rank: 016\n",
+            "c.yaml:1: rank: must be a whole number in [1, 65536], without a leading zero; got 016"},
+           {"rank-pattern: [q_proj=016]\n", "without a leading zero; got 016"},
            {"rank: [1, 2]\n", "c.yaml:1: rank: takes one value; got a list"},
            {"target-modules: []\n", "c.yaml:1: target-modules: is an empty list"},
            {"rank: 4\nseed: 1\nrank: 5\n", "c.yaml:3: rank: occurs a second time"},
@@ -120,6 +123,18 @@ TEST_F(Config, WhatIsWrongInAFileIsNamedWithItsLine) {
   const Outcome folder = run(fmt::format("finetune --config '{}'", path("")));
   EXPECT_EQ(folder.status, 2);
   EXPECT_TRUE(folder.says("is a folder; --config takes a YAML or JSON file")) << folder.err;
+}
+
+/// One text, repeated by aliases: a small file must not ask for any amount of memory.
+TEST_F(Config, AliasesThatOutgrowTheFileAreRefused) {
+  std::string text = "target-modules: [&a " + std::string(1000, 'x');
+  for (int i = 0; i < 1000; ++i) text += ", *a";
+  write("c.yaml", text + "]\n");
+  const Outcome refused = run(fmt::format("finetune --config '{}'", path("c.yaml")));
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_TRUE(refused.says("c.yaml:1: the values must not outgrow the file")) << refused.err;
+  write("c.yaml", "model: &m a\nadapter: *m\noutput: *m\nrank: 2\n");
+  EXPECT_TRUE(run(fmt::format("finetune --config '{}'", path("c.yaml"))).says("rank: excludes adapter"));
 }
 
 /// What the command line excludes is left out of the file, but never without a word; and a run that was to go

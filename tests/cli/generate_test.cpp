@@ -60,6 +60,21 @@ TEST_F(GenerateCli, TheGenerationConfigDecidesWhereNoFlagDoes) {
   EXPECT_TRUE(run("generate --help").says("generation_config.json"));
 }
 
+TEST_F(GenerateCli, ADefaultOutOfRangeHindersOnlyWhatUsesIt) {
+  const std::string model = write_tiny_model("model");
+  write("model/generation_config.json", R"({"do_sample": true, "top_k": -1})");
+  EXPECT_EQ(run(fmt::format("info '{}'", model)).status, 0);
+  const std::string command = fmt::format("generate --model '{}' --prompt Once --max-tokens 2", model);
+  const Outcome refused = run(command);
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_TRUE(refused.says("model/generation_config.json: sampling: top_k must be 0 (all) or more; got -1"))
+      << refused.err;
+  EXPECT_EQ(run(command + " --top-k 5").status, 0);
+  EXPECT_EQ(run(command + " --temperature 0").status, 0);
+  write("model/generation_config.json", R"({"top_k": -1, "top_p": 0})");
+  EXPECT_EQ(run(command).status, 0) << "greedy choices use neither";
+}
+
 TEST_F(GenerateCli, EosCanBeIgnored) {
   const std::string model = write_tiny_model("model");
   // Whatever comes first is made the token that ends the text.

@@ -32,5 +32,21 @@ TEST(MappedFile, WritesStayPrivate) {
   EXPECT_EQ(test::read_text(folder / "a"), "abc");
 }
 
+#if defined(__linux__)
+TEST(MappedFile, MapsMoreThanMemory) {
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "a", "abc");
+  std::error_code error;
+  constexpr std::uintmax_t kLarge = std::uintmax_t{1} << 42;  // a hole
+  std::filesystem::resize_file(folder / "a", kLarge, error);
+  if (error) GTEST_SKIP() << "no sparse files here: " << error.message();
+  std::ifstream setting("/proc/sys/vm/overcommit_memory");
+  if (int mode = 0; setting >> mode && mode == 2) GTEST_SKIP() << "this system commits all it maps";
+  const MappedFile file(folder / "a");
+  EXPECT_EQ(file.size(), kLarge);
+  EXPECT_EQ(file.text().substr(0, 3), "abc");
+}
+#endif
+
 }  // namespace
 }  // namespace candela::io

@@ -204,18 +204,27 @@ TEST(Tokenizer, EncodesFromSeveralThreads) {
   EXPECT_EQ(same, std::vector<int>(4, 200));
 }
 
-TEST(Tokenizer, ReadsTruncationAndPadding) {
+TEST(Tokenizer, LeavesTruncationAndPaddingToTheCaller) {
   json document = small();
   document["truncation"] = {
-      {"direction", "Right"}, {"max_length", 128}, {"strategy", "LongestFirst"}, {"stride", 0}};
+      {"direction", "Right"}, {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}};
   document["padding"] = {
       {"strategy", {{"Fixed", 128}}}, {"direction", "Left"}, {"pad_id", 3}, {"pad_token", "[PAD]"}};
+  EXPECT_EQ(from(document).encode("abc ab"), from(small()).encode("abc ab"));
+}
+
+TEST(Tokenizer, KeepsIdsFarAboveTheOthers) {
+  json document = small();
+  document["model"]["vocab"]["z"] = 1 << 26;
   const Tokenizer tokenizer = from(document);
-  EXPECT_EQ(tokenizer.truncation()->max_length, 128);
-  EXPECT_EQ(tokenizer.padding()->fixed_length, 128);
-  EXPECT_EQ(tokenizer.padding()->direction, "Left");
-  EXPECT_EQ(tokenizer.padding()->pad_id, 3);
-  EXPECT_FALSE(from(small()).padding().has_value());
+  EXPECT_EQ(tokenizer.max_id(), 1 << 26);
+  EXPECT_EQ(tokenizer.encode("z"), std::vector<TokenId>{1 << 26});
+  EXPECT_EQ(tokenizer.id_to_token(1 << 26), "z");
+  EXPECT_EQ(tokenizer.id_to_token((1 << 26) - 1), std::nullopt);
+  EXPECT_EQ(tokenizer.id_to_token(0), "a");
+  EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{0, 1 << 26}), "az");
+  document["model"]["vocab"]["y"] = 1 << 26;
+  expect_contains(error_of<IoError>([&] { from(document); }), "the id 67108864 must belong to one token");
 }
 
 TEST(TokenizerErrors, UnknownComponentsAreUnsupported) {
@@ -331,6 +340,32 @@ TEST(TokenizerErrors, TextThatComponentsLetGrowWithoutEndIsRefused) {
   document["decoder"] = {{"type", "Sequence"}, {"decoders", parts}};
   expect_contains(error_of<InvalidArgument>([&] { from(document).decode(std::vector<TokenId>{0}); }),
                   "grow 64-fold");
+}
+
+TEST(TokenizerErrors, TemplatesThatOutgrowTheFileAreRefused) {
+  json document = small();
+  json& post = document["post_processor"];
+  post["type"] = "TemplateProcessing";
+  post["special_tokens"]["x"]["ids"] = std::vector<int>(1000, 0);
+  post["single"] = json::parse(R"([{"Sequence": {"id": "A"}}])");
+  for (int i = 0; i < 4; ++i) post["single"].push_back({{"SpecialToken", {{"id", "x"}}}});
+  EXPECT_EQ(from(document).encode("a").size(), 4001U);
+  post["single"].push_back({{"SpecialToken", {{"id", "x"}}}});
+  expect_contains(error_of<IoError>([&] { from(document); }),
+                  "t.json: post_processor.single must be a template of at most 4096 ids");
+  post["single"].erase(2);
+  document["post_processor"] = {{"type", "Sequence"}, {"processors", std::vector<json>(17, post)}};
+  expect_contains(error_of<IoError>([&] { from(document); }),
+                  "post_processor must have at most 16 templates");
+}
+
+TEST(TokenizerErrors, AnAddedTokenIsShort) {
+  json document = small();
+  document["added_tokens"] = {{{"id", 50}, {"content", std::string(512, 'x')}}};
+  EXPECT_EQ(from(document).encode(std::string(512, 'x')), std::vector<TokenId>{50});
+  document["added_tokens"][0]["content"] = std::string(513, 'x');
+  expect_contains(error_of<IoError>([&] { from(document); }),
+                  "t.json: added_tokens[0].content must be at most 512 bytes");
 }
 
 TEST(TokenizerErrors, MissingFile) {

@@ -25,7 +25,8 @@ struct SamplingOptions {
 
 /// What the model's generation_config.json asks for, with transformers' defaults: greedy unless do_sample is
 /// set; then a temperature of 1 and the 50 most likely tokens where it does not say otherwise. The other
-/// values are taken as they are written, for whoever sets a temperature.
+/// values are taken as they are written, for whoever sets a temperature: check_sampling() finds those that
+/// are out of range.
 SamplingOptions default_sampling(const ModelConfig& config);
 
 /// Throws InvalidArgument naming the option that is out of range.

@@ -49,7 +49,9 @@ struct ModelConfig {
   std::optional<std::int64_t> pad_token_id;
   /// Any of these ends a text that is generated; see text_frame() for the one that ends a training row.
   std::vector<std::int64_t> eos_token_ids;
-  /// From generation_config.json, where given: see default_sampling().
+  std::string generation_source;  ///< the generation_config.json, for errors; empty: there is none
+  /// From generation_config.json, where given and as written there: see default_sampling() and
+  /// check_sampling().
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<std::int64_t> top_k;
   std::optional<bool> do_sample;

@@ -14,26 +14,9 @@ namespace candela {
 
 using TokenId = std::int32_t;
 
-/// The field `truncation` of a tokenizer.json. It is read, and applied by no call here: whoever batches texts
-/// decides.
-struct TokenizerTruncation {
-  std::int64_t max_length = 0;
-  std::int64_t stride = 0;
-  std::string strategy;
-  std::string direction;
-};
-
-/// The field `padding` of a tokenizer.json; as above.
-struct TokenizerPadding {
-  std::optional<std::int64_t> fixed_length;  ///< absent: to the longest of the batch
-  std::int64_t multiple_of = 0;              ///< 0: no rounding
-  TokenId pad_id = 0;
-  std::string pad_token;
-  std::string direction;
-};
-
 /// Turns text into token ids and back, exactly as the tokenizer.json it was loaded from says (byte-pair
-/// encoding). A copy is cheap and shares everything. All methods may be called from several threads.
+/// encoding), but for its fields `truncation` and `padding`: as in transformers, whoever batches texts
+/// decides on these. A copy is cheap and shares everything. All methods may be called from several threads.
 class Tokenizer {
  public:
   /// Loads a tokenizer.json, or the one in the folder `path`. IoError (file, field) if it is missing or
@@ -63,9 +46,6 @@ class Tokenizer {
   std::optional<std::string> id_to_token(TokenId id) const;
   /// Whether `id` is an added token marked special.
   bool is_special(TokenId id) const;
-
-  const std::optional<TokenizerTruncation>& truncation() const;
-  const std::optional<TokenizerPadding>& padding() const;
 
  private:
   class Impl;

@@ -14,7 +14,6 @@ void onednn(const Product&) {}
 
 #else
 
-#include <dnnl.hpp>
 #include <list>
 #include <map>
 #include <tuple>
@@ -25,6 +24,8 @@ void onednn(const Product&) {}
 
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
+
+#include "backend/cpu/onednn.h"
 
 /// f32 and bf16 products by oneDNN, on the operands as they lie.
 namespace candela::gemm_detail {
@@ -76,20 +77,12 @@ class Multiplication {
         c_(description(shape.m, shape.n, shape.result, shape.c_strides), cpu_engine(), nullptr),
         bias_({{1, shape.n}, type_of(shape.bias), memory::format_tag::ab}, cpu_engine(), nullptr),
         stream_(cpu_engine()) {
-    dnnl::primitive_attr attributes;
-    if (shape.alpha != 1) attributes.set_output_scales(0, {shape.alpha});
-    if (shape.beta != 0) {
-      dnnl::post_ops after;
-      after.append_sum(shape.beta);
-      attributes.set_post_ops(after);
-    }
     arguments_ = {{DNNL_ARG_SRC, a_}, {DNNL_ARG_WEIGHTS, b_}, {DNNL_ARG_DST, c_}};
     if (shape.has_bias) arguments_.emplace(DNNL_ARG_BIAS, bias_);
+    const memory::desc bias = bias_.get_desc();
     primitive_ =
-        shape.has_bias
-            ? dnnl::matmul(
-                  {{a_.get_desc(), b_.get_desc(), bias_.get_desc(), c_.get_desc()}, attributes, cpu_engine()})
-            : dnnl::matmul({{a_.get_desc(), b_.get_desc(), c_.get_desc()}, attributes, cpu_engine()});
+        dnnl::matmul(product_of(cpu_engine(), a_.get_desc(), b_.get_desc(), shape.has_bias ? &bias : nullptr,
+                                c_.get_desc(), scaled_product(shape.alpha, shape.beta)));
   }
 
   void run(const Product& p) {

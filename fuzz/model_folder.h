@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+#include <candela/io/config.h>
+
+#include "fuzz/fuzz.h"
+
+namespace candela::fuzz {
+
+/// A model folder with a config.json, and one more file of the configuration that each input replaces.
+class ModelFolder {
+ public:
+  explicit ModelFolder(const char* name) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "candela_fuzz_XXXXXX").string();
+    check(mkdtemp(pattern.data()) != nullptr, "a temporary folder can be made");
+    path_ = pattern;
+    file_ = path_ / name;
+    std::ofstream(path_ / "config.json") << R"({"model_type": "llama", "vocab_size": 64, "hidden_size": 16,
+      "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2})";
+  }
+  ModelFolder(const ModelFolder&) = delete;
+  ModelFolder& operator=(const ModelFolder&) = delete;
+  ~ModelFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+
+  ModelConfig load(std::string_view text) const {
+    std::ofstream(file_, std::ios::binary | std::ios::trunc) << text;
+    return ModelConfig::load(path_);
+  }
+
+ private:
+  std::filesystem::path path_, file_;
+};
+
+}  // namespace candela::fuzz
