@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <fmt/ranges.h>
 #include <set>
 
 #include <candela/core/error.h>
