@@ -26,6 +26,7 @@ Tensor affine_by_case(const Tensor& x) {
 
 constexpr UnaryEntry kUnary[] = {
     {"affine", affine_by_case, 0, 0, 2},
+    {"neg", neg},
     {"exp", exp},
     {"log", log, 0.1, 3},
     {"sqrt", sqrt, 0.1, 3},

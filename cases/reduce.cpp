@@ -1,4 +1,5 @@
 #include <cmath>
+#include <fmt/ranges.h>
 
 #include <candela/ops/copy.h>
 #include <candela/ops/reduce.h>

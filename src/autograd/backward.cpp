@@ -24,7 +24,6 @@ bool can_own(const Tensor& grad) {
 }
 
 void accumulate_leaf(const Tensor& leaf, Tensor grad) {
-  if (grad.dtype() != leaf.dtype()) grad = cast(grad, leaf.dtype());
   if (leaf.grad().defined()) {
     leaf.set_grad(add(leaf.grad(), grad));
   } else {
@@ -39,6 +38,11 @@ void check_saved(const GradNode& node) {
             "forward pass; change a clone() of it, or after backward()",
             node.op, to_string(saved.dtype), saved.shape, to_string(saved.storage->device()));
   }
+}
+
+/// Kernels take the gradient to be as the tensor that it belongs to.
+bool same_kind(const Tensor& grad, const Tensor& tensor) {
+  return grad.shape() == tensor.shape() && grad.dtype() == tensor.dtype() && grad.device() == tensor.device();
 }
 
 using Pending = std::unordered_map<GradNode*, std::vector<Tensor>>;
@@ -65,8 +69,8 @@ void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
     const Tensor& input = inputs[i];
     Tensor grad = std::move(input_grads[i]);
     if (!input.defined() || !grad.defined()) continue;
-    require<Error>(grad.shape() == input.shape(), "backward: {} gave a gradient of {} for input {} of {}",
-                   node.op, grad.shape(), i, input.shape());
+    require<Error>(same_kind(grad, input), "backward: {} gave a gradient {} for input {}, {}", node.op,
+                   describe(grad), i, describe(input));
     const std::shared_ptr<GradNode>& source = input.grad_node();
     if (!source) {
       accumulate_leaf(input, std::move(grad));
@@ -87,8 +91,8 @@ void backward(const Tensor& loss, const Tensor& seed) {
           "backward: the loss does not depend on anything that requires a gradient");
   const NoGrad guard;
   Tensor start = seed.defined() ? seed : ones(loss.shape(), loss.dtype(), loss.device());
-  require(start.shape() == loss.shape(), "backward: seed must be {} to match the loss; got {}", loss.shape(),
-          start.shape());
+  require(same_kind(start, loss), "backward: seed must be {} to match the loss; got {}", describe(loss),
+          describe(start));
   if (!loss.grad_node()) {
     accumulate_leaf(loss, std::move(start));
     return;

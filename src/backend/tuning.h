@@ -37,8 +37,8 @@ class Tuning {
   static Tuning& instance();
 
   bool enabled() const { return enabled_.load(std::memory_order_relaxed); }
-  /// Starts from `table`; `keep` is called with the whole table after every new choice (empty: nothing is
-  /// kept).
+  /// Starts from `table`; `keep` is called with the whole table after every new choice, which an op has just
+  /// made: it must not throw (empty: nothing is kept).
   void enable(TuningTable table, std::function<void(const TuningTable&)> keep);
   void disable();
 

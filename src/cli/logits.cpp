@@ -2,6 +2,7 @@
 #include <memory>
 #include <span>
 
+#include <candela/core/atomic_file.h>
 #include <candela/core/grad.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
@@ -57,6 +58,7 @@ void check_output(const LogitsOptions& options) {
   std::error_code error;
   require(!fs::equivalent(options.output, options.input, error), "{}: is the input; choose another --output",
           options.output);
+  check_replaceable(options.output);
   const fs::path folder = fs::weakly_canonical(fs::absolute(options.output)).parent_path();
   for (const std::string& read : {options.model.model, options.model.adapter}) {
     require(read.empty() || !fs::equivalent(folder, read, error),

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <fcntl.h>
@@ -52,19 +53,37 @@ void remove_stale(const std::filesystem::path& folder, const std::string& prefix
 int create_locked(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) return -1;
-  ::flock(descriptor, LOCK_EX | LOCK_NB);  // some file systems have no locks: the file is good without
+  // Whoever holds the lock took the file for left over and is about to remove it. Some file systems have no
+  // locks: the file is good without.
+  const bool taken = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   struct stat status {};
-  if (::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
+  if (!taken && ::fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
   ::close(descriptor);
   errno = EEXIST;
   return -1;
 }
 
+/// As check_replaceable(), of a path without a symbolic link at its end.
+void check_target(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  require<IoError>(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status),
+                   "{}: must be a regular file or not exist; choose another file to write", path.string());
+}
+
+/// More than macOS takes in one write() is refused as invalid.
+constexpr std::size_t kMostWritten = std::size_t{1} << 30U;
+
 }  // namespace
+
+void check_replaceable(const std::filesystem::path& path) {
+  check_target(resolved(path));
+}
 
 AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(resolved(path)) {
   static std::atomic<unsigned> counter{0};
   require<IoError>(path_.has_filename(), "{}: must name a file to write", path_.string());
+  check_target(path_);
   const auto folder = folder_of(path_);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
@@ -98,7 +117,7 @@ void AtomicFile::fail(const char* action, int error) {
 void AtomicFile::write(std::span<const std::byte> bytes) {
   require<IoError>(descriptor_ >= 0, "{}: is committed already; nothing more can be written", path_.string());
   while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    const ssize_t written = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMostWritten));
     if (written < 0) {
       if (errno == EINTR) continue;
       fail("be written", errno);

@@ -77,7 +77,7 @@ DType parse_dtype(std::string_view name) {
   if (name == "i32") return DType::I32;
   if (name == "u8") return DType::U8;
   if (name == "f64" || name == "float64") return DType::F64;
-  throw InvalidArgument(fmt::format("dtype: expected f32, bf16, f16, i64, i32 or u8; got \"{}\"", name));
+  throw InvalidArgument(fmt::format("dtype: expected f32, bf16, f16, f64, i64, i32 or u8; got \"{}\"", name));
 }
 
 bool is_floating(DType dtype) {

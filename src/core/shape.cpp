@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <fmt/ranges.h>
 
 #include <candela/core/error.h>
 #include <candela/core/shape.h>

@@ -102,7 +102,8 @@ class BatchRun {
     }
   }
 
-  /// What sample() takes: -inf rules a token out, where another is left.
+  /// Refuses what sample() does not take, and names the part of the model that it came from: -inf rules a
+  /// token out, where another is left.
   void check_logits(std::span<const float> logits) const {
     const auto broken = [](float logit) { return !std::isfinite(logit) && !(logit < 0); };
     const bool any =
@@ -113,10 +114,18 @@ class BatchRun {
                             first == logits.end() ? logits.front() : *first, broken_part(model_)));
   }
 
+  TokenId draw(Row& row, std::span<const float> logits) const {
+    try {
+      return sample(logits, options_.sampling, row.seen, row.generator);
+    } catch (const InvalidArgument&) {
+      check_logits(logits);
+      throw;
+    }
+  }
+
   void extend(Row& row, std::span<const float> logits) {
-    check_logits(logits);
     GeneratedToken token;
-    token.id = sample(logits, options_.sampling, row.seen, row.generator);
+    token.id = draw(row, logits);
     if (options_.log_probabilities) token.log_probability = log_probability(logits, token.id);
     token.alternatives = top_log_probabilities(logits, options_.alternatives);
     row.seen.push_back(token.id);

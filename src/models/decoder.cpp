@@ -63,7 +63,7 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& ste
 Decoder::Decoder(ModelConfig config, WeightSource& source)
     : config_(std::move(config)),
       parameters_(source),
-      rope_frequency_dtype_(source.bf16_rope_frequencies() ? DType::BF16 : DType::F32),
+      bf16_rope_frequencies_(source.bf16_rope_frequencies()),
       embedding_(parameters_.tensor("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size})) {
   require<Unsupported>(config_.hidden_act == "silu", "{}: hidden_act must be silu; got {}",
                        config_.model_type, config_.hidden_act);
@@ -124,7 +124,7 @@ const RopeTable& Decoder::rope(std::int64_t length) {
     std::int64_t made =
         own_table ? length : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
     if (!own_table && config.type == "dynamic") made = std::min(made, trained);
-    rope_ = rope_table(config, made, device(), rope_frequency_dtype_);
+    rope_ = rope_table(config, made, device(), bf16_rope_frequencies_);
     rope_length_ = made;
   }
   return rope_;

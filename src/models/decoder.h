@@ -127,7 +127,7 @@ class Decoder : public Model {
   Step prepare(const Tensor& ids, const ForwardOptions& options);
   const RopeTable& rope(std::int64_t length);
 
-  DType rope_frequency_dtype_;
+  bool bf16_rope_frequencies_;
   const Tensor& embedding_;  // [V, D]
   const Tensor* final_norm_ = nullptr;
   const Linear* head_ = nullptr;

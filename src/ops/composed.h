@@ -23,7 +23,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
                                        double eps);
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
-/// Builds the T x S matrix: for references and small inputs.
+/// Builds the T x S matrix of scores, for one run after the other of queries that see the same keys: for
+/// references and small inputs.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options);
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions);
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index);

@@ -1,9 +1,12 @@
+#include <utility>
+
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
 #include "ops/checks.h"
+#include "ops/overlap.h"
 
 namespace candela {
 namespace {
@@ -24,16 +27,14 @@ Tensor view(const char* op, const Tensor& x, const Layout& layout,
 Shape infer_shape(const Tensor& x, const Shape& shape) {
   Shape result = shape;
   int unknown = -1;
-  std::int64_t known = 1;
   for (int d = 0; d < shape.rank(); ++d) {
-    if (shape[d] == -1) {
-      require(unknown < 0, "reshape: at most one size may be -1; got {}", shape);
-      unknown = d;
-    } else {
-      known *= shape[d];
-    }
+    if (shape[d] != -1) continue;
+    require(unknown < 0, "reshape: at most one size may be -1; got {}", shape);
+    unknown = d;
+    result[d] = 1;
   }
   if (unknown >= 0) {
+    const std::int64_t known = numel(result);
     require(known > 0 && x.numel() % known == 0, "reshape: cannot infer -1 in {} for {} elements", shape,
             x.numel());
     result[unknown] = x.numel() / known;
@@ -49,7 +50,24 @@ Tensor copy_to(const Tensor& x, DType dtype) {
   return result;
 }
 
+/// The bytes [begin, end) of its storage that x lies in.
+std::pair<std::int64_t, std::int64_t> bytes_of(const Tensor& x) {
+  const auto width = static_cast<std::int64_t>(size_of(x.dtype()));
+  return {x.layout().offset * width, x.layout().extent() * width};
+}
+
 }  // namespace
+
+Tensor unaffected_by(const Tensor& target, const Tensor& x) {
+  if (x.storage() != target.storage() || x.numel() == 0) return x;
+  const auto [begin, end] = bytes_of(x);
+  const auto [first, last] = bytes_of(target);
+  if (begin >= last || first >= end) return x;
+  bool same = x.dtype() == target.dtype() && x.layout().offset == target.layout().offset;
+  for (int d = 0; d < x.rank(); ++d)
+    same = same && (x.shape()[d] == 1 || x.strides()[d] == target.strides()[d]);
+  return same ? x : copy_to(x, x.dtype());
+}
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
   check_defined("reshape", "x", x);
@@ -201,7 +219,7 @@ void copy_(const Tensor& target, const Tensor& x) {
   check_defined("copy_", "x", x);
   require(target.shape() == x.shape(), "copy_: shapes must match; got {} and {}", target.shape(), x.shape());
   refuse_grad("copy_", {target, x});
-  if (x.numel() > 0) run(&KernelTable::copy, target.device(), CopyArgs{x, target});
+  if (x.numel() > 0) run(&KernelTable::copy, target.device(), CopyArgs{unaffected_by(target, x), target});
   target.storage()->bump_version();
 }
 

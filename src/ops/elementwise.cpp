@@ -6,6 +6,8 @@
 #include "backend/selector.h"
 #include "ops/checks.h"
 #include "ops/composed.h"
+#include "ops/overlap.h"
+#include "ops/select.h"
 
 namespace candela {
 namespace {
@@ -76,7 +78,16 @@ Tensor pass_gradient(const Tensor&, const Tensor&, const Tensor& dy) {
   return dy;
 }
 
+/// 1 where mask is 0 and the other way round.
+Tensor others(const Tensor& mask) {
+  return affine(mask, -1, 1);
+}
+
 }  // namespace
+
+Tensor select(const Tensor& x, const Tensor& mask) {
+  return run_binary("select", BinaryOp::Where, x, mask);
+}
 
 Tensor add(const Tensor& a, const Tensor& b) {
   return binary_with_grad("add", BinaryOp::Add, a, b, {pass_gradient, false, false},
@@ -104,20 +115,20 @@ Tensor div(const Tensor& a, const Tensor& b) {
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
   const auto to_a = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    return mul(dy, greater_equal(x, y));
+    return select(dy, greater_equal(x, y));
   };
   const auto to_b = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    return sub(dy, mul(dy, greater_equal(x, y)));
+    return select(dy, others(greater_equal(x, y)));
   };
   return binary_with_grad("maximum", BinaryOp::Maximum, a, b, {to_a, true, true}, {to_b, true, true});
 }
 
 Tensor minimum(const Tensor& a, const Tensor& b) {
   const auto to_a = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    return mul(dy, greater_equal(y, x));
+    return select(dy, greater_equal(y, x));
   };
   const auto to_b = [](const Tensor& x, const Tensor& y, const Tensor& dy) {
-    return sub(dy, mul(dy, greater_equal(y, x)));
+    return select(dy, others(greater_equal(y, x)));
   };
   return binary_with_grad("minimum", BinaryOp::Minimum, a, b, {to_a, true, true}, {to_b, true, true});
 }
@@ -213,7 +224,7 @@ void add_(const Tensor& target, const Tensor& x) {
   check_writable("add_", "target", target);
   refuse_grad("add_", {target, x});
   const NoGrad guard;
-  const Tensor term = cast(x, target.dtype());
+  const Tensor term = unaffected_by(target, cast(x, target.dtype()));
   if (target.numel() > 0) run(&KernelTable::binary, device, BinaryArgs{BinaryOp::Add, target, term, target});
   target.storage()->bump_version();
 }

@@ -116,7 +116,9 @@ std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor>
   const Tensor dxa = call.xa.defined() ? empty_like(call.xa) : Tensor();
   const Tensor da = call.a.defined() ? empty_like(call.a) : Tensor();
   const Tensor dx = need_x ? empty_like(call.x) : Tensor();
-  const Tensor dlora_x = call.separate && need_lora_x ? empty_like(call.lora_x) : Tensor();
+  // Without an adapter nothing sees lora_x.
+  const Tensor dlora_x =
+      call.separate && need_lora_x && call.a.defined() ? empty_like(call.lora_x) : Tensor();
   args.dxa = dxa;
   args.da = da;
   args.dx = dx;

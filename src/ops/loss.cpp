@@ -68,7 +68,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   std::string reasons;
   if (x.size(0) > 0 &&
       !try_run(&KernelTable::linear_cross_entropy, device,
-               LinearCrossEntropyArgs{x, weight, targets, loss, dx, dweight, ignore_index, 0}, &reasons)) {
+               LinearCrossEntropyArgs{x, weight, targets, loss, dx, dweight, ignore_index}, &reasons)) {
     log_composed_once("linear_cross_entropy", device, reasons);
     return composed::linear_cross_entropy(x, weight, targets, ignore_index);
   }

@@ -30,9 +30,9 @@ void check_options(const AdamwOptions& options) {
 
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale) {
-  check_floating("adamw", "param", param);
-  check_floating("adamw", "grad", grad);
-  const Device device = check_same_device("adamw", {param, grad, m, v});
+  check_floating("adamw_step", "param", param);
+  check_floating("adamw_step", "grad", grad);
+  const Device device = check_same_device("adamw_step", {param, grad, m, v});
   for (const Tensor& other : {grad, m, v}) {
     require(other.shape() == param.shape(), "adamw_step: grad, m and v must be {} as the parameter; got {}",
             param.shape(), other.shape());
@@ -56,7 +56,7 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
       options.eps, options.weight_decay,      grad_scale, step};
   std::string reasons;
   if (!try_run(&KernelTable::adamw, device, args, &reasons)) {
-    log_composed_once("adamw", device, reasons);
+    log_composed_once("adamw_step", device, reasons);
     composed::adamw_step(param, grad, m, v, options, step, grad_scale);
   }
   for (const Tensor& written : {param, m, v}) written.storage()->bump_version();

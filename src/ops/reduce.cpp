@@ -5,6 +5,7 @@
 
 #include "backend/selector.h"
 #include "ops/checks.h"
+#include "ops/select.h"
 
 namespace candela {
 namespace {
@@ -57,11 +58,12 @@ Tensor run_extreme(const char* name, ReduceOp op, const Tensor& x, const std::ve
   if (needs_grad({x})) {
     record(name, {x}, {&out},
            [x = x.detach(), y = out.detach(), kept](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const Tensor hits = equal(x, y);
+             // NaN equals nothing, itself included: where y is NaN, so are its hits.
+             const Tensor hits = add(equal(x, y), affine(equal(x, x), -1, 1));
              // 16-bit floats do not hold every number of equals, f16 none beyond 65504.
              const DType wide = x.dtype() == DType::F64 ? DType::F64 : DType::F32;
              const Tensor share = div(cast(grads[0], wide), sum_to(cast(hits, wide), kept));
-             return {mul(hits, cast(share, x.dtype()))};
+             return {select(cast(share, x.dtype()), hits)};
            },
            {x, out});
   }

@@ -120,9 +120,9 @@ RopeFrequencies rope_frequencies(const RopeConfig& config, std::int64_t length) 
       fmt::format("rope: type must be default, linear, dynamic, llama3 or yarn; got \"{}\"", config.type));
 }
 
-RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device, DType frequency_dtype) {
+RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device device, bool bf16_frequencies) {
   RopeFrequencies frequencies = rope_frequencies(config, length);
-  if (frequency_dtype == DType::BF16) {
+  if (bf16_frequencies) {
     for (double& frequency : frequencies.inverse)
       frequency = static_cast<float>(BFloat16(static_cast<float>(frequency)));
   }
@@ -160,6 +160,7 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   const Shape by_row = {x.size(0), x.size(1)};
   require(positions.shape() == Shape{x.size(1)} || positions.shape() == by_row,
           "rope: positions must be [{}] or {}; got {}", x.size(1), by_row, positions.shape());
+  refuse_grad("rope through its table", {table.cos, table.sin});
   const Tensor wide = positions.with_layout(positions.layout().broadcast_to(by_row));
   std::string reasons;
   Tensor out = run_rope(x, table, wide, false, &reasons);

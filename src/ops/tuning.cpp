@@ -1,6 +1,7 @@
 #include "backend/tuning.h"
 
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 
@@ -89,6 +90,36 @@ void write_table(const std::filesystem::path& file, const TuningTable& table) {
   write_file_atomically(file, text);
 }
 
+/// Writes `table` and what other processes have put into the file since it was read. One that writes between
+/// our reading and our writing is lost for now: its next choice brings back all of its own.
+void merge_into(const std::filesystem::path& file, const TuningTable& table) {
+  TuningTable merged = read_table(file);
+  for (const auto& [device, choices] : table) {
+    for (const auto& [key, choice] : choices) merged[device][key] = choice;
+  }
+  write_table(file, merged);
+}
+
+/// What a choice is kept by. The op that made it has its result: a file that cannot be written any more is a
+/// warning.
+class Keeper {
+ public:
+  explicit Keeper(std::filesystem::path file) : file_(std::move(file)) {}
+
+  void operator()(const TuningTable& table) {
+    try {
+      merge_into(file_, table);
+    } catch (const IoError& error) {
+      if (!warned_) fmt::print(stderr, "candela: what tuning measured is not kept: {}\n", error.what());
+      warned_ = true;
+    }
+  }
+
+ private:
+  std::filesystem::path file_;
+  bool warned_ = false;
+};
+
 }  // namespace
 
 std::filesystem::path default_tuning_file() {
@@ -105,7 +136,9 @@ std::filesystem::path default_tuning_file() {
 }
 
 void enable_tuning(const std::filesystem::path& file) {
-  Tuning::instance().enable(read_table(file), [file](const TuningTable& table) { write_table(file, table); });
+  TuningTable table = read_table(file);
+  { const AtomicFile probe(file); }  // whether it could be written, before anything is measured
+  Tuning::instance().enable(std::move(table), Keeper(file));
 }
 
 void disable_tuning() {

@@ -102,6 +102,34 @@ TEST(GradientsAreOwn, AFreshGradientIsNotCopied) {
   EXPECT_EQ(allocator.stats().allocations, before + 3);
 }
 
+// Kernels read a gradient as the dtype of the tensor that it belongs to.
+
+TEST(GradientsMatch, SeedsOfAnotherDtypeOrDeviceAreRefused) {
+  const Tensor a = leaf({1, 2}, {2});
+  EXPECT_EQ(error_of<InvalidArgument>([&] { backward(exp(a), ones({2}, DType::BF16)); }),
+            "backward: seed must be f32 [2] on cpu to match the loss; got bf16 [2] on cpu");
+  EXPECT_THROW(backward(exp(a), ones({3})), InvalidArgument);
+  EXPECT_THROW(backward(exp(a), ones({2}, DType::F32, Device::plan())), InvalidArgument);
+  EXPECT_THROW(backward(a, ones({2}, DType::F64)), InvalidArgument);
+}
+
+TEST(GradientsMatch, AnOpThatGivesAnotherDtypeIsAnError) {
+  const Tensor a = leaf({1, 2}, {2});
+  Tensor y = ones({2});
+  record("broken", {a}, {&y},
+         [](std::span<const Tensor> grads) -> std::vector<Tensor> { return {cast(grads[0], DType::BF16)}; });
+  EXPECT_EQ(error_of<Error>([&] { backward(y); }),
+            "backward: broken gave a gradient bf16 [2] on cpu for input 0, f32 [2] on cpu");
+}
+
+TEST(GradientsMatch, AGradientOfAnotherDtypeCannotBeSet) {
+  const Tensor a = leaf({1, 2}, {2});
+  EXPECT_THROW(a.set_grad(ones({2}, DType::BF16)), InvalidArgument);
+  EXPECT_THROW(a.set_grad(ones({3})), InvalidArgument);
+  EXPECT_NO_THROW(a.set_grad(ones({2})));
+  EXPECT_NO_THROW(a.set_grad(Tensor()));
+}
+
 // What an op keeps for its gradient must be as it was when the gradient runs.
 
 TEST(SavedTensors, OverwritingOneIsNoticed) {

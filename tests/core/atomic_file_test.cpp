@@ -1,7 +1,9 @@
+#include <atomic>
 #include <csignal>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 #include <candela/core/atomic_file.h>
@@ -104,9 +106,46 @@ TEST(AtomicFile, FolderThatCannotBeWritten) {
   write_file_atomically(folder / "file", "x");
   expect_contains(error_of<IoError>([&] { AtomicFile(folder / "file/inside"); }), "inside");
   expect_contains(error_of<IoError>([&] { AtomicFile("/proc/nowhere/x"); }), "/proc/nowhere/x");
-  std::filesystem::create_directory(folder / "taken");
-  const std::string error = error_of<IoError>([&] { write_file_atomically(folder / "taken", "x"); });
-  expect_contains(error, "taken: could not be put in place");
+}
+
+/// A rename would put a file in the place of whatever is there.
+TEST(AtomicFile, WhatIsNoRegularFileStays) {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "folder");
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", folder / "link");
+  std::filesystem::create_symlink("/dev/null", folder / "device");
+  for (const char* name : {"folder", "pipe", "link", "device"}) {
+    const std::string expected = "must be a regular file or not exist; choose another file to write";
+    expect_contains(error_of<IoError>([&] { AtomicFile(folder / name); }), expected);
+    expect_contains(error_of<IoError>([&] { check_replaceable(folder / name); }), expected);
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 4);
+  write_file_atomically(folder / "file", "x");
+  EXPECT_NO_THROW(check_replaceable(folder / "file"));
+  EXPECT_NO_THROW(check_replaceable(folder / "none"));
+}
+
+/// Each looks for what others have left over while the rest create theirs.
+TEST(AtomicFile, WritersAtOnceLeaveEachOtherAlone) {
+  const test::TemporaryFolder folder;
+  std::vector<std::thread> threads;
+  std::atomic<int> failed{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        try {
+          write_file_atomically(folder / "a", "text");
+        } catch (const IoError&) {
+          ++failed;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failed.load(), 0);
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <candela/ops/matmul.h>
 #include <candela/ops/reduce.h>
 
+#include "support/errors.h"
+
 namespace candela {
 namespace {
 
@@ -85,6 +87,11 @@ TEST(Allocator, PlanDeviceCountsWhatTheCpuWouldTake) {
   work(Device::cpu());
   work(Device::plan());
   EXPECT_EQ(cpu.stats().peak_allocated - cpu_base, plan.stats().peak_allocated - plan_base);
+}
+
+TEST(DType, ErrorsListEveryName) {
+  EXPECT_EQ(test::error_of<InvalidArgument>([] { parse_dtype("f8"); }),
+            "dtype: expected f32, bf16, f16, f64, i64, i32 or u8; got \"f8\"");
 }
 
 TEST(DType, SixteenBitFloatsRoundToNearestEven) {

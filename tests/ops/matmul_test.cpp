@@ -1,8 +1,10 @@
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <thread>
 
 #include <candela/core/error.h>
+#include <candela/core/parallel.h>
 #include <candela/core/process.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/matmul.h>
@@ -42,6 +44,37 @@ TEST(Matmul, BetaZeroDoesNotReadTheResult) {
   const Tensor c =
       Tensor::from_values(std::vector<float>(100 * 20, std::numeric_limits<float>::quiet_NaN()), {100, 20});
   for (const float value : matmul(a, b, c, 1, 0).to_vector<float>()) ASSERT_EQ(value, 30.0F);
+}
+
+/// What is kept of one product must not serve another one: NaN equals no factor.
+TEST(Matmul, FactorsThatAreNotFiniteAreNotTakenForOthers) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor a = ones({64, 64});
+  const Tensor c = ones({64, 64});
+  for (const float value : matmul(a, a, {}, 2, 0).to_vector<float>()) ASSERT_EQ(value, 128);
+  for (const float value : matmul(a, a, {}, nan, 0).to_vector<float>()) ASSERT_TRUE(std::isnan(value));
+  for (const float value : matmul(a, a, {}, 1e300, 0).to_vector<float>()) ASSERT_TRUE(std::isinf(value));
+  // As f32 it is 0: what is infinite times 0 is NaN.
+  const Tensor infinite = full({64, 64}, std::numeric_limits<float>::infinity());
+  for (const float value : matmul(a, infinite, {}, 1e-300, 0).to_vector<float>())
+    ASSERT_TRUE(std::isnan(value));
+  for (const float value : matmul(a, a, c, 1, 3).to_vector<float>()) ASSERT_EQ(value, 67);
+  for (const float value : matmul(a, a, c, 1, nan).to_vector<float>()) ASSERT_TRUE(std::isnan(value));
+}
+
+TEST(Matmul, TheNumberOfThreadsMayChangeBetweenProducts) {
+  Generator generator(3);
+  const Tensor a = normal({200, 300}, generator);
+  const Tensor b = normal({300, 150}, generator);
+  const int before = thread_count();
+  set_thread_count(1);
+  const std::vector<float> expected = matmul(a, b).to_vector<float>();
+  for (const int threads : {3, 1, 2}) {
+    set_thread_count(threads);
+    const std::vector<float> got = matmul(a, b).to_vector<float>();
+    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-3) << threads;
+  }
+  set_thread_count(before);
 }
 
 TEST(Matmul, ThreadsThatMultiplyAtOnceGetTheirOwnResults) {

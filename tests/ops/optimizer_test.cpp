@@ -7,6 +7,7 @@
 #include <candela/ops/optimizer.h>
 
 #include "ops/op_cases.h"
+#include "support/errors.h"
 
 namespace candela::cases {
 
@@ -74,6 +75,23 @@ TEST(Adamw, RefusesAParameterThatAnOpComputed) {
   x.set_requires_grad(true);
   EXPECT_NO_THROW(adamw_step(x, ones({3}), zeros({3}), zeros({3}), {}, 1));
   EXPECT_THROW(adamw_step(exp(x), ones({3}), zeros({3}), zeros({3}), {}, 1), Unsupported);
+}
+
+TEST(Adamw, ErrorsNameTheOp) {
+  const Tensor whole = arange(3);
+  EXPECT_EQ(
+      test::error_of<InvalidArgument>([&] { adamw_step(whole, ones({3}), zeros({3}), zeros({3}), {}, 1); }),
+      "adamw_step: param must be a floating point tensor; got i32 [3] on cpu");
+}
+
+TEST(GlobalNorm, CountsEveryElementOfEveryTensor) {
+  for (const Device device : available_devices()) {
+    const std::vector<Tensor> tensors = {full({2, 2}, 1, DType::F32, device), Tensor(),
+                                         full({3}, 2, DType::BF16, device), zeros({0}, DType::F32, device),
+                                         transpose(full({1, 9}, 1, DType::F16, device), 0, 1)};
+    EXPECT_DOUBLE_EQ(global_norm(tensors), 5) << to_string(device);
+  }
+  EXPECT_EQ(global_norm({}), 0);
 }
 
 }  // namespace candela::cases

@@ -1,3 +1,9 @@
+#include <limits>
+
+#include <candela/autograd/backward.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/reduce.h>
+
 #include "ops/op_cases.h"
 
 namespace candela::cases {
@@ -6,5 +12,27 @@ INSTANTIATE_TEST_SUITE_P(reduce, Forward, testing::ValuesIn(tested("reduce")), t
 INSTANTIATE_TEST_SUITE_P(reduce, Backward, testing::ValuesIn(tested("reduce")), test_name);
 INSTANTIATE_TEST_SUITE_P(reduce, ReferenceGradient, testing::ValuesIn(with_reference_gradient("reduce")),
                          test_name);
+
+TEST(Extremes, OnlyTheLargestGetAGradient) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  using Values = std::vector<float>;
+  for (const Device device : available_devices()) {
+    for (const DType dtype : {DType::F32, DType::BF16, DType::F16, DType::F64}) {
+      const auto gradient = [&](const Values& values, const Values& dy) {
+        const auto rows = static_cast<std::int64_t>(dy.size());
+        Tensor x = to_device(cast(Tensor::from_values(values, {rows, 3}), dtype), device);
+        x.set_requires_grad(true);
+        backward(max(x, {-1}), to_device(cast(Tensor::from_values(dy, {rows}), dtype), device));
+        return cast(x.grad(), DType::F32).to_vector<float>();
+      };
+      EXPECT_EQ(gradient({1, 2, 0, 5, 4, 5}, {infinity, -infinity}),
+                (Values{0, infinity, 0, -infinity, 0, -infinity}))
+          << to_string(dtype);
+      EXPECT_EQ(gradient({nan, 2, nan, infinity, 1, -infinity}, {2, 3}), (Values{1, 0, 1, 3, 0, 0}))
+          << to_string(dtype);
+    }
+  }
+}
 
 }  // namespace candela::cases

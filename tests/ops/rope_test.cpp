@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/rope.h>
@@ -150,6 +152,27 @@ TEST(Rope, TablesAreF32) {
   EXPECT_THROW(rope(x, table, positions), InvalidArgument);
   table = {rope_table(config, 8).cos, cast(rope_table(config, 8).sin, DType::F64)};
   EXPECT_THROW(rope(x, table, positions), InvalidArgument);
+}
+
+TEST(Rope, ATableThatRequiresAGradientIsRefused) {
+  RopeConfig config;
+  config.rotary_dim = 4;
+  const Tensor x = Tensor::from_values(std::vector<float>(8, 1.0F), {1, 2, 1, 4});
+  const Tensor positions = Tensor::from_values(std::vector<std::int32_t>{0, 1}, {2});
+  RopeTable table = rope_table(config, 8);
+  table.sin.set_requires_grad(true);
+  EXPECT_THROW(rope(x, table, positions), Unsupported);
+  table.sin.set_requires_grad(false);
+  EXPECT_NO_THROW(rope(x, table, positions));
+}
+
+TEST(Rope, FrequenciesCanBeRoundedToBf16) {
+  RopeConfig config;
+  config.rotary_dim = 4;
+  const Tensor rounded = rope_table(config, 8, Device::cpu(), true).cos;
+  // theta^(-2 / 4) = 0.01, which bf16 holds as 0.010009765625.
+  EXPECT_EQ(rounded.to_vector<float>()[15], static_cast<float>(std::cos(7 * 0.010009765625)));
+  EXPECT_EQ(rope_table(config, 8).cos.to_vector<float>()[15], static_cast<float>(std::cos(7 * 0.01)));
 }
 
 TEST(Rope, RefusesPositionsBeyondTheTable) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -125,6 +126,45 @@ TEST_F(TuningTest, AFileOfAnotherKindIsRefusedAndKept) {
     write(title + line + "\n");
     EXPECT_THROW(enable_tuning(file()), IoError) << line;
   }
+}
+
+TEST_F(TuningTest, AFileThatCannotBeWrittenIsRefusedAtOnce) {
+  write("");
+  EXPECT_THROW(enable_tuning(file() / "inside"), IoError);
+  EXPECT_FALSE(Tuning::instance().enabled());
+}
+
+/// Ops go on, and say so once.
+TEST_F(TuningTest, AFileThatCannotBeWrittenLaterIsAWarning) {
+  enable_tuning(file());
+  std::filesystem::create_directory(file());
+  const KernelList<TopkArgs> list = slow_and_fast();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find(file().string()), std::string::npos) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+}
+
+TEST_F(TuningTest, WhatAnotherProcessKeptStays) {
+  enable_tuning(file());
+  const KernelList<TopkArgs> list = slow_and_fast();
+  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  write(content() + "other\tkey\tfast\tfast=1\n");
+  choose(list, backend(Device::cpu()), some_args(9), nullptr);
+  EXPECT_NE(content().find("other\tkey\tfast\tfast=1"), std::string::npos) << content();
+  EXPECT_NE(content().find("topk f32 rows4 d128 k4"), std::string::npos) << content();
+  EXPECT_NE(content().find("topk f32 rows4 d128 k16"), std::string::npos) << content();
+}
+
+TEST_F(TuningTest, TheCpuIsKnownByModelThreadsAndInstructionSet) {
+  const std::string cpu = device_interface(Device::cpu()).description();
+  const std::string threads = fmt::format(", {} threads, ", thread_count());
+  const std::size_t at = cpu.find(threads);
+  ASSERT_NE(at, std::string::npos) << cpu;
+  EXPECT_GT(at, 0U) << cpu;
+  EXPECT_GT(cpu.size(), at + threads.size()) << cpu;
 }
 
 TEST_F(TuningTest, TheFolderComesFromTheEnvironment) {

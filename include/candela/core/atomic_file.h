@@ -16,7 +16,7 @@ namespace candela {
 /// SIGXFSZ.
 class AtomicFile {
  public:
-  /// Creates missing parent folders. IoError if the folder cannot be written.
+  /// Creates missing parent folders. IoError if the folder cannot be written, or as check_replaceable().
   explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -38,6 +38,10 @@ class AtomicFile {
   std::filesystem::path aside_;
   int descriptor_ = -1;
 };
+
+/// IoError unless an AtomicFile may take the place of what `path` leads to: a regular file, or nothing yet. A
+/// device, pipe, socket or folder would be gone after the rename. For whoever wants to know before the work.
+void check_replaceable(const std::filesystem::path& path);
 
 /// AtomicFile in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);

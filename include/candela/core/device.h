@@ -22,7 +22,7 @@ class DeviceInterface {
   virtual void synchronize() = 0;
   /// Whether Storage::data() may be dereferenced by the host (after synchronize()).
   virtual bool host_accessible() const = 0;
-  /// For people: "Intel Xeon, 2 threads, AVX-512".
+  /// For people, and the key under which measurements of this device are kept: "Intel Xeon, 2 threads, AVX3".
   virtual std::string description() const = 0;
   /// A storage over host memory (a mapped file, say) without a copy, or null if the device cannot. `owner`
   /// keeps the memory alive.

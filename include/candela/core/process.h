@@ -11,8 +11,8 @@ struct ProcessMemory {
 };
 ProcessMemory process_memory();
 
-/// Bytes of memory that a new allocation can count on, swap aside and within the container's limit; 0 where
-/// the system does not tell.
+/// Bytes of memory that a new allocation can count on, swap aside: on Linux what is available within the
+/// container's limit, on macOS all that the machine has. 0 where the system does not tell.
 std::size_t available_memory();
 
 /// How many CPUs this process may keep busy: those of its affinity mask, within the quota of its control

@@ -29,10 +29,11 @@ class Generator {
   /// Reserves `count` positions and returns the first.
   std::uint64_t advance(std::uint64_t count);
 
-  /// Host-side draws, each takes one position.
+  /// Host-side draws; each takes one position.
   std::uint32_t next_bits();
   float next_uniform() { return uniform_from_bits(next_bits()); }
-  /// Uniform in [0, bound), without modulo bias. bound > 0.
+  /// Uniform in [0, bound), without modulo bias. bound > 0. Takes two positions for each try; hardly ever
+  /// does it need a second one.
   std::uint64_t next_below(std::uint64_t bound);
 
  private:

@@ -27,7 +27,8 @@ struct Device {
 
 /// "cpu", "metal:0", "cuda:1", "plan".
 std::string to_string(Device device);
-/// Inverse of to_string; an index may be left out. Throws InvalidArgument.
+/// Inverse of to_string, but for "plan", which is no device to run on; an index may be left out. Throws
+/// InvalidArgument.
 Device parse_device(std::string_view name);
 
 /// A range of device memory. `native` is the backend's handle (an MTLBuffer, say), null where `data` says it

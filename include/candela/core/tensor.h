@@ -77,7 +77,8 @@ class Tensor {
   bool requires_grad() const;
   /// Marks a leaf. Floating dtypes only; throws InvalidArgument on a result of an op.
   Tensor& set_requires_grad(bool value);
-  /// The gradient accumulated by backward(), undefined before; same shape and dtype as the tensor.
+  /// The gradient accumulated by backward(), undefined before. It has the tensor's shape and dtype: setting
+  /// another throws InvalidArgument; undefined clears it.
   const Tensor& grad() const;
   void set_grad(Tensor grad) const;
 
@@ -90,7 +91,6 @@ class Tensor {
   bool same_as(const Tensor& other) const { return impl_ == other.impl_; }
   /// Whether this handle is the only one on its tensor, and no other tensor shares its storage.
   bool sole_owner() const;
-  const void* id() const { return impl_.get(); }
 
  private:
   struct Impl;

@@ -39,7 +39,7 @@ struct Candidate {
 
 /// The tokens that `options` leave to choose from, most likely first (the lower id first among equals), their
 /// probabilities summing to 1. `seen` holds the prompt and what was generated. Throws InvalidArgument if a
-/// logit is NaN or none is finite.
+/// logit is NaN or +inf, or none is finite.
 std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options,
                                   std::span<const TokenId> seen);
 

@@ -14,8 +14,10 @@ struct AttentionOptions {
 };
 
 /// Scaled dot-product attention (Vaswani et al., 2017) with grouped queries (Ainslie et al., 2023): q [B, T,
-/// H, D], k and v [B, S, K, D], H a multiple of K -> [B, T, H, D]. Memory is linear in T and S, forward and
-/// backward: no T x S matrix exists (Dao, 2023). Gradients for q, k, v.
+/// H, D], k and v [B, S, K, D], H a multiple of K -> [B, T, H, D]; one dtype: f32, bf16 or f16. Memory is
+/// linear in T and S, forward and backward: no T x S matrix exists (Dao, 2023); only f64, as reference,
+/// builds one. Gradients for q, k, v. InvalidArgument if shapes, dtypes or devices do not fit, an option is
+/// out of range, or cu_seqlens is not as told (where the host can read it).
 ///
 /// A key that a query does not see contributes nothing to it, nor to its gradients, be it NaN or infinite. A
 /// query that sees no key gives zeros. Among the keys it sees NaN and infinity count as in softmax: scores

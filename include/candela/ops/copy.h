@@ -45,8 +45,9 @@ inline Tensor ones(const Shape& shape, DType dtype = DType::F32, Device device =
 /// 0, 1, ..., count - 1.
 Tensor arange(std::int64_t count, DType dtype = DType::I32, Device device = Device::cpu());
 
-/// target = x in place, converted to target's dtype as by cast(); shapes equal. Throws Unsupported if
-/// autograd tracks target or x: no gradient could follow; InvalidArgument if elements of target share memory.
+/// target = x in place, converted to target's dtype as by cast(); shapes equal. x may be a view of target's
+/// memory: it is read as it was before. Throws Unsupported if autograd tracks target or x: no gradient could
+/// follow; InvalidArgument if elements of target share memory.
 void copy_(const Tensor& target, const Tensor& x);
 /// target = value in place, under the same conditions.
 void fill_(const Tensor& target, double value);

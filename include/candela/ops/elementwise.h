@@ -2,15 +2,17 @@
 
 #include <candela/core/tensor.h>
 
-/// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule.
-/// All have gradients (comparisons have none to give: they refuse nothing and cut the graph).
+/// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule:
+/// InvalidArgument where they do not. All have gradients (comparisons have none to give: they refuse nothing
+/// and cut the graph).
 namespace candela {
 
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
 Tensor div(const Tensor& a, const Tensor& b);
-/// Gradient goes to the larger; to `a` where equal. NaN in either gives NaN.
+/// NaN in either gives NaN. The gradient goes to the one that was taken, to `a` where equal, to `b` where one
+/// is NaN; the other gets 0.
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 
@@ -63,8 +65,9 @@ inline Tensor operator+(const Tensor& x, double term) {
   return affine(x, 1, term);
 }
 
-/// target += x, in place, outside autograd. Shapes equal; x is converted to target's dtype. Throws
-/// Unsupported if autograd tracks target or x; InvalidArgument if elements of target share memory.
+/// target += x, in place, outside autograd. Shapes equal; x, any dtype, is converted to target's, a floating
+/// one. x may be a view of target's memory: it is read as it was before. Throws Unsupported if autograd
+/// tracks target or x; InvalidArgument if elements of target share memory, or shapes or devices do not fit.
 void add_(const Tensor& target, const Tensor& x);
 
 }  // namespace candela

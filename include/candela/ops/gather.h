@@ -9,7 +9,8 @@ namespace candela {
 Tensor embedding(const Tensor& weight, const Tensor& ids);
 
 /// out[..., i, ...] = x[..., index[..., i, ...], ...] along `dim`; index (i32 or i64) has x's rank and its
-/// sizes but for `dim`. Gradient for x.
+/// sizes but for `dim`; x as weight above. An index outside [0, the size of `dim`), or shapes that do not
+/// fit, throw InvalidArgument. Gradient for x.
 Tensor gather(const Tensor& x, int dim, const Tensor& index);
 
 }  // namespace candela

@@ -18,9 +18,11 @@ struct LoraLinear {
 };
 
 /// Linear layers that share the input x [..., I], each with its adapter, as one fused op: the A matrices are
-/// multiplied as one. Returns y [..., O] of each. `lora_x` is what the adapters see: undefined for x itself,
-/// or dropout(x). At most kMaxLoraBranches layers. Gradients for x, lora_x and every a, b; a weight or bias
-/// that requires a gradient takes the composed way.
+/// multiplied as one. Returns y [..., O] of each, in x's dtype, which weight and bias have too (f64 as
+/// reference). `lora_x` is what the adapters see: undefined for x itself, or dropout(x). Gradients for x,
+/// lora_x (none where no layer has an adapter) and every a, b; a weight or bias that requires a gradient
+/// takes the composed way. Throws InvalidArgument unless there are 1 to 8 layers, a and b come together, all
+/// adapters share a dtype, and shapes, dtypes and devices fit.
 std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers,
                                 const Tensor& lora_x = {});
 

@@ -6,13 +6,14 @@ namespace candela {
 
 inline constexpr std::int64_t kIgnoreIndex = -100;
 
-/// Per-row cross entropy f32 [N] of logits [N, V] and targets (i32 or i64) [N]; 0 for rows whose target is
-/// `ignore_index`. Gradient for logits.
+/// Per-row cross entropy f32 [N] of logits [N, V], f32, bf16 or f16 (f64 as reference: then the result is f64
+/// too), and targets (i32 or i64) [N]; 0 for rows whose target is `ignore_index`. Gradient for logits. Throws
+/// InvalidArgument for any other target outside [0, V), and for shapes, dtypes or devices that do not fit.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index = kIgnoreIndex);
 
 /// Sum over the rows of cross_entropy(x weight^T, targets), f32 [1], in chunks of rows so that the [N, V]
-/// logits never exist at once. x [N, D], weight [V, D], targets [N]. Gradients for x and weight, computed in
-/// the forward pass.
+/// logits never exist at once. x [N, D] and weight [V, D] of one dtype, targets [N]; dtypes and errors as
+/// cross_entropy. Gradients for x and weight, computed in the forward pass.
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             std::int64_t ignore_index = kIgnoreIndex);
 

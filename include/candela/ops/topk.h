@@ -9,8 +9,10 @@ struct TopkResult {
   Tensor indices;  ///< i32 [..., k]; the lower index first among equals
 };
 
-/// The k largest along the last dimension; NaN counts as largest. 1 <= k <= D. Gradient for x through the
-/// values.
+/// The k largest along the last dimension of x [..., D], f32, bf16 or f16 (f64 as reference), whose dtype the
+/// values have; NaN counts as largest. Gradient for x through the values. Throws InvalidArgument unless 1 <=
+/// k
+/// <= D.
 TopkResult topk(const Tensor& x, std::int64_t k);
 
 }  // namespace candela

@@ -12,7 +12,9 @@ std::filesystem::path default_tuning_file();
 /// lora_linear) measures them once per device, dtype and bucket of shapes and runs the fastest. What was
 /// measured is read from `file` and kept there. The first runs are slower for it, and results may differ in
 /// the last bits from those of the preferred implementation. IoError if `file` exists and is not a tuning
-/// file, naming what is wrong; delete it to start anew.
+/// file, naming what is wrong (delete it to start anew), or if it could not be written. A file that cannot be
+/// written later on is told of on standard error, once; what is measured then lasts as long as the process.
+/// Processes that share a file keep each other's measurements.
 void enable_tuning(const std::filesystem::path& file = default_tuning_file());
 
 /// Back to the preferred implementation of each op.

@@ -31,6 +31,7 @@ enum class BinaryOp : std::uint8_t {
   Equal,
   Greater,
   GreaterEqual,  ///< 1 or 0 in the dtype of the inputs
+  Where,         ///< a where b is not 0, else 0
 };
 
 /// out = op(x); shapes equal, any strides.

@@ -33,7 +33,6 @@ inline std::int64_t cross_entropy_chunk_rows(std::int64_t rows, std::int64_t cla
 struct LinearCrossEntropyArgs {
   TensorArg x, weight, targets, loss, dx, dweight;
   std::int64_t ignore_index;
-  std::int64_t chunk_rows;
 };
 
 }  // namespace candela

@@ -11,6 +11,7 @@
 
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/spans.h"
 #include "backend/cpu/table.h"
 #include "backend/kernels.h"
 
@@ -120,12 +121,17 @@ class CpuStream final : public Stream {
   void synchronize() override {}
 };
 
-std::string cpu_model() {
+std::string read_cpu_model() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   }
   return "CPU";
+}
+
+const std::string& cpu_model() {
+  static const std::string model = read_cpu_model();
+  return model;
 }
 
 class CpuBackend final : public Backend {
@@ -137,7 +143,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
   std::string description() const override {
-    return fmt::format("{}, {} threads", cpu_model(), thread_count());
+    return fmt::format("{}, {} threads, {}", cpu_model(), thread_count(), spans::instruction_set());
   }
   StoragePtr wrap_host(void* data, std::size_t bytes, std::shared_ptr<const void> owner) override {
     return std::make_shared<Storage>(Device::cpu(), MemoryBlock{data, nullptr, bytes},

@@ -162,6 +162,8 @@ A combine(BinaryOp op, A a, A b) {
       return a > b ? A{1} : A{0};
     case BinaryOp::GreaterEqual:
       return a >= b ? A{1} : A{0};
+    case BinaryOp::Where:
+      return b != A{0} ? a : A{0};
   }
   return a;
 }

@@ -188,7 +188,7 @@ class TileUnit {
   TileConfig config_;
 };
 
-/// c [32, 32] (f32, `ld` bytes between rows) = or += the product of `count` pairs of tiles.
+/// c [32, 32] (f32, `ld` floats from row to row) = or += the product of `count` pairs of tiles.
 CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count,
                                          float* c, std::int64_t ld, bool add) {
   float* below = c + kTile * ld;

@@ -38,7 +38,7 @@ std::string sgemm_supports(const Product& p) {
   BlasMatrix probe;
   if (p.a.dtype != DType::F32 || p.b.dtype != DType::F32 || p.c.dtype != DType::F32) return "takes f32 only";
   // alpha = 0 must still let NaN through, which BLAS does not.
-  if (p.alpha == 0) return "does not let NaN through where alpha is 0";
+  if (static_cast<float>(p.alpha) == 0) return "does not let NaN through where alpha is 0";
   if (!as_blas(p.a, p.m, p.k, probe) || !as_blas(p.b, p.k, p.n, probe) || !as_blas(p.c, p.m, p.n, probe)) {
     return "needs matrices with one unit stride";
   }

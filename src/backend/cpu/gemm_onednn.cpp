@@ -14,6 +14,7 @@ void onednn(const Product&) {}
 
 #else
 
+#include <cmath>
 #include <list>
 #include <map>
 #include <tuple>
@@ -38,7 +39,8 @@ struct Shape {
   std::int64_t m = 0, n = 0, k = 0;
   std::int64_t a_strides[2] = {}, b_strides[2] = {}, c_strides[2] = {};
   DType operands = DType::F32, result = DType::F32, bias = DType::F32;
-  bool has_bias = false, inside_parallel = false;
+  bool has_bias = false;
+  int threads = 0;  // that share the work; 0: one, inside a parallel loop
   float alpha = 1, beta = 0;
 
   auto operator<=>(const Shape&) const = default;
@@ -167,7 +169,10 @@ std::string onednn_supports(const Product& p) {
     return "takes f32 or bf16";
   if (p.a.dtype == DType::BF16 && !multiplies_bf16()) return "this processor does not multiply bf16";
   if (p.c.dtype != DType::F32 && p.c.dtype != p.a.dtype) return "gives f32, or bf16 from bf16";
-  if (p.alpha == 0) return "does not let NaN through where alpha is 0";
+  const auto alpha = static_cast<float>(p.alpha);
+  if (alpha == 0) return "does not let NaN through where alpha is 0";
+  // As parts of the key by which primitives are found, they would equal every other number.
+  if (!std::isfinite(alpha) || !std::isfinite(static_cast<float>(p.beta))) return "takes finite factors";
   if (p.bias.data != nullptr && (p.bias.stride != 1 || p.bias.dtype == DType::F16 || p.alpha != 1)) {
     return "adds a bias of unit stride, bf16 or f32, to an unscaled product";
   }
@@ -189,7 +194,7 @@ void onednn(const Product& p) {
   shape.result = p.c.dtype;
   shape.has_bias = p.bias.data != nullptr;
   shape.bias = shape.has_bias ? p.bias.dtype : DType::F32;
-  shape.inside_parallel = in_parallel();
+  shape.threads = in_parallel() ? 0 : thread_count();
   shape.alpha = static_cast<float>(p.alpha);
   shape.beta = static_cast<float>(p.beta);
   try {

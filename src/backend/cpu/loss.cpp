@@ -201,8 +201,7 @@ struct ChunkedLoss {
       targets.push_back(target);
     }
     const auto count = static_cast<std::int64_t>(rows.size());
-    chunk = args.chunk_rows > 0 ? std::min(std::max<std::int64_t>(count, 1), args.chunk_rows)
-                                : cross_entropy_chunk_rows(count, classes);
+    chunk = cross_entropy_chunk_rows(count, classes);
     const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
     const bool grad = args.dx.present() || args.dweight.present();
     logits = Scratch<float>(chunk * classes);

@@ -15,6 +15,10 @@ HWY_BEFORE_NAMESPACE();
 namespace candela {
 namespace HWY_NAMESPACE {
 
+const char* instruction_set() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
 template <class From, class To>
 HWY_INLINE void convert_span(const From* x, To* out, std::int64_t count) {
   const std::int64_t step = lanes();
@@ -152,6 +156,7 @@ struct Combine {
     if constexpr (op == BinaryOp::Equal) return hn::IfThenElseZero(hn::Eq(a, b), one);
     if constexpr (op == BinaryOp::Greater) return hn::IfThenElseZero(hn::Gt(a, b), one);
     if constexpr (op == BinaryOp::GreaterEqual) return hn::IfThenElseZero(hn::Ge(a, b), one);
+    if constexpr (op == BinaryOp::Where) return hn::IfThenZeroElse(hn::Eq(b, splat(0.0F)), a);
   }
 };
 
@@ -211,6 +216,8 @@ HWY_INLINE void with_op(BinaryOp op, F&& body) {
       return body.template operator()<BinaryOp::Greater>();
     case BinaryOp::GreaterEqual:
       return body.template operator()<BinaryOp::GreaterEqual>();
+    case BinaryOp::Where:
+      return body.template operator()<BinaryOp::Where>();
   }
 }
 
@@ -358,6 +365,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace candela {
 
+HWY_EXPORT(instruction_set);
 HWY_EXPORT(widen_bf16);
 HWY_EXPORT(widen_f16);
 HWY_EXPORT(narrow_bf16);
@@ -373,6 +381,10 @@ HWY_EXPORT(fold);
 HWY_EXPORT(find_first);
 
 namespace spans {
+
+const char* instruction_set() {
+  return HWY_DYNAMIC_DISPATCH(instruction_set)();
+}
 
 void stream_copy(const void* from, void* to, std::size_t bytes) {
   HWY_DYNAMIC_DISPATCH(stream_copy)(from, to, bytes);

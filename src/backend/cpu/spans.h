@@ -13,6 +13,9 @@
 /// be an input, but must not overlap one otherwise.
 namespace candela::spans {
 
+/// The instruction set that they run on, by Highway's name: "AVX3".
+const char* instruction_set();
+
 void widen(const BFloat16* x, float* out, std::int64_t count);
 void widen(const Float16* x, float* out, std::int64_t count);
 inline void widen(const float* x, float* out, std::int64_t count) {

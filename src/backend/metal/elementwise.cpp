@@ -10,7 +10,7 @@ namespace {
 static_assert(static_cast<int>(UnaryOp::Affine) == 0 && static_cast<int>(UnaryOp::Square) == 6 &&
               static_cast<int>(UnaryOp::Silu) == 11 && static_cast<int>(UnaryOp::GeluTanh) == 13);
 static_assert(static_cast<int>(BinaryOp::Add) == 0 && static_cast<int>(BinaryOp::Maximum) == 4 &&
-              static_cast<int>(BinaryOp::GreaterEqual) == 8);
+              static_cast<int>(BinaryOp::Where) == 9);
 
 std::string supports(const TensorArg& out) {
   if (!is_shader_float(out.dtype)) return "takes f32, f16 and bf16";

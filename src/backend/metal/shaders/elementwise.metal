@@ -19,7 +19,7 @@ enum Unary {
   kGelu,
   kGeluTanh
 };
-enum Binary { kAdd, kSub, kMul, kDiv, kMaximum, kMinimum, kEqual, kGreater, kGreaterEqual };
+enum Binary { kAdd, kSub, kMul, kDiv, kMaximum, kMinimum, kEqual, kGreater, kGreaterEqual, kWhere };
 
 inline float sigmoid(float x) {
   return 1.0f / (1.0f + exp(-x));
@@ -153,8 +153,10 @@ inline float combine(uint op, float a, float b) {
       return a == b ? 1.0f : 0.0f;
     case kGreater:
       return a > b ? 1.0f : 0.0f;
-    default:
+    case kGreaterEqual:
       return a >= b ? 1.0f : 0.0f;
+    default:
+      return b != 0.0f ? a : 0.0f;
   }
 }
 
