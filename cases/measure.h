@@ -12,6 +12,9 @@ namespace candela::cases {
 struct MeasureOptions {
   double min_seconds = 0.5;
   int min_runs = 7;
+  /// Calls for each time that is taken: 1 is single (one call, one wait), more are batched (many calls, one
+  /// wait), which on a GPU leaves out the way there and back.
+  int calls = 1;
   std::size_t cold_bytes = std::size_t{512} << 20U;  ///< the sets of inputs together take at least this
   /// What the op is to be compared with: runs between its runs, so that what disturbs one disturbs both.
   std::function<void()> yardstick = {};

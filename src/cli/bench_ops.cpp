@@ -31,7 +31,11 @@ struct OpsOptions {
   ComputeOptions compute;
   bool json = false;
   bool why = false;
+  bool batched = false;
 };
+
+/// Calls between two waits where --batched asks for many.
+constexpr int kBatchedCalls = 32;
 
 /// One measured line: an op forward or backward.
 struct Row {
@@ -68,12 +72,13 @@ class Yardsticks {
 };
 
 /// Measures one op forward or backward, and what it is compared with in between.
-Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward,
+Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward, int calls,
                 Yardsticks& yardsticks) {
   const cases::Cost& cost = backward ? op_case.backward : op_case.forward;
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   const bool compute_bound = cost.flops > kComputeBound * bytes;
   cases::MeasureOptions options;
+  options.calls = calls;
   options.yardstick = [&] {
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
@@ -194,14 +199,17 @@ void bench_ops(const OpsOptions& options) {
   const std::vector<Chosen> chosen = choose_cases(options);
   set_up_compute(options.compute);
   const Device device = parse_device(options.compute.device);
+  const int calls = options.batched ? kBatchedCalls : 1;
   Yardsticks yardsticks;
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
     fmt::print(
         "{}\nThe share is of a 1024-wide product where arithmetic binds (GFLOP/s), of a memcpy where memory "
         "does "
-        "(GB/s), measured in between.\n\n",
-        device_interface(device).description());
+        "(GB/s), measured in between.\nTimes are {}.\n\n",
+        device_interface(device).description(),
+        options.batched ? fmt::format("batched: of one of {} calls with one wait after them", calls)
+                        : "single: of one call and the wait for it");
   }
   const auto take = [&](const Row& row) {
     if (options.json) {
@@ -211,13 +219,15 @@ void bench_ops(const OpsOptions& options) {
     }
   };
   for (const auto& [op_case, dtype] : chosen) {
-    take(measure_row(*op_case, dtype, device, false, yardsticks));
+    take(measure_row(*op_case, dtype, device, false, calls, yardsticks));
     if (op_case->backward.elements > 0 || op_case->backward.flops > 0)
-      take(measure_row(*op_case, dtype, device, true, yardsticks));
+      take(measure_row(*op_case, dtype, device, true, calls, yardsticks));
   }
   if (options.json) {
-    fmt::print("{}\n",
-               nlohmann::json{{"device", device_interface(device).description()}, {"rows", rows}}.dump(2));
+    fmt::print("{}\n", nlohmann::json{{"device", device_interface(device).description()},
+                                      {"calls_per_wait", calls},
+                                      {"rows", rows}}
+                           .dump(2));
   }
   if (options.why) {
     print_choices(device);
@@ -242,6 +252,8 @@ void add_bench_ops(CLI::App& bench, Action& action) {
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_compute_options(*command, options->compute);
+  command->add_flag("--batched", options->batched,
+                    "Wait once after many calls, as a training step does, not after each");
   CLI::Option* json = command->add_flag("--json", options->json, "Print JSON instead of a table");
   command
       ->add_flag("--why", options->why, "Also print which implementation of each op ran, and what chose it")
