@@ -128,7 +128,7 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
                     const MeasureOptions& options) {
   Rotation rotation(op_case, dtype, device, options);
   const std::size_t sets = rotation.inputs.size();
-  const auto calls = static_cast<std::size_t>(std::max(options.calls, 1));
+  const auto calls = std::min(static_cast<std::size_t>(std::max(options.calls, 1)), sets);
   Tensor seed;
   if (backward) {
     const NoGrad guard;
@@ -147,6 +147,7 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
       ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
   Measurement result;
   result.seconds = medians.seconds;
+  result.calls = static_cast<int>(calls);
   result.yardstick_seconds = medians.yardstick_seconds;
   const bool plain = backward && op_case.kernel_grad.empty();
   result.implementation = plain ? "plain ops" : (ran.empty() ? "composed" : ran.front());

@@ -34,7 +34,7 @@ struct OpsOptions {
   bool batched = false;
 };
 
-/// Calls between two waits where --batched asks for many.
+/// Calls between two waits where --batched asks for many; fewer where they would fill the memory.
 constexpr int kBatchedCalls = 32;
 
 /// One measured line: an op forward or backward.
@@ -45,6 +45,7 @@ struct Row {
   std::string shape;
   std::string implementation;  // that ran
   double seconds = 0;
+  int calls = 1;  // between two waits
   double flops_per_s = 0;
   double bytes_per_s = 0;
   double limit_per_s =
@@ -83,9 +84,13 @@ Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool b
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
   const cases::Measurement measured = cases::measure(op_case, dtype, device, backward, options);
-  Row row{cases::full_name(op_case),     backward ? "backward" : "forward",
-          std::string(to_string(dtype)), op_case.inputs[0].shape.to_string(),
-          measured.implementation,       measured.seconds};
+  Row row{cases::full_name(op_case),
+          backward ? "backward" : "forward",
+          std::string(to_string(dtype)),
+          op_case.inputs[0].shape.to_string(),
+          measured.implementation,
+          measured.seconds,
+          measured.calls};
   row.flops_per_s = cost.flops / measured.seconds;
   row.bytes_per_s = bytes / measured.seconds;
   row.limit_per_s =
@@ -115,6 +120,7 @@ nlohmann::json to_json(const Row& row) {
           {"shape", row.shape},
           {"implementation", row.implementation},
           {"microseconds", row.seconds * 1e6},
+          {"calls_per_wait", row.calls},
           {"gflop_per_s", row.flops_per_s / 1e9},
           {"gb_per_s", row.bytes_per_s / 1e9},
           {"limit_g_per_s", row.limit_per_s / 1e9},
@@ -208,7 +214,7 @@ void bench_ops(const OpsOptions& options) {
         "does "
         "(GB/s), measured in between.\nTimes are {}.\n\n",
         device_interface(device).description(),
-        options.batched ? fmt::format("batched: of one of {} calls with one wait after them", calls)
+        options.batched ? fmt::format("batched: of one of up to {} calls with one wait after them", calls)
                         : "single: of one call and the wait for it");
   }
   const auto take = [&](const Row& row) {
@@ -224,10 +230,8 @@ void bench_ops(const OpsOptions& options) {
       take(measure_row(*op_case, dtype, device, true, calls, yardsticks));
   }
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"device", device_interface(device).description()},
-                                      {"calls_per_wait", calls},
-                                      {"rows", rows}}
-                           .dump(2));
+    fmt::print("{}\n",
+               nlohmann::json{{"device", device_interface(device).description()}, {"rows", rows}}.dump(2));
   }
   if (options.why) {
     print_choices(device);

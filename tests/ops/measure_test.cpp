@@ -24,12 +24,13 @@ TEST(Measure, TimesOneCallOrManyTogether) {
         MeasureOptions options;
         options.min_seconds = 0;
         options.min_runs = 3;
-        options.cold_bytes = 1;  // two sets of inputs
+        options.cold_bytes = 1024;  // eight sets of inputs
         options.calls = calls;
         const Measurement measured = measure(op_case, DType::F32, device, backward, options);
         EXPECT_GT(measured.seconds, 0);
         EXPECT_NE(measured.implementation, "composed");
-        const int first_touch = calls == 1 ? 2 : 1;
+        EXPECT_EQ(measured.calls, calls);
+        const int first_touch = calls == 1 ? 8 : 1;
         EXPECT_EQ(ran, (first_touch + 3) * calls + (backward ? 1 : 0));
       }
     }
