@@ -24,15 +24,16 @@ struct Medians {
   double seconds, yardstick_seconds;
 };
 
-/// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count.
+/// Calls `body(run)` until enough runs and enough time are spent; `body` makes `calls` calls and returns the
+/// seconds of one.
 template <class F>
-Medians medians_of(const MeasureOptions& options, F&& body) {
+Medians medians_of(const MeasureOptions& options, std::size_t calls, F&& body) {
   std::vector<double> times;
   std::vector<double> yardstick;
   double total = 0;
   for (int run = 0; run < options.min_runs || total < options.min_seconds; ++run) {
     times.push_back(body(run));
-    total += times.back();
+    total += times.back() * static_cast<double>(calls);
     if (options.yardstick) {
       const auto start = Clock::now();
       options.yardstick();
@@ -142,7 +143,8 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
   };
   for (std::size_t run = 0; run * calls < sets; ++run) once(run);  // touches every block once
   const RunCounts before = count_runs(device);
-  const Medians medians = medians_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
+  const Medians medians =
+      medians_of(options, calls, [&](int run) { return once(static_cast<std::size_t>(run)); });
   const std::vector<std::string> ran =
       ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
   Measurement result;

@@ -35,7 +35,8 @@ struct OpsOptions {
 };
 
 /// Calls between two waits where --batched asks for many; fewer where they would fill the memory.
-constexpr int kBatchedCalls = 32;
+constexpr int kBatchedCalls = 16;
+constexpr int kBatchedRuns = 3;  ///< at least, of so many calls each
 
 /// One measured line: an op forward or backward.
 struct Row {
@@ -80,6 +81,7 @@ Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool b
   const bool compute_bound = cost.flops > kComputeBound * bytes;
   cases::MeasureOptions options;
   options.calls = calls;
+  if (calls > 1) options.min_runs = kBatchedRuns;
   options.yardstick = [&] {
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
