@@ -24,15 +24,16 @@ struct Medians {
   double seconds, yardstick_seconds;
 };
 
-/// Calls `body(run)` until enough runs and enough time are spent; `body` returns the seconds that count.
+/// Calls `body(run)` until enough runs and enough time are spent; `body` makes `calls` calls and returns the
+/// seconds of one.
 template <class F>
-Medians medians_of(const MeasureOptions& options, F&& body) {
+Medians medians_of(const MeasureOptions& options, std::size_t calls, F&& body) {
   std::vector<double> times;
   std::vector<double> yardstick;
   double total = 0;
   for (int run = 0; run < options.min_runs || total < options.min_seconds; ++run) {
     times.push_back(body(run));
-    total += times.back();
+    total += times.back() * static_cast<double>(calls);
     if (options.yardstick) {
       const auto start = Clock::now();
       options.yardstick();
@@ -80,30 +81,46 @@ struct Rotation {
   }
 };
 
-double forward_once(const OpCase& op_case, Rotation& rotation, std::size_t set, Device device) {
+/// The seconds of one of `calls` forward calls, on the sets of inputs from `first` on.
+double time_forward(const OpCase& op_case, Rotation& rotation, std::size_t first, std::size_t calls,
+                    Device device) {
   const NoGrad guard;
-  std::vector<Tensor>& result = rotation.results[set];
-  return seconds_of(device, [&] { result = op_case.fused(rotation.inputs[set]); });
+  const double seconds = seconds_of(device, [&] {
+    for (std::size_t i = first; i < first + calls; ++i) {
+      const std::size_t set = i % rotation.inputs.size();
+      rotation.results[set] = op_case.fused(rotation.inputs[set]);
+    }
+  });
+  return seconds / static_cast<double>(calls);
 }
 
-double backward_once(const OpCase& op_case, Rotation& rotation, std::size_t set, const Tensor& seed,
-                     Device device) {
-  std::vector<Tensor> inputs;
-  for (std::size_t i = 0; i < op_case.inputs.size(); ++i) {
-    inputs.push_back(rotation.inputs[set][i].detach());
-    if (op_case.inputs[i].gradient) inputs.back().set_requires_grad(true);
+/// The same of backward passes.
+double time_backward(const OpCase& op_case, Rotation& rotation, std::size_t first, std::size_t calls,
+                     const Tensor& seed, Device device) {
+  struct Pass {
+    std::vector<Tensor> inputs, outputs;
+  };
+  std::vector<Pass> passes(calls);
+  for (std::size_t i = 0; i < calls; ++i) {
+    Pass& pass = passes[i];
+    for (std::size_t n = 0; n < op_case.inputs.size(); ++n) {
+      pass.inputs.push_back(rotation.inputs[(first + i) % rotation.inputs.size()][n].detach());
+      if (op_case.inputs[n].gradient) pass.inputs.back().set_requires_grad(true);
+    }
+    if (!op_case.gradient_in_forward) pass.outputs = op_case.fused(pass.inputs);
   }
-  std::vector<Tensor> outputs;
-  const auto forward = [&] { outputs = op_case.fused(inputs); };
-  if (!op_case.gradient_in_forward) forward();
   const double seconds = seconds_of(device, [&] {
-    if (op_case.gradient_in_forward) forward();
-    backward(outputs.back(), seed);
+    for (Pass& pass : passes) {
+      if (op_case.gradient_in_forward) pass.outputs = op_case.fused(pass.inputs);
+      backward(pass.outputs.back(), seed);
+    }
   });
-  std::vector<Tensor>& kept = rotation.results[set];
-  kept.clear();
-  for (const Tensor& input : inputs) kept.push_back(input.grad());
-  return seconds;
+  for (std::size_t i = 0; i < calls; ++i) {
+    std::vector<Tensor>& kept = rotation.results[(first + i) % rotation.results.size()];
+    kept.clear();
+    for (const Tensor& input : passes[i].inputs) kept.push_back(input.grad());
+  }
+  return seconds / static_cast<double>(calls);
 }
 
 }  // namespace
@@ -112,6 +129,7 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
                     const MeasureOptions& options) {
   Rotation rotation(op_case, dtype, device, options);
   const std::size_t sets = rotation.inputs.size();
+  const auto calls = std::min(static_cast<std::size_t>(std::max(options.calls, 1)), sets);
   Tensor seed;
   if (backward) {
     const NoGrad guard;
@@ -120,16 +138,18 @@ Measurement measure(const OpCase& op_case, DType dtype, Device device, bool back
     seed = build_large(seed_case, 0, output.dtype(), device, 0);
   }
   const auto once = [&](std::size_t run) {
-    return backward ? backward_once(op_case, rotation, run % sets, seed, device)
-                    : forward_once(op_case, rotation, run % sets, device);
+    return backward ? time_backward(op_case, rotation, run * calls, calls, seed, device)
+                    : time_forward(op_case, rotation, run * calls, calls, device);
   };
-  for (std::size_t run = 0; run < sets; ++run) once(run);  // touches every block once
+  for (std::size_t run = 0; run * calls < sets; ++run) once(run);  // touches every block once
   const RunCounts before = count_runs(device);
-  const Medians medians = medians_of(options, [&](int run) { return once(static_cast<std::size_t>(run)); });
+  const Medians medians =
+      medians_of(options, calls, [&](int run) { return once(static_cast<std::size_t>(run)); });
   const std::vector<std::string> ran =
       ran_between(before, count_runs(device), backward ? op_case.kernel_grad : op_case.kernel);
   Measurement result;
   result.seconds = medians.seconds;
+  result.calls = static_cast<int>(calls);
   result.yardstick_seconds = medians.yardstick_seconds;
   const bool plain = backward && op_case.kernel_grad.empty();
   result.implementation = plain ? "plain ops" : (ran.empty() ? "composed" : ran.front());

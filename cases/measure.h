@@ -12,6 +12,9 @@ namespace candela::cases {
 struct MeasureOptions {
   double min_seconds = 0.5;
   int min_runs = 7;
+  /// Calls for each time that is taken: 1 is single (one call, one wait), more are batched (many calls, one
+  /// wait), which on a GPU leaves out the way there and back. No more than there are sets of inputs.
+  int calls = 1;
   std::size_t cold_bytes = std::size_t{512} << 20U;  ///< the sets of inputs together take at least this
   /// What the op is to be compared with: runs between its runs, so that what disturbs one disturbs both.
   std::function<void()> yardstick = {};
@@ -20,6 +23,7 @@ struct MeasureOptions {
 struct Measurement {
   double seconds = 0;            ///< median of one call
   double yardstick_seconds = 0;  ///< median of one call of the yardstick, if there is one
+  int calls = 1;                 ///< for each time that was taken
   std::string implementation;    ///< that ran, or "composed"; "plain ops" for a gradient made of other ops
 };
 

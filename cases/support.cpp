@@ -267,9 +267,14 @@ std::string differences(const SupportTable& own, const SupportTable& committed) 
     text += fmt::format("the text above the table must read:\n{}", own.preface);
   for (const SupportRow& row : own.rows) {
     const SupportRow* theirs = find_row(committed, row.op);
+    if (theirs == nullptr) {
+      text += fmt::format("{}: the case lists have it, the table does not\n", row.op);
+      continue;
+    }
     for (const std::string& column : own.columns) {
+      if (!has_column(committed, column)) continue;
       const std::string expected = cell_of(row, column);
-      const std::string found = theirs == nullptr ? "no such row" : cell_of(*theirs, column);
+      const std::string found = cell_of(*theirs, column);
       if (expected != found)
         text += fmt::format("{}, {}: the table says \"{}\", found \"{}\"\n", row.op, column, found, expected);
     }

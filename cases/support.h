@@ -32,7 +32,7 @@ SupportTable parse_support(std::string_view markdown);
 SupportTable merge_support(SupportTable own, const SupportTable& other);
 
 /// What of `own`, the preface included, is missing from or different in `committed`, one difference a line.
-/// Columns that `own` lacks are not looked at.
+/// Columns that only one of them has are not looked at: the table was written on other devices then.
 std::string differences(const SupportTable& own, const SupportTable& committed);
 
 }  // namespace candela::cases

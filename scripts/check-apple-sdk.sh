@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check-apple-sdk.sh SDK_DIR [TARGET]: compiles every source of the Apple build against a real SDK, headers only: no linking, no Mac needed. Fails on any
+# check-apple-sdk.sh SDK_DIR [TARGET]: compiles every source of the Apple build, the Metal tests among them, against a real SDK, headers only: no linking, no Mac needed. Fails on any
 # error or warning. SDK_DIR holds System/Library/Frameworks, usr/include and usr/include/c++/v1. Needs clang 14 or later.
 # CXX picks the compiler, JOBS how many run at once.
 set -euo pipefail
@@ -20,12 +20,19 @@ done
 work=$(mktemp -d "${TMPDIR:-/tmp}/check-apple-sdk.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/packages"
-for package in fmt nlohmann hwy CLI yaml-cpp pcre2.h utf8proc.h; do
+link_package() {  # link_package NAME: false if no folder has it
+  local folder
   for folder in ${PACKAGE_INCLUDE:-} /usr/include /usr/local/include /opt/homebrew/include; do
-    [ -e "$folder/$package" ] && { ln -s "$folder/$package" "$work/packages/$package"; break; }
+    [ -e "$folder/$1" ] && { ln -s "$folder/$1" "$work/packages/$1"; return; }
   done
-  [ -e "$work/packages/$package" ] || { echo "check-apple-sdk: the headers of $package were not found; set PACKAGE_INCLUDE" >&2; exit 2; }
+  return 1
+}
+for package in fmt nlohmann hwy CLI yaml-cpp pcre2.h utf8proc.h gtest; do
+  link_package "$package" || { echo "check-apple-sdk: the headers of $package were not found; set PACKAGE_INCLUDE" >&2; exit 2; }
 done
+# The property tests are compiled where RapidCheck is at hand, as in the build.
+rapidcheck=""
+link_package rapidcheck && link_package rapidcheck.h && rapidcheck=-DCANDELA_RAPIDCHECK
 
 # What the build generates is part of it: the embedded shaders.
 "$cxx" -std=c++20 "$root/cmake/embed_shaders.cpp" -o "$work/embed_shaders"
@@ -34,14 +41,14 @@ for shader in "$root"/src/backend/metal/shaders/*.metal; do shaders+=("$(basenam
 "$work/embed_shaders" "$work/embedded_shaders.cpp" "${shaders[@]}"
 
 # Sources that are for other systems say so in their folder or name (cuda/, *.cu); everything else is built on a Mac.
-find "$root/src" "$root/cases" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
+find "$root/src" "$root/cases" "$root/tests/metal" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
 echo "$work/embedded_shaders.cpp" >> "$work/sources"
 
 cat > "$work/flags" <<FLAGS
 -target $target -isysroot "$sdk" -nostdinc++ -isystem "$sdk/usr/include/c++/v1" -isystem "$work/packages"
 -std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
 -fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS -DCANDELA_VERSION='"0"'
--I"$root/include" -I"$root/src" -I"$root"
+-I"$root/include" -I"$root/src" -I"$root" -I"$root/tests" -DCANDELA_SOURCE_DIR='"$root"' $rapidcheck
 FLAGS
 
 compile() {

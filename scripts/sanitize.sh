@@ -15,6 +15,6 @@ for preset in "$@"; do
   cmake --build --preset "$preset" --parallel "$jobs"
   only=()
   # The CPU's own tests run in the other two presets.
-  [[ $preset == emulated-* ]] && only=(-R '^(metal|emulator|emulator_shader)\.')
+  [[ $preset == emulated-* ]] && only=(-R '^(metal|emulator|emulator_shader|ops_on_metal)\.')
   ctest --preset "$preset" --parallel "$jobs" "${only[@]}"
 done

@@ -123,7 +123,8 @@ Binding checked_binding(const char* method, const Kernel& kernel, const Argument
                "%zu for %s[0].",
                function.c_str(), slot.offset, argument.index, argument.alignment, name.c_str()));
   }
-  if (argument.is_reference && binding.bytes < argument.element_bytes)
+  // For a pointer as for a reference: what lies behind it is one element at least.
+  if (binding.bytes < argument.element_bytes)
     refuse(
         method,
         text(

@@ -214,16 +214,15 @@ void softmax(std::size_t rows, std::size_t columns, bool logarithm, const Matrix
   }
 }
 
-void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy,
-                      const MatrixView& y, const MatrixView& dx) {
+void softmax_gradient(std::size_t rows, std::size_t columns, const MatrixView& dy, const MatrixView& y,
+                      const MatrixView& dx) {
   std::vector<float> gradient(columns), output(columns);
   for (std::size_t r = 0; r < rows; ++r) {
     read_row(dy.type, dy.row(r), columns, gradient.data());
     read_row(y.type, y.row(r), columns, output.data());
     float sum = 0;
-    for (std::size_t i = 0; i < columns; ++i) sum += logarithm ? gradient[i] : gradient[i] * output[i];
-    for (std::size_t i = 0; i < columns; ++i)
-      gradient[i] = logarithm ? gradient[i] - std::exp(output[i]) * sum : output[i] * (gradient[i] - sum);
+    for (std::size_t i = 0; i < columns; ++i) sum += gradient[i] * output[i];
+    for (std::size_t i = 0; i < columns; ++i) gradient[i] = output[i] * (gradient[i] - sum);
     write_row(dx.type, gradient.data(), columns, dx.row(r));
   }
 }
@@ -231,20 +230,24 @@ void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, con
 void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset,
            const MatrixView& x, const MatrixView& indices, const MatrixView& values) {
   std::vector<float> line(columns), best(k);
-  std::vector<std::uint32_t> order(columns), chosen(k);
+  std::vector<std::uint32_t> order, chosen(k);
   for (std::size_t r = 0; r < rows; ++r) {
     read_row(x.type, x.row(r), columns, line.data());
-    std::iota(order.begin(), order.end(), 0U);
+    // Apple documents neither NaN nor the order of equals. So that nobody relies on either, NaN is never
+    // chosen here, and of equals the higher column comes first.
+    order.clear();
+    for (std::uint32_t i = 0; i < columns; ++i) {
+      if (!std::isnan(line[i])) order.push_back(i);
+    }
+    const std::size_t numbers = std::min(k, order.size());
     const auto before = [&](std::uint32_t i, std::uint32_t j) {
-      const bool i_nan = std::isnan(line[i]), j_nan = std::isnan(line[j]);
-      if (i_nan != j_nan) return i_nan;
-      if (!i_nan && line[i] != line[j]) return line[i] > line[j];
-      return i < j;
+      return line[i] != line[j] ? line[i] > line[j] : i > j;
     };
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(), before);
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(numbers), order.end(),
+                      before);
     for (std::size_t i = 0; i < k; ++i) {
-      best[i] = line[order[i]];
-      chosen[i] = order[i] + index_offset;
+      best[i] = i < numbers ? line[order[i]] : -INFINITY;
+      chosen[i] = i < numbers ? order[i] + index_offset : std::numeric_limits<std::uint32_t>::max();
     }
     write_row(values.type, best.data(), k, values.row(r));
     std::memcpy(indices.row(r), chosen.data(), k * sizeof(std::uint32_t));

@@ -34,12 +34,12 @@ void gemm(const GemmShape& shape, const MatrixView& a, const MatrixView& b, cons
 /// Y = softmax (or its logarithm) of each row; X and Y may be the same.
 void softmax(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& x, const MatrixView& y);
 
-/// dX = Y * (dY - sum(dY * Y)), or dY - exp(Y) * sum(dY) where Y is the log-softmax.
-void softmax_gradient(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& dy,
-                      const MatrixView& y, const MatrixView& dx);
+/// dX = Y * (dY - sum(dY * Y)).
+void softmax_gradient(std::size_t rows, std::size_t columns, const MatrixView& dy, const MatrixView& y,
+                      const MatrixView& dx);
 
-/// The k largest of each row, largest first; of equals the lower column first; not-a-number counts as
-/// largest.
+/// The k largest of each row, largest first; of equals the higher column first. Not-a-number is passed over:
+/// where that leaves fewer than k, the rest is minus infinity at column 2^32 - 1.
 void top_k(std::size_t rows, std::size_t columns, std::size_t k, std::uint32_t index_offset,
            const MatrixView& x, const MatrixView& indices, const MatrixView& values);
 

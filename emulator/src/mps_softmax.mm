@@ -137,22 +137,18 @@ using emulator::TopKState;
                            kernel.batch_start, batches);
   emulator::check_in_place(method, output, kernel.secondary, result, kernel.result, rows, columns,
                            kernel.batch_start, batches);
-  const bool logarithm = [self isKindOfClass:[MPSMatrixLogSoftMaxGradient class]];
   std::vector<std::array<MatrixView, 3>> work;
   for (NSUInteger i = kernel.batch_start; i < kernel.batch_start + batches; ++i)
     work.push_back(
         {gradient.view(i, kernel.primary), output.view(i, kernel.secondary), result.view(i, kernel.result)});
   emulator::encode_mps(method, commandBuffer, kernel.class_name,
                        {gradient.buffer.get(), output.buffer.get(), result.buffer.get()},
-                       [rows, columns, logarithm, work = std::move(work)] {
+                       [rows, columns, work = std::move(work)] {
                          for (const auto& [dy, y, dx] : work)
-                           emulator::softmax_gradient(rows, columns, logarithm, dy, y, dx);
+                           emulator::softmax_gradient(rows, columns, dy, y, dx);
                        });
 }
 
-@end
-
-@implementation MPSMatrixLogSoftMaxGradient
 @end
 
 @implementation MPSMatrixFindTopK

@@ -17,8 +17,8 @@ namespace {
 /// thread records gradients, the number of the next op, and the nodes that await their end (core/grad.cpp);
 /// which fallbacks were logged (selector.cpp); what was measured, where tuning is on (tuning.cpp); oneDNN's
 /// primitives of the latest shapes, per thread, and its own cache's capacity (cpu/gemm_onednn.cpp); the
-/// number of the next temporary file (core/atomic_file.cpp); per thread, the Metal commands it waits for
-/// (metal/engine.cpp).
+/// number of the next temporary file (core/atomic_file.cpp); the number of the next Metal engine and, per
+/// thread, the commands it waits for (metal/engine.cpp).
 struct Registry {
   std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::unique_ptr<Backend> plan = make_plan_backend();

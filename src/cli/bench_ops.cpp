@@ -31,7 +31,12 @@ struct OpsOptions {
   ComputeOptions compute;
   bool json = false;
   bool why = false;
+  bool batched = false;
 };
+
+/// Calls between two waits where --batched asks for many; fewer where they would fill the memory.
+constexpr int kBatchedCalls = 16;
+constexpr int kBatchedRuns = 3;  ///< at least, of so many calls each
 
 /// One measured line: an op forward or backward.
 struct Row {
@@ -41,6 +46,7 @@ struct Row {
   std::string shape;
   std::string implementation;  // that ran
   double seconds = 0;
+  int calls = 1;  // between two waits
   double flops_per_s = 0;
   double bytes_per_s = 0;
   double limit_per_s =
@@ -68,19 +74,25 @@ class Yardsticks {
 };
 
 /// Measures one op forward or backward, and what it is compared with in between.
-Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward,
+Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward, int calls,
                 Yardsticks& yardsticks) {
   const cases::Cost& cost = backward ? op_case.backward : op_case.forward;
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   const bool compute_bound = cost.flops > kComputeBound * bytes;
   cases::MeasureOptions options;
+  options.calls = calls;
+  if (calls > 1) options.min_runs = kBatchedRuns;
   options.yardstick = [&] {
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
   const cases::Measurement measured = cases::measure(op_case, dtype, device, backward, options);
-  Row row{cases::full_name(op_case),     backward ? "backward" : "forward",
-          std::string(to_string(dtype)), op_case.inputs[0].shape.to_string(),
-          measured.implementation,       measured.seconds};
+  Row row{cases::full_name(op_case),
+          backward ? "backward" : "forward",
+          std::string(to_string(dtype)),
+          op_case.inputs[0].shape.to_string(),
+          measured.implementation,
+          measured.seconds,
+          measured.calls};
   row.flops_per_s = cost.flops / measured.seconds;
   row.bytes_per_s = bytes / measured.seconds;
   row.limit_per_s =
@@ -110,6 +122,7 @@ nlohmann::json to_json(const Row& row) {
           {"shape", row.shape},
           {"implementation", row.implementation},
           {"microseconds", row.seconds * 1e6},
+          {"calls_per_wait", row.calls},
           {"gflop_per_s", row.flops_per_s / 1e9},
           {"gb_per_s", row.bytes_per_s / 1e9},
           {"limit_g_per_s", row.limit_per_s / 1e9},
@@ -194,14 +207,17 @@ void bench_ops(const OpsOptions& options) {
   const std::vector<Chosen> chosen = choose_cases(options);
   set_up_compute(options.compute);
   const Device device = parse_device(options.compute.device);
+  const int calls = options.batched ? kBatchedCalls : 1;
   Yardsticks yardsticks;
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
     fmt::print(
         "{}\nThe share is of a 1024-wide product where arithmetic binds (GFLOP/s), of a memcpy where memory "
         "does "
-        "(GB/s), measured in between.\n\n",
-        device_interface(device).description());
+        "(GB/s), measured in between.\nTimes are {}.\n\n",
+        device_interface(device).description(),
+        options.batched ? fmt::format("batched: of one of up to {} calls with one wait after them", calls)
+                        : "single: of one call and the wait for it");
   }
   const auto take = [&](const Row& row) {
     if (options.json) {
@@ -211,9 +227,9 @@ void bench_ops(const OpsOptions& options) {
     }
   };
   for (const auto& [op_case, dtype] : chosen) {
-    take(measure_row(*op_case, dtype, device, false, yardsticks));
+    take(measure_row(*op_case, dtype, device, false, calls, yardsticks));
     if (op_case->backward.elements > 0 || op_case->backward.flops > 0)
-      take(measure_row(*op_case, dtype, device, true, yardsticks));
+      take(measure_row(*op_case, dtype, device, true, calls, yardsticks));
   }
   if (options.json) {
     fmt::print("{}\n",
@@ -242,6 +258,8 @@ void add_bench_ops(CLI::App& bench, Action& action) {
       ->capture_default_str()
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   declare_compute_options(*command, options->compute);
+  command->add_flag("--batched", options->batched,
+                    "Wait once after many calls, as a training step does, not after each");
   CLI::Option* json = command->add_flag("--json", options->json, "Print JSON instead of a table");
   command
       ->add_flag("--why", options->why, "Also print which implementation of each op ran, and what chose it")

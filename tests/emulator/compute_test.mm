@@ -197,6 +197,9 @@ TEST_F(Compute, RefusesBadBindings) {
   expect_refusal("Compute Function(probe_scale): missing buffer binding at index 0 for x[0].", dispatch);
   [encoder setBuffer:data offset:0 atIndex:0];
   expect_refusal("missing buffer binding at index 1 for y[0].", dispatch);
+  [encoder setBuffer:buffer(2) offset:0 atIndex:1];
+  [encoder setBytes:&probe length:8 atIndex:2];
+  expect_refusal("argument y[0] from buffer(1) with offset(0) and length(2) has space for 2 bytes", dispatch);
   [encoder setBuffer:data offset:0 atIndex:1];
   [encoder setBytes:&probe length:4 atIndex:2];
   expect_refusal("has space for 4 bytes, but argument has a length(8)", dispatch);

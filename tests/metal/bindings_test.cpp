@@ -2,6 +2,9 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <vector>
 
 #include "backend/metal/objc/command.h"
@@ -143,6 +146,32 @@ TEST_F(Bindings, ShadersCompileAndRun) {
   EXPECT_THROW(embedded_shaders("no_such_family"), DeviceError);
 }
 
+TEST_F(Bindings, FunctionConstantsSpecialise) {
+  std::ifstream file(CANDELA_SOURCE_DIR "/tests/metal/shaders/probe.metal", std::ios::binary);
+  ASSERT_TRUE(file.is_open());
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const Library library = device_.new_library_from_source(text);
+  CommandQueue queue = device_.new_queue(2);
+  for (const bool doubled : {false, true}) {
+    FunctionConstants constants;
+    constants.set(0, doubled);
+    constants.set(1, std::uint32_t{70'000});
+    const Pipeline pipeline = device_.new_pipeline(library, "probe_constants", constants);
+    const Buffer y = buffer_of({NAN, NAN, NAN});
+    CommandBuffer commands = queue.new_command_buffer();
+    ComputeEncoder encoder = commands.compute_encoder();
+    encoder.set_pipeline(pipeline);
+    encoder.set_buffer(y.get(), 0, 0);
+    encoder.dispatch_threads({3, 1, 1}, {3, 1, 1});
+    encoder.end();
+    commands.commit();
+    commands.wait();
+    EXPECT_EQ(floats_of(y, 3), doubled ? (std::vector<float>{140'000, 140'002, 140'004})
+                                       : (std::vector<float>{70'000, 70'001, 70'002}));
+  }
+  EXPECT_THROW(device_.new_pipeline(library, "probe_constants", FunctionConstants()), DeviceError);
+}
+
 #if defined(CANDELA_EMULATED_METAL)
 
 /// What no result shows on the stand-in, but on a GPU.
@@ -225,7 +254,7 @@ TEST_F(Bindings, SoftmaxItsGradientAndTopk) {
   const auto at = [&](const Buffer& buffer) { return Matrix(buffer.get(), 0, row); };
   MatrixSoftmax(device_, false).encode(commands, at(x), at(y));
   MatrixSoftmax(device_, true).encode(commands, at(x), at(logs));
-  MatrixSoftmaxGradient(device_, false).encode(commands, at(dy), at(y), at(dx));
+  MatrixSoftmaxGradient(device_).encode(commands, at(dy), at(y), at(dx));
   MatrixShape indices = shape_of(1, 2);
   indices.dtype = DType::I32;
   indices.unsigned_index = true;

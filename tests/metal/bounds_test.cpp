@@ -1,6 +1,8 @@
 // Kernels on buffers that hold their tensors and nothing more. The allocator rounds blocks up, so that a
 // shader which goes a little too far would stay within its block and pass every other test. On the stand-in
-// such an access is a fault, on a Mac Metal's shader validation reports it.
+// such an access is a fault; on a Mac Metal's shader validation ends the process, given
+// MTL_SHADER_VALIDATION_ABORT_ON_FAULT=1 (docs/mps.md).
+#include <array>
 #include <cstring>
 
 #include <candela/core/device.h>

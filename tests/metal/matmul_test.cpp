@@ -127,6 +127,35 @@ TEST_F(Matmul, BatchOfHeads) {
   EXPECT_EQ(since.now().contiguous_copies, 0U) << "strided matrices need no copy";
 }
 
+#if defined(CANDELA_MPS)
+
+/// A batch that no MPS batch holds is encoded matrix by matrix: a few are worth it, many are the own
+/// shader's.
+TEST_F(Matmul, BatchesOfManyPartsGoToTheOwnShader) {
+  const auto refusal = [](const Tensor& a, const Tensor& b) {
+    const Tensor out = full({a.size(0), a.size(1), a.size(2), b.size(3)}, NAN, DType::F32, metal());
+    return find_kernel(&KernelTable::matmul, "mps")->supports(MatmulArgs{a, b, out, {}, 1, 0});
+  };
+  // Queries of heads with one key head: [B, H, T, D] x [B, 1, D, S], B * H products.
+  const auto queries = [](std::int64_t batch, std::int64_t heads) {
+    return random_tensor({batch, heads, 6, 8}, 1);
+  };
+  const auto keys = [](std::int64_t batch, std::int64_t heads) {
+    return random_tensor({batch, 5, 8}, 2).with_layout({{batch, heads, 8, 5}, {40, 0, 1, 8}, 0});
+  };
+  EXPECT_EQ(refusal(transpose(random_tensor({2, 6, 4, 8}, 1), 1, 2), keys(2, 4)), "");
+  EXPECT_EQ(refusal(transpose(random_tensor({3, 6, 4, 8}, 1), 1, 2), keys(3, 4)),
+            "MPS would take this batch in more than 8 parts");
+  // One batch, or one product of more rows per index: few parts however many matrices.
+  EXPECT_EQ(refusal(queries(20, 3), random_tensor({20, 3, 8, 5}, 3)), "");
+  EXPECT_EQ(refusal(queries(8, 30), keys(8, 30)), "");
+  const std::uint64_t own = runs_of(&KernelTable::matmul, "simdgroup");
+  check_against_cpu(transpose(random_tensor({3, 6, 4, 8}, 1), 1, 2), keys(3, 4));
+  EXPECT_EQ(runs_of(&KernelTable::matmul, "simdgroup"), own + 1);
+}
+
+#endif
+
 TEST_F(Matmul, OffsetsAndSlicesNeedNoCopy) {
   const Tensor whole = random_tensor({40, 50}, 1);
   const Tensor a = slice(slice(whole, 0, 3, 20), 1, 5, 30);

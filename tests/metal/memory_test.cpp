@@ -1,7 +1,11 @@
 #include "backend/metal/memory.h"
 
+#include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <candela/core/device.h>
 #include <candela/io/safetensors.h>

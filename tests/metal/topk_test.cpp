@@ -13,16 +13,17 @@ namespace {
 class Topk : public MetalTest {
  protected:
   /// Every implementation that takes it against sorting on the host.
-  static void check(const Tensor& x, std::int64_t k, const std::string& only = "") {
+  static void check(const Tensor& x, std::int64_t k) {
     const std::vector<double> numbers = values(x);
     const auto width = static_cast<std::size_t>(x.size(-1));
     const std::size_t rows = numbers.size() / width;
+    int ran = 0;
     for (const std::string& name : gpu_names(&KernelTable::topk)) {
-      if (!only.empty() && name != only) continue;
       const TopkResult result{full({static_cast<std::int64_t>(rows), k}, NAN, x.dtype(), metal()),
                               full({static_cast<std::int64_t>(rows), k}, -1, DType::I32, metal())};
       if (!run_named(&KernelTable::topk, name, TopkArgs{x, result.values, result.indices, k}).empty())
         continue;
+      ++ran;
       const std::vector<double> found = values(result.values);
       const std::vector<double> places = values(result.indices);
       for (std::size_t row = 0; row < rows; ++row) {
@@ -35,10 +36,12 @@ class Topk : public MetalTest {
         for (std::size_t j = 0; j < static_cast<std::size_t>(k); ++j) {
           const std::size_t at = row * static_cast<std::size_t>(k) + j;
           EXPECT_EQ(places[at], static_cast<double>(order[j])) << name << " row " << row << " rank " << j;
+          EXPECT_EQ(std::isnan(found[at]), std::isnan(line[order[j]])) << name;
           if (!std::isnan(line[order[j]])) EXPECT_EQ(found[at], line[order[j]]) << name;
         }
       }
     }
+    EXPECT_GE(ran, 1) << "no implementation took k = " << k;
   }
 };
 
@@ -58,7 +61,25 @@ TEST_F(Topk, TiesTakeTheLowerIndexFirst) {
   check(Tensor::from_values<float>({1, 3, 3, 0, -0.0F, 0, 3, 2}, {1, 8}, metal()), 7);
 }
 TEST_F(Topk, NanCountsAsLargest) {
-  check(Tensor::from_values<float>({1, NAN, 5, -INFINITY, INFINITY}, {1, 5}, metal()), 5, "own");
+  check(Tensor::from_values<float>({1, NAN, 5, -INFINITY, INFINITY}, {1, 5}, metal()), 5);
+  check(Tensor::from_values<float>({1, NAN, 5, -NAN, 2}, {1, 5}, metal()), 3);
+  check(full({2, 7}, NAN, DType::F32, metal()), 4);
+}
+/// Rows of every kind side by side, wider than a threadgroup, in each dtype: without NaN, with some, with
+/// more than k, of few different values, of minus infinity.
+TEST_F(Topk, RowsWithNanAndEqualValuesBesideOthers) {
+  constexpr std::size_t kWidth = 700;
+  std::vector<double> numbers = values(random_tensor({6, kWidth}, 5));
+  for (const std::size_t i : {3, 340, 699}) numbers[kWidth + i] = NAN;
+  for (std::size_t i = 0; i < kWidth; i += 9) numbers[3 * kWidth + i] = NAN;
+  for (std::size_t i = 0; i < kWidth; ++i) {
+    numbers[4 * kWidth + i] = static_cast<double>(i * 7 % 11);
+    numbers[5 * kWidth + i] = -INFINITY;
+  }
+  const Tensor rows = Tensor::from_values(numbers, {6, kWidth});
+  for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+    for (const std::int64_t k : {1, 5, 16}) check(to_device(cast(rows, dtype), metal()), k);
+  }
 }
 
 TEST_F(Topk, WhoRuns) {

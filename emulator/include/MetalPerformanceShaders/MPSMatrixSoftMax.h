@@ -28,8 +28,4 @@ NS_ASSUME_NONNULL_BEGIN
                  resultMatrix:(MPSMatrix*)resultMatrix;
 @end
 
-/// dX[i, j] = dY[i, j] - exp(Y[i, j]) * sum_k dY[i, k]; Y is the forward log-softmax.
-@interface MPSMatrixLogSoftMaxGradient : MPSMatrixSoftMaxGradient
-@end
-
 NS_ASSUME_NONNULL_END

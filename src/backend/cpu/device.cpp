@@ -100,13 +100,11 @@ class CpuMemory final : public MemorySource {
   }
 
   void give_back_pages(std::size_t freed) {
-#if defined(__GLIBC__)
     freed_ += freed;
     if (freed_ < kHeapSlack) return;
     freed_ = 0;
+#if defined(__GLIBC__)
     ::malloc_trim(0);
-#else
-    static_cast<void>(freed);
 #endif
   }
 

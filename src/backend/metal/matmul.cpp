@@ -15,6 +15,9 @@ namespace {
 // shaders/matmul_tile.h repeats these.
 constexpr std::size_t kTile = 64;
 constexpr std::size_t kTileThreads = 128;
+/// Matrices that MPS may be given one by one: each is a kernel of its own, where the own shader is one
+/// dispatch for all of them.
+constexpr std::int64_t kMaxMpsEncodes = 8;
 
 /// The leading dimensions of a, b and out, those of size 1 dropped and neighbours merged where all three step
 /// through them evenly.
@@ -146,11 +149,50 @@ bool is_mps_batch(const Batches& batches, const Product& product) {
   return true;
 }
 
+/// The batch dimensions that are left to walk, one encode per index.
+int loops_of(const Batches& batches, const Product& product) {
+  return is_mps_batch(batches, product) ? batches.rank - 1 : batches.rank;
+}
+
+/// A product with its batch, of operands that MPS can see as matrices.
+struct Plan {
+  Product product;
+  Batches batches;
+
+  explicit Plan(MatmulArgs args) : batches(args.a, args.b, args.out) {
+    fold_batch_into_rows(batches, args);
+    product = {args.a,
+               args.b,
+               args.out,
+               *matrix_view(args.a),
+               *matrix_view(args.b),
+               *matrix_view(args.out),
+               static_cast<std::size_t>(row_count(args.out)),
+               static_cast<std::size_t>(args.out.shape[args.out.rank - 1]),
+               static_cast<std::size_t>(args.a.shape[args.a.rank - 1]),
+               args.alpha,
+               args.beta};
+    if (product.out_view.transposed) swap_roles(product, batches);
+  }
+};
+
+/// What MatrixOperand makes of it: itself, or the layout of its row-major copy.
+TensorArg as_matrix_operand(const TensorArg& arg) {
+  if (matrix_view(arg).has_value()) return arg;
+  TensorArg copy = arg;
+  std::int64_t stride = 1;
+  for (int d = arg.rank - 1; d >= 0; --d) {
+    copy.strides[d] = stride;
+    stride *= arg.shape[d];
+  }
+  return copy;
+}
+
 void encode_product(Encoding& encoding, const Batches& batches, const Product& product) {
   if (batches.rank == 0 && product.m == 1 && !product.a_view.transposed && !product.out_view.transposed)
     return encode_vector(encoding, product);
-  const bool batched = is_mps_batch(batches, product);
-  const int loops = batched ? batches.rank - 1 : batches.rank;
+  const int loops = loops_of(batches, product);
+  const bool batched = loops < batches.rank;
   const std::size_t matrices = batched ? static_cast<std::size_t>(batches.shape[loops]) : 1;
   const std::size_t width = size_of(product.out.dtype);
   const auto matrix_bytes = [&](std::size_t n) {
@@ -198,6 +240,13 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.shape[args.a.rank - 1] == 0) return "MPS needs an inner dimension";
   if (args.bias.present() && args.beta != 0) return "the bias takes the place of the third term";
   if (!matrix_view(args.out).has_value()) return "MPS writes results whose rows or columns lie together";
+  if (args.out.rank == 2 || args.out.numel() == 0) return {};
+  MatmulArgs seen = args;
+  seen.a = as_matrix_operand(args.a);
+  seen.b = as_matrix_operand(args.b);
+  const Plan plan(seen);
+  if (plan.batches.count(loops_of(plan.batches, plan.product)) > kMaxMpsEncodes)
+    return fmt::format("MPS would take this batch in more than {} parts", kMaxMpsEncodes);
   return {};
 }
 
@@ -218,17 +267,9 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
     encode_copy(engine, rows, args.out);
     args.beta = 1;
   }
-  Batches batches(args.a, args.b, args.out);
-  fold_batch_into_rows(batches, args);
-  Product product{
-      args.a, args.b,     args.out, *matrix_view(args.a), *matrix_view(args.b), *matrix_view(args.out), 0, 0,
-      0,      args.alpha, args.beta};
-  product.m = static_cast<std::size_t>(row_count(args.out));
-  product.n = static_cast<std::size_t>(args.out.shape[args.out.rank - 1]);
-  product.k = static_cast<std::size_t>(args.a.shape[args.a.rank - 1]);
-  if (product.out_view.transposed) swap_roles(product, batches);
+  const Plan plan(args);
   engine.encode("matmul", work_of(original),
-                [&](Encoding& encoding) { encode_product(encoding, batches, product); });
+                [&](Encoding& encoding) { encode_product(encoding, plan.batches, plan.product); });
 }
 
 std::string own_matmul_supports(const MatmulArgs& args) {

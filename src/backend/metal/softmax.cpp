@@ -78,18 +78,23 @@ void mps_softmax(const SoftmaxArgs& args, Stream& stream) {
   out.finish(engine);
 }
 
+/// Apple's header states dX = dY - exp(Y * sum(dY)) for MPSMatrixLogSoftMaxGradient, where the gradient is
+/// dY - exp(Y) * sum(dY): what it computes is not known.
+std::string mps_grad_supports(const SoftmaxGradArgs& args) {
+  if (args.log) return "MPS does not document the gradient of log softmax";
+  return mps_supports(args.y, args.dim);
+}
+
 void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   const RowMajor y(engine, args.y);
   const RowMajor dy(engine, args.dy);
   RowMajorResult dx(args.dx);
-  engine.encode(
-      args.log ? "log_softmax_grad" : "softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
-        auto& kernel = encoding.kernel<objc::MatrixSoftmaxGradient>(
-            args.log ? "log_softmax_grad" : "softmax_grad",
-            [&] { return objc::MatrixSoftmaxGradient(encoding.device(), args.log); });
-        kernel.encode(encoding.buffer(), rows_matrix(dy.arg()), rows_matrix(y.arg()), rows_matrix(dx.arg()));
-      });
+  engine.encode("softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
+    auto& kernel = encoding.kernel<objc::MatrixSoftmaxGradient>(
+        "softmax_grad", [&] { return objc::MatrixSoftmaxGradient(encoding.device()); });
+    kernel.encode(encoding.buffer(), rows_matrix(dy.arg()), rows_matrix(y.arg()), rows_matrix(dx.arg()));
+  });
   dx.finish(engine);
 }
 
@@ -99,8 +104,7 @@ void fill_softmax(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
     table.softmax.add(
         "mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
-    table.softmax_grad.add(
-        "mps", [](const SoftmaxGradArgs& args) { return mps_supports(args.y, args.dim); }, mps_softmax_grad);
+    table.softmax_grad.add("mps", mps_grad_supports, mps_softmax_grad);
   }
   table.softmax.add(
       "own", [](const SoftmaxArgs& args) { return own_supports(args.x); }, own_softmax);

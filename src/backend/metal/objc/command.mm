@@ -5,6 +5,9 @@
 #include "backend/metal/objc/cast.h"
 
 namespace candela::metal::objc {
+
+static_assert(MTLCommandBufferErrorOutOfMemory == kOutOfMemoryCode);
+
 namespace {
 
 MTLSize to_mtl(Size size) { return MTLSizeMake(size.x, size.y, size.z); }

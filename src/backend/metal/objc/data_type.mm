@@ -6,6 +6,10 @@
 
 namespace candela::metal::objc {
 
+// Where the headers are Apple's, this is what pins the numbers that the stand-in repeats.
+static_assert(MPSDataTypeFloat32 == 268435488 && MPSDataTypeFloat16 == 268435472);
+static_assert(MPSDataTypeInt32 == 536870944 && MPSDataTypeUInt32 == 32 && MPSDataTypeUInt8 == 8);
+
 std::uint32_t to_mps_data_type(DType dtype) {
   switch (dtype) {
     case DType::F32:

@@ -76,10 +76,10 @@ class MatrixSoftmax : public Object {
   void encode(const CommandBuffer& buffer, const Matrix& x, const Matrix& result);
 };
 
-/// MPSMatrixSoftMaxGradient or MPSMatrixLogSoftMaxGradient.
+/// MPSMatrixSoftMaxGradient.
 class MatrixSoftmaxGradient : public Object {
  public:
-  MatrixSoftmaxGradient(const Device& device, bool log);
+  explicit MatrixSoftmaxGradient(const Device& device);
   void encode(const CommandBuffer& buffer, const Matrix& gradient, const Matrix& forward,
               const Matrix& result);
 };

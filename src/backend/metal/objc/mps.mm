@@ -123,9 +123,8 @@ void MatrixSoftmax::encode(const CommandBuffer& buffer, const Matrix& x, const M
                                              resultMatrix:native<MPSMatrix*>(result)];
 }
 
-MatrixSoftmaxGradient::MatrixSoftmaxGradient(const Device& device, bool log)
-    : Object([(log ? [MPSMatrixLogSoftMaxGradient alloc]
-                   : [MPSMatrixSoftMaxGradient alloc]) initWithDevice:native<id<MTLDevice>>(device)],
+MatrixSoftmaxGradient::MatrixSoftmaxGradient(const Device& device)
+    : Object([[MPSMatrixSoftMaxGradient alloc] initWithDevice:native<id<MTLDevice>>(device)],
              Ownership::Adopt) {
   check_made(*this, "MPSMatrixSoftMaxGradient");
 }
