@@ -1,0 +1,30 @@
+#include "cli/thread_waits.h"
+
+#if defined(__linux__)
+#include <array>
+#include <climits>
+#include <cstdlib>
+#include <unistd.h>
+#endif
+
+namespace candela::cli {
+
+#if defined(__linux__)
+
+void shorten_thread_waits(char** arguments) {
+  constexpr const char* kSpins = "1000";
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  // By its own path, not as /proc/self/exe: that would become the name of the process.
+  std::array<char, PATH_MAX> program{};
+  const ssize_t length = readlink("/proc/self/exe", program.data(), program.size() - 1);
+  if (length <= 0 || setenv("GOMP_SPINCOUNT", kSpins, 0) != 0) return;
+  execv(program.data(), arguments);
+}
+
+#else
+
+void shorten_thread_waits(char**) {}
+
+#endif
+
+}  // namespace candela::cli
