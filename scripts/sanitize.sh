@@ -11,10 +11,14 @@ fi
 export CANDELA_REQUIRE_METAL=1 CANDELA_STRESS_ROUNDS=50
 for preset in "$@"; do
   echo "== $preset"
-  cmake --preset "$preset" >/dev/null
-  cmake --build --preset "$preset" --parallel "$jobs"
+  targets=()
   only=()
   # The CPU's own tests run in the other two presets.
-  [[ $preset == emulated-* ]] && only=(-R '^(metal|emulator|emulator_shader|ops_on_metal)\.')
+  if [[ $preset == emulated-* ]]; then
+    targets=(--target test_metal test_ops test_emulator emulator_shader_tests)
+    only=(-R '^(metal|emulator|emulator_shader|ops_on_metal)\.')
+  fi
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}"
   ctest --preset "$preset" --parallel "$jobs" "${only[@]}"
 done
