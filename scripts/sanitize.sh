@@ -19,6 +19,6 @@ for preset in "$@"; do
     only=(-R '^(metal|emulator|emulator_shader|ops_on_metal)\.')
   fi
   cmake --preset "$preset" >/dev/null
-  cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}"
-  ctest --preset "$preset" --parallel "$jobs" "${only[@]}"
+  cmake --build --preset "$preset" --parallel "$jobs" ${targets[@]+"${targets[@]}"}
+  ctest --preset "$preset" --parallel "$jobs" ${only[@]+"${only[@]}"}
 done

@@ -2,8 +2,8 @@
 #include <array>
 #include <cmath>
 
-#include <candela/core/error.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
 #include <candela/train/loss_curve.h>
 
 namespace candela {

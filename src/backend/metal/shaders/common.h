@@ -47,8 +47,8 @@ inline bf16 from_float<bf16>(float x) {
   return result;
 }
 
-/// A sum that carries the rounding error of its additions along (Knuth's exact sum of two numbers): a long one
-/// keeps its digits, also where much cancels or every addition rounds the same way.
+/// A sum that carries the rounding error of its additions along (Knuth's exact sum of two numbers): a long
+/// one keeps its digits, also where much cancels or every addition rounds the same way.
 struct LongSum {
   float value, rest;
 };

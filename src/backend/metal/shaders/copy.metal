@@ -92,8 +92,7 @@ struct Convert<bf16> {
 template <class To, class From>
 [[kernel]] void copy(device To* out [[buffer(0)]], device const From* x [[buffer(1)]],
                      constant LoopParams& loop [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
-  out[loop_offset(loop, 0, at.y, at.x)] =
-      Convert<To>::run(widen(x[loop_offset(loop, 1, at.y, at.x)]));
+  out[loop_offset(loop, 0, at.y, at.x)] = Convert<To>::run(widen(x[loop_offset(loop, 1, at.y, at.x)]));
 }
 
 template <class T>

@@ -56,7 +56,8 @@ template <class T>
     threadgroup_barrier(mem_flags::mem_threadgroup);
   }
   if (thread_index == 0) {
-    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * total_of(parts[0]));
+    out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] =
+        from_float<T>(p.scale * total_of(parts[0]));
   }
 }
 
@@ -74,7 +75,8 @@ template <class T>
              part_of(p.op,
                      to_float(x[base + offset_over(i, p.reduced_rank, p.reduced_shape, p.reduced_strides)])));
   }
-  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] = from_float<T>(p.scale * total_of(value));
+  out[offset_over(output, p.kept_rank, p.kept_shape, p.out_strides)] =
+      from_float<T>(p.scale * total_of(value));
 }
 
 template [[host_name("reduce_groups_f32")]] [[kernel]] decltype(reduce_groups<float>) reduce_groups<float>;
