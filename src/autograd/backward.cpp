@@ -69,8 +69,9 @@ void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
     const Tensor& input = inputs[i];
     Tensor grad = std::move(input_grads[i]);
     if (!input.defined() || !grad.defined()) continue;
-    require<Error>(same_kind(grad, input), "backward: {} gave a gradient {} for input {}, {}", node.op,
-                   describe(grad), i, describe(input));
+    if (!same_kind(grad, input))
+      throw Error(fmt::format("backward: {} gave a gradient {} for input {}, {}", node.op, describe(grad), i,
+                              describe(input)));
     const std::shared_ptr<GradNode>& source = input.grad_node();
     if (!source) {
       accumulate_leaf(input, std::move(grad));

@@ -4,6 +4,8 @@
 #include <array>
 #include <climits>
 #include <cstdlib>
+#include <dlfcn.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 #endif
 
@@ -14,6 +16,10 @@ namespace candela::cli {
 void shorten_thread_waits(char** arguments) {
   constexpr const char* kSpins = "1000";
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  const bool is_gcc = dlsym(RTLD_DEFAULT, "GOMP_parallel") != nullptr &&
+                      dlsym(RTLD_DEFAULT, "__kmpc_fork_call") == nullptr;  // which LLVM's has beside it
+  // Started as an argument of the dynamic loader, /proc/self/exe is the loader.
+  if (!is_gcc || getauxval(AT_BASE) == 0) return;
   // By its own path, not as /proc/self/exe: that would become the name of the process.
   std::array<char, PATH_MAX> program{};
   const ssize_t length = readlink("/proc/self/exe", program.data(), program.size() - 1);

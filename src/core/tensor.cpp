@@ -176,8 +176,9 @@ const Tensor& Tensor::grad() const {
 
 void Tensor::set_grad(Tensor grad) const {
   require(defined(), "grad: tensor is undefined");
-  require(!grad.defined() || (grad.shape() == shape() && grad.dtype() == dtype()),
-          "grad: must be {} {} as the tensor; got {}", candela::to_string(dtype()), shape(), describe(grad));
+  if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
+    throw InvalidArgument(fmt::format("grad: must be {} {} as the tensor; got {}",
+                                      candela::to_string(dtype()), shape(), describe(grad)));
   impl_->grad = std::move(grad);
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include <candela/core/error.h>
 #include <candela/generate/evaluate.h>
 
 namespace candela {
@@ -14,6 +15,9 @@ std::string trim(const std::string& text) {
 std::vector<Question> questions_of(std::span<const Sample> samples, const Tokenizer& tokenizer) {
   std::vector<Question> questions;
   for (const Sample& sample : samples) {
+    require(sample.answer.size() == sample.ids.size(),
+            "questions_of: a sample needs an answer mark for each of its {} tokens; got {}",
+            sample.ids.size(), sample.answer.size());
     const auto last = std::find(sample.answer.rbegin(), sample.answer.rend(), 1);
     const auto first = std::find(last, sample.answer.rend(), 0);
     const auto end = static_cast<std::size_t>(sample.answer.rend() - last);

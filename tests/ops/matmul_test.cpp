@@ -11,6 +11,7 @@
 #include <candela/ops/random.h>
 
 #include "ops/op_cases.h"
+#include "support/thread_count.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define CANDELA_ADDRESS_SANITIZER
@@ -66,15 +67,13 @@ TEST(Matmul, TheNumberOfThreadsMayChangeBetweenProducts) {
   Generator generator(3);
   const Tensor a = normal({200, 300}, generator);
   const Tensor b = normal({300, 150}, generator);
-  const int before = thread_count();
-  set_thread_count(1);
+  const test::ThreadCount one(1);
   const std::vector<float> expected = matmul(a, b).to_vector<float>();
   for (const int threads : {3, 1, 2}) {
     set_thread_count(threads);
     const std::vector<float> got = matmul(a, b).to_vector<float>();
     for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-3) << threads;
   }
-  set_thread_count(before);
 }
 
 TEST(Matmul, ThreadsThatMultiplyAtOnceGetTheirOwnResults) {

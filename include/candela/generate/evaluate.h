@@ -18,7 +18,8 @@ struct Question {
 };
 
 /// Cuts the last answer off each row. Rows that are an answer from their beginning (`text`) have no question
-/// in front: they are left out.
+/// in front: they are left out. Throws InvalidArgument for a sample
+/// without an answer mark for each token.
 std::vector<Question> questions_of(std::span<const Sample> samples, const Tokenizer& tokenizer);
 
 /// `text` without white space at both ends: what exact match compares.

@@ -7,8 +7,7 @@ namespace candela {
 
 /// Uniform in [low, high), after rounding to the dtype (f32, bf16, f16; f64 as reference) too. Where the
 /// dtype holds no value of that range: low, as it rounds. Throws InvalidArgument for an integer dtype, and
-/// unless low
-/// <= high, both finite. Element i takes position i of those that the generator gives.
+/// unless low <= high, both finite. Element i takes position i of those that the generator gives.
 Tensor uniform(const Shape& shape, Generator& generator, double low = 0, double high = 1,
                DType dtype = DType::F32, Device device = Device::cpu());
 /// Normal numbers by Box and Muller (1958), two positions of the generator for each; dtypes as uniform.

@@ -10,9 +10,8 @@ struct TopkResult {
 };
 
 /// The k largest along the last dimension of x [..., D], f32, bf16 or f16 (f64 as reference), whose dtype the
-/// values have; NaN counts as largest. Gradient for x through the values. Throws InvalidArgument unless 1 <=
-/// k
-/// <= D.
+/// values have; NaN counts as largest. Gradient for x through the values. Throws InvalidArgument unless k is
+/// in [1, D].
 TopkResult topk(const Tensor& x, std::int64_t k);
 
 }  // namespace candela

@@ -152,7 +152,8 @@ struct ForwardCut {
 ScratchBlocks attention_scratch(const AttentionArgs& args) {
   const Geometry g(args);
   const ForwardCut cut(g);
-  const std::int64_t threads = threads_for(cut.tiles * cut.parts, 2 * product_work(g));
+  const std::int64_t tasks = cut.tiles * cut.parts;
+  const std::int64_t threads = std::min(threads_for(tasks, 2 * product_work(g)), tasks);
   return together(Work::blocks(g, cut.memory_size + cut.sums_size, threads),
                   blocks_of_floats({cut.parts > 1 ? cut.tiles * cut.parts * cut.sums_size : 0}));
 }
@@ -368,7 +369,8 @@ ScratchBlocks attention_grad_scratch(const AttentionGradArgs& args) {
   const std::int64_t sums = cut_work(forward, g, grid, 0).memory;
   const std::int64_t heads = g.batch * g.key_heads;
   const std::int64_t pieces = grid.runs * grid.parts;
-  const std::int64_t threads = threads_for(heads * pieces, 5 * product_work(g));
+  const std::int64_t tasks = heads * pieces;
+  const std::int64_t threads = std::min(threads_for(tasks, 5 * product_work(g)), tasks);
   if (pieces == 1) return Work::blocks(g, grad_memory_size(g) + sums, threads);
   return together(Work::blocks(g, grad_memory_size(g), threads), blocks_of_floats({heads * sums}));
 }

@@ -227,8 +227,11 @@ struct TaskShape {
   std::int64_t rows = kTaskPanels, cols = kTaskPanels;
 
   TaskShape(std::int64_t row_panels, std::int64_t col_panels) {
-    const auto tasks = [&] { return ceil_div(row_panels, rows) * ceil_div(col_panels, cols); };
-    while (tasks() < 2 * thread_count() && (rows > 1 || cols > 1)) (cols >= rows ? cols : rows) /= 2;
+    while (tasks(row_panels, col_panels) < 2 * thread_count() && (rows > 1 || cols > 1))
+      (cols >= rows ? cols : rows) /= 2;
+  }
+  std::int64_t tasks(std::int64_t row_panels, std::int64_t col_panels) const {
+    return ceil_div(row_panels, rows) * ceil_div(col_panels, cols);
   }
   /// Of a task's sums.
   std::int64_t elements() const { return rows * kPanel * cols * kPanel; }
@@ -248,7 +251,7 @@ void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, st
   const std::int64_t col_panels = ceil_div(n, kPanel);
   const TaskShape shape(row_panels, col_panels);
   const std::int64_t across = ceil_div(col_panels, shape.cols);
-  parallel_for(ceil_div(row_panels, shape.rows) * across, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(shape.tasks(row_panels, col_panels), 1, [&](std::int64_t begin, std::int64_t end) {
     const TileUnit unit;
     const std::int64_t ld = shape.cols * kPanel;
     const Scratch<float> sums(shape.elements());
@@ -320,9 +323,10 @@ ScratchBlocks amx_scratch(const Product& p) {
     return static_cast<std::size_t>(Packed::elements(panels, p.k)) * sizeof(std::uint16_t);
   };
   ScratchBlocks blocks = {packed(row_panels), packed(col_panels)};
-  const std::int64_t sums = TaskShape(row_panels, col_panels).elements();
-  blocks.resize(blocks.size() + static_cast<std::size_t>(thread_count()),
-                static_cast<std::size_t>(sums) * sizeof(float));
+  const TaskShape shape(row_panels, col_panels);
+  const std::int64_t at_once = std::min<std::int64_t>(thread_count(), shape.tasks(row_panels, col_panels));
+  blocks.resize(blocks.size() + static_cast<std::size_t>(at_once),
+                static_cast<std::size_t>(shape.elements()) * sizeof(float));
   return blocks;
 }
 

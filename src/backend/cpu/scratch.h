@@ -13,10 +13,11 @@ template <class T>
 class Scratch {
  public:
   Scratch() = default;
-  explicit Scratch(std::int64_t count)
-      : storage_(backend(Device::cpu())
-                     .allocator()
-                     .allocate(static_cast<std::size_t>(count > 0 ? count : 1) * sizeof(T))) {}
+  /// Null for no elements.
+  explicit Scratch(std::int64_t count) {
+    if (count <= 0) return;
+    storage_ = backend(Device::cpu()).allocator().allocate(static_cast<std::size_t>(count) * sizeof(T));
+  }
   T* data() const { return storage_ ? static_cast<T*>(storage_->data()) : nullptr; }
 
  private:
