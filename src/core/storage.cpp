@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -59,12 +60,13 @@ struct CachingAllocator::State {
 
   static constexpr std::size_t kLarge = std::size_t{1} << 15U;
 
-  /// Gives back cached blocks of at least `from` bytes, the smallest first (a larger one can stand in for
+  /// Gives back cached blocks of `from` to `largest` bytes, the smallest first (a larger one can stand in for
   /// it), until `bytes` are returned or none is left.
-  void release_cached(std::size_t bytes, std::size_t from = 0) {
+  void release_cached(std::size_t bytes, std::size_t from = 0,
+                      std::size_t largest = std::numeric_limits<std::size_t>::max()) {
     std::size_t released = 0;
     auto next = free_blocks.lower_bound(from);
-    while (released < bytes && next != free_blocks.end()) {
+    while (released < bytes && next != free_blocks.end() && next->first <= largest) {
       const MemoryBlock block = next->second.back();
       next->second.pop_back();
       if (next->second.empty()) next = free_blocks.erase(next);
@@ -76,11 +78,13 @@ struct CachingAllocator::State {
   }
 
   /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only
-  /// when the need does.
+  /// when the need does. But for a small block, no large one is given back: the two would take turns in
+  /// pushing each other out, and all pages of the large one would be faulted in again each time.
   void release_beyond_peak(std::size_t bytes) {
+    constexpr std::size_t kMuchLarger = 16;
     const std::size_t after = stats.reserved + bytes;
-    if (after > most_reserved) release_cached(after - most_reserved, kLarge);
-    if (stats.reserved + bytes > most_reserved) release_cached(stats.reserved + bytes - most_reserved);
+    if (bytes >= kLarge && after > most_reserved)
+      release_cached(after - most_reserved, kLarge, kMuchLarger * bytes);
   }
 
   /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as

@@ -106,6 +106,15 @@ TEST_F(AllocatorOn, TheReserveGrowsOnlyWhenTheNeedDoes) {
   EXPECT_EQ(allocator->stats().peak_reserved, account->most_held);
 }
 
+TEST_F(AllocatorOn, SmallBlocksDoNotPushLargeOnesOut) {
+  allocator->allocate(64 * kMiB).reset();
+  for (int step = 0; step < 4; ++step) {
+    for (const std::size_t size : {4 * kMiB / 1024, 3 * kMiB}) allocator->allocate(size).reset();
+    allocator->allocate(64 * kMiB).reset();
+  }
+  EXPECT_EQ(account->acquired, 3U);
+}
+
 TEST_F(AllocatorOn, TrimGivesBackWhatIsCached) {
   const StoragePtr kept = allocator->allocate(kMiB);
   allocator->allocate(8 * kMiB).reset();
