@@ -9,12 +9,14 @@
 
 namespace candela::cli {
 
-Progress::Progress(std::string what, std::int64_t total, std::string unit, bool quiet)
+Progress::Progress(std::string what, std::int64_t total, std::string unit, bool quiet,
+                   std::optional<std::chrono::milliseconds> pause)
     : what_(std::move(what)),
       unit_(std::move(unit)),
       total_(std::max<std::int64_t>(total, 1)),
       quiet_(quiet),
-      terminal_(::isatty(STDERR_FILENO) != 0) {}
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      pause_(pause.value_or(std::chrono::milliseconds(terminal_ ? 100 : 2000))) {}
 
 Progress::~Progress() {
   finish();
@@ -23,8 +25,7 @@ Progress::~Progress() {
 void Progress::update(std::int64_t done, const std::string& note) {
   done_ = done;
   note_ = note;
-  const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(2000);
-  if (quiet_ || Clock::now() - drawn_ < pause) return;
+  if (quiet_ || Clock::now() - drawn_ < pause_) return;
   drawn_ = Clock::now();
   draw(false);
 }

@@ -2,16 +2,20 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace candela::cli {
 
 /// One line on standard error that shows how far something is: rewritten in place on a terminal, printed
-/// every few seconds elsewhere. Shows nothing before a tenth of a second has passed.
+/// every few seconds elsewhere.
 class Progress {
  public:
-  /// `total` units named `unit` ("steps", "rows"); `quiet` prints nothing at all.
-  Progress(std::string what, std::int64_t total, std::string unit, bool quiet = false);
+  /// `total` units named `unit` ("steps", "rows"); `quiet` prints nothing at all. update() draws once `pause`
+  /// has passed since the start or the last drawing: by default a tenth of a second on a terminal, and two
+  /// seconds elsewhere.
+  Progress(std::string what, std::int64_t total, std::string unit, bool quiet = false,
+           std::optional<std::chrono::milliseconds> pause = {});
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -34,6 +38,7 @@ class Progress {
   std::int64_t done_ = 0;
   bool quiet_;
   bool terminal_;
+  std::chrono::milliseconds pause_;
   bool finished_ = false;
   Clock::time_point start_ = Clock::now();
   Clock::time_point drawn_ = start_;

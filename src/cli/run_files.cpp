@@ -54,14 +54,30 @@ std::vector<fs::path> checkpoint_folders(const fs::path& output) {
   return folders;
 }
 
-/// Takes a checkpoint away under another name before it goes file by file: one that is there is whole,
-/// whenever the run is killed. No checkpoint is made at step 0, so that name is free.
-void remove_whole(const fs::path& folder) {
-  const fs::path going = folder.parent_path() / fmt::format(".{}0", kCheckpoint);
+/// A name in `output` that nothing has, that is_checkpoint knows and that save_if_due never takes: its steps
+/// are written without a 0 in front. What could not be removed may have the first ones.
+fs::path name_to_remove_under(const fs::path& output) {
   std::error_code error;
-  fs::remove_all(going, error);
-  fs::rename(folder, going, error);
-  fs::remove_all(error ? folder : going, error);
+  for (std::int64_t number = 0;; ++number) {
+    fs::path name = output / fmt::format(".{}0{}", kCheckpoint, number);
+    if (!fs::exists(fs::symlink_status(name, error))) return name;
+  }
+}
+
+/// Takes a checkpoint away under another name before it goes file by file: one that is there is whole,
+/// whenever the run is killed. One that cannot be taken away stays as it is. Either costs its room, not the
+/// run: a warning.
+void remove_whole(const fs::path& folder) {
+  std::error_code error;
+  fs::path going = folder;
+  if (!folder.filename().string().starts_with('.')) {
+    going = name_to_remove_under(folder.parent_path());
+    fs::rename(folder, going, error);
+    if (error == std::errc::no_such_file_or_directory) return;
+    if (error) going = folder;
+  }
+  if (!error) fs::remove_all(going, error);
+  if (error) warn(fmt::format("{}: could not be removed: {}", going.string(), error.message()));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <system_error>
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/error.h>
@@ -56,7 +57,10 @@ TuningTable read_table(const std::filesystem::path& file) {
   TuningTable table;
   std::ifstream in(file);
   if (!in) {
-    require<IoError>(!std::filesystem::exists(file), "{}: cannot be read", file.string());
+    std::error_code error;  // of looking for it: its folder may be unreadable
+    const bool exists = std::filesystem::exists(file, error);
+    require<IoError>(!exists && !error, "{}: cannot be read{}", file.string(),
+                     error ? ": " + error.message() : "; check its permissions");
     return table;
   }
   std::string line;
@@ -90,8 +94,9 @@ void write_table(const std::filesystem::path& file, const TuningTable& table) {
   write_file_atomically(file, text);
 }
 
-/// Writes `table` and what other processes have put into the file since it was read. One that writes between
-/// our reading and our writing is lost for now: its next choice brings back all of its own.
+/// Writes `table` and what other processes have put into the file since it was read. What one puts there
+/// between our reading and our writing is lost, unless it measures something more: it then writes all of its
+/// own again. What is lost is measured anew.
 void merge_into(const std::filesystem::path& file, const TuningTable& table) {
   TuningTable merged = read_table(file);
   for (const auto& [device, choices] : table) {
@@ -100,8 +105,8 @@ void merge_into(const std::filesystem::path& file, const TuningTable& table) {
   write_table(file, merged);
 }
 
-/// What a choice is kept by. The op that made it has its result: a file that cannot be written any more is a
-/// warning.
+/// What a choice is kept by. The op that made it has its result: a file that cannot be read or written any
+/// more, for whatever reason, is a warning.
 class Keeper {
  public:
   explicit Keeper(std::filesystem::path file) : file_(std::move(file)) {}
@@ -109,10 +114,15 @@ class Keeper {
   void operator()(const TuningTable& table) {
     try {
       merge_into(file_, table);
-    } catch (const IoError& error) {
-      if (!warned_) fmt::print(stderr, "candela: what tuning measured is not kept: {}\n", error.what());
-      warned_ = true;
+    } catch (const std::exception& error) {
+      warn(error.what());
     }
+  }
+
+  /// Says once that nothing is kept.
+  void warn(const char* reason) {
+    if (!warned_) fmt::print(stderr, "candela: what tuning measured is not kept: {}\n", reason);
+    warned_ = true;
   }
 
  private:
@@ -137,8 +147,16 @@ std::filesystem::path default_tuning_file() {
 
 void enable_tuning(const std::filesystem::path& file) {
   TuningTable table = read_table(file);
-  { const AtomicFile probe(file); }  // whether it could be written, before anything is measured
-  Tuning::instance().enable(std::move(table), Keeper(file));
+  check_replaceable(file);
+  Keeper keeper(file);
+  try {
+    const AtomicFile probe(file);  // whether it could be written, before anything is measured
+  } catch (const IoError& error) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(file, ignored)) throw;
+    keeper.warn(error.what());
+  }
+  Tuning::instance().enable(std::move(table), std::move(keeper));
 }
 
 void disable_tuning() {

@@ -9,7 +9,9 @@ using test::Cli;
 class Demo : public Cli {
  protected:
   int demo(const std::string& evaluation) const {
-    write("candela", "#!/bin/sh\ncase \"$*\" in *--json*) echo '" + evaluation + "' ;; esac\n");
+    write("candela", fmt::format("#!/bin/sh\necho \"$1\" >>'{}'\n[ \"$1\" != eval ] || echo '{}'\n",
+                                 path("calls"), evaluation));
+    std::filesystem::remove(folder_ / "calls");
     std::filesystem::permissions(folder_ / "candela", std::filesystem::perms::owner_all);
     const std::string line = fmt::format("'{}' '{}' '{}' >'{}' 2>'{}'", CANDELA_SOURCE_DIR "/scripts/demo.sh",
                                          path("candela"), path("output"), path("out"), path("err"));
@@ -18,17 +20,26 @@ class Demo : public Cli {
   }
 };
 
+constexpr const char* kBase =
+    "base             loss 8.5452  perplexity 5141.96  exact match 0.0 % (0 of 300)\n";
+constexpr const char* kTuned = "base + adapter   loss 0.1002  perplexity 1.11";
+
 TEST_F(Demo, FailsWhereTheModelDidNotLearn) {
-  EXPECT_EQ(demo(R"({"exact_match": 0.7466})"), 1);
-  EXPECT_NE(read(path("err")).find("expected at least 75 % exact match; got 74.7 %"), std::string::npos)
+  EXPECT_EQ(demo(fmt::format("{}{}  exact match 74.7 % (224 of 300)", kBase, kTuned)), 1);
+  EXPECT_NE(read(path("err")).find("expected at least 75 % exact match; got 224 of 300"), std::string::npos)
       << read(path("err"));
-  EXPECT_EQ(demo(R"({"loss": 1})"), 1);
-  EXPECT_NE(read(path("err")).find("got no exact_match"), std::string::npos) << read(path("err"));
+  EXPECT_EQ(demo(std::string(kBase) + kTuned), 1);
+  EXPECT_NE(read(path("err")).find("got no line"), std::string::npos) << read(path("err"));
 }
 
+/// What it shows is what it judges: the rows are evaluated once.
 TEST_F(Demo, SucceedsWhereItDid) {
-  EXPECT_EQ(demo(R"({"exact_match": 0.75})"), 0) << read(path("err"));
-  EXPECT_EQ(demo(R"({"exact_match": 1.0})"), 0) << read(path("err"));
+  for (const char* match : {"75.0 % (225 of 300)", "100.0 % (300 of 300)"}) {
+    const std::string evaluation = fmt::format("{}{}  exact match {}", kBase, kTuned, match);
+    EXPECT_EQ(demo(evaluation), 0) << read(path("err"));
+    EXPECT_NE(read(path("out")).find(evaluation), std::string::npos) << read(path("out"));
+    EXPECT_EQ(read(path("calls")), "finetune\neval\n");
+  }
 }
 
 }  // namespace

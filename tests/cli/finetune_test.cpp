@@ -104,19 +104,20 @@ class Terminal {
   std::thread reader_;
 };
 
-/// On a terminal the line is drawn ten times a second; 200 steps take longer than that on any machine.
-TEST_F(Finetune, ProgressTellsLossRateAndTimeLeft) {
+/// How often the line is drawn meanwhile depends on the machine (tests/cli/progress_test.cpp has what it says
+/// then); that it is drawn at the end does not.
+TEST_F(Finetune, ProgressOnATerminalTellsLossRateAndTime) {
   Terminal terminal;
   if (terminal.name().empty()) GTEST_SKIP() << "no pseudo-terminal is to be had";
   const Outcome result =
       run(fmt::format("finetune --model '{}' --data '{}' --valid '{}' --output '{}' --rank 4 --batch-size 4 "
-                      "--max-steps 200 --validate-every 100",
+                      "--max-steps 6 --validate-every 3",
                       model_, path("rows.jsonl"), path("rows.jsonl"), path("adapter")),
           "", "2>'" + terminal.name() + "'");
   ASSERT_EQ(result.status, 0) << terminal.text();
-  const std::string measured = "/200 steps  loss [0-9]+\\.[0-9]{4}  [0-9][0-9,]* tok/s  ";
-  for (const std::string& line : {measured + "ETA [0-9]+:[0-9]{2}", "200" + measured + "in [0-9]+:[0-9]{2}",
-                                  std::string("step 100: validation loss [0-9]+\\.[0-9]{4}")}) {
+  for (const char* line : {"\r\x1b\\[Kstep 3: validation loss [0-9]+\\.[0-9]{4}\r?\n",
+                           "\rtraining [^ ]+ 6/6 steps  loss [0-9]+\\.[0-9]{4}  [0-9][0-9,]* tok/s  in "
+                           "[0-9]+:[0-9]{2}\x1b\\[K\r?\n$"}) {
     EXPECT_TRUE(std::regex_search(terminal.text(), std::regex(line))) << line << ": " << terminal.text();
   }
 }
@@ -203,15 +204,43 @@ bool sanitized() {
   return found;
 }
 
+/// How many pages the machine has moved to its swap so far; 0 where the system does not tell.
+long long pages_swapped_out() {
+  std::ifstream counters("/proc/vmstat");
+  std::string name;
+  for (long long value = 0; counters >> name >> value;)
+    if (name == "pswpout") return value;
+  return 0;
+}
+
+/// Why what the system counts as resident is not what the process took; empty: it is.
+std::string why_memory_is_not_comparable() {
+  if (sanitized()) return "a sanitizer's memory is not planned";
+#if defined(__linux__)
+  const long page = ::sysconf(_SC_PAGESIZE);
+  return page == 4096 ? "" : fmt::format("a page of {} bytes is resident where the plan counts less", page);
+#else
+  return "the plan's figures for the program are Linux's";
+#endif
+}
+
 /// What the system says that the whole process took, beside the plan that it printed: the demo's geometry.
+///
+/// The plan sums sizes; the system counts pages, of libraries as well, which vary with their versions and
+/// with what malloc reuses. Hence the slack: a tenth and 16 MiB for what the plan does not know of, more for
+/// what it counts and nothing touches. Of about 140 MiB, weights and program are 28 each and activations 74:
+/// a plan without one of them is beyond the slack.
 TEST_F(Finetune, ThePlanIsThePeakOfTheProcess) {
-  if (sanitized()) GTEST_SKIP() << "a sanitizer's memory is not planned";
+  const std::string why_not = why_memory_is_not_comparable();
+  if (!why_not.empty()) GTEST_SKIP() << why_not;
+  const long long swapped_before = pages_swapped_out();
   const std::string demo = CANDELA_SOURCE_DIR "/data/text-to-sql";
   const Outcome result =
       run(fmt::format("finetune --config '{0}/finetune.yaml' --model '{1}' --data '{0}/train.jsonl' "
-                      "--validate-every 0 --output '{2}' --max-steps 3 --quiet",
+                      "--validate-every 0 --output '{2}' --max-steps 3 --quiet --device cpu --threads 2",
                       demo, kModel, path("adapter")));
   ASSERT_EQ(result.status, 0) << result.err;
+  if (pages_swapped_out() != swapped_before) GTEST_SKIP() << "the machine swaps: not all is resident";
   const std::string line = "memory      ";
   const std::size_t at = result.out.find(line);
   ASSERT_NE(at, std::string::npos) << result.out;
@@ -219,7 +248,9 @@ TEST_F(Finetune, ThePlanIsThePeakOfTheProcess) {
       result.out.substr(at + line.size(), result.out.find(" MiB", at) - at - line.size());
   const double planned = std::stod(total);
   const double peak = metrics().back()["peak_memory_bytes"].get<double>() / (1 << 20);
-  EXPECT_NEAR(planned, peak, 0.1 * peak);
+  constexpr double kSlack = 16;  // MiB
+  EXPECT_LE(peak, 1.1 * planned + kSlack) << result.out;
+  EXPECT_LE(planned, 1.25 * peak + kSlack) << result.out;
 }
 
 /// As many steps as a person may type: they are counted, not listed.

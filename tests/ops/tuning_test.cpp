@@ -147,6 +147,44 @@ TEST_F(TuningTest, AFileThatCannotBeWrittenLaterIsAWarning) {
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
 }
 
+/// A folder that leads to itself can be looked into by nobody, root included.
+TEST_F(TuningTest, AFolderThatCannotBeLookedIntoIsAnErrorAtFirstAndAWarningLater) {
+  const std::filesystem::path folder = file().parent_path() / "cache";
+  enable_tuning(folder / "tuning.tsv");
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directory_symlink(folder, folder);
+  const KernelList<TopkArgs> list = slow_and_fast();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find((folder / "tuning.tsv").string() + ": cannot be read: "), std::string::npos) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_THROW(enable_tuning(folder / "tuning.tsv"), IoError);
+}
+
+/// As on a read-only image. The name leaves no room for that of a file beside it, which stops root as well.
+TEST_F(TuningTest, AFileThatCanBeReadButNotWrittenIsUsed) {
+  const std::filesystem::path read_only = file().parent_path() / std::string(250, 'x');
+  EXPECT_THROW(enable_tuning(read_only), IoError) << "there is none and none can be made";
+  EXPECT_FALSE(Tuning::instance().enabled());
+  enable_tuning(file());
+  const KernelList<TopkArgs> list = slow_and_fast();
+  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  std::string kept = content();
+  const std::size_t at = kept.find("\tfast\tfast=");
+  ASSERT_NE(at, std::string::npos);
+  kept.replace(at, 6, "\tslow\t");
+  std::ofstream(read_only) << kept;
+  testing::internal::CaptureStderr();
+  enable_tuning(read_only);
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow") << "as the file says";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast") << "measured";
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find(read_only.string()), std::string::npos) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+}
+
 TEST_F(TuningTest, WhatAnotherProcessKeptStays) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
