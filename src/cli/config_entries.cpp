@@ -15,11 +15,12 @@ namespace {
 
 using Kind = ConfigEntry::Kind;
 
-/// Counts the bytes of values, which aliases can repeat beyond any bound: written out, no value is more than
-/// twice as long as what stands for it in the file.
+/// Counts the bytes of values, which aliases can repeat beyond any bound. Written out, no value is more than
+/// twice as long as what stands for it in the file; aliases may add some paths to that.
 class ValueBytes {
  public:
-  ValueBytes(std::size_t file_bytes, const std::string& file) : file_(file), most_(2 * file_bytes) {}
+  ValueBytes(std::size_t file_bytes, const std::string& file)
+      : file_(file), most_(kAliasBytes + 2 * file_bytes) {}
 
   const std::string& add(const std::string& value, std::size_t line) {
     sum_ += value.size() + 1;
@@ -31,6 +32,8 @@ class ValueBytes {
   }
 
  private:
+  static constexpr std::size_t kAliasBytes = 65536;
+
   const std::string& file_;
   std::size_t most_;
   std::size_t sum_ = 0;

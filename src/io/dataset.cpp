@@ -141,6 +141,8 @@ Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tok
     }
   } catch (const Unsupported& error) {
     throw Unsupported(fmt::format("{}: {}", where, error.what()));
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(fmt::format("{}: {}", where, error.what()));
   }
   const std::size_t text_tokens = sample.ids.size();
   sample.ids = options.frame.framed(std::move(sample.ids));

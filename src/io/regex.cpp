@@ -21,7 +21,10 @@ constexpr std::string_view kWordRust = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c
 
 // Bounds on backtracking: a pattern that needs more on some text is reported instead of hanging. From each
 // position, so many steps are free: what words take, but for long runs of one kind. A step of the JIT may
-// read many characters.
+// read many characters. What it reads without a step is not bounded: possessive and atomic runs, those that
+// PCRE2 makes possessive because what follows cannot match in them (a+[bc]), and the search backwards for one
+// character (.*b). From each start of a long run, that is quadratic: seconds for 100 kB, minutes for 1 MB.
+// PCRE2_NO_AUTO_POSSESS would count some of it, make it some fifty times slower, and still miss the others.
 constexpr std::uint32_t kFreeJitSteps = 128;
 constexpr std::uint32_t kFreeSteps = 1024;
 constexpr std::uint32_t kHeapLimitKib = 256 * 1024;
@@ -31,12 +34,12 @@ std::uint64_t most_steps(std::size_t bytes) {
   return (1U << 16U) + std::min<std::uint64_t>(16 * std::uint64_t{bytes}, 1U << 30U);
 }
 
-/// The steps that all matches in a text may take together beyond the free ones. Groups of digits that are
-/// counted from the right take as many for each group as there are digits: that is quadratic, and fine in
-/// numbers of a few thousand digits.
-std::uint64_t step_budget(std::size_t bytes) {
-  constexpr std::uint64_t kMostPerByte = 2048;
-  return most_steps(bytes) + bytes * std::min<std::uint64_t>(4 * std::uint64_t{bytes}, kMostPerByte);
+/// The steps that all matches in a text may take together beyond the free ones. Runs of one kind that are
+/// tried anew from each of their characters and digits that are grouped from the right take a number
+/// quadratic in their length: `least` is for those in short texts.
+std::uint64_t step_budget(std::size_t bytes, std::uint64_t least) {
+  constexpr std::uint64_t kPerByte = 2048;
+  return least + kPerByte * bytes;
 }
 
 std::string pcre2_message(int code) {
@@ -234,8 +237,8 @@ class Translator {
     }
   }
 
-  /// After a count, Ruby's syntax knows neither + for possessive nor, where it is one number, ? for lazy:
-  /// they are quantifiers of their own, of all that is before them.
+  /// After a count, neither Ruby's syntax nor Rust's knows + for possessive, nor Ruby's, where it is one
+  /// number, ? for lazy: they are quantifiers of their own, of all that is before them.
   void add_brace() {
     const std::string_view interval = interval_at(pattern_, at_);
     if (interval.empty()) {
@@ -246,8 +249,8 @@ class Translator {
     result_ += interval[1] == ',' ? fmt::format("{{0{}", interval.substr(1)) : std::string(interval);
     at_ += interval.size() - 1;
     const char next = at_ + 1 < pattern_.size() ? pattern_[at_ + 1] : '\0';
-    const bool one_number = interval.find(',') == std::string_view::npos;
-    if (next == '+' || next == '*' || next == '{' || (next == '?' && one_number)) {
+    const bool lazy = syntax_ == PatternSyntax::Rust || interval.find(',') != std::string_view::npos;
+    if (next == '+' || next == '*' || next == '{' || (next == '?' && !lazy)) {
       result_.insert(atom_, "(?:");
       result_ += ')';
     }
@@ -310,13 +313,14 @@ Regex::Regex(std::string_view pattern, std::string where, PatternSyntax syntax) 
 /// The matches of one pattern in one text.
 class Regex::Search {
  public:
-  Search(const Code& code, std::string_view text, const std::string& where)
+  Search(const Code& code, std::string_view text, const std::string& where, std::uint64_t least_steps)
       : code_(code),
         text_(text),
         where_(where),
         match_(pcre2_match_data_create(1, nullptr), pcre2_match_data_free),
         slow_(nullptr, pcre2_match_context_free),
-        budget_(step_budget(text.size())) {
+        most_(step_budget(text.size(), least_steps)),
+        budget_(most_) {
     require<DeviceError>(match_ != nullptr, "{}: out of memory while matching a pattern", where_);
   }
 
@@ -361,20 +365,21 @@ class Regex::Search {
     }
   }
 
-  /// PCRE2 does not tell what a match took: the limit rises until it suffices, and is paid for each time.
+  /// PCRE2 does not tell what a match took: the limit rises until it suffices, and is paid for each time. As
+  /// neighbours take about as many steps, it begins at half of what sufficed for the start before.
   int match_at(std::size_t position) {
-    for (std::uint32_t steps = kFreeSteps;; steps *= 4) {
-      pcre2_set_match_limit(slow_.get(), steps);
-      const int status = interpret(position, PCRE2_ANCHORED, slow_.get());
-      if (status != PCRE2_ERROR_MATCHLIMIT) return status;
-      const std::uint64_t price = std::uint64_t{4} * steps;
+    for (steps_ = std::max(steps_ / 2, kFreeSteps);; steps_ *= 2) {
+      const std::uint64_t price = steps_ > kFreeSteps ? steps_ : 0;
       require<InvalidArgument>(
           price <= std::min(budget_, most_steps(text_.size())),
           "{}: the pattern must match within its limits; on {} bytes of text a match takes "
           "more than {} steps or all together take more than {}; simplify it, or shorten "
           "the text",
-          where_, text_.size(), most_steps(text_.size()), step_budget(text_.size()));
+          where_, text_.size(), most_steps(text_.size()), most_);
       budget_ -= price;
+      pcre2_set_match_limit(slow_.get(), steps_);
+      const int status = interpret(position, PCRE2_ANCHORED, slow_.get());
+      if (status != PCRE2_ERROR_MATCHLIMIT) return status;
     }
   }
 
@@ -383,11 +388,13 @@ class Regex::Search {
   const std::string& where_;
   std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> match_;
   std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> slow_;
-  std::uint64_t budget_;
+  std::uint64_t most_;                // steps of all matches together
+  std::uint64_t budget_;              // what is left of them
+  std::uint32_t steps_ = kFreeSteps;  // what the last start got
 };
 
-std::vector<Span> Regex::find_all(std::string_view text) const {
-  Search search(*code_, text, where_);
+std::vector<Span> Regex::find_all(std::string_view text, std::uint64_t least_steps) const {
+  Search search(*code_, text, where_, least_steps);
   std::vector<Span> result;
   std::size_t position = 0;
   std::optional<std::size_t> last_end;

@@ -135,6 +135,10 @@ TEST_F(Config, AliasesThatOutgrowTheFileAreRefused) {
   EXPECT_TRUE(refused.says("c.yaml:1: the values must not outgrow the file")) << refused.err;
   write("c.yaml", "model: &m a\nadapter: *m\noutput: *m\nrank: 2\n");
   EXPECT_TRUE(run(fmt::format("finetune --config '{}'", path("c.yaml"))).says("rank: excludes adapter"));
+  const std::string long_path(1000, 'a');
+  write("c.yaml", "model: &m " + long_path + "\nadapter: *m\noutput: *m\nvalid: *m\nrank: 2\n");
+  const Outcome read = run(fmt::format("finetune --config '{}'", path("c.yaml")));
+  EXPECT_TRUE(read.says("rank: excludes adapter")) << read.err;
 }
 
 /// What the command line excludes is left out of the file, but never without a word; and a run that was to go

@@ -257,6 +257,21 @@ TEST(DatasetErrors, ATextThatTheTokenizerCannotWriteIsNamedByItsRow) {
   expect_contains(error, "the byte 0xC3");
 }
 
+TEST(DatasetErrors, ATextThatThePatternTakesTooLongForIsNamedByItsRow) {
+  const Tokenizer slow = Tokenizer::parse(
+      R"({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "(?:a|aa)+[bc]"}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]},
+          "decoder": {"type": "ByteLevel"},
+          "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})",
+      "t.json");
+  const std::string rows = "{\"text\": \"ab\"}\n{\"text\": \"" + std::string(100, 'a') + "\"}\n";
+  const std::string error =
+      error_of<InvalidArgument>([&] { Dataset::parse(rows, "d.jsonl", slow, DatasetOptions{}); });
+  expect_contains(error, "d.jsonl:2: t.json: ");
+  expect_contains(error, "the pattern must match within its limits; on 100 bytes");
+}
+
 TEST(DatasetErrors, OfARowNameOneLine) {
   const std::string error = error_of<IoError>([] { parse("{\"text\": \"abc\"}\nnot json\n"); });
   expect_contains(error, "d.jsonl:2: must be valid JSON; at column 2: ");
