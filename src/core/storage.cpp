@@ -78,13 +78,15 @@ struct CachingAllocator::State {
   }
 
   /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only
-  /// when the need does. But for a small block, no large one is given back: the two would take turns in
-  /// pushing each other out, and all pages of the large one would be faulted in again each time.
+  /// when the need does. For a small block, no large one is given back: the two would take turns in pushing
+  /// each other out, and all pages of the large one would be faulted in again each time.
   void release_beyond_peak(std::size_t bytes) {
-    constexpr std::size_t kMuchLarger = 16;
-    const std::size_t after = stats.reserved + bytes;
-    if (bytes >= kLarge && after > most_reserved)
-      release_cached(after - most_reserved, kLarge, kMuchLarger * bytes);
+    const auto beyond = [&] {
+      const std::size_t after = stats.reserved + bytes;
+      return after > most_reserved ? after - most_reserved : 0;
+    };
+    if (bytes >= kLarge) release_cached(beyond(), kLarge);
+    release_cached(beyond(), 0, kLarge - 1);
   }
 
   /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as
