@@ -51,9 +51,18 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
         describe(written), written.grad_node() ? written.grad_node()->op : "");
   }
   if (param.numel() == 0) return;
-  const AdamwArgs args{
-      param,       contiguous(grad.detach()), m,          v,   options.lr, options.beta1, options.beta2,
-      options.eps, options.weight_decay,      grad_scale, step};
+  const Tensor flat_grad = contiguous(grad.detach());  // the arguments do not keep it alive
+  const AdamwArgs args{param,
+                       flat_grad,
+                       m,
+                       v,
+                       options.lr,
+                       options.beta1,
+                       options.beta2,
+                       options.eps,
+                       options.weight_decay,
+                       grad_scale,
+                       step};
   std::string reasons;
   if (!try_run(&KernelTable::adamw, device, args, &reasons)) {
     log_composed_once("adamw_step", device, reasons);
