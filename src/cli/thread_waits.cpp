@@ -14,7 +14,7 @@ namespace candela::cli {
 #if defined(__linux__)
 
 void shorten_thread_waits(char** arguments) {
-  constexpr const char* kSpins = "1000";
+  constexpr const char* kSpins = "2000";
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   const bool is_gcc = dlsym(RTLD_DEFAULT, "GOMP_parallel") != nullptr &&
                       dlsym(RTLD_DEFAULT, "__kmpc_fork_call") == nullptr;  // which LLVM's has beside it

@@ -313,7 +313,7 @@ TEST_F(Run, ThreadsWaitShortlyUnlessToldOtherwise) {
     return result.err.substr(first, result.err.find('\'', first) - first);
   };
   if (shown("env").empty()) GTEST_SKIP() << "this build's OpenMP is not GCC's";
-  EXPECT_EQ(shown("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT"), "1000");
+  EXPECT_EQ(shown("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT"), "2000");
   EXPECT_EQ(shown("env -u OMP_WAIT_POLICY GOMP_SPINCOUNT=77"), "77");
   EXPECT_EQ(shown("env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=passive"), "0");
 }
