@@ -38,13 +38,15 @@ void flush_folder(const std::filesystem::path& folder) {
 /// Whoever writes a file aside holds a lock on it, which ends with the process: one that can be locked is
 /// nobody's. (A process number would say less: it may be another container's.)
 void remove_stale(const std::filesystem::path& folder, const std::string& prefix) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
+  std::error_code error;  // a folder that cannot be read keeps what is left over in it
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::filesystem::path& path = entry->path();
+    const std::string name = path.filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
-    const int descriptor = ::open(entry.path().c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0) continue;
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
     ::close(descriptor);
   }
 }
