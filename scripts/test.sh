@@ -4,11 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-$(getconf _NPROCESSORS_ONLN)}
 
-# The presets below share most of their sources: what one has compiled the next need not.
-if command -v ccache >/dev/null; then
-  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_OBJCXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1
-fi
-
 build() {  # build PRESET [TARGET...]
   cmake --preset "$1" >/dev/null
   local preset=$1
@@ -32,6 +27,12 @@ if [ "$(uname)" = Darwin ]; then
     ctest --preset $preset --parallel 1
   done
   exit 0
+fi
+
+# The presets below share most of their sources: what one has compiled the next need not. (Not for the one above: with another command line,
+# all that `make demo` has built would be built again.)
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_OBJCXX_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1
 fi
 
 if scripts/setup.sh has stand-in; then
