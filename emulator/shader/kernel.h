@@ -29,14 +29,14 @@ class ShaderFault : public std::runtime_error {
 };
 
 enum class ArgumentKind : std::uint8_t {
-  kDevice,       // `device T*` or `device T&`: bound by setBuffer or setBytes
-  kConstant,     // `constant T*` or `constant T&`: bound by setBuffer or setBytes
-  kThreadgroup,  // `threadgroup T*`: its length is set by setThreadgroupMemoryLength
+  Device,       // `device T*` or `device T&`: bound by setBuffer or setBytes
+  Constant,     // `constant T*` or `constant T&`: bound by setBuffer or setBytes
+  Threadgroup,  // `threadgroup T*`: its length is set by setThreadgroupMemoryLength
 };
 
 /// One parameter of a kernel that the host binds.
 struct Argument {
-  ArgumentKind kind = ArgumentKind::kDevice;
+  ArgumentKind kind = ArgumentKind::Device;
   std::uint32_t index = 0;    // n of [[buffer(n)]] or [[threadgroup(n)]]
   std::string_view name;      // parameter name
   std::string_view type;      // element type as written in the source
@@ -49,18 +49,18 @@ struct Argument {
 
 /// The scalar types a function constant may have.
 enum class ScalarType : std::uint8_t {
-  kBool,
-  kChar,
-  kUchar,
-  kShort,
-  kUshort,
-  kInt,
-  kUint,
-  kLong,
-  kUlong,
-  kHalf,
-  kBfloat,
-  kFloat
+  Bool,
+  Char,
+  Uchar,
+  Short,
+  Ushort,
+  Int,
+  Uint,
+  Long,
+  Ulong,
+  Half,
+  Bfloat,
+  Float
 };
 
 std::string_view name_of(ScalarType type);
@@ -70,7 +70,7 @@ std::size_t size_of(ScalarType type);
 struct FunctionConstant {
   std::uint32_t index = 0;
   std::string_view name;
-  ScalarType type = ScalarType::kBool;
+  ScalarType type = ScalarType::Bool;
   bool required = true;  // used by the kernel without is_function_constant_defined
 };
 
@@ -84,7 +84,7 @@ class FunctionConstants {
   void reset();
 
   struct Value {
-    ScalarType type = ScalarType::kBool;
+    ScalarType type = ScalarType::Bool;
     std::array<std::byte, 8> bytes{};
   };
   /// The value for a constant of that index and name, or nullptr.
@@ -171,11 +171,11 @@ std::string check_constants(const Kernel& kernel, const FunctionConstants& const
 
 /// In which order the threads of a group start, and go on after a barrier. A shader that is right does not
 /// depend on it.
-enum class Order : std::uint8_t { kForward, kReverse, kShuffled };
+enum class Order : std::uint8_t { Forward, Reverse, Shuffled };
 
 struct Options {
-  Order order = Order::kForward;
-  std::uint64_t seed = 0;   // of kShuffled
+  Order order = Order::Forward;
+  std::uint64_t seed = 0;   // of Shuffled
   unsigned os_threads = 0;  // 0: as many as the machine has; 1: the calling thread alone
 };
 /// Process-wide defaults; read from EMULATOR_ORDER (forward, reverse, shuffled:SEED) and EMULATOR_THREADS at

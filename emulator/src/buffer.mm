@@ -34,14 +34,14 @@ BufferState::BufferState(std::byte* bytes, NSUInteger count, MTLResourceOptions 
 
 BufferState::~BufferState() {
   switch (owner) {
-    case Owner::kSelf:
+    case Owner::Self:
       std::free(data);
       State::get().free(length);
       break;
-    case Owner::kHeap:
+    case Owner::Heap:
       if (!aliasable) state_of<HeapState>(heap.get()).give_back(heap_offset, length);
       break;
-    case Owner::kCaller:
+    case Owner::Caller:
       State::get().free(length);
       if (deallocator) {
         deallocator(data, length);
@@ -71,7 +71,7 @@ id<MTLBuffer> make_buffer(const char* method, NSUInteger length, MTLResourceOpti
     std::memset(memory, limits.fill_byte, length);
   }
   return [[EmulatorBuffer alloc]
-      initWithState:new BufferState(memory, length, options, BufferState::Owner::kSelf)];
+      initWithState:new BufferState(memory, length, options, BufferState::Owner::Self)];
 }
 
 HeapState::HeapState(MTLHeapDescriptor* descriptor, std::byte* bytes)
@@ -204,7 +204,7 @@ using emulator::state_of;
 }
 - (void)makeAliasable {
   BufferState& state = state_of<BufferState>(self);
-  check(state.owner == BufferState::Owner::kHeap, "-[MTLBuffer makeAliasable]",
+  check(state.owner == BufferState::Owner::Heap, "-[MTLBuffer makeAliasable]",
         "the buffer is not from a heap");
   if (state.aliasable) return;
   state.aliasable = true;
@@ -273,7 +273,7 @@ using emulator::state_of;
 - (id<MTLBuffer>)bufferAt:(NSUInteger)offset length:(NSUInteger)length options:(MTLResourceOptions)options {
   HeapState& heap = state_of<HeapState>(self);
   std::memset(heap.memory + offset, emulator::State::get().limits().fill_byte, length);
-  auto* state = new BufferState(heap.memory + offset, length, options, BufferState::Owner::kHeap);
+  auto* state = new BufferState(heap.memory + offset, length, options, BufferState::Owner::Heap);
   state->heap = emulator::Ref(self);
   state->heap_offset = offset;
   return [[EmulatorBuffer alloc] initWithState:state];

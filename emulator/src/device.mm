@@ -139,7 +139,7 @@ NSArray* MTLCopyAllDevices(void) { return [[NSArray alloc] initWithObjects:emula
                         self.maxBufferLength));
   if (!State::get().allocate(length)) return nil;
   auto* state =
-      new BufferState(static_cast<std::byte*>(pointer), length, options, BufferState::Owner::kCaller);
+      new BufferState(static_cast<std::byte*>(pointer), length, options, BufferState::Owner::Caller);
   if (deallocator) state->deallocator = Block_copy(deallocator);
   return [[EmulatorBuffer alloc] initWithState:state];
 }

@@ -150,7 +150,7 @@ void encode_dispatch(const char* method, ComputeState& encoder, const Grid& grid
   std::size_t threadgroup_bytes = pipeline.kernel.static_threadgroup_bytes();
   for (const Argument& argument : pipeline.kernel.arguments) {
     if (!is_enabled(argument, pipeline)) continue;
-    if (argument.kind == ArgumentKind::kThreadgroup) {
+    if (argument.kind == ArgumentKind::Threadgroup) {
       const std::size_t length = encoder.threadgroup_lengths.at(argument.index);
       if (length == 0)
         refuse(method, text("Compute Function(%s): missing threadgroup memory length at index %u for %s[0].",

@@ -8,29 +8,29 @@ namespace {
 std::optional<ScalarType> scalar_type(MTLDataType type) {
   switch (type) {
     case MTLDataTypeBool:
-      return ScalarType::kBool;
+      return ScalarType::Bool;
     case MTLDataTypeChar:
-      return ScalarType::kChar;
+      return ScalarType::Char;
     case MTLDataTypeUChar:
-      return ScalarType::kUchar;
+      return ScalarType::Uchar;
     case MTLDataTypeShort:
-      return ScalarType::kShort;
+      return ScalarType::Short;
     case MTLDataTypeUShort:
-      return ScalarType::kUshort;
+      return ScalarType::Ushort;
     case MTLDataTypeInt:
-      return ScalarType::kInt;
+      return ScalarType::Int;
     case MTLDataTypeUInt:
-      return ScalarType::kUint;
+      return ScalarType::Uint;
     case MTLDataTypeLong:
-      return ScalarType::kLong;
+      return ScalarType::Long;
     case MTLDataTypeULong:
-      return ScalarType::kUlong;
+      return ScalarType::Ulong;
     case MTLDataTypeHalf:
-      return ScalarType::kHalf;
+      return ScalarType::Half;
     case MTLDataTypeBFloat:
-      return ScalarType::kBfloat;
+      return ScalarType::Bfloat;
     case MTLDataTypeFloat:
-      return ScalarType::kFloat;
+      return ScalarType::Float;
     default:
       return std::nullopt;
   }
@@ -38,29 +38,29 @@ std::optional<ScalarType> scalar_type(MTLDataType type) {
 
 MTLDataType data_type(ScalarType type) {
   switch (type) {
-    case ScalarType::kBool:
+    case ScalarType::Bool:
       return MTLDataTypeBool;
-    case ScalarType::kChar:
+    case ScalarType::Char:
       return MTLDataTypeChar;
-    case ScalarType::kUchar:
+    case ScalarType::Uchar:
       return MTLDataTypeUChar;
-    case ScalarType::kShort:
+    case ScalarType::Short:
       return MTLDataTypeShort;
-    case ScalarType::kUshort:
+    case ScalarType::Ushort:
       return MTLDataTypeUShort;
-    case ScalarType::kInt:
+    case ScalarType::Int:
       return MTLDataTypeInt;
-    case ScalarType::kUint:
+    case ScalarType::Uint:
       return MTLDataTypeUInt;
-    case ScalarType::kLong:
+    case ScalarType::Long:
       return MTLDataTypeLong;
-    case ScalarType::kUlong:
+    case ScalarType::Ulong:
       return MTLDataTypeULong;
-    case ScalarType::kHalf:
+    case ScalarType::Half:
       return MTLDataTypeHalf;
-    case ScalarType::kBfloat:
+    case ScalarType::Bfloat:
       return MTLDataTypeBFloat;
-    case ScalarType::kFloat:
+    case ScalarType::Float:
       return MTLDataTypeFloat;
   }
   return MTLDataTypeNone;

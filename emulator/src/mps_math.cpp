@@ -28,19 +28,19 @@ T load_as(const std::byte* from) {
 /// Converts `count` elements to f32.
 void read_row(Element type, const std::byte* from, std::size_t count, float* to) {
   switch (type) {
-    case Element::kFloat32:
+    case Element::Float32:
       std::memcpy(to, from, count * 4);
       break;
-    case Element::kFloat16:
+    case Element::Float16:
       for (std::size_t i = 0; i < count; ++i) to[i] = float_of_half(load_as<std::uint16_t>(from + 2 * i));
       break;
-    case Element::kInt8:
+    case Element::Int8:
       for (std::size_t i = 0; i < count; ++i) to[i] = load_as<std::int8_t>(from + i);
       break;
-    case Element::kInt16:
+    case Element::Int16:
       for (std::size_t i = 0; i < count; ++i) to[i] = load_as<std::int16_t>(from + 2 * i);
       break;
-    case Element::kUint32:
+    case Element::Uint32:
       for (std::size_t i = 0; i < count; ++i)
         to[i] = static_cast<float>(load_as<std::uint32_t>(from + 4 * i));
       break;
@@ -48,7 +48,7 @@ void read_row(Element type, const std::byte* from, std::size_t count, float* to)
 }
 
 void write_row(Element type, const float* from, std::size_t count, std::byte* to) {
-  if (type == Element::kFloat16) {
+  if (type == Element::Float16) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint16_t bits = half_of_float(from[i]);
       std::memcpy(to + 2 * i, &bits, 2);

@@ -7,13 +7,13 @@
 /// computed in f32 and rounded once on the way out.
 namespace emulator {
 
-enum class Element : std::uint8_t { kFloat32, kFloat16, kInt8, kInt16, kUint32 };
+enum class Element : std::uint8_t { Float32, Float16, Int8, Int16, Uint32 };
 
 /// Rows of `row_bytes` bytes each; the extent is the caller's affair.
 struct MatrixView {
   std::byte* data = nullptr;
   std::size_t row_bytes = 0;
-  Element type = Element::kFloat32;
+  Element type = Element::Float32;
 
   std::byte* row(std::size_t index) const { return data + index * row_bytes; }
 };

@@ -44,15 +44,15 @@ NSUInteger element_bytes(const char* method, MPSDataType type) {
 Element element_of(MPSDataType type) {
   switch (static_cast<std::uint32_t>(type)) {
     case MPSDataTypeFloat16:
-      return Element::kFloat16;
+      return Element::Float16;
     case MPSDataTypeInt8:
-      return Element::kInt8;
+      return Element::Int8;
     case MPSDataTypeInt16:
-      return Element::kInt16;
+      return Element::Int16;
     case MPSDataTypeUInt32:
-      return Element::kUint32;
+      return Element::Uint32;
     default:
-      return Element::kFloat32;
+      return Element::Float32;
   }
 }
 

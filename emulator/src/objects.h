@@ -44,7 +44,7 @@ struct HeapState final : ObjectState {
 };
 
 struct BufferState final : ObjectState {
-  enum class Owner { kSelf, kHeap, kCaller };
+  enum class Owner { Self, Heap, Caller };
   BufferState(std::byte* bytes, NSUInteger count, MTLResourceOptions resource_options, Owner memory_owner);
   ~BufferState() override;
 
@@ -52,8 +52,8 @@ struct BufferState final : ObjectState {
   const NSUInteger length;
   const MTLResourceOptions options;
   const Owner owner;
-  void (^deallocator)(void*, NSUInteger) = nil;  // a copied block, for kCaller
-  Ref heap;                                      // for kHeap
+  void (^deallocator)(void*, NSUInteger) = nil;  // a copied block, for Caller
+  Ref heap;                                      // for Heap
   NSUInteger heap_offset = 0;
   bool aliasable = false;
 };

@@ -146,7 +146,7 @@ TEST_F(ShaderFaultTest, ThreadgroupMemoryIsPoisoned) {
 }
 
 TEST_F(ShaderFaultTest, OrderShowsAMissingBarrier) {
-  emulator::set_options({emulator::Order::kReverse, 0, 0});
+  emulator::set_options({emulator::Order::Reverse, 0, 0});
   Dispatch("missing_barrier").bind(0, out_).groups({1}, {64});
   emulator::set_options({});
   EXPECT_TRUE(std::isnan(out_[5]));
@@ -157,10 +157,10 @@ TEST_F(ShaderFaultTest, FunctionConstants) {
   expect_fault([&] { missing.bind(0, out_).groups({1}, {1}); },
                {"function constant 3 (uint needed) has no value"});
   Dispatch wrong("needs_constant");
-  expect_fault([&] { wrong.bind(0, out_).constant(3, emulator::ScalarType::kInt, 1).groups({1}, {1}); },
+  expect_fault([&] { wrong.bind(0, out_).constant(3, emulator::ScalarType::Int, 1).groups({1}, {1}); },
                {"was given a value of type int"});
   Dispatch right("needs_constant");
-  right.bind(0, out_).constant(3, emulator::ScalarType::kUint, 7u).groups({1}, {1});
+  right.bind(0, out_).constant(3, emulator::ScalarType::Uint, 7u).groups({1}, {1});
   EXPECT_EQ(out_[0], 7.0f);
 }
 

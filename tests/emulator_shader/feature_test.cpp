@@ -16,14 +16,14 @@ TEST(ShaderFeature, FunctionConstants) {
   const float table[] = {1, 10, 100, 1000};
   Dispatch("constants")
       .bind(0, out)
-      .constant(0, ScalarType::kBool, false)
-      .constant(1, ScalarType::kUint, 3u)
+      .constant(0, ScalarType::Bool, false)
+      .constant(1, ScalarType::Uint, 3u)
       .threads({8}, {8});
   for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(out[i], 3 + table[i % 4]);
   Dispatch with("constants");
-  with.bind(0, out).bind(1, bias).constant(0, ScalarType::kBool, true).constant(2, ScalarType::kFloat, 0.5f);
+  with.bind(0, out).bind(1, bias).constant(0, ScalarType::Bool, true).constant(2, ScalarType::Float, 0.5f);
   const std::uint32_t repeat = 4;
-  with.constants.set("repeat", ScalarType::kUint, &repeat);
+  with.constants.set("repeat", ScalarType::Uint, &repeat);
   with.threads({8}, {8});
   for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(out[i], 2 + bias[i] + table[i % 4]);
 }
@@ -37,7 +37,7 @@ TEST(ShaderFeature, Reflection) {
   EXPECT_TRUE(kernel->arguments[0].is_const);
   EXPECT_FALSE(kernel->arguments[1].is_const);
   EXPECT_EQ(kernel->arguments[1].element_bytes, 2u);
-  EXPECT_EQ(kernel->arguments[2].kind, emulator::ArgumentKind::kThreadgroup);
+  EXPECT_EQ(kernel->arguments[2].kind, emulator::ArgumentKind::Threadgroup);
   EXPECT_EQ(emulator::find_kernel("matmul_tiled")->static_threadgroup_bytes(), 2 * 16 * 16 * sizeof(float));
   ASSERT_EQ(emulator::find_kernel("constants")->function_constants.size(), 3u);
   EXPECT_EQ(emulator::find_kernel("no_such_kernel"), nullptr);
@@ -188,8 +188,7 @@ TEST(ShaderFeature, ChainedMatrixProducts) {
 TEST(ShaderFeature, MatricesOutliveTheRing) {
   const std::uint32_t count = 1000;
   std::vector<float> a = random_values(256, 1), out(4 * 64);
-  for (const auto order :
-       {emulator::Order::kForward, emulator::Order::kReverse, emulator::Order::kShuffled}) {
+  for (const auto order : {emulator::Order::Forward, emulator::Order::Reverse, emulator::Order::Shuffled}) {
     emulator::set_options({order, 5, 0});
     Dispatch("many_products").bind(0, a).bind(1, out).value(2, count).groups({1}, {128});
     std::vector<double> expected(64);

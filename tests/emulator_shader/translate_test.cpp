@@ -28,14 +28,14 @@ void expect_becomes(const std::string& source, const std::string& part) {
 
 TEST(ShaderTranslate, AddressSpaces) {
   expect_becomes("float f(device const float* p);",
-                 "f(::emulator::Pointer<::emulator::Space::kDevice, const float> p)");
+                 "f(::emulator::Pointer<::emulator::Space::Device, const float> p)");
   expect_becomes("float f(const constant uint &n);", "f(const uint &n)");
   expect_becomes("void f(thread float* p, threadgroup half4 * q);",
-                 "f(float* p, ::emulator::Pointer<::emulator::Space::kThreadgroup, half4> q)");
+                 "f(float* p, ::emulator::Pointer<::emulator::Space::Threadgroup, half4> q)");
   expect_becomes("void f(constant const int shape[3]);",
-                 "f(::emulator::Pointer<::emulator::Space::kConstant, const int> shape)");
+                 "f(::emulator::Pointer<::emulator::Space::Constant, const int> shape)");
   expect_becomes("template <class T> void f(device vec<T, 4>* p);",
-                 "Pointer<::emulator::Space::kDevice, vec<T, 4>> p");
+                 "Pointer<::emulator::Space::Device, vec<T, 4>> p");
   expect_becomes("void f(threadgroup float (&tile)[4][8]);",
                  "const ::emulator::SharedArray<float, 4, 8>& tile");
   expect_becomes("constant constexpr int n = 3;", "static constexpr int n = 3;");
@@ -49,7 +49,7 @@ TEST(ShaderTranslate, Expressions) {
   expect_becomes("constant float x = 1.0 + 2e-3 + 0x1p-2 + .5f;", "1.0f + 2e-3f + 0x1p-2f + .5f");
   expect_becomes("constant half x = 1.5h;", "::metal::half(1.5f)");
   expect_becomes("void f(device int* p) { auto q = reinterpret_cast<device float*>(p); }",
-                 "::emulator::pointer_cast<::emulator::Pointer<::emulator::Space::kDevice, float>>(p)");
+                 "::emulator::pointer_cast<::emulator::Pointer<::emulator::Space::Device, float>>(p)");
   expect_becomes("int f(int b) { return b >> 2; }", "b >> 2");
 }
 

@@ -33,6 +33,13 @@ class TuningTest : public testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
   void write(const std::string& text) const { std::ofstream(file()) << text; }
+  /// The file's content, but as a run would have written it in which "slow" was the faster one.
+  std::string content_with_slow_chosen() const {
+    std::string text = content();
+    const std::size_t at = text.find("\tfast\tfast=");
+    if (at == std::string::npos) ADD_FAILURE() << "\"fast\" was not chosen: " << text;
+    return at == std::string::npos ? text : text.replace(at, 6, "\tslow\t");
+  }
 
  private:
   std::filesystem::path folder_ =
@@ -49,8 +56,9 @@ KernelList<TopkArgs> slow_and_fast() {
 }
 
 TopkArgs some_args(std::int64_t k) {
+  static const Tensor x = zeros({4, 100});  // the arguments do not keep it alive
   TopkArgs args;
-  args.x = TensorArg(zeros({4, 100}));
+  args.x = TensorArg(x);
   args.k = k;
   return args;
 }
@@ -73,12 +81,7 @@ TEST_F(TuningTest, WhatWasMeasuredIsNotMeasuredAgain) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
   choose(list, backend(Device::cpu()), some_args(3), nullptr);
-  std::string kept = content();
-  // As another run would find it: the other implementation was the faster one there.
-  const std::size_t at = kept.find("\tfast\tfast=");
-  ASSERT_NE(at, std::string::npos);
-  kept.replace(at, 6, "\tslow\t");
-  write(kept);
+  write(content_with_slow_chosen());
   enable_tuning(file());
   EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow");
   EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4), nullptr)->name, "slow") << "the same bucket";
@@ -171,11 +174,7 @@ TEST_F(TuningTest, AFileThatCanBeReadButNotWrittenIsUsed) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
   choose(list, backend(Device::cpu()), some_args(3), nullptr);
-  std::string kept = content();
-  const std::size_t at = kept.find("\tfast\tfast=");
-  ASSERT_NE(at, std::string::npos);
-  kept.replace(at, 6, "\tslow\t");
-  std::ofstream(read_only) << kept;
+  std::ofstream(read_only) << content_with_slow_chosen();
   testing::internal::CaptureStderr();
   enable_tuning(read_only);
   EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow") << "as the file says";

@@ -1,5 +1,5 @@
 #pragma once
-// Checked pointers into device, constant and threadgroup memory. `device const T*` is Pointer<kDevice, const
+// Checked pointers into device, constant and threadgroup memory. `device const T*` is Pointer<Device, const
 // T>; the pointer to mutable T derives from it, so that templates deduce T from either, as with the pointers
 // of the language.
 
@@ -8,7 +8,7 @@
 
 namespace emulator {
 
-enum class Space : std::uint8_t { kDevice, kConstant, kThreadgroup };
+enum class Space : std::uint8_t { Device, Constant, Threadgroup };
 
 /// What a pointer can be moved by: an integer, or an object that stands for one, such as an
 /// integral_constant.
@@ -25,7 +25,7 @@ class Pointer;
 namespace detail {
 
 /// The memory of program-scope `constant` arrays, which no binding holds.
-inline constexpr Region kProgramScope{nullptr, ~std::size_t{0}, ArgumentKind::kConstant, kMaxBuffers,
+inline constexpr Region kProgramScope{nullptr, ~std::size_t{0}, ArgumentKind::Constant, kMaxBuffers,
                                       "program scope"};
 
 template <class T>
@@ -52,7 +52,7 @@ class Pointer<S, const T> {
   Pointer(const T* object)
       : address_(reinterpret_cast<std::uintptr_t>(object)), region_(current_launch->find_region(object)) {
     if (region_ != nullptr || object == nullptr) return;
-    if constexpr (S == Space::kConstant) {
+    if constexpr (S == Space::Constant) {
       region_ = &detail::kProgramScope;
     } else {
       current_launch->fault(
@@ -229,10 +229,10 @@ class SharedArray {
     return Row(address_ + static_cast<std::size_t>(i) * sizeof(T) * (More * ...), region_);
   }
   /// All elements in order, as by a cast of the array.
-  explicit operator Pointer<Space::kThreadgroup, T>() const { return {address_, region_}; }
+  explicit operator Pointer<Space::Threadgroup, T>() const { return {address_, region_}; }
   template <class U>
-  requires(!std::same_as<T, U>) explicit operator Pointer<Space::kThreadgroup, U>() const {
-    return Pointer<Space::kThreadgroup, U>(Pointer<Space::kThreadgroup, T>(address_, region_));
+  requires(!std::same_as<T, U>) explicit operator Pointer<Space::Threadgroup, U>() const {
+    return Pointer<Space::Threadgroup, U>(Pointer<Space::Threadgroup, T>(address_, region_));
   }
 
  private:
@@ -248,11 +248,11 @@ class SharedArray {
 };
 
 template <class T, std::size_t N>
-class SharedArray<T, N> : public Pointer<Space::kThreadgroup, T> {
+class SharedArray<T, N> : public Pointer<Space::Threadgroup, T> {
  public:
   SharedArray(std::uintptr_t address, const Region* region)
-      : Pointer<Space::kThreadgroup, T>(address, region) {}
-  SharedArray(std::nullptr_t) : Pointer<Space::kThreadgroup, T>(nullptr) {}
+      : Pointer<Space::Threadgroup, T>(address, region) {}
+  SharedArray(std::nullptr_t) : Pointer<Space::Threadgroup, T>(nullptr) {}
 
   template <Index I>
   T& operator[](I i) const {
@@ -279,10 +279,10 @@ T* element(T* p, I i) {
   return p + i;
 }
 template <class V, Index I>
-requires(!std::derived_from<V, Pointer<Space::kDevice, const typename V::Element>> &&
-         !std::derived_from<V, Pointer<Space::kConstant, const typename V::Element>> &&
-         !std::derived_from<V, Pointer<Space::kThreadgroup, const typename V::Element>>) auto* element(V& v,
-                                                                                                       I i) {
+requires(!std::derived_from<V, Pointer<Space::Device, const typename V::Element>> &&
+         !std::derived_from<V, Pointer<Space::Constant, const typename V::Element>> &&
+         !std::derived_from<V, Pointer<Space::Threadgroup, const typename V::Element>>) auto* element(V& v,
+                                                                                                      I i) {
   return &v[i];
 }
 

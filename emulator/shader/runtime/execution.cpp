@@ -48,11 +48,11 @@ std::string lanes_text(std::uint32_t mask) {
 
 std::string region_text(const Region& region) {
   switch (region.kind) {
-    case ArgumentKind::kDevice:
+    case ArgumentKind::Device:
       return "device buffer " + std::to_string(region.index) + " (" + region.name + ")";
-    case ArgumentKind::kConstant:
+    case ArgumentKind::Constant:
       return "constant buffer " + std::to_string(region.index) + " (" + region.name + ")";
-    case ArgumentKind::kThreadgroup:
+    case ArgumentKind::Threadgroup:
       break;
   }
   if (region.index >= kMaxThreadgroupArguments) return "threadgroup variable " + std::string(region.name);
@@ -123,14 +123,14 @@ void Launch::bind(Job& job) {
   shared_count_ = kernel_->shared->count;
   for (std::size_t i = 0; i < shared_count_; ++i) {
     const SharedVariable& variable = kernel_->shared->variables[i];
-    shared_[i] = {memory + variable.offset, variable.bytes, ArgumentKind::kThreadgroup,
+    shared_[i] = {memory + variable.offset, variable.bytes, ArgumentKind::Threadgroup,
                   static_cast<std::uint32_t>(kMaxThreadgroupArguments + i), variable.name};
   }
   threadgroup_bytes_ = kernel_->shared->bytes;
   buffers_.fill({});
   threadgroup_arguments_.fill({});
   for (const Argument& argument : kernel_->arguments) {
-    if (argument.kind == ArgumentKind::kThreadgroup) {
+    if (argument.kind == ArgumentKind::Threadgroup) {
       const std::size_t bytes =
           argument.index < job.threadgroup_lengths.size() ? job.threadgroup_lengths[argument.index] : 0;
       threadgroup_arguments_[argument.index] = {memory + threadgroup_bytes_, bytes, argument.kind,
@@ -189,12 +189,12 @@ void Launch::begin_group(std::uint64_t number) {
 
 void Launch::arrange() {
   const Order order = job_->options.order;
-  if (order_count_ == thread_count_ && order != Order::kShuffled) return;
+  if (order_count_ == thread_count_ && order != Order::Shuffled) return;
   order_count_ = thread_count_;
   for (std::uint32_t i = 0; i < thread_count_; ++i) {
-    order_[i] = static_cast<std::uint16_t>(order == Order::kReverse ? thread_count_ - 1 - i : i);
+    order_[i] = static_cast<std::uint16_t>(order == Order::Reverse ? thread_count_ - 1 - i : i);
   }
-  if (order != Order::kShuffled) return;
+  if (order != Order::Shuffled) return;
   for (std::uint32_t i = thread_count_; i > 1; --i) {
     shuffle_state_ = shuffle_state_ * 6364136223846793005u + 1442695040888963407u;
     std::swap(order_[i - 1], order_[(shuffle_state_ >> 33) % i]);
@@ -324,7 +324,7 @@ void Launch::release_lanes(std::uint32_t number, std::uint32_t except) {
   group.waiting = 0;
   if (except != kNone) mask &= ~(std::uint32_t{1} << (except - first));
   // To the front, so that a simdgroup goes on while its stacks are still in the cache.
-  if (job_->options.order == Order::kReverse) {
+  if (job_->options.order == Order::Reverse) {
     for (; mask != 0; mask &= mask - 1)
       push_ready_front(first + static_cast<std::uint32_t>(std::countr_zero(mask)));
   } else {

@@ -16,7 +16,7 @@ namespace emulator {
 struct Region {
   std::byte* base = nullptr;
   std::size_t bytes = 0;
-  ArgumentKind kind = ArgumentKind::kDevice;
+  ArgumentKind kind = ArgumentKind::Device;
   std::uint32_t index = 0;  // of the buffer or threadgroup argument; kMaxBuffers or above: a variable
   const char* name = "";
 };

@@ -12,27 +12,27 @@
 namespace emulator {
 
 enum class Builtin : std::uint8_t {
-  kNone,  // bound by the host
-  kThreadPositionInGrid,
-  kThreadPositionInThreadgroup,
-  kThreadIndexInThreadgroup,
-  kThreadgroupPositionInGrid,
-  kThreadsPerThreadgroup,
-  kDispatchThreadsPerThreadgroup,
-  kThreadgroupsPerGrid,
-  kThreadsPerGrid,
-  kSimdgroupIndexInThreadgroup,
-  kThreadIndexInSimdgroup,
-  kSimdgroupsPerThreadgroup,
-  kThreadsPerSimdgroup,
-  kQuadgroupIndexInThreadgroup,
-  kThreadIndexInQuadgroup,
+  None,  // bound by the host
+  ThreadPositionInGrid,
+  ThreadPositionInThreadgroup,
+  ThreadIndexInThreadgroup,
+  ThreadgroupPositionInGrid,
+  ThreadsPerThreadgroup,
+  DispatchThreadsPerThreadgroup,
+  ThreadgroupsPerGrid,
+  ThreadsPerGrid,
+  SimdgroupIndexInThreadgroup,
+  ThreadIndexInSimdgroup,
+  SimdgroupsPerThreadgroup,
+  ThreadsPerSimdgroup,
+  QuadgroupIndexInThreadgroup,
+  ThreadIndexInQuadgroup,
 };
 
 /// A parameter of a kernel as the source declares it.
 struct Parameter {
-  Builtin builtin = Builtin::kNone;
-  ArgumentKind kind = ArgumentKind::kDevice;
+  Builtin builtin = Builtin::None;
+  ArgumentKind kind = ArgumentKind::Device;
   std::uint32_t index = 0;
   const char* name = "";
   const char* type = "";
@@ -99,8 +99,8 @@ P from_size(const Size3& size) {
 template <class Tag, std::size_t I, class P>
 decltype(auto) argument(const Launch& launch, const ThreadIds& ids) {
   constexpr const Parameter& parameter = Tag::kParameters[I];
-  if constexpr (parameter.builtin == Builtin::kNone) {
-    const Region& region = parameter.kind == ArgumentKind::kThreadgroup
+  if constexpr (parameter.builtin == Builtin::None) {
+    const Region& region = parameter.kind == ArgumentKind::Threadgroup
                                ? launch.threadgroup_argument(parameter.index)
                                : launch.buffer(parameter.index);
     if constexpr (std::is_reference_v<P>) {
@@ -115,35 +115,35 @@ decltype(auto) argument(const Launch& launch, const ThreadIds& ids) {
       return static_cast<std::uint32_t>((size.count() + kSimdWidth - 1) / kSimdWidth);
     };
     switch (parameter.builtin) {
-      case Builtin::kThreadPositionInGrid:
+      case Builtin::ThreadPositionInGrid:
         return from_size<V>(ids.in_grid);
-      case Builtin::kThreadPositionInThreadgroup:
+      case Builtin::ThreadPositionInThreadgroup:
         return from_size<V>(ids.in_group);
-      case Builtin::kThreadIndexInThreadgroup:
+      case Builtin::ThreadIndexInThreadgroup:
         return from_size<V>({ids.index});
-      case Builtin::kThreadgroupPositionInGrid:
+      case Builtin::ThreadgroupPositionInGrid:
         return from_size<V>(group.position);
-      case Builtin::kThreadsPerThreadgroup:
+      case Builtin::ThreadsPerThreadgroup:
         return from_size<V>(group.size);
-      case Builtin::kDispatchThreadsPerThreadgroup:
+      case Builtin::DispatchThreadsPerThreadgroup:
         return from_size<V>(group.nominal_size);
-      case Builtin::kThreadgroupsPerGrid:
+      case Builtin::ThreadgroupsPerGrid:
         return from_size<V>(group.groups);
-      case Builtin::kThreadsPerGrid:
+      case Builtin::ThreadsPerGrid:
         return from_size<V>(group.grid);
-      case Builtin::kSimdgroupIndexInThreadgroup:
+      case Builtin::SimdgroupIndexInThreadgroup:
         return from_size<V>({ids.index / kSimdWidth});
-      case Builtin::kThreadIndexInSimdgroup:
+      case Builtin::ThreadIndexInSimdgroup:
         return from_size<V>({ids.index % kSimdWidth});
-      case Builtin::kSimdgroupsPerThreadgroup:
+      case Builtin::SimdgroupsPerThreadgroup:
         return from_size<V>({simdgroups(group.size)});
-      case Builtin::kThreadsPerSimdgroup:
+      case Builtin::ThreadsPerSimdgroup:
         return from_size<V>({kSimdWidth});
-      case Builtin::kQuadgroupIndexInThreadgroup:
+      case Builtin::QuadgroupIndexInThreadgroup:
         return from_size<V>({ids.index / 4});
-      case Builtin::kThreadIndexInQuadgroup:
+      case Builtin::ThreadIndexInQuadgroup:
         return from_size<V>({ids.index % 4});
-      case Builtin::kNone:
+      case Builtin::None:
         break;
     }
     return V{};
@@ -163,7 +163,7 @@ void entry(Launch& launch) {
 
 template <class P>
 void describe(const Parameter& parameter, std::vector<Argument>& out) {
-  if (parameter.builtin != Builtin::kNone) return;
+  if (parameter.builtin != Builtin::None) return;
   using Traits = ArgumentTraits<P>;
   using Element = typename Traits::Element;
   Argument argument;
@@ -177,7 +177,7 @@ void describe(const Parameter& parameter, std::vector<Argument>& out) {
   argument.alignment = alignof(Element);
   argument.condition = parameter.condition;
   if (parameter.index >=
-      (parameter.kind == ArgumentKind::kThreadgroup ? kMaxThreadgroupArguments : kMaxBuffers)) {
+      (parameter.kind == ArgumentKind::Threadgroup ? kMaxThreadgroupArguments : kMaxBuffers)) {
     throw std::logic_error(std::string("the index of kernel argument ") + parameter.name + " is too large");
   }
   out.push_back(argument);
@@ -230,19 +230,19 @@ struct SourceEntry {
 template <class T>
 constexpr ScalarType scalar_type() {
   using metal::bfloat, metal::half;
-  if constexpr (std::same_as<T, bool>) return ScalarType::kBool;
-  if constexpr (std::same_as<T, char> || std::same_as<T, signed char>) return ScalarType::kChar;
-  if constexpr (std::same_as<T, unsigned char>) return ScalarType::kUchar;
-  if constexpr (std::same_as<T, short>) return ScalarType::kShort;
-  if constexpr (std::same_as<T, unsigned short>) return ScalarType::kUshort;
-  if constexpr (std::same_as<T, int>) return ScalarType::kInt;
-  if constexpr (std::same_as<T, unsigned>) return ScalarType::kUint;
-  if constexpr (std::same_as<T, long> || std::same_as<T, long long>) return ScalarType::kLong;
+  if constexpr (std::same_as<T, bool>) return ScalarType::Bool;
+  if constexpr (std::same_as<T, char> || std::same_as<T, signed char>) return ScalarType::Char;
+  if constexpr (std::same_as<T, unsigned char>) return ScalarType::Uchar;
+  if constexpr (std::same_as<T, short>) return ScalarType::Short;
+  if constexpr (std::same_as<T, unsigned short>) return ScalarType::Ushort;
+  if constexpr (std::same_as<T, int>) return ScalarType::Int;
+  if constexpr (std::same_as<T, unsigned>) return ScalarType::Uint;
+  if constexpr (std::same_as<T, long> || std::same_as<T, long long>) return ScalarType::Long;
   if constexpr (std::same_as<T, unsigned long> || std::same_as<T, unsigned long long>)
-    return ScalarType::kUlong;
-  if constexpr (std::same_as<T, half>) return ScalarType::kHalf;
-  if constexpr (std::same_as<T, bfloat>) return ScalarType::kBfloat;
-  if constexpr (std::same_as<T, float>) return ScalarType::kFloat;
+    return ScalarType::Ulong;
+  if constexpr (std::same_as<T, half>) return ScalarType::Half;
+  if constexpr (std::same_as<T, bfloat>) return ScalarType::Bfloat;
+  if constexpr (std::same_as<T, float>) return ScalarType::Float;
 }
 
 /// Gives a function constant its value for this OS thread; zero if it has none.

@@ -20,9 +20,9 @@ Options options_from_environment() {
   if (const char* order = std::getenv("EMULATOR_ORDER"); order != nullptr) {
     const std::string_view value = order;
     if (value == "reverse") {
-      out.order = Order::kReverse;
+      out.order = Order::Reverse;
     } else if (value.starts_with("shuffled")) {
-      out.order = Order::kShuffled;
+      out.order = Order::Shuffled;
       if (const auto colon = value.find(':'); colon != value.npos)
         out.seed = std::strtoull(order + colon + 1, nullptr, 10);
     } else if (value != "forward") {
@@ -168,7 +168,7 @@ void check_arguments(const Kernel& kernel, std::span<const Binding> buffers,
   const std::string where = std::string(kernel.name) + ": ";
   std::size_t total = kernel.static_threadgroup_bytes();
   for (const Argument& argument : kernel.arguments) {
-    if (argument.kind != ArgumentKind::kThreadgroup) {
+    if (argument.kind != ArgumentKind::Threadgroup) {
       if (!enabled(argument, kernel, constants)) continue;
       check_binding(kernel, argument, argument.index < buffers.size() ? &buffers[argument.index] : nullptr);
       continue;

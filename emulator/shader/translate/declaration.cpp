@@ -85,7 +85,7 @@ Head read_head(const Tokens& tokens, std::size_t i, std::size_t end) {
 void for_each_declaration(const Tokens& tokens, std::size_t begin, std::size_t end,
                           const std::function<void(const Head&, Range)>& visit) {
   for (std::size_t i = begin; i < end;) {
-    if (tokens[i].kind == Kind::kDirective || tokens[i].is(";")) {
+    if (tokens[i].kind == Kind::Directive || tokens[i].is(";")) {
       ++i;
       continue;
     }

@@ -84,8 +84,8 @@ class Checker {
 
 void Checker::check_word(std::size_t i) const {
   const Token& token = tokens_[i];
-  if (token.kind == Kind::kPunctuation) {
-    const bool fold = token.is("...") && i > 0 && tokens_[i - 1].kind == Kind::kPunctuation &&
+  if (token.kind == Kind::Punctuation) {
+    const bool fold = token.is("...") && i > 0 && tokens_[i - 1].kind == Kind::Punctuation &&
                       !before(i, ">") && (is(i + 1, ")") || before(i, "("));
     if (fold) refuse(i, "fold expressions are C++17; Metal 3.0 is based on C++14");
     return;
@@ -109,7 +109,7 @@ void Checker::check_brackets(std::size_t i) const {
   const bool bound = before(i, "auto") || ((before(i, "&") || before(i, "&&")) && i > 1 && is(i - 2, "auto"));
   if (bound) refuse(i, "structured bindings are C++17; Metal 3.0 is based on C++14");
   const bool subscript = i > 0 && (tokens_[i - 1].is_identifier() || before(i, "]") || before(i, ")") ||
-                                   tokens_[i - 1].kind == Kind::kString);
+                                   tokens_[i - 1].kind == Kind::String);
   if (subscript && !before(i, "return")) return;
   const std::size_t next = past_closing(tokens_, i);
   if (is(next, "(") || is(next, "{")) refuse(i, "there are no lambdas in Metal");
@@ -119,11 +119,11 @@ void Checker::check_brackets(std::size_t i) const {
 void Checker::check_declarations(std::size_t begin, std::size_t end, bool in_struct) {
   for (std::size_t i = begin; i < end;) {
     const bool label = in_struct && is_name(i) && is(i + 1, ":");
-    if (label || tokens_[i].kind == Kind::kDirective || is(i, ";")) {
+    if (label || tokens_[i].kind == Kind::Directive || is(i, ";")) {
       i += label ? 2 : 1;
       continue;
     }
-    if (is(i, "namespace") || (is(i, "extern") && tokens_[i + 1].kind == Kind::kString)) {
+    if (is(i, "namespace") || (is(i, "extern") && tokens_[i + 1].kind == Kind::String)) {
       std::size_t brace = i;
       while (brace < end && !is(brace, "{") && !is(brace, ";")) ++brace;
       const std::size_t next = is(brace, "{") ? past_closing(tokens_, brace) : brace + 1;
@@ -244,7 +244,7 @@ void Checker::check_body(Range body) const {
     }
     const bool starts = i == body.begin || before(i, ";") || before(i, "{") || before(i, "}") ||
                         (before(i, "(") && i > 1 && is(i - 2, "for")) ||
-                        tokens_[i - 1].kind == Kind::kDirective;
+                        tokens_[i - 1].kind == Kind::Directive;
     if (!starts) continue;
     const std::size_t past = past_plain_type(i, body.end);
     if (past == i || !(is(past, "*") || is(past, "&") || is(past, "&&"))) continue;
@@ -257,25 +257,25 @@ void Checker::check_body(Range body) const {
 
 /// Functions that come back to themselves. By name, of those that have but one body.
 void Checker::check_calls() const {
-  enum class State { kNew, kOpen, kDone };
+  enum class State { New, Open, Done };
   std::map<std::string, State, std::less<>> states;
   const std::function<void(const std::string&)> visit = [&](const std::string& name) {
-    states[name] = State::kOpen;
+    states[name] = State::Open;
     const Range body = bodies_.at(name).front();
     for (std::size_t i = body.begin; i + 1 < body.end; ++i) {
       if (!is_name(i) || !is(i + 1, "(") || before(i, ".") || before(i, "->")) continue;
       const auto called = bodies_.find(tokens_[i].text);
       if (called == bodies_.end() || called->second.size() != 1) continue;
       const State state = states[called->first];
-      if (state == State::kOpen)
+      if (state == State::Open)
         refuse(i, std::string(called->first) +
                       " calls itself: recursion is refused here, for a GPU has no stack to speak of");
-      if (state == State::kNew) visit(called->first);
+      if (state == State::New) visit(called->first);
     }
-    states[name] = State::kDone;
+    states[name] = State::Done;
   };
   for (const auto& [name, bodies] : bodies_) {
-    if (bodies.size() == 1 && states[name] == State::kNew) visit(name);
+    if (bodies.size() == 1 && states[name] == State::New) visit(name);
   }
 }
 

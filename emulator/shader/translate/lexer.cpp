@@ -25,7 +25,7 @@ class Lexer {
     std::vector<Token> tokens;
     do {
       tokens.push_back(next());
-    } while (tokens.back().kind != Kind::kEnd);
+    } while (tokens.back().kind != Kind::End);
     return tokens;
   }
 
@@ -50,7 +50,7 @@ class Lexer {
     token.kind = scan();
     token.text = text_.substr(first, position_ - first);
     line_start_ = false;
-    if (token.kind == Kind::kDirective) note_line(token.text);
+    if (token.kind == Kind::Directive) note_line(token.text);
     return token;
   }
 
@@ -58,11 +58,11 @@ class Lexer {
     const char c = at(position_);
     if (c == '#' && line_start_) {
       while (position_ < text_.size() && at(position_) != '\n') ++position_;
-      return Kind::kDirective;
+      return Kind::Directive;
     }
     if (starts_name(c)) {
       while (starts_name(at(position_)) || is_digit(at(position_))) ++position_;
-      return Kind::kIdentifier;
+      return Kind::Identifier;
     }
     if (is_digit(c) || (c == '.' && is_digit(at(position_ + 1)))) return scan_number();
     if (c == '"' || c == '\'') return scan_quoted(c);
@@ -72,11 +72,11 @@ class Lexer {
     for (const std::string_view symbol : kLong) {
       if (text_.substr(position_).starts_with(symbol)) {
         position_ += symbol.size();
-        return Kind::kPunctuation;
+        return Kind::Punctuation;
       }
     }
     ++position_;  // `>>` stays two tokens: it may close two template argument lists
-    return Kind::kPunctuation;
+    return Kind::Punctuation;
   }
 
   Kind scan_number() {
@@ -91,14 +91,14 @@ class Lexer {
         break;
       }
     }
-    return Kind::kNumber;
+    return Kind::Number;
   }
 
   Kind scan_quoted(char quote) {
     ++position_;
     while (position_ < text_.size() && at(position_) != quote) position_ += at(position_) == '\\' ? 2 : 1;
     position_ = std::min(position_ + 1, text_.size());
-    return quote == '"' ? Kind::kString : Kind::kCharacter;
+    return quote == '"' ? Kind::String : Kind::Character;
   }
 
   /// `# 12 "file" flags`: the line after it is line 12 of that file.

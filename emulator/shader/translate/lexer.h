@@ -9,17 +9,17 @@
 
 namespace translate {
 
-enum class Kind { kIdentifier, kNumber, kString, kCharacter, kPunctuation, kDirective, kEnd };
+enum class Kind { Identifier, Number, String, Character, Punctuation, Directive, End };
 
 struct Token {
-  Kind kind = Kind::kEnd;
+  Kind kind = Kind::End;
   std::string_view space;  // white space before it
   std::string_view text;
   int line = 0;  // in the original file
   std::string_view file;
 
   bool is(std::string_view what) const { return text == what; }
-  bool is_identifier() const { return kind == Kind::kIdentifier; }
+  bool is_identifier() const { return kind == Kind::Identifier; }
 };
 
 /// What is wrong with the source, as "file:line: text".

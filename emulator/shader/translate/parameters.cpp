@@ -13,21 +13,21 @@ struct BuiltinName {
   bool of_grid = false;  // all of these have one type in a kernel: scalars, or vectors of as many components
 };
 constexpr std::array<BuiltinName, 15> kBuiltins = {{
-    {"thread_position_in_grid", "kThreadPositionInGrid", true},
-    {"thread_position_in_threadgroup", "kThreadPositionInThreadgroup", true},
-    {"thread_index_in_threadgroup", "kThreadIndexInThreadgroup"},
-    {"threadgroup_position_in_grid", "kThreadgroupPositionInGrid", true},
-    {"threads_per_threadgroup", "kThreadsPerThreadgroup", true},
-    {"dispatch_threads_per_threadgroup", "kDispatchThreadsPerThreadgroup", true},
-    {"threadgroups_per_grid", "kThreadgroupsPerGrid", true},
-    {"threads_per_grid", "kThreadsPerGrid", true},
-    {"simdgroup_index_in_threadgroup", "kSimdgroupIndexInThreadgroup"},
-    {"thread_index_in_simdgroup", "kThreadIndexInSimdgroup"},
-    {"simdgroups_per_threadgroup", "kSimdgroupsPerThreadgroup"},
-    {"threads_per_simdgroup", "kThreadsPerSimdgroup"},
-    {"quadgroup_index_in_threadgroup", "kQuadgroupIndexInThreadgroup"},
-    {"thread_index_in_quadgroup", "kThreadIndexInQuadgroup"},
-    {"thread_execution_width", "kThreadsPerSimdgroup"},
+    {"thread_position_in_grid", "ThreadPositionInGrid", true},
+    {"thread_position_in_threadgroup", "ThreadPositionInThreadgroup", true},
+    {"thread_index_in_threadgroup", "ThreadIndexInThreadgroup"},
+    {"threadgroup_position_in_grid", "ThreadgroupPositionInGrid", true},
+    {"threads_per_threadgroup", "ThreadsPerThreadgroup", true},
+    {"dispatch_threads_per_threadgroup", "DispatchThreadsPerThreadgroup", true},
+    {"threadgroups_per_grid", "ThreadgroupsPerGrid", true},
+    {"threads_per_grid", "ThreadsPerGrid", true},
+    {"simdgroup_index_in_threadgroup", "SimdgroupIndexInThreadgroup"},
+    {"thread_index_in_simdgroup", "ThreadIndexInSimdgroup"},
+    {"simdgroups_per_threadgroup", "SimdgroupsPerThreadgroup"},
+    {"threads_per_simdgroup", "ThreadsPerSimdgroup"},
+    {"quadgroup_index_in_threadgroup", "QuadgroupIndexInThreadgroup"},
+    {"thread_index_in_quadgroup", "ThreadIndexInQuadgroup"},
+    {"thread_execution_width", "ThreadsPerSimdgroup"},
 }};
 
 constexpr int kMostIndices = 31;  // of buffers, and of threadgroup arguments
@@ -129,15 +129,15 @@ std::string builtin_or_binding(const Tokens& tokens, const Parameter& parameter,
     condition = plain_text(tokens, *constant);
     kernel.conditions.push_back(condition);
   }
-  const std::string space = threadgroup ? "kThreadgroup" : kind == "constant" ? "kConstant" : "kDevice";
-  return "::emulator::Builtin::kNone, ::emulator::ArgumentKind::" + space + ", " + index + ", " +
+  const std::string space = threadgroup ? "Threadgroup" : kind == "constant" ? "Constant" : "Device";
+  return "::emulator::Builtin::None, ::emulator::ArgumentKind::" + space + ", " + index + ", " +
          quoted(name) + ", " + quoted(type) + ", " + quoted(condition);
 }
 
 Parameter read_parameter(const Tokens& tokens, Range range, const KernelDefinition& kernel) {
   std::size_t attribute = range.begin;
   while (attribute < range.end && !starts_attribute(tokens, attribute)) ++attribute;
-  while (range.begin < attribute && tokens[range.begin].kind == Kind::kDirective) ++range.begin;
+  while (range.begin < attribute && tokens[range.begin].kind == Kind::Directive) ++range.begin;
   std::size_t name = attribute;  // one past it
   for (std::size_t i = range.begin; i < attribute; ++i) {
     if (tokens[i].is("[")) name = std::min(name, i);

@@ -50,9 +50,9 @@ std::string directive(const Token& token) {
 }
 
 const char* space_name(std::string_view space) {
-  if (space == "device") return "::emulator::Space::kDevice";
-  if (space == "constant") return "::emulator::Space::kConstant";
-  return "::emulator::Space::kThreadgroup";
+  if (space == "device") return "::emulator::Space::Device";
+  if (space == "constant") return "::emulator::Space::Constant";
+  return "::emulator::Space::Threadgroup";
 }
 
 }  // namespace
@@ -78,8 +78,8 @@ std::size_t past_closing(const Tokens& tokens, std::size_t i) {
   int depth = 0;
   for (std::size_t j = i; j < tokens.size(); ++j) {
     const Token& token = tokens[j];
-    if (token.kind == Kind::kEnd) break;
-    if (token.kind != Kind::kPunctuation) continue;
+    if (token.kind == Kind::End) break;
+    if (token.kind != Kind::Punctuation) continue;
     if (token.is("(") || token.is("[") || token.is("{")) ++depth;
     if ((token.is(")") || token.is("]") || token.is("}")) && --depth == 0) return j + 1;
   }
@@ -90,7 +90,7 @@ std::size_t past_angle(const Tokens& tokens, std::size_t i) {
   int depth = 0;
   for (std::size_t j = i; j < tokens.size(); ++j) {
     const Token& token = tokens[j];
-    if (token.kind == Kind::kEnd || token.is(";") || token.is("{")) break;
+    if (token.kind == Kind::End || token.is(";") || token.is("{")) break;
     if (token.is("(") || token.is("[")) {
       j = past_closing(tokens, j) - 1;
     } else if (token.is("<")) {
@@ -105,7 +105,7 @@ std::size_t past_angle(const Tokens& tokens, std::size_t i) {
 std::string plain_text(const Tokens& tokens, Range range) {
   std::string out;
   for (std::size_t i = range.begin; i < range.end; ++i) {
-    if (tokens[i].kind == Kind::kDirective) continue;
+    if (tokens[i].kind == Kind::Directive) continue;
     if (!out.empty() && !tokens[i].space.empty()) out += ' ';
     out += tokens[i].text;
   }
@@ -138,15 +138,15 @@ std::size_t Rewriter::emit(std::size_t i, std::size_t end, std::string& out) {
     return next;
   }
   switch (token.kind) {
-    case Kind::kIdentifier:
+    case Kind::Identifier:
       return emit_identifier(i, end, out);
-    case Kind::kNumber:
+    case Kind::Number:
       out += std::string(token.space) + literal(token);
       return i + 1;
-    case Kind::kDirective:
+    case Kind::Directive:
       out += std::string(token.space) + directive(token);
       return i + 1;
-    case Kind::kPunctuation:
+    case Kind::Punctuation:
       if (token.is("&") && address_of_is_unary(i)) return emit_address_of(i, end, out);
       break;
     default:
@@ -192,11 +192,11 @@ bool Rewriter::address_of_is_unary(std::size_t i) const {
   if (i == 0) return false;
   const Token& before = tokens_[i - 1];
   if (before.is(")")) return casts_.contains(i - 1);
-  if (before.kind == Kind::kIdentifier) return before.is("return");
+  if (before.kind == Kind::Identifier) return before.is("return");
   constexpr std::array<std::string_view, 20> kBefore = {"(", ",",  "=",  "{",  "}",  ";",  "?",
                                                         ":", "&&", "||", "!",  "==", "!=", "+",
                                                         "-", "+=", "-=", "<=", ">=", "<"};
-  return before.kind == Kind::kPunctuation && one_of(before, kBefore);
+  return before.kind == Kind::Punctuation && one_of(before, kBefore);
 }
 
 /// `&a.b[i]` becomes element(a.b, i), which for a checked pointer is the pointer i further on. Other operands
@@ -282,7 +282,7 @@ std::size_t Rewriter::emit_declaration(std::size_t i, std::size_t end, std::stri
   if (d.type.empty())
     throw SourceError(tokens_[i], "the type must follow the address space '" + std::string(d.space) + "'");
   qualifiers();
-  while (j < end && tokens_[j].kind == Kind::kDirective) ++j;
+  while (j < end && tokens_[j].kind == Kind::Directive) ++j;
   d.declarator = j;
   if (const std::string type = plain_text(tokens_, d.type);
       d.space == "threadgroup" && (type == "atomic_float" || type == "atomic<float>"))

@@ -68,7 +68,7 @@ void Translator::survey() {
 
 void Translator::emit_scope(std::size_t begin, std::size_t end) {
   for (std::size_t i = begin; i < end;) {
-    if (tokens_[i].kind == Kind::kDirective || tokens_[i].is(";")) {
+    if (tokens_[i].kind == Kind::Directive || tokens_[i].is(";")) {
       out_ += rewriter_.rewrite({i, i + 1});
       ++i;
       continue;
@@ -218,7 +218,7 @@ void Translator::emit_instantiation(const Head& head, Range range) {
     throw SourceError(tokens_[range.begin], "this instantiates no kernel template of the file");
   for (std::size_t i = range.begin; i < range.end; ++i) {
     for (const char c : tokens_[i].space) out_ += c == '\n' ? "\n" : "";
-    if (tokens_[i].kind == Kind::kDirective) out_ += rewriter_.rewrite({i, i + 1});
+    if (tokens_[i].kind == Kind::Directive) out_ += rewriter_.rewrite({i, i + 1});
   }
   found_.instantiations.push_back(std::move(instantiation));
 }

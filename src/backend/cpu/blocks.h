@@ -13,6 +13,10 @@
 /// Brings operands of any floating dtype and stride to contiguous floats, a block at a time.
 namespace candela {
 
+/// How many rows are added up in f32 before their sum is joined with the others in f64: so the error does not
+/// grow with the number of rows.
+inline constexpr std::int64_t kSumRows = 64;
+
 /// Elements per block: a few blocks of floats fit the first-level cache.
 inline constexpr std::int64_t kBlock = 1024;
 

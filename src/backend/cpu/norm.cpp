@@ -150,8 +150,8 @@ class ColumnTotals {
   Scratch<double> totals_;
 };
 
-/// The sums of one chunk, for the thread that works on it: runs of kRun rows are summed in f32 and joined in
-/// f64, so that the error stays small however many rows there are.
+/// The sums of one chunk, for the thread that works on it: runs of kSumRows rows are summed in f32 and joined
+/// in f64, so that the error stays small however many rows there are.
 class ChunkTotals {
  public:
   ChunkTotals(const ColumnTotals& totals, std::int64_t chunk)
@@ -166,14 +166,12 @@ class ChunkTotals {
   /// Where the next row is to be added; null if no sums are wanted.
   float* next_row() {
     if (length_ == 0) return nullptr;
-    if (rows_ == kRun) join();
+    if (rows_ == kSumRows) join();
     ++rows_;
     return run_.data();
   }
 
  private:
-  static constexpr std::int64_t kRun = 64;
-
   void join() {
     float* run = run_.data();
     for (std::int64_t i = 0; i < length_; ++i) {

@@ -167,7 +167,7 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
   }
 }
 
-/// Where a block of neighbouring outputs is folded: runs of kRun elements in f32, joined in f64.
+/// Where a block of neighbouring outputs is folded: runs of kSumRows elements in f32, joined in f64.
 class BlockTotals {
  public:
   explicit BlockTotals(ReduceOp op) : op_(op) {}
@@ -179,7 +179,7 @@ class BlockTotals {
   }
   void add(const float* x) {
     spans::fold(op_, x, run_, count_);
-    if (++in_run_ == kRun) join();
+    if (++in_run_ == kSumRows) join();
   }
   const double* end() {
     join();
@@ -187,8 +187,6 @@ class BlockTotals {
   }
 
  private:
-  static constexpr std::int64_t kRun = 64;
-
   void join() {
     for (std::int64_t i = 0; i < count_; ++i) {
       totals_[i] = fold(join_of(op_), totals_[i], static_cast<double>(run_[i]));

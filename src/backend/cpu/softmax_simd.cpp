@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/cpu/blocks.h"
 #include "backend/cpu/simd_targets.h"
 #include "backend/cpu/softmax.h"
 #include "backend/dispatch.h"
@@ -167,10 +168,9 @@ struct PerColumn {
   HWY_INLINE void set(std::int64_t column, Two v) { store2(v, values + column); }
 };
 
-/// Sums per column: runs of kRun rows in f32, joined in double, so that the error stays small however long
-/// the columns are.
+/// Sums per column: runs of kSumRows rows in f32, joined in double, so that the error stays small however
+/// long the columns are.
 struct ColumnSums {
-  static constexpr std::int64_t kRun = 64;
   PerColumn run;
   alignas(64) double joined[kMaxColumns];
 
@@ -184,7 +184,7 @@ struct ColumnSums {
   }
   /// To be called after row `row` has been added.
   HWY_INLINE void end_row(std::int64_t row) {
-    if (row % kRun == kRun - 1) join();
+    if (row % kSumRows == kSumRows - 1) join();
   }
   /// The totals, rounded to f32, in `run`.
   HWY_INLINE PerColumn& finish() {
