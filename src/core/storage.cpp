@@ -52,7 +52,7 @@ struct CachingAllocator::State {
   mutable std::mutex mutex;
   std::map<std::size_t, std::vector<MemoryBlock>> free_blocks;
   std::size_t cached = 0;
-  std::size_t most_reserved = 0;  // since the last trim
+  std::size_t most_reserved = 0, most_allocated = 0;  // since the last trim
   MemoryStats stats;
   bool closed = false;
 
@@ -77,13 +77,15 @@ struct CachingAllocator::State {
     }
   }
 
-  /// Makes room for a new block within the reserve that was needed before, so that the reserve grows only
-  /// when the need does. For a small block, no large one is given back: the two would take turns in pushing
-  /// each other out, and all pages of the large one would be faulted in again each time.
+  /// Makes room for a new block within the reserve that was needed before and 3 % of what was in use, so that
+  /// the reserve grows only when the need does. Blocks of different sizes that do not fit together would take
+  /// turns in pushing each other out, and all their pages be faulted in again each time: without the 3 %, the
+  /// scratch of two ops would; and for a small block, no large one is given back.
   void release_beyond_peak(std::size_t bytes) {
+    const std::size_t bound = std::max(most_reserved, most_allocated + most_allocated / 32);
     const auto beyond = [&] {
       const std::size_t after = stats.reserved + bytes;
-      return after > most_reserved ? after - most_reserved : 0;
+      return after > bound ? after - bound : 0;
     };
     if (bytes >= kLarge) release_cached(beyond(), kLarge);
     release_cached(beyond(), 0, kLarge - 1);
@@ -129,6 +131,7 @@ struct CachingAllocator::State {
     ++stats.allocations;
     stats.allocated += block.bytes;
     stats.peak_allocated = std::max(stats.peak_allocated, stats.allocated);
+    most_allocated = std::max(most_allocated, stats.allocated);
     return block;
   }
 
@@ -187,6 +190,7 @@ void CachingAllocator::trim() {
   const std::lock_guard lock(state_->mutex);
   state_->release_cached(state_->cached);
   state_->most_reserved = state_->stats.reserved;
+  state_->most_allocated = state_->stats.allocated;
 }
 
 }  // namespace candela
