@@ -352,40 +352,54 @@ HWY_INLINE Vec exp(Vec x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(hn::Mul(y, first), second));
 }
 
+/// e^r on [-ln 2 / 2, ln 2 / 2], to T's precision, by the minimax polynomial that is 1 at 0: off by 1e-4
+/// (bf16), 3e-6 (f16), 9e-8 (f32).
+template <class T>
+HWY_INLINE Vec exp_near_zero(Vec r) {
+  auto p = r;
+  if constexpr (std::is_same_v<T, float>) {
+    p = hn::MulAdd(splat(0.008290272112F), r, splat(0.04189815962F));
+    p = hn::MulAdd(p, r, splat(0.1666763813F));
+    p = hn::MulAdd(p, r, splat(0.4999914784F));
+    p = hn::MulAdd(p, r, splat(0.9999997063F));
+  } else if constexpr (std::is_same_v<T, Float16>) {
+    p = hn::MulAdd(splat(0.04151368296F), r, splat(0.1678759163F));
+    p = hn::MulAdd(p, r, splat(0.5000301978F));
+    p = hn::MulAdd(p, r, splat(0.9999667728F));
+  } else {
+    p = hn::MulAdd(splat(0.1651782986F), r, splat(0.5041344934F));
+    p = hn::MulAdd(p, r, splat(1.00019623F));
+  }
+  return hn::MulAdd(p, r, splat(1.0F));
+}
+
+/// What is left of x = n ln 2 + r, to T's precision.
+template <class T>
+HWY_INLINE Vec without_powers(Vec x, Vec n) {
+  if constexpr (!std::is_same_v<T, float>) return hn::NegMulAdd(n, splat(0.69314718055994531F), x);
+  return hn::NegMulAdd(n, splat(-2.12194440e-4F), hn::NegMulAdd(n, splat(0.693359375F), x));
+}
+
 /// e^x for x <= 0 (or slightly above), to T's precision: what softmax needs. Results below the smallest
-/// normal number are 0.
+/// normal number may be 0; that of -inf is.
 template <class T = float>
 HWY_INLINE Vec exp_nonpositive(Vec x) {
-  // At the bound, 2^n comes out as zero. NaN must survive the maximum: the second operand does, on x86.
+#if HWY_TARGET <= HWY_AVX3
+  // Rounds and scales by 2^n in one instruction each. At the bound 2^n is below all floats. NaN must survive
+  // the maximum: the second operand does, on x86.
+  const auto safe = hn::Max(splat(-110.0F), x);
+  const Vec n{_mm512_roundscale_ps(hn::Mul(safe, splat(1.44269504088896341F)).raw, 0)};
+  return Vec{_mm512_scalef_ps(exp_near_zero<T>(without_powers<T>(safe, n)).raw, n.raw)};
+#else
+  // At the bound, 2^n comes out as zero.
   const auto safe = hn::Max(splat(-88.03F), x);
   // Adding 1.5 2^23 rounds to a whole number, which is then in the sum's lowest bits.
   const auto shifter = splat(12582912.0F);
   const auto shifted = hn::MulAdd(safe, splat(1.44269504088896341F), shifter);
   const auto n = hn::Sub(shifted, shifter);
   const auto power = hn::Add(hn::ShiftLeft<23>(hn::BitCast(Ints(), shifted)), hn::Set(Ints(), 127 << 23));
-  // On [-ln 2 / 2, ln 2 / 2] by the minimax polynomial with p(0) = 1: off by 1e-4 (bf16), 3e-6 (f16), 9e-8
-  // (f32).
-  auto r = n;
-  auto p = r;
-  if constexpr (std::is_same_v<T, float>) {
-    r = hn::NegMulAdd(n, splat(0.693359375F), safe);
-    r = hn::NegMulAdd(n, splat(-2.12194440e-4F), r);
-    p = hn::MulAdd(splat(0.008290272112F), r, splat(0.04189815962F));
-    p = hn::MulAdd(p, r, splat(0.1666763813F));
-    p = hn::MulAdd(p, r, splat(0.4999914784F));
-    p = hn::MulAdd(p, r, splat(0.9999997063F));
-  } else {
-    r = hn::NegMulAdd(n, splat(0.69314718055994531F), safe);
-    if constexpr (std::is_same_v<T, Float16>) {
-      p = hn::MulAdd(splat(0.04151368296F), r, splat(0.1678759163F));
-      p = hn::MulAdd(p, r, splat(0.5000301978F));
-      p = hn::MulAdd(p, r, splat(0.9999667728F));
-    } else {
-      p = hn::MulAdd(splat(0.1651782986F), r, splat(0.5041344934F));
-      p = hn::MulAdd(p, r, splat(1.00019623F));
-    }
-  }
-  return hn::Mul(hn::MulAdd(p, r, splat(1.0F)), hn::BitCast(Floats(), power));
+  return hn::Mul(exp_near_zero<T>(without_powers<T>(safe, n)), hn::BitCast(Floats(), power));
+#endif
 }
 
 /// ln x. The mantissa m in [sqrt(1/2), sqrt(2)) by 2 atanh(s) = 2 s + s^3 Q(s^2), s = (m - 1) / (m + 1).

@@ -32,30 +32,31 @@ bool side_by_side(const TensorArg (&operands)[N], int dim) {
   return std::all_of(operands, operands + N, [&](const TensorArg& x) { return x.strides[rank - 1] == 1; });
 }
 
-/// How a softmax by columns is cut: `width` columns at a time, of which `kept` floats in all stay in the
+/// How a softmax by columns is cut: `width` columns at a time, of which `kept` bytes in all stay in the
 /// second-level cache between the passes (0 where a column is too long for that).
 struct ColumnPlan {
   std::int64_t width = 0, kept = 0;
 
-  /// `copies`: floats kept per element.
-  ColumnPlan(std::int64_t length, std::int64_t columns, std::int64_t copies) {
-    constexpr std::int64_t kCache = std::int64_t{1} << 20;  // bytes
-    constexpr std::int64_t kFewest = 32;                    // a pair of the widest vectors
-    const std::int64_t fitting = kCache / (4 * copies * std::max<std::int64_t>(length, 1));
+  /// `bytes`: kept per column.
+  ColumnPlan(std::int64_t bytes, std::int64_t columns) {
+    constexpr std::int64_t kCache = 768 << 10;  // of a megabyte: the rest is for what comes and goes
+    constexpr std::int64_t kFewest = 32;        // a pair of the widest vectors
+    const std::int64_t fitting = kCache / std::max<std::int64_t>(bytes, 1);
     const bool fits = fitting >= kFewest;
     width = std::min({columns, kMaxColumns, fits ? fitting / kFewest * kFewest : kMaxColumns});
-    kept = fits ? copies * length * padded(width) : 0;
+    kept = fits ? bytes * padded(width) : 0;
   }
 };
 
-/// Calls body(offsets, size, scratch) for runs of neighbouring columns, in parallel.
+/// Calls body(offsets, size, scratch) for runs of neighbouring columns, in parallel. `bytes`: kept per
+/// column.
 template <int N, class Body>
-void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t copies, bool stream,
+void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t bytes, bool stream,
                          Body&& body) {
   const int last = operands[0].rank - 1;
   const std::int64_t columns = operands[0].shape[last];
   const std::int64_t length = operands[0].shape[dim];
-  const ColumnPlan plan(length, columns, copies);
+  const ColumnPlan plan(bytes, columns);
   const std::int64_t blocks = (columns + plan.width - 1) / plan.width;
   TensorArg cut[N];
   for (int n = 0; n < N; ++n) {
@@ -67,7 +68,7 @@ void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t c
   const std::int64_t total = loops.outer() * loops.inner();
   parallel_for(total * blocks, row_grain(plan.width * length), [&](std::int64_t begin, std::int64_t end) {
     const StreamFence fence(stream);
-    const Scratch<float> scratch(plan.kept);
+    const Scratch<std::byte> scratch(plan.kept);
     for (std::int64_t task = begin; task < end;) {
       // The blocks of this thread that lie in one row of blocks.
       const std::int64_t row = task / blocks;
@@ -95,8 +96,11 @@ void softmax(const SoftmaxArgs& args, Stream&) {
   const bool stream = streams_rows(args.out, {args.x});
   if (side_by_side(operands, args.dim)) {
     const Mode mode{args.x.dtype, args.log, stream};
+    const std::int64_t length = args.x.shape[args.dim];
+    const std::int64_t chunks = (length + softmax_detail::kChunk - 1) / softmax_detail::kChunk;
+    const std::int64_t bytes = (length + chunks) * static_cast<std::int64_t>(sizeof(float));
     for_each_column_run(
-        operands, args.dim, 2, stream, [&](const std::int64_t(&at)[2], Columns size, float* scratch) {
+        operands, args.dim, bytes, stream, [&](const std::int64_t(&at)[2], Columns size, void* scratch) {
           softmax_detail::softmax_columns(mode, at_offset(args.x, at[0]), args.x.strides[args.dim],
                                           at_offset(args.out, at[1]), args.out.strides[args.dim], scratch,
                                           size);
@@ -128,8 +132,9 @@ void softmax_grad(const SoftmaxGradArgs& args, Stream&) {
   const bool stream = streams_rows(args.dx, {args.y, args.dy});
   if (side_by_side(operands, args.dim)) {
     const Mode mode{args.y.dtype, args.log, stream};
+    const std::int64_t bytes = 2 * args.y.shape[args.dim] * static_cast<std::int64_t>(size_of(args.y.dtype));
     for_each_column_run(
-        operands, args.dim, 4, stream, [&](const std::int64_t(&at)[3], Columns size, float* scratch) {
+        operands, args.dim, bytes, stream, [&](const std::int64_t(&at)[3], Columns size, void* scratch) {
           softmax_detail::softmax_grad_columns(
               mode, at_offset(args.y, at[0]), args.y.strides[args.dim], at_offset(args.dy, at[1]),
               args.dy.strides[args.dim], at_offset(args.dx, at[2]), args.dx.strides[args.dim], scratch, size);

@@ -24,14 +24,17 @@ struct Columns {
   std::int64_t length, count, width;
 };
 inline constexpr std::int64_t kMaxColumns = 256;
+/// Rows of columns that share the maximum that is taken off them: few enough that as many again find room in
+/// the second-level cache when they lie a power of two apart and so compete for few places.
+inline constexpr std::int64_t kChunk = 16;
 
-/// Rows are `*_step` elements apart. `scratch`: 2 * length * padded(width) floats, or null to read x twice
-/// instead.
+/// Rows are `*_step` elements apart. `scratch`: (length + ceil(length / kChunk)) * padded(width) floats, or
+/// null to read x twice instead.
 void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
-                     float* scratch, Columns size);
-/// `scratch`: 4 * length * padded(width) floats, or null to read y and dy twice instead.
+                     void* scratch, Columns size);
+/// `scratch`: 2 * length * padded(width) elements, or null to read y and dy twice instead.
 void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
-                          void* dx, std::int64_t dx_step, float* scratch, Columns size);
+                          void* dx, std::int64_t dx_step, void* scratch, Columns size);
 
 /// Floats that a loop over `count` elements may write: whole pairs of the widest vectors.
 constexpr std::int64_t padded(std::int64_t count) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "backend/cpu/blocks.h"
@@ -18,6 +19,7 @@ namespace candela {
 namespace HWY_NAMESPACE {
 
 using softmax_detail::Columns;
+using softmax_detail::kChunk;
 using softmax_detail::kMaxColumns;
 using softmax_detail::Mode;
 
@@ -182,10 +184,6 @@ struct ColumnSums {
     for (std::int64_t j = 0; j < kMaxColumns; ++j) joined[j] += static_cast<double>(run.values[j]);
     run.fill(0);
   }
-  /// To be called after row `row` has been added.
-  HWY_INLINE void end_row(std::int64_t row) {
-    if (row % kSumRows == kSumRows - 1) join();
-  }
   /// The totals, rounded to f32, in `run`.
   HWY_INLINE PerColumn& finish() {
     join();
@@ -193,19 +191,6 @@ struct ColumnSums {
     return run;
   }
 };
-
-/// Row `row` of a block goes to `kept`, and its maximum over the rows to `tops`.
-template <class T>
-HWY_INLINE void keep_row(const Block<const T>& x, std::int64_t row, std::int64_t count, float* kept,
-                         PerColumn& tops) {
-  each_two(count, [&](std::int64_t j, auto extent) HWY_ATTR {
-    x.ask_ahead(row, j);
-    const Two v = take2(x.at(row, j), extent, kLowest);
-    const Two t = tops.get(j);
-    tops.set(j, {hn::Max(v.a, t.a), hn::Max(v.b, t.b)});
-    store2(v, kept + j);
-  });
-}
 
 /// What is taken off each element before e^x: the maximum, or 0 where there is nothing but -inf.
 HWY_INLINE void finite_shifts(const PerColumn& tops, PerColumn& shifts) {
@@ -224,55 +209,104 @@ HWY_INLINE void finish_totals(PerColumn& totals) {
   }
 }
 
-/// A block at a time is kept in the second-level cache, and the next one is read while this one is computed.
+/// Rows of a pass over memory that share what is loaded and stored per column.
+constexpr std::int64_t kStep = 4;
+
+/// Rows [first, last) of a block go to `kept`, `width` floats apart, and their maxima to `tops`.
+template <class T>
+HWY_INLINE void keep_rows(const Block<const T>& x, std::int64_t first, std::int64_t last, std::int64_t count,
+                          float* kept, std::int64_t width, PerColumn& tops) {
+  for (std::int64_t i = first; i < last; i += kStep) {
+    const std::int64_t end = std::min(i + kStep, last);
+    each_two(count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      Two t = tops.get(j);
+      for (std::int64_t row = i; row < end; ++row) {
+        const Two v = take2(x.at(row, j), extent, kLowest);
+        t = {hn::Max(v.a, t.a), hn::Max(v.b, t.b)};
+        store2(v, kept + row * width + j);
+      }
+      tops.set(j, t);
+    });
+  }
+}
+
+/// Adds e^(x - shift) of `rows` rows of `kept` to `sums`; unless kLog, it also takes the place of x.
+/// Meanwhile as many rows come from memory to the second-level cache, from row `coming` of the block on.
+template <class T, bool kLog>
+HWY_INLINE void sum_exponentials(float* kept, std::int64_t rows, std::int64_t width, std::int64_t count,
+                                 const PerColumn& shifts, PerColumn& sums, const Block<const T>& x,
+                                 std::int64_t coming) {
+  for (std::int64_t j = 0; j < count; j += 2 * lanes()) {
+    const Two shift = shifts.get(j);
+    Two sum = sums.get(j);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      ask_for(x.at(coming + i, j));
+      float* at = kept + i * width + j;
+      const Two v = load2(at);
+      const Two e = {exp_nonpositive<T>(hn::Sub(v.a, shift.a)), exp_nonpositive<T>(hn::Sub(v.b, shift.b))};
+      sum = {hn::Add(sum.a, e.a), hn::Add(sum.b, e.b)};
+      if constexpr (!kLog) store2(e, at);
+    }
+    sums.set(j, sum);
+  }
+}
+
+/// The sums of what lies behind, taken to shifts that have grown from `before` (before they were made
+/// finite).
+HWY_INLINE void move_sums(const PerColumn& before, const PerColumn& shifts, ColumnSums& sums) {
+  alignas(64) float shares[kMaxColumns];
+  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+    store(exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j))), shares + j);
+  }
+  for (std::int64_t j = 0; j < kMaxColumns; ++j) sums.joined[j] *= static_cast<double>(shares[j]);
+}
+
+/// A chunk of rows at a time goes to the second-level cache as e^(x - shift), with the largest element so far
+/// as shift; from there all are brought to the largest of the column.
 template <class T, bool kLog, bool kStream>
 void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Columns size) {
-  const std::int64_t width = whole_pairs(size.width);
-  float* now = scratch;
-  float* next = scratch + size.length * width;
+  const std::int64_t width = whole_pairs(size.count);
+  float* chunk_tops = scratch + size.length * width;
   PerColumn tops;
-  PerColumn next_tops;
+  PerColumn before;
   PerColumn shifts;
   ColumnSums sums;
-  next_tops.fill(kLowest);
-  const auto count_at = [&](std::int64_t first) { return std::min(size.width, size.count - first); };
-  for (std::int64_t i = 0; i < size.length; ++i) keep_row<T>(x, i, count_at(0), next + i * width, next_tops);
-  for (std::int64_t first = 0; first < size.count; first += size.width) {
-    std::swap(now, next);
-    tops = next_tops;
-    next_tops.fill(kLowest);
+  tops.fill(kLowest);
+  sums.clear();
+  for (std::int64_t first = 0; first < size.length; first += kChunk) {
+    const std::int64_t last = std::min(size.length, first + kChunk);
+    before = tops;
+    keep_rows<T>(x, first, last, size.count, scratch, width, tops);
     finite_shifts(tops, shifts);
-    sums.clear();
-    const std::int64_t count = count_at(first);
-    const std::int64_t coming = std::max<std::int64_t>(count_at(first + size.width), 0);
-    const Block<const T> following{x.data + first + size.width, x.step};
-    for (std::int64_t i = 0; i < size.length; ++i) {
-      float* row = now + i * width;
-      for (std::int64_t j = 0; j < count; j += 2 * lanes()) {
-        const Two v = load2(row + j);
-        const Two t = shifts.get(j);
-        const Two sum = sums.run.get(j);
-        const Two e = {exp_nonpositive<T>(hn::Sub(v.a, t.a)), exp_nonpositive<T>(hn::Sub(v.b, t.b))};
-        sums.run.set(j, {hn::Add(sum.a, e.a), hn::Add(sum.b, e.b)});
-        if constexpr (!kLog) store2(e, row + j);
+    move_sums(before, shifts, sums);
+    sum_exponentials<T, kLog>(scratch + first * width, last - first, width, size.count, shifts, sums.run, x,
+                              last);
+    sums.join();
+    if constexpr (!kLog) std::copy(tops.values, tops.values + width, chunk_tops + first / kChunk * width);
+  }
+  PerColumn& totals = sums.finish();
+  finish_totals<kLog>(totals);
+  PerColumn& scales = before;
+  for (std::int64_t i = 0; i < size.length; ++i) {
+    if (!kLog && i % kChunk == 0) {
+      for (std::int64_t j = 0; j < width; j += lanes()) {
+        const auto moved = hn::Sub(load(chunk_tops + i / kChunk * width + j), load(shifts.values + j));
+        store(hn::Mul(exp_nonpositive(moved), load(totals.values + j)), scales.values + j);
       }
-      sums.end_row(i);
-      keep_row<T>(following, i, coming, next + i * width, next_tops);
     }
-    PerColumn& totals = sums.finish();
-    finish_totals<kLog>(totals);
-    for (std::int64_t i = 0; i < size.length; ++i) {
-      const float* row = now + i * width;
-      each_two(count, [&](std::int64_t j, auto extent) HWY_ATTR {
-        const Two v = load2(row + j);
+    const float* row = scratch + i * width;
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      const Two v = load2(row + j);
+      if constexpr (kLog) {
         const Two t = tops.get(j);
         const Two total = totals.get(j);
-        const Two result = kLog
-                               ? Two{hn::Sub(hn::Sub(v.a, t.a), total.a), hn::Sub(hn::Sub(v.b, t.b), total.b)}
-                               : Two{hn::Mul(v.a, total.a), hn::Mul(v.b, total.b)};
-        write2<kStream>(result, out.at(i, first + j), extent);
-      });
-    }
+        write2<kStream>({hn::Sub(hn::Sub(v.a, t.a), total.a), hn::Sub(hn::Sub(v.b, t.b), total.b)},
+                        out.at(i, j), extent);
+      } else {
+        const Two scale = scales.get(j);
+        write2<kStream>({hn::Mul(v.a, scale.a), hn::Mul(v.b, scale.b)}, out.at(i, j), extent);
+      }
+    });
   }
 }
 
@@ -286,9 +320,8 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
   ColumnSums sums;
   tops.fill(kLowest);
   sums.clear();
-  constexpr std::int64_t kRows = 32;  // stay in the cache between the two passes over them
-  for (std::int64_t first = 0; first < size.length; first += kRows) {
-    const std::int64_t last = std::min(size.length, first + kRows);
+  for (std::int64_t first = 0; first < size.length; first += kChunk) {
+    const std::int64_t last = std::min(size.length, first + kChunk);
     before = tops;
     for (std::int64_t i = first; i < last; ++i) {
       each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
@@ -299,10 +332,7 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
       });
     }
     finite_shifts(tops, shifts);
-    for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
-      store(exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j))), before.values + j);
-    }
-    for (std::int64_t j = 0; j < kMaxColumns; ++j) sums.joined[j] *= static_cast<double>(before.values[j]);
+    move_sums(before, shifts, sums);
     for (std::int64_t i = first; i < last; ++i) {
       each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
         const Two v = take2(x.at(i, j), extent, kLowest);
@@ -340,19 +370,26 @@ struct GradSums {
     dots.clear();
     sums.clear();
   }
-  HWY_INLINE void add(std::int64_t j, Two y, Two dy) {
-    const Two dot = dots.run.get(j);
-    if constexpr (kLog) {
-      dots.run.set(j, {hn::Add(dot.a, dy.a), hn::Add(dot.b, dy.b)});
-    } else {
-      const Two sum = sums.run.get(j);
-      dots.run.set(j, {hn::MulAdd(y.a, dy.a, dot.a), hn::MulAdd(y.b, dy.b, dot.b)});
-      sums.run.set(j, {hn::Add(sum.a, y.a), hn::Add(sum.b, y.b)});
+  /// Adds the rows [first, last) of a pair of columns; row(i) gives their y and dy.
+  template <class F>
+  HWY_INLINE void add(std::int64_t j, std::int64_t first, std::int64_t last, const F& row) {
+    Two dot = dots.run.get(j);
+    Two sum = kLog ? dot : sums.run.get(j);
+    for (std::int64_t i = first; i < last; ++i) {
+      const auto [y, dy] = row(i);
+      if constexpr (kLog) {
+        dot = {hn::Add(dot.a, dy.a), hn::Add(dot.b, dy.b)};
+      } else {
+        dot = {hn::MulAdd(y.a, dy.a, dot.a), hn::MulAdd(y.b, dy.b, dot.b)};
+        sum = {hn::Add(sum.a, y.a), hn::Add(sum.b, y.b)};
+      }
     }
+    dots.run.set(j, dot);
+    if constexpr (!kLog) sums.run.set(j, sum);
   }
-  HWY_INLINE void end_row(std::int64_t row) {
-    dots.end_row(row);
-    if constexpr (!kLog) sums.end_row(row);
+  HWY_INLINE void join() {
+    dots.join();
+    if constexpr (!kLog) sums.join();
   }
   /// dots.run becomes what the gradient is made with: see softmax_grad_row_as.
   HWY_INLINE void finish() {
@@ -377,46 +414,48 @@ struct GradSums {
   }
 };
 
-/// As softmax_columns_kept: the next block is read while the results of this one are written.
+/// y and dy of one element of each lane.
+struct YAndDy {
+  Two y, dy;
+};
+
+/// A pair of vectors as it lies in memory; lanes past the extent are zeros.
+template <class T>
+HWY_INLINE void copy2(const T* x, T* out, Whole) {
+  std::memcpy(out, x, static_cast<std::size_t>(2 * lanes()) * sizeof(T));
+}
+template <class T>
+HWY_INLINE void copy2(const T* x, T* out, Part part) {
+  std::fill(std::copy(x, x + part.count, out), out + 2 * lanes(), T(0));
+}
+
+/// y and dy are copied to the second-level cache while they are summed, and gradients are made from there.
 template <class T, bool kLog, bool kStream>
-void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx, float* scratch,
-                               Columns size) {
-  const std::int64_t width = whole_pairs(size.width);
-  float* now = scratch;
-  float* next = scratch + 2 * size.length * width;
+void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx, T* scratch, Columns size) {
+  const std::int64_t width = whole_pairs(size.count);
   GradSums<kLog> sums;
-  GradSums<kLog> next_sums;
-  next_sums.clear();
-  const auto count_at = [&](std::int64_t first) {
-    return std::max<std::int64_t>(std::min(size.width, size.count - first), 0);
-  };
-  const auto keep = [&](std::int64_t i, std::int64_t first) HWY_ATTR {
-    float* row = next + 2 * i * width;
-    each_two(count_at(first), [&](std::int64_t j, auto extent) HWY_ATTR {
-      y.ask_ahead(i, first + j);
-      dy.ask_ahead(i, first + j);
-      const Two p = take2(y.at(i, first + j), extent);
-      const Two g = take2(dy.at(i, first + j), extent);
-      next_sums.add(j, p, g);
-      store2(p, row + j);
-      store2(g, row + width + j);
-    });
-    next_sums.end_row(i);
-  };
-  for (std::int64_t i = 0; i < size.length; ++i) keep(i, 0);
-  for (std::int64_t first = 0; first < size.count; first += size.width) {
-    std::swap(now, next);
-    sums = next_sums;
-    next_sums.clear();
-    sums.finish();
-    for (std::int64_t i = 0; i < size.length; ++i) {
-      const float* row = now + 2 * i * width;
-      each_two(count_at(first), [&](std::int64_t j, auto extent) HWY_ATTR {
-        T* target = dx.at(i, first + j);
-        write2<kStream>(sums.slope(j, load2(row + j), load2(row + width + j), target), target, extent);
+  sums.clear();
+  for (std::int64_t first = 0; first < size.length; first += kStep) {
+    const std::int64_t last = std::min(first + kStep, size.length);
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      sums.add(j, first, last, [&](std::int64_t i) HWY_ATTR {
+        T* kept = scratch + 2 * i * width + j;
+        y.ask_ahead(i, j);
+        dy.ask_ahead(i, j);
+        copy2(y.at(i, j), kept, extent);
+        copy2(dy.at(i, j), kept + width, extent);
+        return YAndDy{load2(kept), load2(kept + width)};
       });
-      keep(i, first + size.width);
-    }
+    });
+    if (last % kSumRows == 0) sums.join();
+  }
+  sums.finish();
+  for (std::int64_t i = 0; i < size.length; ++i) {
+    const T* row = scratch + 2 * i * width;
+    each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
+      T* target = dx.at(i, j);
+      write2<kStream>(sums.slope(j, load2(row + j), load2(row + width + j), target), target, extent);
+    });
   }
 }
 
@@ -424,13 +463,16 @@ template <class T, bool kLog, bool kStream>
 void softmax_grad_columns_reread(Block<const T> y, Block<const T> dy, Block<T> dx, Columns size) {
   GradSums<kLog> sums;
   sums.clear();
-  for (std::int64_t i = 0; i < size.length; ++i) {
+  for (std::int64_t first = 0; first < size.length; first += kStep) {
+    const std::int64_t last = std::min(first + kStep, size.length);
     each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
-      y.ask_ahead(i, j);
-      dy.ask_ahead(i, j);
-      sums.add(j, take2(y.at(i, j), extent), take2(dy.at(i, j), extent));
+      sums.add(j, first, last, [&](std::int64_t i) HWY_ATTR {
+        y.ask_ahead(i, j);
+        dy.ask_ahead(i, j);
+        return YAndDy{take2(y.at(i, j), extent), take2(dy.at(i, j), extent)};
+      });
     });
-    sums.end_row(i);
+    if (last % kSumRows == 0) sums.join();
   }
   sums.finish();
   for (std::int64_t i = 0; i < size.length; ++i) {
@@ -485,28 +527,32 @@ void softmax_grad_row(Mode mode, const void* y, const void* dy, void* dx, std::i
 }
 
 void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
-                     float* scratch, Columns size) {
+                     void* scratch, Columns size) {
   with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
-    const Block<const T> from{static_cast<const T*>(x), x_step};
-    const Block<T> to{static_cast<T*>(out), out_step};
-    if (scratch != nullptr) return softmax_columns_kept<T, kLog, kStream>(from, to, scratch, size);
     for_each_block(size, [&](std::int64_t first, Columns block) {
-      softmax_columns_reread<T, kLog, kStream>({from.data + first, x_step}, {to.data + first, out_step},
-                                               block);
+      const Block<const T> from{static_cast<const T*>(x) + first, x_step};
+      const Block<T> to{static_cast<T*>(out) + first, out_step};
+      if (scratch != nullptr) {
+        softmax_columns_kept<T, kLog, kStream>(from, to, static_cast<float*>(scratch), block);
+      } else {
+        softmax_columns_reread<T, kLog, kStream>(from, to, block);
+      }
     });
   });
 }
 
 void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
-                          void* dx, std::int64_t dx_step, float* scratch, Columns size) {
+                          void* dx, std::int64_t dx_step, void* scratch, Columns size) {
   with_mode(mode, [&]<class T, bool kLog, bool kStream>() {
-    const Block<const T> p{static_cast<const T*>(y), y_step};
-    const Block<const T> g{static_cast<const T*>(dy), dy_step};
-    const Block<T> d{static_cast<T*>(dx), dx_step};
-    if (scratch != nullptr) return softmax_grad_columns_kept<T, kLog, kStream>(p, g, d, scratch, size);
     for_each_block(size, [&](std::int64_t first, Columns block) {
-      softmax_grad_columns_reread<T, kLog, kStream>({p.data + first, y_step}, {g.data + first, dy_step},
-                                                    {d.data + first, dx_step}, block);
+      const Block<const T> p{static_cast<const T*>(y) + first, y_step};
+      const Block<const T> g{static_cast<const T*>(dy) + first, dy_step};
+      const Block<T> d{static_cast<T*>(dx) + first, dx_step};
+      if (scratch != nullptr) {
+        softmax_grad_columns_kept<T, kLog, kStream>(p, g, d, static_cast<T*>(scratch), block);
+      } else {
+        softmax_grad_columns_reread<T, kLog, kStream>(p, g, d, block);
+      }
     });
   });
 }
@@ -533,11 +579,11 @@ void softmax_grad_row(Mode mode, const void* y, const void* dy, void* dx, std::i
   HWY_DYNAMIC_DISPATCH(softmax_grad_row)(mode, y, dy, dx, count);
 }
 void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
-                     float* scratch, Columns size) {
+                     void* scratch, Columns size) {
   HWY_DYNAMIC_DISPATCH(softmax_columns)(mode, x, x_step, out, out_step, scratch, size);
 }
 void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
-                          void* dx, std::int64_t dx_step, float* scratch, Columns size) {
+                          void* dx, std::int64_t dx_step, void* scratch, Columns size) {
   HWY_DYNAMIC_DISPATCH(softmax_grad_columns)(mode, y, y_step, dy, dy_step, dx, dx_step, scratch, size);
 }
 
