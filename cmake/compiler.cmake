@@ -3,6 +3,14 @@ add_library(candela_compiler INTERFACE)
 target_compile_options(candela_compiler INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-fast-math -ffp-contract=off)
 
+# What every x86-64 processor since 2009 has: the vectors of the kernels where there is no AVX2.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  target_compile_options(candela_compiler INTERFACE -msse4.2)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND NOT APPLE)
+  # As Highway's own target for it: functions of other targets are not inlined. The cipher instructions themselves are not used.
+  target_compile_options(candela_compiler INTERFACE -march=armv8-a+crypto)
+endif()
+
 # g++ 12 warns of overlapping copies inside std::string that cannot happen (GCC bug 105651).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(candela_compiler INTERFACE -Wno-restrict)

@@ -50,7 +50,8 @@ struct FloatRows {
 };
 
 /// The block of results a product keeps in registers: kHeight rows of kVectors vectors.
-inline constexpr int kVectors = kLaneBuffer == 16 || HWY_ARCH_ARM_A64 ? 4 : 2;
+/// One of a single lane: GCC 12 joins two such columns to a vector and reads the row behind the last one.
+inline constexpr int kVectors = HWY_TARGET == HWY_SCALAR ? 1 : kLaneBuffer == 16 || HWY_ARCH_ARM_A64 ? 4 : 2;
 inline constexpr int kHeight = 6;
 
 /// c [M, N vectors] = or += a b over depth k. Each result is one chain of multiply-adds in the order of k,

@@ -373,6 +373,15 @@ HWY_INLINE Vec exp_near_zero(Vec r) {
   return hn::MulAdd(p, r, splat(1.0F));
 }
 
+/// The larger of x and `low`; NaN stays, which is x's own affair in Highway's Max.
+HWY_INLINE Vec at_least(float low, Vec x) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::Max(splat(low), x);  // the second operand, if either is NaN
+#else
+  return hn::IfThenElse(hn::Lt(x, splat(low)), splat(low), x);
+#endif
+}
+
 /// What is left of x = n ln 2 + r, to T's precision.
 template <class T>
 HWY_INLINE Vec without_powers(Vec x, Vec n) {
@@ -385,14 +394,13 @@ HWY_INLINE Vec without_powers(Vec x, Vec n) {
 template <class T = float>
 HWY_INLINE Vec exp_nonpositive(Vec x) {
 #if HWY_TARGET <= HWY_AVX3
-  // Rounds and scales by 2^n in one instruction each. At the bound 2^n is below all floats. NaN must survive
-  // the maximum: the second operand does, on x86.
-  const auto safe = hn::Max(splat(-110.0F), x);
+  // Rounds and scales by 2^n in one instruction each. At the bound, 2^n is below all floats.
+  const auto safe = at_least(-110.0F, x);
   const Vec n{_mm512_roundscale_ps(hn::Mul(safe, splat(1.44269504088896341F)).raw, 0)};
   return Vec{_mm512_scalef_ps(exp_near_zero<T>(without_powers<T>(safe, n)).raw, n.raw)};
 #else
   // At the bound, 2^n comes out as zero.
-  const auto safe = hn::Max(splat(-88.03F), x);
+  const auto safe = at_least(-88.03F, x);
   // Adding 1.5 2^23 rounds to a whole number, which is then in the sum's lowest bits.
   const auto shifter = splat(12582912.0F);
   const auto shifted = hn::MulAdd(safe, splat(1.44269504088896341F), shifter);
@@ -492,9 +500,11 @@ HWY_INLINE float sum_two(Two v) {
   return sum_lanes(hn::Add(v.a, v.b));
 }
 
-/// The sum of term(i, extent) over the pairs in [0, count): running vectors over pieces of kSumPiece
-/// elements, joined in double, so that the error stays small however long the span is.
-inline constexpr std::int64_t kSumPiece = 4096;
+/// Elements that are added up in f32 before their sum is joined with the others in double, so that the error
+/// stays small however long the span is: at most 128 per lane of a pair.
+inline constexpr std::int64_t kSumPiece = std::min<std::int64_t>(4096, 256 * hn::MaxLanes(Floats()));
+
+/// The sum of term(i, extent) over the pairs in [0, count).
 template <class F>
 HWY_INLINE double sum_terms(std::int64_t count, const F& term) {
   double total = 0;

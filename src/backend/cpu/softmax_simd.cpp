@@ -50,17 +50,14 @@ void softmax_row_as(const T* x, T* out, float* scratch, std::int64_t count) {
     // Nothing but -inf so far: any finite shift gives zeros.
     const float shift = top == kLowest ? 0.0F : top;
     const auto shifts = splat(shift);
-    auto a = splat(0.0F);
-    auto b = a;
-    each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
+    const double sum = sum_terms(length, [&](std::int64_t i, auto extent) HWY_ATTR {
       ask_for(x + first + i + length);
       const Two v = take2(x + first + i, extent, kLowest);
       const Two e = {exp_nonpositive<T>(hn::Sub(v.a, shifts)), exp_nonpositive<T>(hn::Sub(v.b, shifts))};
       store2(e, scratch + first + i);
-      a = hn::Add(a, e.a);
-      b = hn::Add(b, e.b);
+      return e;
     });
-    total = (before == top ? total : total * std::exp(before - shift)) + static_cast<double>(sum_two({a, b}));
+    total = (before == top ? total : total * std::exp(before - shift)) + sum;
   }
   for (std::int64_t first = 0; first < count; first += piece) {
     const std::int64_t length = std::min(piece, count - first);
@@ -85,15 +82,12 @@ void log_softmax_row_as(const T* x, T* out, std::int64_t count) {
     top = std::max(top, max_of_row(x + first, length));
     const float shift = top == kLowest ? 0.0F : top;
     const auto shifts = splat(shift);
-    auto a = splat(0.0F);
-    auto b = a;
-    each_two(length, [&](std::int64_t i, auto extent) HWY_ATTR {
+    const double sum = sum_terms(length, [&](std::int64_t i, auto extent) HWY_ATTR {
       ask_for(x + first + i + length);
       const Two v = take2(x + first + i, extent, kLowest);
-      a = hn::Add(a, exp_nonpositive<T>(hn::Sub(v.a, shifts)));
-      b = hn::Add(b, exp_nonpositive<T>(hn::Sub(v.b, shifts)));
+      return Two{exp_nonpositive<T>(hn::Sub(v.a, shifts)), exp_nonpositive<T>(hn::Sub(v.b, shifts))};
     });
-    total = (before == top ? total : total * std::exp(before - shift)) + static_cast<double>(sum_two({a, b}));
+    total = (before == top ? total : total * std::exp(before - shift)) + sum;
   }
   const auto tops = splat(top);
   const auto logs = splat(static_cast<float>(std::log(total)));

@@ -293,38 +293,59 @@ HWY_INLINE float start_of(ReduceOp op) {
   return op == ReduceOp::Max ? -kInfinity : (op == ReduceOp::Min ? kInfinity : 0.0F);
 }
 
-/// Four running vectors over pieces of 16384 elements; the pieces' results are joined in turn.
+/// In f64: where addends cancel, what f32 loses in adding them up can be more than what is left.
 template <ReduceOp op>
-HWY_INLINE float reduce_all(const float* x, std::int64_t count) {
-  constexpr std::int64_t kPiece = 1 << 14;
-  constexpr ReduceOp kJoin = op == ReduceOp::SumSquares ? ReduceOp::Sum : op;
+HWY_INLINE float sum_all(const float* x, std::int64_t count) {
+  const hn::ScalableTag<double> f64;
+  const hn::Rebind<float, hn::ScalableTag<double>> f32;
+  const auto add = [&](auto total, std::int64_t i) HWY_ATTR {
+    const auto v = hn::PromoteTo(f64, hn::LoadU(f32, x + i));
+    return op == ReduceOp::SumSquares ? hn::MulAdd(v, v, total) : hn::Add(total, v);
+  };
+  const auto step = static_cast<std::int64_t>(hn::Lanes(f64));
+  auto a = hn::Zero(f64);
+  auto b = a;
+  auto c = a;
+  auto d = a;
+  std::int64_t i = 0;
+  for (; i + 4 * step <= count; i += 4 * step) {
+    a = add(a, i);
+    b = add(b, i + step);
+    c = add(c, i + 2 * step);
+    d = add(d, i + 3 * step);
+  }
+  for (; i + step <= count; i += step) a = add(a, i);
+  double total = hn::GetLane(hn::SumOfLanes(f64, hn::Add(hn::Add(a, b), hn::Add(c, d))));
+  for (; i < count; ++i) {
+    const auto v = static_cast<double>(x[i]);
+    total += op == ReduceOp::SumSquares ? v * v : v;
+  }
+  return static_cast<float>(total);
+}
+
+/// Four running vectors.
+template <ReduceOp op>
+HWY_INLINE float extreme_of(const float* x, std::int64_t count) {
   const Fold<op> fold;
-  const Fold<kJoin> join;
   const auto start = splat(start_of(op));
   const std::int64_t step = lanes();
-  auto total = start;
-  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
-    const std::int64_t end = std::min(count, begin + kPiece);
-    auto a = start;
-    auto b = start;
-    auto c = start;
-    auto d = start;
-    std::int64_t i = begin;
-    for (; i + 4 * step <= end; i += 4 * step) {
-      a = fold(a, load(x + i));
-      b = fold(b, load(x + i + step));
-      c = fold(c, load(x + i + 2 * step));
-      d = fold(d, load(x + i + 3 * step));
-    }
-    for (; i + step <= end; i += step) a = fold(a, load(x + i));
-    if (i < end) b = fold(b, load_some(x + i, end - i, start_of(op)));
-    total = join(total, join(join(a, b), join(c, d)));
+  auto a = start;
+  auto b = start;
+  auto c = start;
+  auto d = start;
+  std::int64_t i = 0;
+  for (; i + 4 * step <= count; i += 4 * step) {
+    a = fold(a, load(x + i));
+    b = fold(b, load(x + i + step));
+    c = fold(c, load(x + i + 2 * step));
+    d = fold(d, load(x + i + 3 * step));
   }
-  if constexpr (kJoin == ReduceOp::Sum) return sum_lanes(total);
+  for (; i + step <= count; i += step) a = fold(a, load(x + i));
+  if (i < count) b = fold(b, load_some(x + i, count - i, start_of(op)));
   float values[kLaneBuffer];
-  store(total, values);
+  store(fold(fold(a, b), fold(c, d)), values);
   float result = values[0];
-  for (std::int64_t i = 1; i < step; ++i) {
+  for (i = 1; i < step; ++i) {
     const bool keep = result != result || (op == ReduceOp::Max ? result > values[i] : result < values[i]);
     if (!keep) result = values[i];
   }
@@ -333,7 +354,13 @@ HWY_INLINE float reduce_all(const float* x, std::int64_t count) {
 
 float reduce(ReduceOp op, const float* x, std::int64_t count) {
   float result = 0;
-  with_op(op, [&]<ReduceOp kOp>() HWY_ATTR { result = reduce_all<kOp>(x, count); });
+  with_op(op, [&]<ReduceOp kOp>() HWY_ATTR {
+    if constexpr (kOp == ReduceOp::Sum || kOp == ReduceOp::SumSquares) {
+      result = sum_all<kOp>(x, count);
+    } else {
+      result = extreme_of<kOp>(x, count);
+    }
+  });
   return result;
 }
 

@@ -1,0 +1,32 @@
+#include <cstdlib>
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+#include <string>
+
+#include "backend/kernels.h"
+
+namespace candela {
+namespace {
+
+/// CANDELA_TEST_INSTRUCTION_SET=AVX2, say, runs the tests as a processor would that has nothing better.
+class InstructionSet : public testing::Environment {
+ public:
+  void SetUp() override {
+    const char* const wanted = std::getenv("CANDELA_TEST_INSTRUCTION_SET");
+    if (wanted == nullptr) return;
+    std::int64_t target = 0;
+    for (std::int64_t left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
+      if (std::string(hwy::TargetName(left & -left)) == wanted) target = left & -left;
+    }
+    if (target == 0) GTEST_SKIP() << "this processor does not have " << wanted;
+    hwy::DisableTargets(target - 1);  // better ones are lower bits
+    ASSERT_TRUE(backend(Device::cpu()).description().ends_with(wanted))
+        << backend(Device::cpu()).description();
+  }
+};
+
+[[maybe_unused]] testing::Environment* const instruction_set =
+    testing::AddGlobalTestEnvironment(std::make_unique<InstructionSet>().release());
+
+}  // namespace
+}  // namespace candela
