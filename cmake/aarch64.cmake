@@ -1,0 +1,18 @@
+# Toolchain file: builds for 64-bit ARM under Linux from another machine, and runs what is built under QEMU. CANDELA_SYSROOT, in the environment too,
+# names the folder with ARM's headers and libraries (scripts/check-arm.sh makes one).
+if(NOT CANDELA_SYSROOT)
+  set(CANDELA_SYSROOT $ENV{CANDELA_SYSROOT})
+endif()
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES CANDELA_SYSROOT)
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L ${CANDELA_SYSROOT})
+set(CMAKE_SYSROOT ${CANDELA_SYSROOT})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_LIBDIR} ${CANDELA_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${CANDELA_SYSROOT}/usr/share/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CANDELA_SYSROOT})
