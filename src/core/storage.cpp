@@ -77,10 +77,10 @@ struct CachingAllocator::State {
     }
   }
 
-  /// Makes room for a new block within the reserve that was needed before and 3 % of what was in use, so that
-  /// the reserve grows only when the need does. Blocks of different sizes that do not fit together would take
-  /// turns in pushing each other out, and all their pages be faulted in again each time: without the 3 %, the
-  /// scratch of two ops would; and for a small block, no large one is given back.
+  /// Makes room for a new block within the reserve that was needed before, or 3 % above the most that was in
+  /// use, so that the reserve grows only when the need does. Blocks of different sizes that do not fit
+  /// together would take turns in pushing each other out, and all their pages be faulted in again each time:
+  /// without the 3 %, the scratch of two ops would; and for a small block, no large one is given back.
   void release_beyond_peak(std::size_t bytes) {
     const std::size_t bound = std::max(most_reserved, most_allocated + most_allocated / 32);
     const auto beyond = [&] {
@@ -115,8 +115,10 @@ struct CachingAllocator::State {
     } else {
       release_beyond_peak(bytes);
       block = source->acquire(bytes);
-      if (block.data == nullptr && block.native == nullptr) {
-        release_cached(cached);
+      // Where the device has less than the reserve could be: as much as is wanted, then all that there is.
+      for (const std::size_t enough : {bytes, cached}) {
+        if (block.data != nullptr || block.native != nullptr) break;
+        release_cached(enough);
         block = source->acquire(bytes);
       }
       require<DeviceError>(

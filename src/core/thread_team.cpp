@@ -5,12 +5,12 @@
 #include <cstdlib>
 #include <omp.h>
 #else
-#include <charconv>
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
-#include <string_view>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -146,11 +146,11 @@ int team_size_from_environment() {
   // What OpenMP reads: the size of the team, then after a comma those of teams within it.
   const char* const text = std::getenv("OMP_NUM_THREADS");
   if (text == nullptr) return 0;
-  const std::string_view all(text);
-  const std::string_view first = all.substr(0, all.find(','));
-  int size = 0;
-  const auto [end, error] = std::from_chars(first.data(), first.data() + first.size(), size);
-  return error == std::errc() && end == first.data() + first.size() && size > 0 ? size : 0;
+  char* end = nullptr;
+  const long size = std::strtol(text, &end, 10);
+  while (*end == ' ' || *end == '\t') ++end;
+  const bool is_number = end != text && (*end == '\0' || *end == ',');
+  return is_number && size > 0 ? static_cast<int>(std::min<long>(size, std::numeric_limits<int>::max())) : 0;
 }
 
 void announce_team_size(int) {}

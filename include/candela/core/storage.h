@@ -110,7 +110,7 @@ class MemorySource {
 
 /// Keeps freed blocks by size class and hands them out again, a large block also for a request of down to two
 /// thirds of its size. Sizes are rounded up by at most an eighth. Thread-safe. Before the reserve grows
-/// beyond what it ever was and 3 % above the most that was in use, cached blocks are given back, large ones
+/// beyond what it ever was, or 3 % above the most that was in use, cached blocks are given back, large ones
 /// only for large ones: shapes that change from step to step do not pile up.
 class CachingAllocator final : public Allocator {
  public:

@@ -293,7 +293,7 @@ void argmax_fast(const ArgmaxArgs& args, Stream&) {
         std::int64_t at[2];
         rows.offsets(row, at);
         const float* x = read_floats(args.x.as<T>() + at[0], rows.strides[0], rows.length, scratch.data());
-        const float top = spans::reduce(ReduceOp::Max, x, rows.length);
+        const auto top = static_cast<float>(spans::reduce(ReduceOp::Max, x, rows.length));
         args.out.as<std::int64_t>()[at[1]] = spans::find_first(x, rows.length, top);
       }
     });

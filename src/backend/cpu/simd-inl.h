@@ -373,9 +373,9 @@ HWY_INLINE Vec exp_near_zero(Vec r) {
   return hn::MulAdd(p, r, splat(1.0F));
 }
 
-/// The larger of x and `low`; NaN stays, which is x's own affair in Highway's Max.
+/// The larger of x and `low`; NaN stays. What Highway's Max makes of NaN is each target's own affair.
 HWY_INLINE Vec at_least(float low, Vec x) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET < HWY_EMU128
   return hn::Max(splat(low), x);  // the second operand, if either is NaN
 #else
   return hn::IfThenElse(hn::Lt(x, splat(low)), splat(low), x);
@@ -390,16 +390,16 @@ HWY_INLINE Vec without_powers(Vec x, Vec n) {
 }
 
 /// e^x for x <= 0 (or slightly above), to T's precision: what softmax needs. Results below the smallest
-/// normal number may be 0; that of -inf is.
+/// normal number are 0.
 template <class T = float>
 HWY_INLINE Vec exp_nonpositive(Vec x) {
 #if HWY_TARGET <= HWY_AVX3
-  // Rounds and scales by 2^n in one instruction each. At the bound, 2^n is below all floats.
-  const auto safe = at_least(-110.0F, x);
-  const Vec n{_mm512_roundscale_ps(hn::Mul(safe, splat(1.44269504088896341F)).raw, 0)};
-  return Vec{_mm512_scalef_ps(exp_near_zero<T>(without_powers<T>(safe, n)).raw, n.raw)};
+  // Rounds and scales by 2^n in one instruction each. Above the bound, or NaN.
+  const auto is_normal = _mm512_cmp_ps_mask(x.raw, _mm512_set1_ps(-87.3365447F), _CMP_NLT_UQ);
+  const Vec n{_mm512_roundscale_ps(hn::Mul(x, splat(1.44269504088896341F)).raw, 0)};
+  return Vec{_mm512_maskz_scalef_ps(is_normal, exp_near_zero<T>(without_powers<T>(x, n)).raw, n.raw)};
 #else
-  // At the bound, 2^n comes out as zero.
+  // At the bound, 2^n comes out as 0.
   const auto safe = at_least(-88.03F, x);
   // Adding 1.5 2^23 rounds to a whole number, which is then in the sum's lowest bits.
   const auto shifter = splat(12582912.0F);

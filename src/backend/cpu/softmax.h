@@ -32,11 +32,11 @@ inline constexpr std::int64_t kChunk = 16;
 /// null to read x twice instead.
 void softmax_columns(Mode mode, const void* x, std::int64_t x_step, void* out, std::int64_t out_step,
                      void* scratch, Columns size);
-/// `scratch`: 2 * length * padded(width) elements, or null to read y and dy twice instead.
+/// `scratch`: 2 * length * padded(width) elements of the dtype, or null to read y and dy twice instead.
 void softmax_grad_columns(Mode mode, const void* y, std::int64_t y_step, const void* dy, std::int64_t dy_step,
                           void* dx, std::int64_t dx_step, void* scratch, Columns size);
 
-/// Floats that a loop over `count` elements may write: whole pairs of the widest vectors.
+/// Elements that a loop over `count` of them may write: whole pairs of the widest vectors.
 constexpr std::int64_t padded(std::int64_t count) {
   constexpr std::int64_t kPair = 128;
   return (count + kPair - 1) / kPair * kPair;

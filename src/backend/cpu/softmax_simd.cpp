@@ -159,36 +159,38 @@ struct Block {
 struct PerColumn {
   alignas(64) float values[kMaxColumns];
 
-  HWY_INLINE void fill(float value) { std::fill(values, values + kMaxColumns, value); }
+  HWY_INLINE void fill(float value, std::int64_t width) { std::fill(values, values + width, value); }
   HWY_INLINE Two get(std::int64_t column) const { return load2(values + column); }
   HWY_INLINE void set(std::int64_t column, Two v) { store2(v, values + column); }
 };
 
-/// Sums per column: runs of kSumRows rows in f32, joined in double, so that the error stays small however
-/// long the columns are.
+/// Sums of `width` columns: runs of at most kSumRows rows in f32, joined in double, so that the error stays
+/// small however long the columns are.
 struct ColumnSums {
+  std::int64_t width;
   PerColumn run;
   alignas(64) double joined[kMaxColumns];
 
-  HWY_INLINE void clear() {
-    run.fill(0);
-    std::fill(joined, joined + kMaxColumns, 0.0);
+  explicit ColumnSums(std::int64_t columns) : width(columns) {
+    run.fill(0, width);
+    std::fill(joined, joined + width, 0.0);
   }
   HWY_INLINE void join() {
-    for (std::int64_t j = 0; j < kMaxColumns; ++j) joined[j] += static_cast<double>(run.values[j]);
-    run.fill(0);
+    for (std::int64_t j = 0; j < width; ++j) joined[j] += static_cast<double>(run.values[j]);
+    run.fill(0, width);
   }
   /// The totals, rounded to f32, in `run`.
   HWY_INLINE PerColumn& finish() {
     join();
-    std::copy(joined, joined + kMaxColumns, run.values);
+    std::copy(joined, joined + width, run.values);
     return run;
   }
 };
+static_assert(kSumRows % kChunk == 0 && kMaxColumns % (2 * kLaneBuffer) == 0);
 
 /// What is taken off each element before e^x: the maximum, or 0 where there is nothing but -inf.
-HWY_INLINE void finite_shifts(const PerColumn& tops, PerColumn& shifts) {
-  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+HWY_INLINE void finite_shifts(const PerColumn& tops, std::int64_t width, PerColumn& shifts) {
+  for (std::int64_t j = 0; j < width; j += lanes()) {
     const auto top = load(tops.values + j);
     store(hn::IfThenElse(hn::Eq(top, splat(kLowest)), splat(0.0F), top), shifts.values + j);
   }
@@ -196,8 +198,8 @@ HWY_INLINE void finite_shifts(const PerColumn& tops, PerColumn& shifts) {
 
 /// From the sums of e^(x - shift) to what results are made with: 1 / sum, or its logarithm.
 template <bool kLog>
-HWY_INLINE void finish_totals(PerColumn& totals) {
-  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+HWY_INLINE void finish_totals(PerColumn& totals, std::int64_t width) {
+  for (std::int64_t j = 0; j < width; j += lanes()) {
     const auto total = load(totals.values + j);
     store(kLog ? log(total) : hn::Div(splat(1.0F), total), totals.values + j);
   }
@@ -205,6 +207,7 @@ HWY_INLINE void finish_totals(PerColumn& totals) {
 
 /// Rows of a pass over memory that share what is loaded and stored per column.
 constexpr std::int64_t kStep = 4;
+static_assert(kSumRows % kStep == 0);
 
 /// Rows [first, last) of a block go to `kept`, `width` floats apart, and their maxima to `tops`.
 template <class T>
@@ -249,10 +252,10 @@ HWY_INLINE void sum_exponentials(float* kept, std::int64_t rows, std::int64_t wi
 /// finite).
 HWY_INLINE void move_sums(const PerColumn& before, const PerColumn& shifts, ColumnSums& sums) {
   alignas(64) float shares[kMaxColumns];
-  for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+  for (std::int64_t j = 0; j < sums.width; j += lanes()) {
     store(exp_nonpositive(hn::Sub(load(before.values + j), load(shifts.values + j))), shares + j);
   }
-  for (std::int64_t j = 0; j < kMaxColumns; ++j) sums.joined[j] *= static_cast<double>(shares[j]);
+  for (std::int64_t j = 0; j < sums.width; ++j) sums.joined[j] *= static_cast<double>(shares[j]);
 }
 
 /// A chunk of rows at a time goes to the second-level cache as e^(x - shift), with the largest element so far
@@ -264,22 +267,21 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
   PerColumn tops;
   PerColumn before;
   PerColumn shifts;
-  ColumnSums sums;
-  tops.fill(kLowest);
-  sums.clear();
+  ColumnSums sums(width);
+  tops.fill(kLowest, width);
   for (std::int64_t first = 0; first < size.length; first += kChunk) {
     const std::int64_t last = std::min(size.length, first + kChunk);
-    before = tops;
+    std::copy(tops.values, tops.values + width, before.values);
     keep_rows<T>(x, first, last, size.count, scratch, width, tops);
-    finite_shifts(tops, shifts);
-    move_sums(before, shifts, sums);
+    finite_shifts(tops, width, shifts);
+    if (first > 0) move_sums(before, shifts, sums);
     sum_exponentials<T, kLog>(scratch + first * width, last - first, width, size.count, shifts, sums.run, x,
                               last);
     sums.join();
     if constexpr (!kLog) std::copy(tops.values, tops.values + width, chunk_tops + first / kChunk * width);
   }
   PerColumn& totals = sums.finish();
-  finish_totals<kLog>(totals);
+  finish_totals<kLog>(totals, width);
   PerColumn& scales = before;
   for (std::int64_t i = 0; i < size.length; ++i) {
     if (!kLog && i % kChunk == 0) {
@@ -308,15 +310,15 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
 /// the results.
 template <class T, bool kLog, bool kStream>
 void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
+  const std::int64_t width = whole_pairs(size.count);
   PerColumn tops;
   PerColumn before;
   PerColumn shifts;
-  ColumnSums sums;
-  tops.fill(kLowest);
-  sums.clear();
+  ColumnSums sums(width);
+  tops.fill(kLowest, width);
   for (std::int64_t first = 0; first < size.length; first += kChunk) {
     const std::int64_t last = std::min(size.length, first + kChunk);
-    before = tops;
+    std::copy(tops.values, tops.values + width, before.values);
     for (std::int64_t i = first; i < last; ++i) {
       each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
         x.ask_ahead(i, j);
@@ -325,8 +327,8 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
         tops.set(j, {hn::Max(v.a, t.a), hn::Max(v.b, t.b)});
       });
     }
-    finite_shifts(tops, shifts);
-    move_sums(before, shifts, sums);
+    finite_shifts(tops, width, shifts);
+    if (first > 0) move_sums(before, shifts, sums);
     for (std::int64_t i = first; i < last; ++i) {
       each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
         const Two v = take2(x.at(i, j), extent, kLowest);
@@ -339,7 +341,7 @@ void softmax_columns_reread(Block<const T> x, Block<T> out, Columns size) {
     sums.join();
   }
   PerColumn& totals = sums.finish();
-  finish_totals<kLog>(totals);
+  finish_totals<kLog>(totals, width);
   for (std::int64_t i = 0; i < size.length; ++i) {
     each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
       x.ask_ahead(i, j);
@@ -360,10 +362,7 @@ template <bool kLog>
 struct GradSums {
   ColumnSums dots, sums;
 
-  HWY_INLINE void clear() {
-    dots.clear();
-    sums.clear();
-  }
+  explicit GradSums(std::int64_t width) : dots(width), sums(width) {}
   /// Adds the rows [first, last) of a pair of columns; row(i) gives their y and dy.
   template <class F>
   HWY_INLINE void add(std::int64_t j, std::int64_t first, std::int64_t last, const F& row) {
@@ -390,7 +389,7 @@ struct GradSums {
     dots.finish();
     if constexpr (kLog) return;
     sums.finish();
-    for (std::int64_t j = 0; j < kMaxColumns; j += lanes()) {
+    for (std::int64_t j = 0; j < sums.width; j += lanes()) {
       const auto sum = load(sums.run.values + j);
       const auto divisor = hn::IfThenElse(hn::Gt(sum, splat(0.0F)), sum, splat(1.0F));
       store(hn::Div(load(dots.run.values + j), divisor), dots.run.values + j);
@@ -427,8 +426,7 @@ HWY_INLINE void copy2(const T* x, T* out, Part part) {
 template <class T, bool kLog, bool kStream>
 void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx, T* scratch, Columns size) {
   const std::int64_t width = whole_pairs(size.count);
-  GradSums<kLog> sums;
-  sums.clear();
+  GradSums<kLog> sums(width);
   for (std::int64_t first = 0; first < size.length; first += kStep) {
     const std::int64_t last = std::min(first + kStep, size.length);
     each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {
@@ -455,8 +453,7 @@ void softmax_grad_columns_kept(Block<const T> y, Block<const T> dy, Block<T> dx,
 
 template <class T, bool kLog, bool kStream>
 void softmax_grad_columns_reread(Block<const T> y, Block<const T> dy, Block<T> dx, Columns size) {
-  GradSums<kLog> sums;
-  sums.clear();
+  GradSums<kLog> sums(whole_pairs(size.count));
   for (std::int64_t first = 0; first < size.length; first += kStep) {
     const std::int64_t last = std::min(first + kStep, size.length);
     each_two(size.count, [&](std::int64_t j, auto extent) HWY_ATTR {

@@ -293,9 +293,8 @@ HWY_INLINE float start_of(ReduceOp op) {
   return op == ReduceOp::Max ? -kInfinity : (op == ReduceOp::Min ? kInfinity : 0.0F);
 }
 
-/// In f64: where addends cancel, what f32 loses in adding them up can be more than what is left.
 template <ReduceOp op>
-HWY_INLINE float sum_all(const float* x, std::int64_t count) {
+HWY_INLINE double sum_all(const float* x, std::int64_t count) {
   const hn::ScalableTag<double> f64;
   const hn::Rebind<float, hn::ScalableTag<double>> f32;
   const auto add = [&](auto total, std::int64_t i) HWY_ATTR {
@@ -320,7 +319,7 @@ HWY_INLINE float sum_all(const float* x, std::int64_t count) {
     const auto v = static_cast<double>(x[i]);
     total += op == ReduceOp::SumSquares ? v * v : v;
   }
-  return static_cast<float>(total);
+  return total;
 }
 
 /// Four running vectors.
@@ -352,13 +351,13 @@ HWY_INLINE float extreme_of(const float* x, std::int64_t count) {
   return result;
 }
 
-float reduce(ReduceOp op, const float* x, std::int64_t count) {
-  float result = 0;
+double reduce(ReduceOp op, const float* x, std::int64_t count) {
+  double result = 0;
   with_op(op, [&]<ReduceOp kOp>() HWY_ATTR {
     if constexpr (kOp == ReduceOp::Sum || kOp == ReduceOp::SumSquares) {
       result = sum_all<kOp>(x, count);
     } else {
-      result = extreme_of<kOp>(x, count);
+      result = static_cast<double>(extreme_of<kOp>(x, count));
     }
   });
   return result;
@@ -448,7 +447,7 @@ void swiglu_grad(const float* gate, const float* up, const float* dy, float* dga
                  std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(swiglu_grad)(gate, up, dy, dgate, dup, count);
 }
-float reduce(ReduceOp op, const float* x, std::int64_t count) {
+double reduce(ReduceOp op, const float* x, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(reduce)(op, x, count);
 }
 void fold(ReduceOp op, const float* x, float* total, std::int64_t count) {

@@ -40,9 +40,9 @@ void swiglu(const float* gate, const float* up, float* out, std::int64_t count);
 void swiglu_grad(const float* gate, const float* up, const float* dy, float* dgate, float* dup,
                  std::int64_t count);
 
-/// The reduction of all elements: a sum is made of many partial sums, so that its error stays small however
-/// long the span is.
-float reduce(ReduceOp op, const float* x, std::int64_t count);
+/// The reduction of all elements. Sums are added up in f64: where addends cancel, what f32 loses can be more
+/// than what is left.
+double reduce(ReduceOp op, const float* x, std::int64_t count);
 /// total[i] = total[i] op x[i]; SumSquares adds x[i]^2.
 void fold(ReduceOp op, const float* x, float* total, std::int64_t count);
 /// Position of the first element equal to `value` (or the first NaN if value is NaN); count if there is none.
