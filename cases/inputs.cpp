@@ -23,6 +23,22 @@ double draw_normal(Generator& generator) {
   return radius * std::cos(2.0 * std::numbers::pi * static_cast<double>(generator.next_uniform()));
 }
 
+double mixed_column(std::int64_t row, std::int64_t column, double normal) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  switch (column % 5) {
+    case 1:
+      return row < 40 ? -kInfinity : normal;
+    case 2:
+      return -kInfinity;
+    case 3:
+      return row == 100 ? std::numeric_limits<double>::quiet_NaN() : normal;
+    case 4:
+      return row == 100 ? kInfinity : normal;
+    default:
+      return normal;
+  }
+}
+
 double draw(const Input& input, std::int64_t index, Generator& generator) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const std::int64_t width = std::max<std::int64_t>(input.shape.rank() > 0 ? input.shape.back() : 1, 1);
@@ -43,6 +59,8 @@ double draw(const Input& input, std::int64_t index, Generator& generator) {
       return lot == 0 || index == 0 ? kInfinity : (lot == 1 ? -kInfinity : normal);
     case Fill::MaskedRows:
       return (index / width) % 3 == 0 || lot < 4 ? -kInfinity : normal;
+    case Fill::MixedColumns:
+      return mixed_column(index / width, index % width, normal);
     case Fill::Ties:
       return std::round(normal * 2);
     case Fill::Index:

@@ -24,6 +24,8 @@ enum class Fill : std::uint8_t {
   WithNan,       ///< normal, about one element in 16 NaN
   WithInfinity,  ///< normal, about one element in 16 +inf and one in 16 -inf
   MaskedRows,    ///< normal with -inf strewn in; the first and every third row (last dimension) all -inf
+  MixedColumns,  ///< column j (last dimension), by j % 5: normal; -inf in its first 40 rows; all -inf; a NaN
+                 ///< in row 100; +inf there
   Ties,          ///< small whole numbers, so that values repeat
   Index,         ///< whole numbers in [0, high)
 };

@@ -116,9 +116,13 @@ struct CachingAllocator::State {
       release_beyond_peak(bytes);
       block = source->acquire(bytes);
       // Where the device has less than the reserve could be: as much as is wanted, then all that there is.
-      for (const std::size_t enough : {bytes, cached}) {
-        if (block.data != nullptr || block.native != nullptr) break;
-        release_cached(enough);
+      const auto refused = [&] { return block.data == nullptr && block.native == nullptr; };
+      if (refused() && cached > 0) {
+        release_cached(bytes, bytes >= kLarge ? kLarge : 0);
+        block = source->acquire(bytes);
+      }
+      if (refused()) {
+        release_cached(cached);
         block = source->acquire(bytes);
       }
       require<DeviceError>(

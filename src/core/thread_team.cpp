@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <omp.h>
 #else
-#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -149,8 +148,8 @@ int team_size_from_environment() {
   char* end = nullptr;
   const long size = std::strtol(text, &end, 10);
   while (*end == ' ' || *end == '\t') ++end;
-  const bool is_number = end != text && (*end == '\0' || *end == ',');
-  return is_number && size > 0 ? static_cast<int>(std::min<long>(size, std::numeric_limits<int>::max())) : 0;
+  const bool is_size = size > 0 && size < std::numeric_limits<int>::max() && (*end == '\0' || *end == ',');
+  return is_size ? static_cast<int>(size) : 0;
 }
 
 void announce_team_size(int) {}

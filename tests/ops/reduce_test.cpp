@@ -38,7 +38,7 @@ TEST(Extremes, OnlyTheLargestGetAGradient) {
 /// The sum of every few of them is some thousand, and f32 would round it to more than what is left in the
 /// end.
 TEST(Sums, HalvesThatCancelLeaveTheRest) {
-  for (const std::int64_t half : {40, 4096, 100000}) {
+  for (const std::int64_t half : {40, 5000, 100000}) {
     std::vector<float> values(static_cast<std::size_t>(2 * half + 1), 0.125F);
     for (std::int64_t i = 0; i < half; ++i) {
       const float value = 900 + 200 * static_cast<float>(i) / static_cast<float>(half);

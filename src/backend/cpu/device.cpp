@@ -157,7 +157,7 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend() {
-#if defined(__x86_64__)
+#if defined(__SSE4_2__)
   require<DeviceError>(__builtin_cpu_supports("sse4.2") != 0,
                        "cpu: this build needs SSE4.2 (x86-64-v2), which the processor does not have");
 #endif

@@ -390,7 +390,7 @@ HWY_INLINE Vec without_powers(Vec x, Vec n) {
 }
 
 /// e^x for x <= 0 (or slightly above), to T's precision: what softmax needs. Results below the smallest
-/// normal number are 0.
+/// normal number may be 0; that of -inf is.
 template <class T = float>
 HWY_INLINE Vec exp_nonpositive(Vec x) {
 #if HWY_TARGET <= HWY_AVX3
