@@ -197,7 +197,9 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
   const double norm = global_norm(grads);
   const std::int64_t number = steps_done_ + 1;
   if (!std::isfinite(loss))
-    throw Error(fmt::format("train: the loss became {} at step {}: {}", loss, number, blame(model_)));
+    // Which sign a NaN has is chance.
+    throw Error(fmt::format("train: the loss became {} at step {}: {}", std::isnan(loss) ? "nan" : "infinite",
+                            number, blame(model_)));
   if (!std::isfinite(norm)) {
     throw Error(fmt::format("train: the gradient became {} at step {}, first in {}; lower the learning rate",
                             norm, number, first_bad_gradient(model_)));
