@@ -29,6 +29,7 @@ std::vector<OpCase> softmax_cases_of(bool log) {
   add_case("middle_transposed", {.shape = {3, 17, 40}, .arrange = Arrange::Transposed}, 1);
   // Columns too long to be kept between the passes; wide blocks of them, the last one narrower.
   add_case("long_columns", {.shape = {9000, 40}}, 0);
+  add_case("long_masked_columns", {.shape = {9000, 9}, .fill = Fill::WithInfinity}, 0);
   add_case("long_mixed_columns", {.shape = {9000, 9}, .fill = Fill::MixedColumns}, 0);
   add_case("many_columns", {.shape = {40, 700}}, 0);
   // Columns that are kept and cut into chunks of rows, with other extremes in some of them.

@@ -4,11 +4,12 @@ target_compile_options(candela_compiler INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-fast-math -ffp-contract=off)
 
 # The vectors of the kernels where there is nothing better.
+string(REGEX MATCH "^(x86_64|AMD64|amd64)$" candela_is_x86_64 "${CMAKE_SYSTEM_PROCESSOR}")
 if(CMAKE_OSX_ARCHITECTURES)
   if(CMAKE_OSX_ARCHITECTURES MATCHES "x86_64")
     target_compile_options(candela_compiler INTERFACE "SHELL:-Xarch_x86_64 -msse4.2")
   endif()
-elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+elseif(candela_is_x86_64)
   # x86-64-v2: Intel since 2009, AMD since 2011.
   target_compile_options(candela_compiler INTERFACE -msse4.2)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND NOT APPLE AND NOT CMAKE_CXX_FLAGS MATCHES "-m(arch|cpu)=")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check-arm.sh [SYSROOT]: builds for 64-bit ARM and runs the ops' cases under QEMU: correctness only, no claim of speed. For Debian, as root, with the
 # packages debootstrap, qemu-user and g++-aarch64-linux-gnu. SYSROOT (by default build/arm64-sysroot) is filled with ARM's headers and libraries
-# first if it is not there. About 5 minutes to build and 15 to run on 2 cores.
+# first if it is not there. About 5 minutes to build and 10 to run on 2 cores.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 sysroot=$(realpath -m "${1:-$root/build/arm64-sysroot}")

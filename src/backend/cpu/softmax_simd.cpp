@@ -282,7 +282,7 @@ void softmax_columns_kept(Block<const T> x, Block<T> out, float* scratch, Column
   }
   PerColumn& totals = sums.finish();
   finish_totals<kLog>(totals, width);
-  PerColumn& scales = before;
+  PerColumn scales;
   for (std::int64_t i = 0; i < size.length; ++i) {
     if (!kLog && i % kChunk == 0) {
       for (std::int64_t j = 0; j < width; j += lanes()) {
