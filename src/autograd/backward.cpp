@@ -36,7 +36,7 @@ void check_saved(const GradNode& node) {
     require(saved.storage->version() == saved.version,
             "backward: a tensor that {} needs for its gradient ({} {} on {}) was changed in place after the "
             "forward pass; change a clone() of it, or after backward()",
-            node.op, to_string(saved.dtype), saved.shape, to_string(saved.storage->device()));
+            node.op, to_string(saved.dtype), saved.shape, saved.storage->device());
   }
 }
 

@@ -46,8 +46,7 @@ Backend& backend(Device device) {
     return *all.metal[static_cast<std::size_t>(device.index)];
   }
   throw DeviceError(fmt::format(
-      "device: {} is not available in this build on this machine; `candela devices` lists what is",
-      to_string(device)));
+      "device: {} is not available in this build on this machine; `candela devices` lists what is", device));
 }
 
 DeviceInterface& device_interface(Device device) {

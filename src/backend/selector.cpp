@@ -10,8 +10,8 @@ void log_composed_once(std::string_view op, Device device, const std::string& re
   static std::mutex mutex;
   static std::set<std::string> logged;
   const std::lock_guard lock(mutex);
-  if (!logged.insert(fmt::format("{}@{}", op, to_string(device))).second) return;
-  fmt::print(stderr, "candela: {} on {} runs as its composed reference ({})\n", op, to_string(device),
+  if (!logged.insert(fmt::format("{}@{}", op, device)).second) return;
+  fmt::print(stderr, "candela: {} on {} runs as its composed reference ({})\n", op, device,
              reasons.empty() ? "no implementation" : reasons);
 }
 

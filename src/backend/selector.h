@@ -16,25 +16,29 @@ namespace candela {
 /// implementation takes the arguments.
 void log_composed_once(std::string_view op, Device device, const std::string& reasons);
 
-/// The implementation that is to run: the first of the list that supports `args` and does not give way to one
-/// that comes later; with tuning on, the fastest of those that support them. Null if there is none; then
-/// `reasons` (if given) tells why, one per implementation.
+/// Why none of the list takes `args`, one reason per implementation.
 template <class Args>
-const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args& args,
-                           std::string* reasons) {
+std::string refusals(const KernelList<Args>& list, const Args& args) {
+  std::string reasons;
+  for (const Kernel<Args>& kernel : list.kernels) {
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel.name, kernel.supports(args));
+  }
+  return reasons;
+}
+
+/// The implementation that is to run: the first of the list that supports `args` and does not give way to one
+/// that comes later; with tuning on, the fastest of those that support them. Null if there is none.
+template <class Args>
+const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args& args) {
   const Kernel<Args>* first = nullptr;
   std::vector<const Kernel<Args>*> able;
   const bool tuned = Tuning::instance().enabled();
   for (const Kernel<Args>& kernel : list.kernels) {
-    const std::string refusal = kernel.supports(args);
-    if (refusal.empty()) {
-      const bool gives_way = kernel.gives_way(args);
-      if (!tuned && !gives_way) return &kernel;
-      if (first == nullptr || (first->gives_way(args) && !gives_way)) first = &kernel;
-      if (!kernel.last_resort) able.push_back(&kernel);
-    } else if (reasons != nullptr) {
-      *reasons += fmt::format("{}{}: {}", reasons->empty() ? "" : "; ", kernel.name, refusal);
-    }
+    if (!kernel.supports(args).empty()) continue;
+    const bool gives_way = kernel.gives_way(args);
+    if (!tuned && !gives_way) return &kernel;
+    if (first == nullptr || (first->gives_way(args) && !gives_way)) first = &kernel;
+    if (!kernel.last_resort) able.push_back(&kernel);
   }
   if (able.size() < 2) return first;
   const std::string key = tuning_key(args);
@@ -76,8 +80,8 @@ ScratchBlocks scratch_of(KernelList<Args> KernelTable::*list, const Args& args) 
 /// Takes from the plan device what a kernel would take, and gives it back.
 void plan_scratch(const ScratchBlocks& blocks);
 
-/// Runs the chosen implementation of `device`. Returns false if none supports `args`. On the plan device
-/// every op succeeds and nothing runs.
+/// Runs the chosen implementation of `device`. Returns false if none supports `args`; then `reasons` (if
+/// given) tells why. On the plan device every op succeeds and nothing runs.
 template <class Args>
 bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& args,
              std::string* reasons = nullptr) {
@@ -88,8 +92,12 @@ bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& arg
   Backend& on = backend(device);
   std::optional<TeamLock> lock;
   if (device.type == DeviceType::Cpu) lock.emplace();
-  const Kernel<Args>* kernel = choose(on.kernels().*list, on, args, reasons);
-  if (kernel == nullptr) return false;
+  const Kernel<Args>* kernel = choose(on.kernels().*list, on, args);
+  if (kernel == nullptr) {
+    // Not before: to put the reasons into words takes as long as a small op.
+    if (reasons != nullptr) *reasons = refusals(on.kernels().*list, args);
+    return false;
+  }
   kernel->runs->fetch_add(1, std::memory_order_relaxed);
   kernel->run(args, on.stream());
   return true;
@@ -101,7 +109,7 @@ void run(KernelList<Args> KernelTable::*list, Device device, const Args& args) {
   std::string reasons;
   if (try_run(list, device, args, &reasons)) return;
   throw Unsupported(fmt::format("{}: no implementation on {} takes these arguments ({})",
-                                (backend(device).kernels().*list).op, to_string(device),
+                                (backend(device).kernels().*list).op, device,
                                 reasons.empty() ? "there is none" : reasons));
 }
 

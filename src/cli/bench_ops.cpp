@@ -131,7 +131,7 @@ nlohmann::json to_json(const Row& row) {
 
 /// Which implementation of which op ran, and how often, since the program began.
 void print_choices(Device device) {
-  fmt::print("\nimplementations that ran on {}:\n", to_string(device));
+  fmt::print("\nimplementations that ran on {}:\n", device);
   KernelTable::for_each_list([&]<auto kList>() {
     const auto& list = backend(device).kernels().*kList;
     for (const auto& kernel : list.kernels) {
@@ -147,8 +147,7 @@ void print_tuning(Device device) {
   const TuningTable table = Tuning::instance().table();
   const auto found = table.find(device_interface(device).description());
   if (found == table.end()) return;
-  fmt::print("\nchosen by measurement on {} (kept in {}):\n", to_string(device),
-             default_tuning_file().string());
+  fmt::print("\nchosen by measurement on {} (kept in {}):\n", device, default_tuning_file().string());
   for (const auto& [key, choice] : found->second) {
     std::string times;
     for (const auto& [name, nanoseconds] : choice.nanoseconds)

@@ -12,7 +12,7 @@ void add_devices(CLI::App& app, Action& action) {
   command->callback([&action] {
     action = [] {
       for (const Device device : available_devices()) {
-        print_out("{:<10} {}\n", to_string(device), device_interface(device).description());
+        print_out("{:<10} {}\n", device, device_interface(device).description());
       }
     };
   });

@@ -29,7 +29,8 @@ Dims Dims::filled(int rank, std::int64_t value) {
 }
 
 void Dims::push_back(std::int64_t value) {
-  insert(rank_, value);
+  require(rank_ < kMaxRank, "shape: at most {} dimensions are supported", kMaxRank);
+  values_[static_cast<std::size_t>(rank_++)] = value;
 }
 
 void Dims::insert(int position, std::int64_t value) {

@@ -129,7 +129,7 @@ struct CachingAllocator::State {
           block.data != nullptr || block.native != nullptr,
           "allocate: {} has no room for {} bytes ({} bytes are in use); use a smaller batch or a shorter "
           "maximum length",
-          to_string(device), bytes, stats.allocated);
+          device, bytes, stats.allocated);
       stats.reserved += bytes;
       stats.peak_reserved = std::max(stats.peak_reserved, stats.reserved);
       most_reserved = std::max(most_reserved, stats.reserved);

@@ -40,7 +40,7 @@ Tensor Tensor::from_bytes(std::span<const std::byte> bytes, const Shape& shape, 
   DeviceInterface& on = device_interface(device);
   if (device.type == DeviceType::Plan || bytes.empty()) return result;
   require<Unsupported>(on.host_accessible(), "tensor: the memory of {} cannot be written by the host",
-                       candela::to_string(device));
+                       device);
   if (device.type != DeviceType::Cpu)
     on.synchronize();  // the block may be a recycled one that queued work still reads
   std::memcpy(result.storage()->data(), bytes.data(), bytes.size());
@@ -93,11 +93,9 @@ const StoragePtr& Tensor::storage() const {
 }
 
 void* Tensor::host_data(DType expected) const {
-  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected),
-          describe(*this));
+  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected), *this);
   DeviceInterface& on = device_interface(device());
-  require(on.host_accessible(), "tensor: the memory of {} cannot be read by the host",
-          candela::to_string(device()));
+  require(on.host_accessible(), "tensor: the memory of {} cannot be read by the host", device());
   on.synchronize();
   return static_cast<std::byte*>(storage()->data()) +
          static_cast<std::size_t>(layout().offset) * size_of(expected);
@@ -177,8 +175,8 @@ const Tensor& Tensor::grad() const {
 void Tensor::set_grad(Tensor grad) const {
   require(defined(), "grad: tensor is undefined");
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
-    throw InvalidArgument(fmt::format("grad: must be {} {} as the tensor; got {}",
-                                      candela::to_string(dtype()), shape(), describe(grad)));
+    throw InvalidArgument(
+        fmt::format("grad: must be {} {} as the tensor; got {}", candela::to_string(dtype()), shape(), grad));
   impl_->grad = std::move(grad);
 }
 
@@ -198,8 +196,8 @@ void Tensor::set_grad_node(std::shared_ptr<GradNode> node, int output) {
 }
 
 std::string describe(const Tensor& tensor) {
-  if (!tensor.defined()) return "undefined";
-  return fmt::format("{} {} on {}", to_string(tensor.dtype()), tensor.shape(), to_string(tensor.device()));
+  if (!tensor.defined()) return "an undefined tensor";
+  return fmt::format("{} {} on {}", to_string(tensor.dtype()), tensor.shape(), tensor.device());
 }
 
 }  // namespace candela

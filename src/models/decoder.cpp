@@ -95,8 +95,7 @@ Tensor positions_behind(const std::vector<std::int64_t>& starts, std::int64_t to
 
 void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOptions& options) {
   require(ids.defined() && ids.rank() == 2 && ids.size(0) > 0 && ids.size(1) > 0,
-          "{}: ids must be [B, T], not empty; got {}", config.model_type,
-          ids.defined() ? describe(ids) : "an undefined tensor");
+          "{}: ids must be [B, T], not empty; got {}", config.model_type, ids);
   require(options.cache == nullptr || options.cache->batch() == ids.size(0),
           "{}: the cache must have {} rows as ids; got {}", config.model_type, ids.size(0),
           options.cache == nullptr ? 0 : options.cache->batch());
@@ -204,8 +203,7 @@ std::pair<Tensor, Tensor> low_rank_columns(const Tensor& low, const Tensor& b, D
 Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const {
   const std::int64_t width = config_.hidden_size;
   require(hidden.defined() && hidden.rank() >= 1 && hidden.size(-1) == width,
-          "{}: hidden must be [..., {}]; got {}", config_.model_type, width,
-          hidden.defined() ? describe(hidden) : "an undefined tensor");
+          "{}: hidden must be [..., {}]; got {}", config_.model_type, width, hidden);
   const Tensor rows = reshape(hidden, {-1, width});
   const Tensor flat = reshape(targets, {targets.numel()});
   if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight, flat);

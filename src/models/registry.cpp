@@ -104,8 +104,7 @@ std::int64_t Model::parameter_count() const {
 
 Tensor shift_labels(const Tensor& labels) {
   require(labels.defined() && labels.rank() == 2 && labels.size(1) > 0,
-          "shift_labels: labels must be [B, T], not empty; got {}",
-          labels.defined() ? describe(labels) : "an undefined tensor");
+          "shift_labels: labels must be [B, T], not empty; got {}", labels);
   const Tensor end =
       full({labels.size(0), 1}, static_cast<double>(kIgnoreIndex), labels.dtype(), labels.device());
   if (labels.size(1) == 1) return end;

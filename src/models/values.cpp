@@ -22,7 +22,7 @@ const void* host_bytes(const Tensor& tensor) {
     case DType::F64:
       return tensor.data<double>();
     default:
-      throw InvalidArgument(fmt::format("values: expected a floating dtype; got {}", describe(tensor)));
+      throw InvalidArgument(fmt::format("values: expected a floating dtype; got {}", tensor));
   }
 }
 

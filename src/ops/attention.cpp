@@ -37,15 +37,15 @@ void check_positions(const Tensor& q, const Tensor& k, const AttentionOptions& o
           "attention: scale must be a finite f32 number, or 0 for 1 / sqrt(D); got {}", options.scale);
   if (options.q_start.defined()) {
     require(options.q_start.dtype() == DType::I32 && options.q_start.shape() == Shape{q.size(0)},
-            "attention: q_start must be i32 [{}]; got {}", q.size(0), describe(options.q_start));
+            "attention: q_start must be i32 [{}]; got {}", q.size(0), options.q_start);
   }
   if (!options.cu_seqlens.defined()) return;
   require(options.cu_seqlens.dtype() == DType::I32 && options.cu_seqlens.rank() == 1 &&
               options.cu_seqlens.size(0) >= 2,
-          "attention: cu_seqlens must be i32 [N + 1], N at least 1; got {}", describe(options.cu_seqlens));
+          "attention: cu_seqlens must be i32 [N + 1], N at least 1; got {}", options.cu_seqlens);
   require(q.size(0) == 1 && q.size(1) == k.size(1) && !options.q_start.defined(),
           "attention: packed sequences need B = 1, T = S and no q_start; got q {}, k {} and q_start {}",
-          q.shape(), k.shape(), describe(options.q_start));
+          q.shape(), k.shape(), options.q_start);
   check_bounds(options.cu_seqlens, q.size(1));
 }
 

@@ -15,7 +15,7 @@ inline Device check_same_device(std::string_view op, std::initializer_list<Tenso
     if (!tensor.defined()) continue;
     if (first == nullptr) first = &tensor;
     require(tensor.device() == first->device(), "{}: all tensors must be on one device; got {} and {}", op,
-            to_string(first->device()), to_string(tensor.device()));
+            first->device(), tensor.device());
   }
   require(first != nullptr, "{}: needs a tensor; got an undefined one", op);
   return first->device();
@@ -27,14 +27,13 @@ inline void check_defined(std::string_view op, std::string_view name, const Tens
 
 inline void check_floating(std::string_view op, std::string_view name, const Tensor& tensor) {
   check_defined(op, name, tensor);
-  require(is_floating(tensor.dtype()), "{}: {} must be a floating point tensor; got {}", op, name,
-          describe(tensor));
+  require(is_floating(tensor.dtype()), "{}: {} must be a floating point tensor; got {}", op, name, tensor);
 }
 
 inline void check_index(std::string_view op, std::string_view name, const Tensor& tensor) {
   check_defined(op, name, tensor);
   require(tensor.dtype() == DType::I32 || tensor.dtype() == DType::I64, "{}: {} must be i32 or i64; got {}",
-          op, name, describe(tensor));
+          op, name, tensor);
 }
 
 inline void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b) {

@@ -150,7 +150,7 @@ Tensor to_device(const Tensor& x, Device device) {
     const Tensor source = contiguous(x.detach());
     DeviceInterface& from = device_interface(x.device());
     require<Unsupported>(from.host_accessible(), "to_device: the memory of {} cannot be read by the host",
-                         to_string(x.device()));
+                         x.device());
     from.synchronize();
     const auto width = static_cast<std::int64_t>(size_of(x.dtype()));
     const auto* first =

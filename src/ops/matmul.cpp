@@ -28,9 +28,11 @@ void run_matmul(const Tensor& a, const Tensor& b, const Tensor& out, const Tenso
                 double beta) {
   if (out.numel() == 0) return;
   const Shape batch = leading(out.shape());
-  const Tensor wide_a = a.with_layout(a.layout().broadcast_to(with_matrix(batch, a.size(-2), a.size(-1))));
-  const Tensor wide_b = b.with_layout(b.layout().broadcast_to(with_matrix(batch, b.size(-2), b.size(-1))));
-  run(&KernelTable::matmul, out.device(), MatmulArgs{wide_a, wide_b, out, bias, alpha, beta});
+  const auto wide = [&](const Tensor& x) {
+    const Shape shape = with_matrix(batch, x.size(-2), x.size(-1));
+    return x.shape() == shape ? x : x.with_layout(x.layout().broadcast_to(shape));
+  };
+  run(&KernelTable::matmul, out.device(), MatmulArgs{wide(a), wide(b), out, bias, alpha, beta});
 }
 
 void check_operands(const Tensor& a, const Tensor& b) {

@@ -38,7 +38,7 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
             param.shape(), other.shape());
   }
   require(m.dtype() == DType::F32 && v.dtype() == DType::F32,
-          "adamw_step: m and v must be f32; got {} and {}", describe(m), describe(v));
+          "adamw_step: m and v must be f32; got {} and {}", m, v);
   require(param.is_contiguous() && m.is_contiguous() && v.is_contiguous(),
           "adamw_step: param, m and v must be contiguous");
   require(step >= 1, "adamw_step: step counts from 1; got {}", step);
@@ -48,7 +48,7 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
         !written.grad_node(),
         "adamw_step: writes in place, but autograd tracks {} as a result of {}; pass a leaf or a "
         "detach()ed tensor",
-        describe(written), written.grad_node() ? written.grad_node()->op : "");
+        written, written.grad_node() ? written.grad_node()->op : "");
   }
   if (param.numel() == 0) return;
   const Tensor flat_grad = contiguous(grad.detach());  // the arguments do not keep it alive

@@ -156,7 +156,7 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
           "rope: cos and sin must be f32; got {} and {}", to_string(table.cos.dtype()),
           to_string(table.sin.dtype()));
   require(positions.defined() && positions.dtype() == DType::I32, "rope: positions must be i32; got {}",
-          describe(positions));
+          positions);
   const Shape by_row = {x.size(0), x.size(1)};
   require(positions.shape() == Shape{x.size(1)} || positions.shape() == by_row,
           "rope: positions must be [{}] or {}; got {}", x.size(1), by_row, positions.shape());
@@ -172,8 +172,7 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
     record("rope", {x}, {&out},
            [table, wide](std::span<const Tensor> grads) -> std::vector<Tensor> {
              Tensor dx = run_rope(grads[0], table, wide, true, nullptr);
-             require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}",
-                                  describe(grads[0]));
+             require<Unsupported>(dx.defined(), "rope: no implementation of the gradient takes {}", grads[0]);
              return {dx};
            },
            {table.cos, table.sin, wide});

@@ -58,6 +58,12 @@ TEST(Tensor, ErrorsNameTheOpTheExpectationAndWhatCame) {
   }
 }
 
+TEST(Tensor, IsFormattedByItsDtypeShapeAndDevice) {
+  EXPECT_EQ(fmt::format("{}", ones({2, 3}, DType::BF16)), "bf16 [2, 3] on cpu");
+  EXPECT_EQ(fmt::format("{}", Tensor()), "an undefined tensor");
+  EXPECT_EQ(fmt::format("{:>8}", Device::metal(1)), " metal:1");
+}
+
 TEST(Allocator, ReusesFreedBlocksAndCounts) {
   Allocator& allocator = device_interface(Device::cpu()).allocator();
   const MemoryStats before = allocator.stats();

@@ -65,14 +65,14 @@ TopkArgs some_args(std::int64_t k) {
 
 TEST_F(TuningTest, TheRuleChoosesWhereTuningIsOff) {
   const KernelList<TopkArgs> list = slow_and_fast();
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "slow");
   EXPECT_FALSE(std::filesystem::exists(file()));
 }
 
 TEST_F(TuningTest, TheFastestIsChosenAndKept) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "fast");
   EXPECT_NE(content().find("\tfast\tfast="), std::string::npos) << content();
   EXPECT_NE(content().find("topk f32 rows4 d128 k4"), std::string::npos) << content();
 }
@@ -80,12 +80,12 @@ TEST_F(TuningTest, TheFastestIsChosenAndKept) {
 TEST_F(TuningTest, WhatWasMeasuredIsNotMeasuredAgain) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
-  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  choose(list, backend(Device::cpu()), some_args(3));
   write(content_with_slow_chosen());
   enable_tuning(file());
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow");
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4), nullptr)->name, "slow") << "the same bucket";
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(5), nullptr)->name, "fast") << "another bucket";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "slow");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4))->name, "slow") << "the same bucket";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(5))->name, "fast") << "another bucket";
 }
 
 TEST_F(TuningTest, AnImplementationThatCannotTakeTheArgumentsIsNeverChosen) {
@@ -94,8 +94,8 @@ TEST_F(TuningTest, AnImplementationThatCannotTakeTheArgumentsIsNeverChosen) {
   list.kernels[1].supports = [](const TopkArgs& args) -> std::string {
     return args.k > 3 ? "k is at most 3" : "";
   };
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4), nullptr)->name, "slow")
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4))->name, "slow")
       << "the same bucket as 3";
 }
 
@@ -143,8 +143,8 @@ TEST_F(TuningTest, AFileThatCannotBeWrittenLaterIsAWarning) {
   std::filesystem::create_directory(file());
   const KernelList<TopkArgs> list = slow_and_fast();
   testing::internal::CaptureStderr();
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9))->name, "fast");
   const std::string said = testing::internal::GetCapturedStderr();
   EXPECT_NE(said.find(file().string()), std::string::npos) << said;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
@@ -158,8 +158,8 @@ TEST_F(TuningTest, AFolderThatCannotBeLookedIntoIsAnErrorAtFirstAndAWarningLater
   std::filesystem::create_directory_symlink(folder, folder);
   const KernelList<TopkArgs> list = slow_and_fast();
   testing::internal::CaptureStderr();
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "fast");
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "fast");
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9))->name, "fast");
   const std::string said = testing::internal::GetCapturedStderr();
   EXPECT_NE(said.find((folder / "tuning.tsv").string() + ": cannot be read: "), std::string::npos) << said;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
@@ -173,12 +173,12 @@ TEST_F(TuningTest, AFileThatCanBeReadButNotWrittenIsUsed) {
   EXPECT_FALSE(Tuning::instance().enabled());
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
-  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  choose(list, backend(Device::cpu()), some_args(3));
   std::ofstream(read_only) << content_with_slow_chosen();
   testing::internal::CaptureStderr();
   enable_tuning(read_only);
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3), nullptr)->name, "slow") << "as the file says";
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9), nullptr)->name, "fast") << "measured";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "slow") << "as the file says";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(9))->name, "fast") << "measured";
   const std::string said = testing::internal::GetCapturedStderr();
   EXPECT_NE(said.find(read_only.string()), std::string::npos) << said;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
@@ -187,9 +187,9 @@ TEST_F(TuningTest, AFileThatCanBeReadButNotWrittenIsUsed) {
 TEST_F(TuningTest, WhatAnotherProcessKeptStays) {
   enable_tuning(file());
   const KernelList<TopkArgs> list = slow_and_fast();
-  choose(list, backend(Device::cpu()), some_args(3), nullptr);
+  choose(list, backend(Device::cpu()), some_args(3));
   write(content() + "other\tkey\tfast\tfast=1\n");
-  choose(list, backend(Device::cpu()), some_args(9), nullptr);
+  choose(list, backend(Device::cpu()), some_args(9));
   EXPECT_NE(content().find("other\tkey\tfast\tfast=1"), std::string::npos) << content();
   EXPECT_NE(content().find("topk f32 rows4 d128 k4"), std::string::npos) << content();
   EXPECT_NE(content().find("topk f32 rows4 d128 k16"), std::string::npos) << content();

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <fmt/format.h>
 #include <functional>
 #include <memory>
 #include <string>
@@ -131,3 +132,10 @@ class CachingAllocator final : public Allocator {
 };
 
 }  // namespace candela
+
+template <>
+struct fmt::formatter<candela::Device> : fmt::formatter<std::string> {
+  auto format(candela::Device device, fmt::format_context& context) const {
+    return fmt::formatter<std::string>::format(candela::to_string(device), context);
+  }
+};

@@ -101,7 +101,15 @@ class Tensor {
   std::shared_ptr<Impl> impl_;
 };
 
-/// "f32 [2, 8] on cpu".
+/// "f32 [2, 8] on cpu" or "an undefined tensor". Formatting a tensor gives the same: errors take the tensor
+/// itself, so that nothing is put into words unless it is thrown.
 std::string describe(const Tensor& tensor);
 
 }  // namespace candela
+
+template <>
+struct fmt::formatter<candela::Tensor> : fmt::formatter<std::string> {
+  auto format(const candela::Tensor& tensor, fmt::format_context& context) const {
+    return fmt::formatter<std::string>::format(candela::describe(tensor), context);
+  }
+};

@@ -84,8 +84,9 @@ bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& 
 std::string narrow_supports(const Product& p) {
   if (narrow_fits(p.m, p.k, p.b)) return {};
   if (p.m > kNarrowRows && p.bias.data == nullptr && narrow_fits(p.n, p.k, p.a.transposed())) return {};
-  return fmt::format("takes at most {} rows by a transposed matrix, or the mirror image without a bias",
-                     kNarrowRows);
+  static const std::string refusal = fmt::format(
+      "takes at most {} rows by a transposed matrix, or the mirror image without a bias", kNarrowRows);
+  return refusal;
 }
 
 void narrow(const Product& p) {

@@ -52,8 +52,7 @@ class MetalBackend final : public Backend {
 }  // namespace
 
 Counters counters(Device device) {
-  require<DeviceError>(device.type == DeviceType::Metal, "metal counters: {} is not a Metal device",
-                       to_string(device));
+  require<DeviceError>(device.type == DeviceType::Metal, "metal counters: {} is not a Metal device", device);
   return static_cast<const MetalBackend&>(backend(device)).read_counters();
 }
 
