@@ -19,6 +19,17 @@ std::pair<std::size_t, std::size_t> line_and_column(std::string_view text, std::
   return {line, std::max<std::size_t>(column, 1)};
 }
 
+/// IoError for what is wrong with the last of the first `read` bytes of `text`.
+[[noreturn]] void refuse(std::string_view text, std::size_t read, const std::string& source,
+                         std::string_view reason) {
+  const auto [line, column] = line_and_column(text, read);
+  // The source of a text of one line may name a line of its own: a row of a JSONL file.
+  const std::string at = text.find('\n') == std::string_view::npos
+                             ? fmt::format("column {}", column)
+                             : fmt::format("line {}, column {}", line, column);
+  throw IoError(fmt::format("{}: must be valid JSON; at {}: {}", source, at, reason));
+}
+
 /// nlohmann's text without its own prefix `[json.exception.parse_error.101] parse error at line 1, column 2:
 /// `.
 std::string plain_message(const char* what) {
@@ -117,18 +128,16 @@ bool JsonBuilder::key(string_t& value) {
 }
 
 bool JsonBuilder::parse_error(std::size_t position, const std::string&, const Json::exception& error) {
-  const auto [line, column] = line_and_column(text_, position);
-  // The source of a text of one line may name a line of its own: a row of a JSONL file.
-  const std::string at = text_.find('\n') == std::string_view::npos
-                             ? fmt::format("column {}", column)
-                             : fmt::format("line {}, column {}", line, column);
-  throw IoError(fmt::format("{}: must be valid JSON; at {}: {}", source_, at, plain_message(error.what())));
+  refuse(text_, position, source_, plain_message(error.what()));
 }
 
 void parse_json_events(std::string_view text, const std::string& source, JsonEvents& handler,
                        const JsonLimits& limits) {
   require<IoError>(text.size() <= limits.max_bytes, "{}: must be at most {} bytes; got {}", source,
                    limits.max_bytes, text.size());
+  // The parser takes it for the end, and whatever follows would go unseen.
+  const std::size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) refuse(text, nul + 1, source, "a NUL byte");
   const bool complete = Json::sax_parse(text.begin(), text.end(), &handler);
   require<IoError>(complete, "{}: must be valid JSON", source);
 }

@@ -23,6 +23,17 @@ TEST(Json, RefusesWhatFollowsTheDocument) {
   EXPECT_THROW(parse_json("{\"a\": \"\xFF\"}", "x"), IoError);
 }
 
+/// nlohmann's parser takes a NUL for the end of the text, and would not look at what lies behind it.
+TEST(Json, RefusesNul) {
+  using namespace std::string_view_literals;
+  expect_contains(error_of<IoError>([] { parse_json("{}\0{\"a\": 1}"sv, "x.json"); }),
+                  "x.json: must be valid JSON; at column 3: a NUL byte");
+  expect_contains(error_of<IoError>([] { parse_json("{\n}\0"sv, "x.json"); }),
+                  "x.json: must be valid JSON; at line 2, column 2: a NUL byte");
+  EXPECT_THROW(parse_json("{\"a\0b\": 1}"sv, "x.json"), IoError);
+  EXPECT_EQ(parse_json(R"({"a": "\u0000"})", "x.json")["a"], "\0"sv);
+}
+
 TEST(Json, RefusesDuplicateKeys) {
   expect_contains(error_of<IoError>([] { parse_json(R"({"a": 1, "b": {"c": 1, "c": 2}})", "x"); }),
                   "\"c\" must occur once");
