@@ -130,7 +130,7 @@ std::vector<JsonKey> outer_keys(std::string_view json) {
 
 /// As read_settings() says it of YAML, which may hold a key twice; a JSON document is refused before.
 void check_repeated_keys(const std::string& text, const std::string& file) {
-  if (!io::Json::accept(text)) return;
+  if (!io::is_json(text)) return;
   std::set<std::string> seen;
   for (const auto& [key, line] : outer_keys(text)) {
     require<UsageError>(seen.insert(key).second, "{}:{}: {}: occurs a second time; keep one of them", file,

@@ -70,6 +70,10 @@ std::string shown(const Json& value) {
   return text;
 }
 
+bool is_json(std::string_view text) {
+  return text.find('\0') == std::string_view::npos && Json::accept(text);
+}
+
 JsonBuilder::JsonBuilder(std::string_view text, std::string source, int max_depth)
     : text_(text), source_(std::move(source)), max_depth_(max_depth) {}
 
@@ -135,7 +139,7 @@ void parse_json_events(std::string_view text, const std::string& source, JsonEve
                        const JsonLimits& limits) {
   require<IoError>(text.size() <= limits.max_bytes, "{}: must be at most {} bytes; got {}", source,
                    limits.max_bytes, text.size());
-  // The parser takes it for the end, and whatever follows would go unseen.
+  // nlohmann's parser takes it for the end: whatever follows would go unseen.
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) refuse(text, nul + 1, source, "a NUL byte");
   const bool complete = Json::sax_parse(text.begin(), text.end(), &handler);

@@ -27,6 +27,9 @@ struct JsonLimits {
 /// `max_bytes`.
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes = std::size_t{1} << 30);
 
+/// Whether `text` is one JSON document. Duplicate keys and any depth pass.
+bool is_json(std::string_view text);
+
 /// Parses one document. `source` (a file, or file:line) opens every error text.
 Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits = {});
 

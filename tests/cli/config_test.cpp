@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <yaml-cpp/yaml.h>
 
 #include "cli/cli.h"
@@ -187,8 +188,11 @@ TEST_F(Config, JsonIsTakenWithTabsAndItsErrorsHaveLines) {
            {"{\n\"seed\": 1,\n\"seed\": 2}", "c.json:3: seed: occurs a second time; keep one of them"},
            {"{\n\"rank\": 1,\n\"adapter\": \"a\"}", "c.json:3: adapter: excludes rank (line 2)"},
            {"{\n\"seed\": }", "c.json"},
+           {"{}%{\"\xFF\": 2}", "c.json: must be valid JSON; at column 3: a NUL byte"},
        }) {
-    write("c.json", text);
+    std::string content = text;
+    std::replace(content.begin(), content.end(), '%', '\0');
+    write("c.json", content);
     const Outcome result = run(fmt::format("finetune --config '{}'", path("c.json")));
     EXPECT_EQ(result.status, 2) << text << result.err;
     EXPECT_TRUE(result.says(error)) << text << result.err;

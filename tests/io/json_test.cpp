@@ -32,6 +32,8 @@ TEST(Json, RefusesNul) {
                   "x.json: must be valid JSON; at line 2, column 2: a NUL byte");
   EXPECT_THROW(parse_json("{\"a\0b\": 1}"sv, "x.json"), IoError);
   EXPECT_EQ(parse_json(R"({"a": "\u0000"})", "x.json")["a"], "\0"sv);
+  EXPECT_FALSE(is_json("{}\0{\"a"sv));
+  EXPECT_TRUE(is_json(R"({"a": "\u0000", "a": 1})"));
 }
 
 TEST(Json, RefusesDuplicateKeys) {
