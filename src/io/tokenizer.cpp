@@ -115,7 +115,13 @@ class Tokenizer::Impl {
         added_(top, model_.vocabulary(), normalizer_.get()),
         post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
                                                   : io::PostProcessor()),
-        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr) {}
+        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr) {
+    for (const TokenId id : post_processor_.apply({})) {
+      require<IoError>(token(id) != nullptr,
+                       "{}: post_processor adds the id {}, which must be one of model.vocab or added_tokens",
+                       top.source(), id);
+    }
+  }
 
   void encode_plain(std::string_view text, bool at_start, WordCache& cache, std::vector<TokenId>& ids) const;
 

@@ -326,6 +326,9 @@ TEST(TokenizerErrors, LyingFilesNameTheField) {
       broken("/post_processor",
              {{"type", "TemplateProcessing"}, {"single", twice}, {"special_tokens", json::object()}}),
       "post_processor.single must be a template with the sequence A in one place");
+  expect_contains(
+      broken("/post_processor", {{"type", "BertProcessing"}, {"cls", {"a", 0}}, {"sep", {"z", 79}}}),
+      "t.json: post_processor adds the id 79, which must be one of model.vocab or added_tokens");
 }
 
 TEST(TokenizerErrors, TextThatComponentsLetGrowWithoutEndIsRefused) {
