@@ -131,15 +131,8 @@ TEST_P(GoldenAdapter, SavedFolderLoadsAgain) {
   EXPECT_EQ(loaded.parameter_count(), lora_.parameter_count());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Peft, GoldenAdapter,
-    testing::Values(test::GoldenCase{"llama", "lora_qv"}, test::GoldenCase{"llama", "lora_all_rs"},
-                    test::GoldenCase{"qwen2_tied", "lora_all"}, test::GoldenCase{"llama", "lora_v"},
-                    test::GoldenCase{"llama", "lora_up"}, test::GoldenCase{"llama", "lora_head"},
-                    test::GoldenCase{"qwen2_tied", "lora_head"}),
-    [](const auto& param_info) {
-      return std::string(param_info.param.model) + "_" + param_info.param.adapter;
-    });
+INSTANTIATE_TEST_SUITE_P(Peft, GoldenAdapter, testing::ValuesIn(test::kGoldenAdapters),
+                         [](const auto& param_info) { return param_info.param.name(); });
 
 }  // namespace
 }  // namespace candela

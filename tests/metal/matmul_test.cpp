@@ -9,6 +9,9 @@ namespace {
 
 struct Sizes {
   std::int64_t m, k, n;
+
+  std::string name() const { return fmt::format("{}x{}x{}", m, k, n); }
+  friend void PrintTo(const Sizes& shown, std::ostream* out) { *out << shown.name(); }
 };
 
 /// A tensor whose last two dimensions are [rows, columns], stored swapped where `transposed`.
@@ -78,7 +81,8 @@ TEST_P(MatmulShapes, AllTransposesAndDtypes) {
 INSTANTIATE_TEST_SUITE_P(All, MatmulShapes,
                          testing::Values(Sizes{1, 1, 1}, Sizes{1, 64, 48}, Sizes{33, 7, 1}, Sizes{8, 8, 8},
                                          Sizes{17, 31, 5}, Sizes{64, 64, 64}, Sizes{65, 63, 66},
-                                         Sizes{100, 3, 130}, Sizes{2, 200, 2}));
+                                         Sizes{100, 3, 130}, Sizes{2, 200, 2}),
+                         [](const auto& param_info) { return param_info.param.name(); });
 
 TEST_F(Matmul, AlphaBetaAndBias) {
   const Tensor a = random_tensor({10, 12}, 1);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,13 @@ namespace candela::test {
 struct GoldenCase {
   const char* model;
   const char* adapter;
+
+  std::string name() const { return std::string(model) + "_" + adapter; }
+  friend void PrintTo(const GoldenCase& shown, std::ostream* out) { *out << shown.name(); }
+};
+inline constexpr GoldenCase kGoldenAdapters[] = {
+    {"llama", "lora_qv"}, {"llama", "lora_all_rs"}, {"qwen2_tied", "lora_all"},  {"llama", "lora_v"},
+    {"llama", "lora_up"}, {"llama", "lora_head"},   {"qwen2_tied", "lora_head"},
 };
 
 /// The folder of the unpacked archive; unpacks it into the temporary folder once per process.
