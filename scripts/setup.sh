@@ -13,9 +13,9 @@ debian_tests=(ccache clang libomp-dev libgnustep-base-dev gobjc++ libblocksrunti
 brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest libomp)
 fedora=(gcc-c++ clang cmake ninja-build pkgconf make git onednn-devel highway-devel json-devel cli11-devel fmt-devel
   yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel)
-fedora_tests=(ccache compiler-rt libomp-devel tar xz)
+fedora_tests=(ccache compiler-rt libomp-devel xz)
 arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck)
-arch_tests=(ccache compiler-rt openmp tar xz)
+arch_tests=(ccache compiler-rt openmp xz)
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -107,7 +107,7 @@ else
 No package manager that this script knows (apt-get, brew, dnf, pacman). Please install:
   a C++20 compiler (g++ 12 or clang 14, or newer), CMake 3.25, Ninja, pkg-config, make
   oneDNN 2.6 or newer (not on macOS), Highway 1.0.3, nlohmann-json 3.11, CLI11 2.1, fmt 9, yaml-cpp 0.7, PCRE2, utf8proc
-  GoogleTest 1.12, for the tests; RapidCheck, if at hand, for the property tests; tar and xz, which unpack their data
+  GoogleTest 1.12, for the tests; RapidCheck, if at hand, for the property tests; xz, which unpacks a tokenizer of theirs
 then run cmake --preset portable && cmake --build --preset portable, and the tests with ctest --preset portable.
 `make test` runs more on Linux, and needs for it:
   clang 14 with libomp, the sanitizers and libFuzzer (compiler-rt)

@@ -7,6 +7,7 @@
 #include <candela/io/safetensors.h>
 
 #include "io/files.h"
+#include "support/golden.h"
 
 namespace candela {
 namespace {
@@ -250,12 +251,7 @@ TEST_F(SafetensorsIndex, ATensorInTwoShardsIsRefused) {
 }
 
 TEST_F(Safetensors, ShardsThatTransformersWroteOpen) {
-  const auto archive = test::find_shared("golden/transformers-5.17-peft-0.21.tar.xz");
-  if (archive.empty()) GTEST_SKIP() << "the golden models are not here";
-  const std::string command =
-      "tar -C '" + folder_.path().string() + "' -xJf '" + archive.string() + "' ./mistral_sharded";
-  if (std::system(command.c_str()) != 0) GTEST_SKIP() << "tar cannot unpack " << archive;
-  const SafetensorsReader reader = SafetensorsReader::open(folder_ / "mistral_sharded");
+  const SafetensorsReader reader = SafetensorsReader::open(test::golden_folder() / "mistral_sharded");
   EXPECT_EQ(reader.files().size(), 4U);
   EXPECT_EQ(reader.total_bytes(), 714496U) << "total_size of the index";
   for (const std::string& name : reader.names()) EXPECT_EQ(reader.tensor(name).dtype(), DType::F32);

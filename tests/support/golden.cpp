@@ -1,11 +1,9 @@
 #include "support/golden.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <unistd.h>
 
-#include <candela/core/error.h>
 #include <candela/ops/copy.h>
 
 namespace candela::test {
@@ -40,18 +38,8 @@ std::filesystem::path scratch_folder(const std::string& name) {
   return folder;
 }
 
-const std::filesystem::path& golden_folder() {
-  static const std::filesystem::path folder = [] {
-    const std::filesystem::path target = scratch_folder("golden");
-    for (const char* name : {"transformers-5.17-peft-0.21.tar.xz", "peft-0.21-modules.tar.xz"}) {
-      const std::string archive = std::string(CANDELA_SOURCE_DIR) + "/tests/golden/" + name;
-      const std::string command = "tar -xJf '" + archive + "' -C '" + target.string() + "'";
-      require<IoError>(std::system(command.c_str()) == 0,
-                       "golden: could not unpack {}; tar and xz are needed", archive);
-    }
-    return target;
-  }();
-  return folder;
+std::filesystem::path golden_folder() {
+  return CANDELA_GOLDEN_FOLDER;
 }
 
 std::vector<double> values_of(const Tensor& tensor) {

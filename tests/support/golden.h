@@ -24,8 +24,8 @@ inline constexpr GoldenCase kGoldenAdapters[] = {
     {"llama", "lora_up"}, {"llama", "lora_head"},   {"qwen2_tied", "lora_head"},
 };
 
-/// The folder of the unpacked archive; unpacks it into the temporary folder once per process.
-const std::filesystem::path& golden_folder();
+/// The folder with what the archives hold. All tests read it: none may write into it.
+std::filesystem::path golden_folder();
 
 /// A folder of its own for this test process, removed at its end.
 std::filesystem::path scratch_folder(const std::string& name);
