@@ -95,8 +95,7 @@ TEST_F(TuningTest, AnImplementationThatCannotTakeTheArgumentsIsNeverChosen) {
     return args.k > 3 ? "k is at most 3" : "";
   };
   EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(3))->name, "fast");
-  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4))->name, "slow")
-      << "the same bucket as 3";
+  EXPECT_EQ(choose(list, backend(Device::cpu()), some_args(4))->name, "slow") << "the same bucket as 3";
 }
 
 TEST_F(TuningTest, ProductsGiveTheSameNumbers) {
