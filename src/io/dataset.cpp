@@ -9,6 +9,8 @@
 #include <candela/io/dataset.h>
 
 #include "io/json.h"
+#include "io/listing.h"
+#include "io/mapped_file.h"
 
 namespace candela {
 namespace {
@@ -71,14 +73,11 @@ void check_format(const JsonObject& row, RowFormat format) {
 
 RowFormat detect(const JsonObject& row) {
   if (const std::optional<RowFormat> format = format_of(row)) return *format;
-  std::string keys;
-  for (const auto& [key, value] : row.json().items()) {
-    if (!keys.empty()) keys += ", ";
-    keys += key;
-  }
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : row.json().items()) keys.push_back(value.is_null() ? key + " (null)" : key);
   throw IoError(
       fmt::format("{}: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got {}",
-                  row.source(), keys.empty() ? "no field" : keys));
+                  row.source(), keys.empty() ? "no field" : io::listed(keys, ", ")));
 }
 
 std::vector<ChatMessage> read_messages(const JsonObject& row) {
@@ -150,6 +149,12 @@ Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tok
     marks->insert(marks->begin(), sample.ids.size() - text_tokens, 0);
   const std::optional<TokenId>& eos = options.frame.eos;
   if (row.ends_with_eos && eos && (sample.ids.empty() || sample.ids.back() != *eos)) add(*eos, true);
+  for (const TokenId id : sample.ids) {
+    require<IoError>(
+        options.vocab_size == 0 || id < options.vocab_size,
+        "{}: holds the token {}, and the model's vocab_size is {}; use the model's own tokenizer", where, id,
+        options.vocab_size);
+  }
   // Nothing comes before the first token to predict it from.
   if (!sample.ids.empty()) sample.trained.front() = sample.answer.front() = 0;
   return sample;
@@ -223,6 +228,7 @@ DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const Model
   DatasetOptions options;
   options.max_length = static_cast<std::size_t>(config.max_position_embeddings);
   options.frame = text_frame(tokenizer, config);
+  options.vocab_size = config.vocab_size;
   return options;
 }
 
@@ -246,9 +252,10 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
   std::optional<RowFormat> format;
   std::size_t line_number = 0;
   for (std::size_t start = 0; start < jsonl.size();) {
-    const std::size_t end = std::min(jsonl.find('\n', start), jsonl.size());
-    const std::string_view line = jsonl.substr(start, end - start);
-    start = end + 1;
+    // No further than a row may reach: a file can be larger than memory, and have no line break.
+    const std::string_view near = jsonl.substr(start, kMaxRowBytes + 1);
+    const std::string_view line = near.substr(0, near.find('\n'));
+    start += line.size() + 1;
     ++line_number;
     const std::string where = fmt::format("{}:{}", source, line_number);
     if (blank(line)) {
@@ -308,7 +315,8 @@ Dataset Dataset::hold_out(double share, std::uint64_t seed) {
 
 Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,
                       const DatasetOptions& options) {
-  return parse(io::read_file(file, std::size_t{1} << 36), file.string(), tokenizer, options);
+  const io::MappedFile mapped(file);
+  return parse(mapped.text(), file.string(), tokenizer, options);
 }
 
 DatasetFiles DatasetFiles::find(const std::filesystem::path& path) {

@@ -275,7 +275,7 @@ TEST_F(Finetune, AValidationRowBeyondTheVocabularyEndsTheRunBeforeItsStart) {
   write("valid.jsonl", "{\"prompt\": \"a\", \"completion\": \"b <|added|>\"}\n");
   const Outcome result = tune(fmt::format("--valid '{}'", path("valid.jsonl")));
   EXPECT_EQ(result.status, 1);
-  EXPECT_TRUE(result.says("validation row 0 (line 1) holds the token 4096")) << result.err;
+  EXPECT_TRUE(result.says("valid.jsonl:1: holds the token 4096")) << result.err;
   EXPECT_FALSE(exists("adapter"));
 }
 

@@ -211,6 +211,7 @@ TEST(DatasetErrors, NameFileLineAndField) {
       error("{\"a\": 1, \"b\": 2}\n"),
       "d.jsonl:1: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got a, b");
   expect_contains(error("{}\n"), "got no field");
+  expect_contains(error("{\"text\": null}\n"), "or \"messages\"; got text (null)");
   expect_contains(error(""), "d.jsonl: must hold at least one row");
   expect_contains(error("\n\n"), "d.jsonl: must hold at least one row");
 }
@@ -294,6 +295,25 @@ TEST(DatasetErrors, ChatsNeedATokenizerWithChatMl) {
 
 TEST(DatasetErrors, TrailingEmptyLinesAreFine) {
   EXPECT_EQ(parse("{\"text\": \"abc\"}\r\n\n  \n").samples.size(), 1U);
+}
+
+TEST(DatasetErrors, ATokenBeyondTheModelsVocabularyIsNamedByItsRow) {
+  DatasetOptions options;
+  options.vocab_size = 3;
+  expect_contains(
+      error_of<IoError>([&] { parse("{\"text\": \"abc\"}\n", options); }),
+      "d.jsonl:1: holds the token 97, and the model's vocab_size is 3; use the model's own tokenizer");
+  options.vocab_size = 1 << 20;
+  EXPECT_EQ(parse("{\"text\": \"abc\"}\n", options).samples.size(), 1U);
+}
+
+/// Larger than memory, with nothing in it.
+TEST(DatasetErrors, AFileWithoutLineBreaksIsNotReadToItsEnd) {
+  const test::TemporaryFolder folder;
+  std::ofstream(folder / "d.jsonl") << "{";
+  std::filesystem::resize_file(folder / "d.jsonl", std::uintmax_t{1} << 36U);
+  expect_contains(error_of<IoError>([&] { Dataset::load(folder / "d.jsonl", tokenizer(), {}); }),
+                  "d.jsonl:1: must be at most 67108864 bytes");
 }
 
 TEST(DatasetFiles, FolderOrFile) {

@@ -53,6 +53,8 @@ struct DatasetOptions {
   bool train_on_prompt = false;
   /// The prefix goes in front of every row; EOS ends text and completion rows.
   TextFrame frame{};
+  /// Ids must be below it; 0: any.
+  std::int64_t vocab_size = 0;
 
   /// What suits a model: its text_frame(), and its context as the limit.
   static DatasetOptions for_model(const Tokenizer& tokenizer, const ModelConfig& config);
