@@ -176,13 +176,14 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
 
 std::vector<ConfigEntry> read_config_entries(const std::string& file) {
   require<UsageError>(!file.empty(), "--config: must not be empty");
-  require<UsageError>(!std::filesystem::is_directory(file),
+  std::error_code unseen;
+  require<UsageError>(!std::filesystem::is_directory(file, unseen),
                       "{}: is a folder; --config takes a YAML or JSON file", file);
-  require<UsageError>(std::filesystem::is_regular_file(file),
+  require<UsageError>(std::filesystem::is_regular_file(file, unseen),
                       "{}: no such file; --config takes a YAML or JSON file", file);
   std::string text;
   try {
-    text = io::read_file(file, std::size_t{1} << 24);
+    text = io::read_file(file, std::size_t{1} << 20);
   } catch (const IoError& error) {
     throw UsageError(error.what());
   }
@@ -190,7 +191,15 @@ std::vector<ConfigEntry> read_config_entries(const std::string& file) {
 }
 
 std::vector<ConfigEntry> parse_config_entries(const std::string& text, const std::string& file) {
-  return file.ends_with(".json") ? read_json(text, file) : read_yaml(text, file);
+  std::vector<ConfigEntry> entries = file.ends_with(".json") ? read_json(text, file) : read_yaml(text, file);
+  const auto has_nul = [](const std::string& value) { return value.find('\0') != std::string::npos; };
+  for (const ConfigEntry& entry : entries) {
+    // No argument of a command line can hold one, and a path would end at it.
+    require<UsageError>(
+        !has_nul(entry.key) && std::none_of(entry.values.begin(), entry.values.end(), has_nul),
+        "{}:{}: {:?}: must not hold a NUL", file, entry.line, entry.key);
+  }
+  return entries;
 }
 
 }  // namespace candela::cli

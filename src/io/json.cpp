@@ -127,6 +127,9 @@ bool JsonBuilder::start_array(std::size_t) {
 }
 
 bool JsonBuilder::key(string_t& value) {
+  // C strings end there: it would pass for another key.
+  require<IoError>(value.find('\0') == std::string::npos, "{}: a key must not hold a NUL; got {:?}", source_,
+                   value);
   key_ = std::move(value);
   return true;
 }

@@ -189,6 +189,7 @@ TEST_F(Config, JsonIsTakenWithTabsAndItsErrorsHaveLines) {
            {"{\n\"rank\": 1,\n\"adapter\": \"a\"}", "c.json:3: adapter: excludes rank (line 2)"},
            {"{\n\"seed\": }", "c.json"},
            {"{}%{\"\xFF\": 2}", "c.json: must be valid JSON; at column 3: a NUL byte"},
+           {R"({"output": "out\u0000.safe"})", "c.json:1: \"output\": must not hold a NUL"},
        }) {
     std::string content = text;
     std::replace(content.begin(), content.end(), '%', '\0');

@@ -36,6 +36,11 @@ TEST(Json, RefusesNul) {
   EXPECT_TRUE(is_json(R"({"a": "\u0000", "a": 1})"));
 }
 
+TEST(Json, RefusesKeysWithANul) {
+  expect_contains(error_of<IoError>([] { parse_json(R"({"a\u0000b": 1})", "x.json"); }),
+                  "x.json: a key must not hold a NUL; got \"a\\x00b\"");
+}
+
 TEST(Json, RefusesDuplicateKeys) {
   expect_contains(error_of<IoError>([] { parse_json(R"({"a": 1, "b": {"c": 1, "c": 2}})", "x"); }),
                   "\"c\" must occur once");
