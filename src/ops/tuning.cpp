@@ -53,8 +53,25 @@ TunedChoice parse_choice(const std::vector<std::string_view>& fields, const std:
   return choice;
 }
 
+/// Some thousand times what a machine has to keep.
+constexpr std::uintmax_t kMostBytes = std::uintmax_t{1} << 24U;
+
+/// IoError if there is a file that is none to read lines from: a pipe would be waited for, a device never
+/// end.
+void check_readable(const std::filesystem::path& file) {
+  std::error_code error;
+  const auto status = std::filesystem::status(file, error);
+  if (!std::filesystem::exists(status)) return;
+  require<IoError>(std::filesystem::is_regular_file(status), "{}: must be a regular file", file.string());
+  const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+  require<IoError>(error || bytes <= kMostBytes,
+                   "{}: must be at most {} bytes; got {}; delete the file to measure anew", file.string(),
+                   kMostBytes, bytes);
+}
+
 TuningTable read_table(const std::filesystem::path& file) {
   TuningTable table;
+  check_readable(file);
   std::ifstream in(file);
   if (!in) {
     std::error_code error;  // of looking for it: its folder may be unreadable
@@ -78,6 +95,7 @@ TuningTable read_table(const std::filesystem::path& file) {
     TunedChoice choice = parse_choice(fields, where);
     table[std::string(fields[0])][std::string(fields[1])] = std::move(choice);
   }
+  require<IoError>(!in.bad(), "{}: could not be read to its end", file.string());
   return table;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <thread>
 
 #include <candela/core/error.h>
@@ -128,6 +129,19 @@ TEST_F(TuningTest, AFileOfAnotherKindIsRefusedAndKept) {
     write(title + line + "\n");
     EXPECT_THROW(enable_tuning(file()), IoError) << line;
   }
+}
+
+/// A pipe would be waited for, and a device never end.
+TEST_F(TuningTest, OnlyARegularFileOfSomeSizeIsRead) {
+  ASSERT_EQ(::mkfifo(file().c_str(), 0600), 0);
+  EXPECT_THROW(enable_tuning(file()), IoError);
+  std::filesystem::remove(file());
+  std::filesystem::create_symlink("/dev/zero", file());
+  EXPECT_THROW(enable_tuning(file()), IoError);
+  std::filesystem::remove(file());
+  write("");
+  std::filesystem::resize_file(file(), std::uintmax_t{3} << 30U);
+  EXPECT_THROW(enable_tuning(file()), IoError);
 }
 
 TEST_F(TuningTest, AFileThatCannotBeWrittenIsRefusedAtOnce) {
