@@ -66,7 +66,8 @@ void print_model(const fs::path& folder) {
   print_out("ends with       {}\n", config.eos_token_ids.empty()
                                         ? "no token"
                                         : fmt::format("token {}", fmt::join(config.eos_token_ids, ", ")));
-  if (fs::exists(folder / "tokenizer.json"))
+  std::error_code error;
+  if (fs::exists(folder / "tokenizer.json", error))
     print_out("tokenizer       {} tokens\n", Tokenizer::load(folder).vocab_size());
 }
 
@@ -97,13 +98,15 @@ void print_adapter(const fs::path& folder) {
 
 void info(const InfoOptions& options) {
   const fs::path path = options.path;
-  require<IoError>(fs::exists(path), "{}: no such file or folder", options.path);
-  if (fs::exists(path / "adapter_config.json")) {
+  std::error_code error;
+  require<IoError>(fs::exists(path, error), "{}: {}", options.path,
+                   error ? error.message() : "no such file or folder");
+  if (fs::exists(path / "adapter_config.json", error)) {
     print_adapter(path);
     print_tensors(SafetensorsReader::open(path / "adapter_model.safetensors"), options.tensors);
     return;
   }
-  if (fs::is_directory(path) && fs::exists(path / "config.json")) print_model(path);
+  if (fs::is_directory(path, error) && fs::exists(path / "config.json", error)) print_model(path);
   print_tensors(SafetensorsReader::open(path), options.tensors);
 }
 

@@ -31,7 +31,9 @@ Tensor mean_loss(const Model& model, const Tensor& hidden, const Tensor& labels)
   std::int64_t counted = 0;
   for (const std::int64_t target : cast(targets, DType::I64).to_vector<std::int64_t>())
     counted += target != kIgnoreIndex ? 1 : 0;
-  require(counted > 0, "logits: no label counts; all are {}", kIgnoreIndex);
+  require(counted > 0,
+          "logits: no label counts: but for the first of each row, which nothing predicts, all are {}",
+          kIgnoreIndex);
   return affine(model.loss(hidden, targets), 1.0 / static_cast<double>(counted), 0);
 }
 

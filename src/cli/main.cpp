@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <iostream>
+#include <new>
 #include <span>
 
 #include "cli/command.h"
@@ -16,10 +17,6 @@
 namespace {
 
 using namespace candela::cli;
-
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
-constexpr int kSignal = 128;
 
 void declare(CLI::App& app, Action& action) {
   app.require_subcommand(1);
@@ -76,7 +73,7 @@ int run(int argc, char** argv) {
 }
 
 int fail(int status, const std::exception& error) {
-  write_error(fmt::format("candela: error: {}\n", error.what()));
+  write_error(fmt::format("candela: error: {}\n", printable(error.what())));
   return status;
 }
 
@@ -94,6 +91,9 @@ int main(int argc, char** argv) {
     return kSignal + stop.signal();
   } catch (const UsageError& error) {
     return fail(kUsage, error);
+  } catch (const std::bad_alloc&) {
+    return fail(kFailed, candela::DeviceError(
+                             "out of memory: use a smaller batch, a shorter length or a smaller file"));
   } catch (const std::exception& error) {
     return fail(kFailed, error);
   }

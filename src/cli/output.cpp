@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
@@ -31,12 +32,27 @@ void write_error(std::string_view text) {
   std::fflush(stderr);
 }
 
+std::string printable(std::string_view text) {
+  constexpr std::size_t kMost = 8192;
+  std::size_t end = std::min(text.size(), kMost);
+  // Not within a character: continuation bytes are 10xxxxxx.
+  while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  std::string result;
+  for (const char c : text.substr(0, end)) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool control = (byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F;
+    control ? result += fmt::format("\\x{:02x}", byte) : result += c;
+  }
+  if (end < text.size()) result += fmt::format("... and {} more bytes", text.size() - end);
+  return result;
+}
+
 void note(std::string_view text) {
-  write_error(fmt::format("candela: note: {}\n", text));
+  write_error(fmt::format("candela: note: {}\n", printable(text)));
 }
 
 void warn(std::string_view text) {
-  write_error(fmt::format("candela: warning: {}\n", text));
+  write_error(fmt::format("candela: warning: {}\n", printable(text)));
 }
 
 }  // namespace candela::cli

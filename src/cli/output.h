@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <string>
 #include <string_view>
 
 namespace candela::cli {
@@ -19,6 +20,10 @@ void flush_output();
 
 /// A line on standard error. That it may be closed ends nothing.
 void write_error(std::string_view text);
+
+/// `text`, which may quote files from anywhere, as it may go to a terminal: control characters but line
+/// breaks and tabs as \xNN, and of a very long text its first 8192 bytes.
+std::string printable(std::string_view text);
 
 /// "candela: note: TEXT": what a person should know.
 void note(std::string_view text);

@@ -4,7 +4,10 @@
 #include <csignal>
 #include <fcntl.h>
 #include <initializer_list>
+#include <string_view>
 #include <unistd.h>
+
+#include "cli/usage.h"
 
 namespace candela::cli {
 namespace {
@@ -13,6 +16,16 @@ volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing 
 
 void note_signal(int signal) {
   received_signal = signal;
+}
+
+/// Models are mapped into memory: a page of a file that has become shorter meanwhile is no memory any more.
+void end_at_bus_error(int) {
+  constexpr std::string_view kText =
+      "candela: error: a file that was being read (model, adapter or data) became shorter meanwhile; try "
+      "again "
+      "once it is complete\n";
+  static_cast<void>(::write(STDERR_FILENO, kText.data(), kText.size()) < 0);
+  ::_exit(kFailed);
 }
 
 void handle(int signal, void (*handler)(int), int flags) {
@@ -33,6 +46,7 @@ void prepare_process() {
   }
   handle(SIGPIPE, SIG_IGN, 0);
   handle(SIGXFSZ, SIG_IGN, 0);
+  handle(SIGBUS, end_at_bus_error, 0);
 }
 
 StopSignals::StopSignals() {

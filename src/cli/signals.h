@@ -4,7 +4,7 @@ namespace candela::cli {
 
 /// To be called first: standard streams that are closed are opened on nothing, so that no file takes their
 /// place; a reader that has gone away and a file that grows too large (ulimit -f) become errors instead of
-/// ending the process.
+/// ending the process; a mapped file that becomes shorter ends it with an error.
 void prepare_process();
 
 /// While it lives, SIGINT and SIGTERM are noted instead of ending the process; a second one ends it.

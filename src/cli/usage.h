@@ -4,6 +4,11 @@
 
 namespace candela::cli {
 
+/// Exit statuses: of a run that failed, of a wrong command line, and what a signal's number is added to.
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+inline constexpr int kSignal = 128;
+
 /// A wrong command line or config file: exit status 2.
 class UsageError : public InvalidArgument {
  public:
