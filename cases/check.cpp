@@ -105,6 +105,7 @@ std::vector<Tensor> gradients(const OpCase& op_case, const Call& call, std::vect
   }
   const std::vector<Tensor> outputs = call(inputs);
   std::vector<Tensor> placed;
+  placed.reserve(seeds.size());
   for (const Tensor& seed : seeds)
     placed.push_back(seed.defined() ? to_device(seed, outputs[0].device()) : Tensor());
   if (inputs[0].device() != Device::cpu()) {

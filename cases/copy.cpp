@@ -43,6 +43,7 @@ OpCase for_integers(OpCase made, Call reference) {
 Tensor picked(const Tensor& x, const Shape& shape, const std::vector<std::int64_t>& positions) {
   const std::vector<double> values = cast(x, DType::F64).to_vector<double>();
   std::vector<double> out;
+  out.reserve(positions.size());
   for (const std::int64_t position : positions) out.push_back(values[static_cast<std::size_t>(position)]);
   return Tensor::from_values(out, shape);
 }

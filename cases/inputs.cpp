@@ -158,7 +158,7 @@ Tensor build_large(const OpCase& op_case, std::size_t index, DType dtype, Device
     std::copy_n(first, std::min(tile_bytes, bytes.size() - at),
                 bytes.begin() + static_cast<std::ptrdiff_t>(at));
   }
-  const Tensor plain = Tensor::from_bytes(bytes, input.shape, own, device);
+  Tensor plain = Tensor::from_bytes(bytes, input.shape, own, device);
   if (input.arrange == Arrange::Contiguous) return plain;
   const Tensor placed = empty_arranged(input.shape, input.arrange, own, device);
   write_arranged(placed, plain);

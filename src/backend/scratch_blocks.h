@@ -14,7 +14,7 @@ inline std::size_t total_bytes(const ScratchBlocks& blocks) {
 }
 
 /// Of two that are not held together, the one that counts.
-inline ScratchBlocks larger(ScratchBlocks a, ScratchBlocks b) {
+inline ScratchBlocks larger(const ScratchBlocks& a, const ScratchBlocks& b) {
   return total_bytes(a) >= total_bytes(b) ? a : b;
 }
 

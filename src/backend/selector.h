@@ -52,6 +52,7 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
   // Inside a parallel loop the threads would measure each other.
   if (in_parallel()) return first;
   std::vector<TuningCandidate> candidates;
+  candidates.reserve(able.size());
   for (const Kernel<Args>* kernel : able) {
     candidates.push_back({kernel->name, [kernel, &args, &on] {
                             kernel->run(args, on.stream());

@@ -18,7 +18,8 @@ template <class To, class From>
 To saturate(From value) {
   if constexpr (std::is_floating_point_v<From>) {
     // The first power of two beyond the range: a float, as the largest integer need not be.
-    constexpr From kBeyond = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
+    constexpr To kHalf = std::numeric_limits<To>::max() / 2 + 1;
+    constexpr From kBeyond = static_cast<From>(kHalf) * 2;
     if (std::isnan(value)) return 0;
     if (value >= kBeyond) return std::numeric_limits<To>::max();
     if (value < static_cast<From>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::min();
