@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <fmt/format.h>
 #include <memory>
 #include <span>
 
@@ -12,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "models/values.h"
 
 namespace candela::cli {
@@ -84,6 +86,10 @@ void logits(const LogitsOptions& options) {
   const Device device = loaded.model->device();
   const std::int64_t vocab_size = loaded.model->config().vocab_size;
   const Tensor ids = read_ids(input, "input_ids", vocab_size, false);
+  const std::int64_t context = loaded.model->config().max_position_embeddings;
+  if (context > 0 && ids.size(1) > context)
+    note(
+        fmt::format("rows of {} ids are longer than the model's context of {} tokens", ids.size(1), context));
   const Tensor hidden = loaded.model->forward_hidden(to_device(ids, device));
   std::vector<std::pair<std::string, Tensor>> results = {
       {"logits", cast(loaded.model->logits(hidden), DType::F32)}};

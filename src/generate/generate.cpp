@@ -198,7 +198,10 @@ void check_prompt(const ModelConfig& config, std::span<const TokenId> prompt) {
           "generate: the prompt must be shorter than the model's context of {} tokens; got {}",
           config.max_position_embeddings, length);
   for (const TokenId id : prompt) {
-    require(id >= 0 && id < config.vocab_size, "generate: prompt ids must be in [0, {}); got {}",
+    require(id >= 0 && id < config.vocab_size,
+            "generate: prompt ids must be in [0, {}), as the model's vocab_size says; got {}: use the "
+            "model's own "
+            "tokenizer",
             config.vocab_size, id);
   }
 }
