@@ -46,6 +46,19 @@ std::uint64_t unsigned_item(const JsonObject& tensor, const char* key, const io:
   return item.get<std::uint64_t>();
 }
 
+/// Elements of the shape, the sizes of 0 left out: what a Shape allows, even of tensors that are empty.
+std::uint64_t bounded_count(const JsonObject& tensor, const std::vector<std::int64_t>& shape) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 62U;
+  std::uint64_t count = 1;
+  for (const std::int64_t size : shape) {
+    if (size == 0) continue;
+    if (count > kMost / static_cast<std::uint64_t>(size))
+      tensor.fail("shape", "a shape of at most 2^62 elements, sizes of 0 left out");
+    count *= static_cast<std::uint64_t>(size);
+  }
+  return count;
+}
+
 SafetensorsEntry read_entry(const JsonObject& tensor, std::uint64_t data_bytes) {
   SafetensorsEntry entry;
   entry.dtype = tensor.string("dtype");
@@ -62,17 +75,11 @@ SafetensorsEntry read_entry(const JsonObject& tensor, std::uint64_t data_bytes) 
   }
   const auto bits = bits_of(entry.dtype);
   if (!bits) return entry;
-  std::uint64_t total = *bits;
-  bool empty = false;
-  for (const std::int64_t size : entry.shape) empty = empty || size == 0;
-  for (const std::int64_t size : entry.shape) {
-    if (empty) break;
-    const auto count = static_cast<std::uint64_t>(size);
-    if (total > std::numeric_limits<std::uint64_t>::max() / count)
-      tensor.fail("shape", "a shape of less than 2^64 bits");
-    total *= count;
-  }
-  if (empty) total = 0;
+  const std::uint64_t count = bounded_count(tensor, entry.shape);
+  const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
+  if (!empty && count > std::numeric_limits<std::uint64_t>::max() / *bits)
+    tensor.fail("shape", "a shape of less than 2^64 bits");
+  const std::uint64_t total = empty ? 0 : count * *bits;
   if (total % 8 != 0 || total / 8 != entry.end - entry.begin) {
     tensor.fail("data_offsets",
                 fmt::format("{} bytes apart, as {} {} needs", total / 8, entry.dtype, io::shown(shape)));
@@ -113,6 +120,8 @@ SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t
   const io::Json document = io::parse_json(bytes.substr(kLengthBytes, length), where,
                                            {.max_bytes = kMaxHeaderBytes, .max_depth = 8});
   const JsonObject top(document, where);
+  const auto first = static_cast<unsigned char>(bytes[kLengthBytes]);
+  require<IoError>(first == '{', "{}: must begin with {{; got the byte {:#04x}", where, first);
   for (const auto& [name, value] : document.items()) {
     if (name != "__metadata__") {
       header.tensors.emplace(name,

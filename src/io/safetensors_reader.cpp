@@ -68,6 +68,14 @@ void check_shard_name(const JsonObject& map, const std::string& tensor, const st
   if (!plain) map.fail(tensor.c_str(), "the name of a file beside the index");
 }
 
+/// Nothing is read by it: files differ in what they count.
+void check_total_size(const JsonObject& top) {
+  if (!top.has("metadata")) return;
+  const JsonObject metadata = top.object("metadata");
+  if (metadata.has("total_size") && metadata.number("total_size") < 0)
+    metadata.fail("total_size", "a number of bytes, at least 0");
+}
+
 std::filesystem::path file_in(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return path;
@@ -104,7 +112,9 @@ void SafetensorsReader::State::add(Shard shard) {
 
 void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
   const io::Json document = io::load_json(index);
-  const JsonObject map = JsonObject(document, index.string()).object("weight_map");
+  const JsonObject top(document, index.string());
+  check_total_size(top);
+  const JsonObject map = top.object("weight_map");
   std::map<std::string, std::vector<std::string>> tensors_of;  // file -> names
   for (const auto& [name, value] : map.json().items()) {
     const std::string file = map.string(name.c_str());
@@ -124,9 +134,10 @@ void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
                        "{}: weight_map puts {} into {}, which does not hold it", index.string(), name, file);
     }
     for (const auto& [name, entry] : shard.header.tensors) {
-      const io::Json* owner = map.find(name.c_str());
-      require<IoError>(owner && *owner == file, "{}: {} holds {}, which weight_map {}", index.string(), file,
-                       name, owner ? "puts elsewhere" : "does not name");
+      const auto owner = map.json().find(name);
+      const bool named = owner != map.json().end();
+      require<IoError>(named && *owner == file, "{}: {} holds {}, which weight_map {}", index.string(), file,
+                       name, named ? "puts elsewhere" : "does not name");
     }
     add(std::move(shard));
   }

@@ -174,6 +174,8 @@ TEST(SafetensorsErrors, OffsetsThatLie) {
                   "16 bytes apart, as F32 [4] needs");
   const auto huge = std::int64_t{1} << 40;
   expect_contains(header_error(json{{"x", entry("F32", {huge, huge, huge}, 0, 4)}}.dump(), 4),
+                  "at most 2^62 elements");
+  expect_contains(header_error(json{{"x", entry("F32", {huge, huge >> 20}, 0, 4)}}.dump(), 4),
                   "less than 2^64 bits");
   expect_contains(header_error(json{{"x", entry("F4", {3}, 0, 2)}}.dump(), 2), "x.data_offsets");
   expect_contains(header_error(json{{"a", entry("U8", {2}, 0, 2)}, {"b", entry("U8", {2}, 1, 3)}}.dump(), 3),
@@ -191,6 +193,19 @@ TEST(SafetensorsErrors, SizesBeyondSixtyThreeBitsAndEmptyTensors) {
   const std::string bytes =
       file_of(R"({"x": {"dtype": "F32", "shape": [4611686018427387904, 0], "data_offsets": [0, 0]}})", "");
   EXPECT_EQ(SafetensorsHeader::parse(bytes, bytes.size(), "m").tensors.size(), 1U);
+  const auto huge = std::int64_t{1} << 62;
+  for (const std::vector<std::int64_t>& shape :
+       {std::vector<std::int64_t>{huge, huge, 0}, {0, huge, huge}, {huge, 0, 2}}) {
+    const std::string error = header_error(json{{"x", entry("F32", shape, 0, 0)}}.dump(), 0);
+    expect_contains(error, "m.safetensors: header: x.shape must be a shape of at most 2^62 elements");
+  }
+}
+
+TEST(SafetensorsErrors, TheHeaderBeginsWithABrace) {
+  for (const std::string before : {"\xEF\xBB\xBF", " ", "\n"}) {
+    expect_contains(header_error(before + "{}", 0),
+                    "m.safetensors: header: must begin with {; got the byte 0x");
+  }
 }
 
 TEST_F(Safetensors, MissingAndOddPaths) {
@@ -241,6 +256,22 @@ TEST_F(SafetensorsIndex, DisagreementsAreNamed) {
   expect_contains(index_error({{"a", 3}}), "weight_map.a must be a string");
   expect_contains(index_error(json::object()), "at least one tensor");
   expect_contains(index_error(json::array()), "weight_map must be a JSON object");
+}
+
+TEST_F(SafetensorsIndex, ATotalSizeThatIsNoneIsRefused) {
+  const json map = {{"a", "s1.safetensors"}, {"b", "s2.safetensors"}, {"c", "s2.safetensors"}};
+  const auto index = file("model.safetensors.index.json");
+  for (const json& size : {json(-1), json("12"), json(-0.5)}) {
+    test::write_text(index, json{{"metadata", {{"total_size", size}}}, {"weight_map", map}}.dump());
+    expect_contains(error_of<IoError>([&] { SafetensorsReader::open(folder_.path()); }),
+                    index.string() + ": metadata.total_size must be a number");
+  }
+  // Some count a shared tensor twice, and some write none.
+  for (const json& metadata :
+       {json{{"total_size", 4000}}, json{{"total_size", 12.0}}, json::object(), json()}) {
+    test::write_text(index, json{{"metadata", metadata}, {"weight_map", map}}.dump());
+    EXPECT_EQ(SafetensorsReader::open(folder_.path()).total_bytes(), 12U);
+  }
 }
 
 TEST_F(SafetensorsIndex, ATensorInTwoShardsIsRefused) {
