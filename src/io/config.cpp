@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 #include <candela/io/config.h>
@@ -23,9 +24,22 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 26U;
 
 constexpr double kTheta = 10000;  // rope_theta where it is absent
 
+/// Kernels compute with these in f32, to which other numbers are zero or infinity.
+bool fits_f32(double value) {
+  return value >= std::numeric_limits<float>::min() && value <= std::numeric_limits<float>::max();
+}
+
 double positive_number(const JsonObject& object, const char* key, double otherwise) {
   const double value = object.number(key, otherwise);
-  if (!(value > 0)) object.fail(key, "a number above 0");
+  if (!fits_f32(value)) object.fail(key, "a number above 0 that f32 can hold");
+  return value;
+}
+
+/// YaRN's weights of log(factor) in the attention factor; 0: not given. Models have about 1.
+double read_mscale(const JsonObject& object, const char* key) {
+  constexpr double kMost = 1000;
+  const double value = object.number(key, 0);
+  if (!(value >= 0 && value <= kMost)) object.fail(key, fmt::format("a number in [0, {}]", kMost));
   return value;
 }
 
@@ -35,9 +49,10 @@ void read_yarn(const JsonObject& object, RopeConfig& rope) {
   if (rope.beta_fast < rope.beta_slow)
     object.fail("beta_fast", fmt::format("at least beta_slow ({})", rope.beta_slow));
   rope.attention_factor = object.number("attention_factor", 0);
-  if (rope.attention_factor < 0) object.fail("attention_factor", "a number above 0");
-  rope.mscale = object.number("mscale", 0);
-  rope.mscale_all_dim = object.number("mscale_all_dim", 0);
+  if (rope.attention_factor != 0 && !fits_f32(rope.attention_factor))
+    object.fail("attention_factor", "a number above 0 that f32 can hold");
+  rope.mscale = read_mscale(object, "mscale");
+  rope.mscale_all_dim = read_mscale(object, "mscale_all_dim");
   rope.truncate = object.boolean("truncate", true);
 }
 
@@ -67,7 +82,8 @@ void read_rope_type(const JsonObject& object, RopeConfig& rope) {
     rope.factor = static_cast<double>(rope.max_positions) / static_cast<double>(trained);
   } else {
     rope.factor = object.number("factor");
-    if (rope.factor < 1) object.fail("factor", "a number of at least 1");
+    if (!(rope.factor >= 1 && fits_f32(rope.factor)))
+      object.fail("factor", "a number of at least 1 that f32 can hold");
   }
   if (rope.type == "yarn") read_yarn(object, rope);
   if (rope.type == "llama3") {
@@ -103,6 +119,7 @@ RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
   RopeConfig rope;
   rope.max_positions = config.max_position_embeddings;
   rope.theta = positive_number(top, "rope_theta", kTheta);
+  std::string theta_field = "rope_theta";
   rope.original_max_positions = top.integer("original_max_position_embeddings", 0);
   double share = top.number("partial_rotary_factor", 1);
   if (top.has("rope_parameters")) {
@@ -111,6 +128,7 @@ RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
     require<Unsupported>(!parameters.has(kFull) && !parameters.has(kSliding),
                          "{}: rope_parameters per layer type are not supported", top.source());
     rope.theta = positive_number(parameters, "rope_theta", rope.theta);
+    if (parameters.has("rope_theta")) theta_field = parameters.path_of("rope_theta");
     share = parameters.number("partial_rotary_factor", share);
     const RopeConfig before = rope;
     read_rope_type(parameters, rope);
@@ -118,6 +136,9 @@ RopeConfig read_rope(const JsonObject& top, const ModelConfig& config) {
   } else if (top.has("rope_scaling")) {
     read_rope_type(top.object("rope_scaling"), rope);
   }
+  // Its ramp is measured in powers of theta: there is none of 1.
+  require<IoError>(rope.type != "yarn" || rope.theta > 1, "{}: {} must be above 1 for yarn; got {}",
+                   top.source(), theta_field, rope.theta);
   if (!(share > 0 && share <= 1)) top.fail("partial_rotary_factor", "a number above 0 and at most 1");
   rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(config.head_dim) * share);
   require<IoError>(rope.rotary_dim >= 2 && rope.rotary_dim % 2 == 0,

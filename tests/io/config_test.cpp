@@ -1,3 +1,4 @@
+#include <cmath>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -284,6 +285,57 @@ TEST(ConfigErrors, FieldsThatContradictEachOther) {
   expect_contains(error_of<IoError>([&] { parse(document); }), "layer_types must be one entry per layer");
   document["layer_types"] = {"full_attention", "full_attention", "sliding_attention"};
   expect_contains(error_of<IoError>([&] { parse(document); }), "no sliding_window is in use");
+}
+
+/// What f32 takes for zero or infinity would make every result NaN.
+TEST(ConfigErrors, NumbersThatF32CannotHold) {
+  for (const double value : {1e300, 1e39, 1e-40, 5e-324}) {
+    for (const char* field : {"rms_norm_eps", "rope_theta", "initializer_range"}) {
+      json document = llama();
+      document[field] = value;
+      expect_contains(error_of<IoError>([&] { parse(document); }),
+                      std::string("c/config.json: ") + field + " must be a number above 0 that f32 can hold");
+    }
+    for (const char* field : {"beta_fast", "beta_slow", "attention_factor"}) {
+      json document = llama();
+      document["rope_scaling"] = {
+          {"rope_type", "yarn"}, {"factor", 2}, {"beta_fast", 1e30}, {"beta_slow", 1e-30}};
+      document["rope_scaling"][field] = value;
+      expect_contains(error_of<IoError>([&] { parse(document); }),
+                      std::string("c/config.json: rope_scaling.") + field + " must be ");
+    }
+  }
+  json document = llama();
+  document["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 1e300}};
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "rope_scaling.factor must be a number of at least 1");
+  document["rope_scaling"] = {
+      {"rope_type", "llama3"}, {"factor", 2}, {"low_freq_factor", 1}, {"high_freq_factor", 1e300}};
+  document["original_max_position_embeddings"] = 128;
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "rope_scaling.high_freq_factor must be a number above 0");
+}
+
+/// YaRN divides by log(theta), and by the attention factor that mscale_all_dim gives.
+TEST(ConfigErrors, YarnThatGivesNoFrequencies) {
+  json document = llama();
+  document["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2}};
+  document["rope_theta"] = 1;
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "c/config.json: rope_theta must be above 1 for yarn; got 1");
+  document["rope_theta"] = 10000;
+  document["rope_scaling"]["mscale"] = 1;
+  document["rope_scaling"]["mscale_all_dim"] = -10 / std::log(2.0);
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "rope_scaling.mscale_all_dim must be a number in [0, 1000]");
+  document["rope_scaling"].erase("mscale_all_dim");
+  document["rope_scaling"]["mscale"] = 1001;
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "rope_scaling.mscale must be a number in [0, 1000]");
+  document.erase("rope_scaling");
+  document["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 2}, {"rope_theta", 0.5}};
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "c/config.json: rope_parameters.rope_theta must be above 1 for yarn");
 }
 
 /// A file for both of transformers 4 and 5 has both keys; where they differ, each reader takes another model.
