@@ -46,10 +46,7 @@ class CheckpointWeights final : public WeightSource {
                !std::equal(found.begin(), found.end(), shape.begin(), shape.end())) {
       problems_.push_back(fmt::format("{}: expected {}, found [{}]", name, shape, fmt::join(found, ", ")));
     } else {
-      const Tensor stored = reader_.tensor(name, options_.device);
-      require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_,
-                       name, to_string(stored.dtype()));
-      return cast(stored, dtype_);
+      return cast(floating(name, options_.device), dtype_);
     }
     // Stands in until finish() throws, so that all problems are found in one go.
     return Tensor::empty(Shape::filled(shape.rank(), 0), dtype_, options_.device);
@@ -66,11 +63,18 @@ class CheckpointWeights final : public WeightSource {
   static constexpr const char* kEmbedding = "model.embed_tokens.weight";
   static constexpr const char* kHead = "lm_head.weight";
 
+  Tensor floating(const std::string& name, Device device) const {
+    const Tensor stored = reader_.tensor(name, device);
+    require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_, name,
+                     to_string(stored.dtype()));
+    return stored;
+  }
+
   /// A tied output layer that is stored as well must be the embedding; to pass it over would lose what a
   /// merge or a training run put there.
   void check_second_head() const {
     if (!reader_.contains(kHead) || options_.device.type == DeviceType::Plan) return;
-    require<IoError>(same_values(reader_.tensor(kHead), reader_.tensor(kEmbedding)),
+    require<IoError>(same_values(floating(kHead, Device::cpu()), floating(kEmbedding, Device::cpu())),
                      "{}: config.json says tie_word_embeddings, but {} differs from {}: set "
                      "tie_word_embeddings to false if "
                      "the output layer has weights of its own, or remove {}",

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <system_error>
 #include <vector>
 
 #include <candela/core/atomic_file.h>
@@ -50,12 +51,27 @@ class NewFolder {
   bool kept_ = false;
 };
 
+fs::directory_iterator files_in(const fs::path& folder) {
+  std::error_code error;
+  fs::directory_iterator files(folder, error);
+  require<IoError>(!error, "{}: cannot be listed: {}", folder.string(), error.message());
+  return files;
+}
+
+fs::path resolved(const fs::path& path) {
+  std::error_code error;
+  fs::path result = fs::weakly_canonical(path, error);
+  require<IoError>(!error, "{}: cannot be resolved: {}", path.string(), error.message());
+  return result;
+}
+
 /// Files of the source that belong to the saved model unchanged.
 std::vector<std::string> companions(const fs::path& source) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(source)) {
+  for (const auto& entry : files_in(source)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && !name.starts_with('.') && !is_weights(name) && name != kConfig)
+    std::error_code error;  // of links that lead nowhere
+    if (entry.is_regular_file(error) && !name.starts_with('.') && !is_weights(name) && name != kConfig)
       names.push_back(name);
   }
   std::sort(names.begin(), names.end());
@@ -63,11 +79,12 @@ std::vector<std::string> companions(const fs::path& source) {
 }
 
 void check_folder(const fs::path& folder, const fs::path& source, const std::vector<std::string>& names) {
-  require(fs::weakly_canonical(folder) != fs::weakly_canonical(source),
+  require(resolved(folder) != resolved(source),
           "{}: is the model's own folder; choose another folder (--output)", folder.string());
-  if (!fs::exists(folder)) return;
-  require(fs::is_directory(folder), "{}: is not a folder; choose another (--output)", folder.string());
-  for (const auto& entry : fs::directory_iterator(folder)) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return;
+  require(fs::is_directory(folder, error), "{}: is not a folder; choose another (--output)", folder.string());
+  for (const auto& entry : files_in(folder)) {
     const std::string name = entry.path().filename().string();
     const bool taken =
         is_weights(name) || name == kConfig || std::find(names.begin(), names.end(), name) != names.end();
@@ -79,18 +96,32 @@ const char* dtype_name(DType dtype) {
   return dtype == DType::F32 ? "float32" : dtype == DType::BF16 ? "bfloat16" : "float16";
 }
 
+/// Values in `value` and all that it holds, itself included.
+std::size_t count_values(const io::Json& value) {
+  std::size_t count = 1;
+  if (value.is_structured()) {
+    for (const io::Json& item : value) count += count_values(item);
+  }
+  return count;
+}
+
 /// The source's config.json, byte for byte unless the weights have another dtype or are tied no more.
 std::string config_text(const Model& model, const fs::path& source) {
-  std::string text = io::read_file(source / kConfig);
-  const io::Json checked =
-      io::parse_json(text, (source / kConfig).string());  // bounded, and with named errors
-  static_cast<void>(io::JsonObject(checked, (source / kConfig).string()));
-  auto config = nlohmann::ordered_json::parse(text);  // keeps the order of the keys
-  const char* const key = config.contains("dtype") && !config["dtype"].is_null() ? "dtype" : "torch_dtype";
+  // The ordered object below is searched from the start for every key.
+  constexpr std::size_t kMostValues = 10'000;
+  const std::string file = (source / kConfig).string();
+  std::string text = io::read_file(file);
+  const io::Json checked = io::parse_json(text, file);  // bounded, and with named errors
+  const io::JsonObject object(checked, file);
   const bool retyped = model.dtype() != model.config().dtype;
   const bool untied = model.config().tie_word_embeddings && !model.tied();
   if (!retyped && !untied) return text;
-  if (retyped) config[key] = dtype_name(model.dtype());
+  const std::size_t values = count_values(checked);
+  require<IoError>(values <= kMostValues,
+                   "{}: must have at most {} values to be written with another {}; got {}", file, kMostValues,
+                   retyped ? "dtype" : "tie_word_embeddings", values);
+  auto config = nlohmann::ordered_json::parse(text);  // keeps the order of the keys
+  if (retyped) config[object.has("dtype") ? "dtype" : "torch_dtype"] = dtype_name(model.dtype());
   if (untied) config["tie_word_embeddings"] = false;
   return config.dump(2) + "\n";
 }
@@ -98,7 +129,8 @@ std::string config_text(const Model& model, const fs::path& source) {
 }  // namespace
 
 void save_model(const Model& model, const fs::path& folder, const fs::path& source) {
-  require<IoError>(fs::is_directory(source),
+  std::error_code error;
+  require<IoError>(fs::is_directory(source, error),
                    "{}: no such folder; save_model needs the one the model came from", source.string());
   const std::vector<std::string> names = companions(source);
   check_folder(folder, source, names);

@@ -9,6 +9,7 @@
 #include <candela/models/save.h>
 #include <candela/ops/copy.h>
 
+#include "support/errors.h"
 #include "support/golden.h"
 
 namespace candela {
@@ -87,6 +88,44 @@ TEST(SaveModel, WeightsThatAreNotFiniteAreNamedAndNothingIsWritten) {
   EXPECT_FALSE(fs::exists(folder));
 }
 
+/// Links that lead nowhere, in a circle too, are left behind like those that dangle.
+TEST(SaveModel, LinksThatLeadNowhereAreNoCompanions) {
+  const fs::path scratch = test::scratch_folder("loop");
+  const fs::path source = scratch / "source";
+  fs::copy(golden_folder() / "llama", source);
+  fs::create_symlink("loop_b", source / "loop_a");
+  fs::create_symlink("loop_a", source / "loop_b");
+  fs::create_symlink("nothing", source / "dangling");
+  const auto model = load_model(source);
+  save_model(*model, scratch / "saved", source);
+  EXPECT_TRUE(fs::exists(scratch / "saved/model.safetensors"));
+  EXPECT_FALSE(fs::exists(fs::symlink_status(scratch / "saved/loop_a")));
+  EXPECT_THROW(save_model(*model, source / "loop_a", source), Error);
+  EXPECT_THROW(save_model(*model, source / "loop_a" / "deep", source), Error);
+  EXPECT_THROW(save_model(*model, scratch / "again", source / "loop_a"), IoError);
+}
+
+/// The order of the keys is kept by a container that searches it for every key.
+TEST(SaveModel, AConfigurationWithTooManyFieldsIsNotWrittenAnew) {
+  const fs::path scratch = test::scratch_folder("fields");
+  const fs::path source = scratch / "source";
+  fs::copy(golden_folder() / "llama", source);
+  const std::string config = text_of(source / "config.json");
+  std::string fields;
+  for (int i = 0; i < 200'000; ++i) fields += "\"field_" + std::to_string(i) + "\": 1, ";
+  std::ofstream(source / "config.json") << "{" << fields << config.substr(config.find('{') + 1);
+  save_model(*load_model(source), scratch / "same", source);
+  EXPECT_EQ(text_of(scratch / "same/config.json"), text_of(source / "config.json"));
+  const auto narrow = load_model(source, {.dtype = DType::BF16});
+  const std::string error = test::error_of([&] { save_model(*narrow, scratch / "narrow", source); });
+  EXPECT_EQ(error.rfind((source / "config.json").string() +
+                            ": must have at most 10000 values to be written with another dtype; got 2000",
+                        0),
+            0U)
+      << error;
+  EXPECT_FALSE(fs::exists(scratch / "narrow"));
+}
+
 TEST(LoadModel, ASecondOutputLayerMustBeTheTiedEmbedding) {
   const fs::path source = golden_folder() / "qwen2_tied";
   const fs::path folder = test::scratch_folder("second_head");
@@ -99,6 +138,12 @@ TEST(LoadModel, ASecondOutputLayerMustBeTheTiedEmbedding) {
   write_safetensors(folder / "model.safetensors", tensors);
   EXPECT_NO_THROW(load_model(folder));
   EXPECT_NO_THROW(load_model(folder, {.dtype = DType::BF16}));
+  tensors.back().second = Tensor::empty(head.shape(), DType::U8);
+  fill_(tensors.back().second, 0);
+  write_safetensors(folder / "model.safetensors", tensors);
+  EXPECT_EQ(test::error_of<IoError>([&] { load_model(folder); }),
+            folder.string() + ": lm_head.weight must have a floating dtype; got u8");
+  tensors.back().second = head;
   fill_(slice(head, 0, 0, 1), 2);
   write_safetensors(folder / "model.safetensors", tensors);
   try {
