@@ -94,11 +94,13 @@ std::vector<TokenTrie::Match> TokenTrie::find_all(std::string_view text) const {
   return result;
 }
 
-AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer* normalizer)
+AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer& normalizer)
     : word_start_(R"(\A\w)", file.source(), PatternSyntax::Rust),
       word_end_(R"(\w\z)", file.source(), PatternSyntax::Rust) {
   if (!file.has("added_tokens")) return;
-  for (const JsonObject& entry : file.objects("added_tokens")) {
+  const std::vector<JsonObject> entries = file.objects("added_tokens");
+  Growth growth(entries.size() * kMostBytes, file.source());
+  for (const JsonObject& entry : entries) {
     const AddedToken token = read_token(entry);
     if (token.content.empty()) continue;  // Hugging Face's tokenizers ignore it as well
     const auto known = vocabulary.find(token.content);
@@ -107,9 +109,13 @@ AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, c
     if (!known && taken) entry.fail("id", fmt::format("free in model.vocab, where {:?} has it", *taken));
     if (!by_id_.emplace(token.id, tokens_.size()).second) entry.fail("id", "the id of one added token only");
     if (!by_content_.emplace(token.content, tokens_.size()).second) entry.fail("content", "listed once");
-    const std::string text =
-        token.normalized && normalizer ? normalizer->apply(token.content) : token.content;
-    if (text.size() > kMostBytes) entry.fail("content", fmt::format("at most {} bytes", kMostBytes));
+    const auto check_size = [&](const std::string& text) {
+      if (text.size() > kMostBytes) entry.fail("content", fmt::format("at most {} bytes", kMostBytes));
+    };
+    check_size(token.content);
+    const std::string text = token.normalized ? normalizer.apply(token.content, growth) : token.content;
+    check_size(text);
+    growth.next_part();
     (token.normalized ? normalized_ : raw_).add(text, tokens_.size());
     tokens_.push_back(token);
   }

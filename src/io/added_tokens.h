@@ -57,8 +57,8 @@ class TokenTrie {
 /// The field `added_tokens` of a tokenizer.json.
 class AddedTokens {
  public:
-  /// `normalizer` may be null. IoError if an id contradicts the vocabulary.
-  AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer* normalizer);
+  /// IoError if an id contradicts the vocabulary.
+  AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, const Normalizer& normalizer);
 
   /// Cuts raw text at the tokens that are matched before normalization, and normalized text at the others.
   std::vector<Segment> split_raw(std::string_view text) const { return split(text, raw_); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <tuple>
 
 #include "io/byte_level.h"
@@ -78,8 +79,8 @@ BpeOptions read_bpe_options(const JsonObject& model) {
   options.fuse_unk = model.boolean("fuse_unk", false);
   options.byte_fallback = model.boolean("byte_fallback", false);
   options.ignore_merges = model.boolean("ignore_merges", false);
-  options.prefix = model.string("continuing_subword_prefix", "");
-  options.suffix = model.string("end_of_word_suffix", "");
+  options.prefix = short_string(model, "continuing_subword_prefix", "");
+  options.suffix = short_string(model, "end_of_word_suffix", "");
   return options;
 }
 
@@ -151,7 +152,7 @@ void Bpe::drop(std::string_view character) const {
                   source_, static_cast<unsigned char>(bytes[0]), character));
 }
 
-std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
+std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece, Growth& growth) const {
   std::vector<Symbol> symbols;
   symbols.reserve(piece.size());
   bool unknown = false;  // an unknown token is held back so that a run of them can be fused
@@ -174,7 +175,10 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
       symbols.push_back({*id, -1, -1});
       continue;
     }
-    if (options_.byte_fallback && add_byte_tokens(character, symbols)) continue;
+    if (options_.byte_fallback && add_byte_tokens(character, symbols)) {
+      growth.check(symbols.size());  // prefix and suffix may be far longer than the character
+      continue;
+    }
     if (!unk_) {
       drop(piece.substr(i - bytes, bytes));
       continue;
@@ -183,6 +187,9 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
     unknown = true;
   }
   if (unknown) symbols.push_back({*unk_, -1, -1});
+  require<InvalidArgument>(symbols.size() <= std::numeric_limits<std::int32_t>::max(),
+                           "{}: a text must come in pieces of at most 2^31 - 1 characters; got {}", source_,
+                           symbols.size());
   for (std::size_t i = 0; i < symbols.size(); ++i) {
     symbols[i].previous = static_cast<std::int32_t>(i) - 1;
     symbols[i].next = i + 1 < symbols.size() ? static_cast<std::int32_t>(i) + 1 : -1;
@@ -190,7 +197,7 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view piece) const {
   return symbols;
 }
 
-void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& ids) const {
+void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& ids, Growth& growth) const {
   if (piece.empty()) return;
   if (options_.ignore_merges) {
     if (const auto id = vocabulary_.find(piece)) {
@@ -198,7 +205,7 @@ void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& ids) const {
       return;
     }
   }
-  std::vector<Symbol> symbols = symbols_of(piece);
+  std::vector<Symbol> symbols = symbols_of(piece, growth);
 
   // The lowest rank, then the leftmost. An entry is stale once either symbol has been joined to something
   // else.

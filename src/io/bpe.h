@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "io/pattern.h"
 
 namespace candela::io {
 
@@ -64,7 +65,8 @@ class Bpe {
   /// tokens or the unknown token where the model has them. Where it has neither, it vanishes as in Hugging
   /// Face's tokenizers, but for a byte of a byte-level model: those are to hold any text, so one that lacks a
   /// byte is broken and throws Unsupported naming it.
-  void encode(std::string_view piece, std::vector<std::int32_t>& ids) const;
+  /// `growth` measures the tokens that become of one piece.
+  void encode(std::string_view piece, std::vector<std::int32_t>& ids, Growth& growth) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
@@ -82,7 +84,7 @@ class Bpe {
 
   const Rule* find_rule(std::int32_t left, std::int32_t right) const;
   void add_rule(const Rule& rule);
-  std::vector<Symbol> symbols_of(std::string_view piece) const;
+  std::vector<Symbol> symbols_of(std::string_view piece, Growth& growth) const;
   bool add_byte_tokens(std::string_view character, std::vector<Symbol>& symbols) const;
   /// `character` of a piece has no token of any kind.
   void drop(std::string_view character) const;

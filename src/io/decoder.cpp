@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "io/byte_level.h"
-#include "io/pattern.h"
 #include "io/pre_tokenizer.h"
 #include "io/utf8.h"
 
@@ -18,9 +17,9 @@ std::size_t total_bytes(const Tokens& tokens) {
   return bytes;
 }
 
-class ByteLevel final : public Decoder {
+class ByteLevel final : public DecoderStep {
  public:
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth&) const override {
     std::string bytes;
     for (const std::string& token : tokens) append_from_byte_level(bytes, token);
     return {lossy_utf8(bytes)};
@@ -28,9 +27,9 @@ class ByteLevel final : public Decoder {
 };
 
 /// `<0x41>` is the byte 0x41. A run of such bytes that is not valid UTF-8 becomes one U+FFFD per byte.
-class ByteFallback final : public Decoder {
+class ByteFallback final : public DecoderStep {
  public:
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth&) const override {
     Tokens result;
     std::string bytes;
     const auto flush = [&] {
@@ -70,21 +69,25 @@ class ByteFallback final : public Decoder {
   }
 };
 
-class Fuse final : public Decoder {
+class Fuse final : public DecoderStep {
  public:
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth&) const override {
     std::string joined;
     for (const std::string& token : tokens) joined += token;
     return {std::move(joined)};
   }
 };
 
-class Replace final : public Decoder {
+class Replace final : public DecoderStep {
  public:
   Replace(Pattern pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  Tokens apply(Tokens tokens) const override {
-    for (std::string& token : tokens) token = pattern_.replace(token, content_);
+  Tokens apply(Tokens tokens, Growth& growth) const override {
+    std::size_t done = 0;
+    for (std::string& token : tokens) {
+      token = pattern_.replace(token, content_, growth, done);
+      done += token.size();
+    }
     return tokens;
   }
 
@@ -94,12 +97,12 @@ class Replace final : public Decoder {
 };
 
 /// Takes up to `start` copies of `content` off the start of each token and up to `stop` off its end.
-class Strip final : public Decoder {
+class Strip final : public DecoderStep {
  public:
   Strip(std::string content, std::int64_t start, std::int64_t stop)
       : content_(std::move(content)), start_(start), stop_(stop) {}
 
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth&) const override {
     for (std::string& token : tokens) {
       std::string_view rest = token;
       for (std::int64_t i = 0; i < start_ && rest.starts_with(content_); ++i)
@@ -118,14 +121,14 @@ class Strip final : public Decoder {
 };
 
 /// Writes each mark as a space; in the first token it vanishes where the scheme had put it.
-class Metaspace final : public Decoder {
+class Metaspace final : public DecoderStep {
  public:
   Metaspace(std::string mark, PrependScheme scheme)
       : mark_(Pattern::literal(std::move(mark))), scheme_(scheme) {}
 
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth& growth) const override {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = mark_.replace(tokens[i], i == 0 && scheme_ != PrependScheme::Never ? "" : " ");
+      tokens[i] = mark_.replace(tokens[i], i == 0 && scheme_ != PrependScheme::Never ? "" : " ", growth);
     }
     return tokens;
   }
@@ -136,13 +139,13 @@ class Metaspace final : public Decoder {
 };
 
 /// Writes the end-of-word suffix as a space, and as nothing in the last token.
-class BpeSuffix final : public Decoder {
+class BpeSuffix final : public DecoderStep {
  public:
   explicit BpeSuffix(std::string suffix) : suffix_(Pattern::literal(std::move(suffix))) {}
 
-  Tokens apply(Tokens tokens) const override {
+  Tokens apply(Tokens tokens, Growth& growth) const override {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = suffix_.replace(tokens[i], i + 1 == tokens.size() ? "" : " ");
+      tokens[i] = suffix_.replace(tokens[i], i + 1 == tokens.size() ? "" : " ", growth);
     }
     return tokens;
   }
@@ -151,56 +154,55 @@ class BpeSuffix final : public Decoder {
   Pattern suffix_;
 };
 
-class Sequence final : public Decoder {
- public:
-  explicit Sequence(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
-  Tokens apply(Tokens tokens) const override {
-    const std::size_t before = total_bytes(tokens);
-    for (const auto& part : parts_) {
-      tokens = part->apply(std::move(tokens));
-      check_growth(before, total_bytes(tokens));
-    }
-    return tokens;
-  }
-
- private:
-  std::vector<std::unique_ptr<Decoder>> parts_;
-};
-
-std::string non_empty(const JsonObject& description, const char* key, std::string otherwise) {
-  std::string text = description.string(key, std::move(otherwise));
-  if (text.empty()) description.fail(key, "a non-empty string");
-  return text;
+std::int64_t count(const JsonObject& description, const char* key) {
+  const std::int64_t value = description.integer(key);
+  if (value < 0) description.fail(key, "a number of characters");
+  return value;
 }
 
-}  // namespace
-
-std::unique_ptr<Decoder> make_decoder(const JsonObject& description) {
+std::unique_ptr<DecoderStep> make_step(const JsonObject& description) {
   const std::string type = description.string("type");
   if (type == "ByteLevel") return std::make_unique<ByteLevel>();
   if (type == "ByteFallback") return std::make_unique<ByteFallback>();
   if (type == "Fuse") return std::make_unique<Fuse>();
   if (type == "Replace") {
-    return std::make_unique<Replace>(make_pattern(description, "pattern"), description.string("content"));
+    return std::make_unique<Replace>(make_pattern(description, "pattern"),
+                                     short_string(description, "content"));
   }
   if (type == "Strip") {
-    return std::make_unique<Strip>(non_empty(description, "content", ""), description.integer("start"),
-                                   description.integer("stop"));
+    return std::make_unique<Strip>(one_character(description, "content"), count(description, "start"),
+                                   count(description, "stop"));
   }
   if (type == "Metaspace") {
-    return std::make_unique<Metaspace>(non_empty(description, "replacement", "\xE2\x96\x81"),
+    return std::make_unique<Metaspace>(one_character(description, "replacement", "\xE2\x96\x81"),
                                        read_prepend_scheme(description));
   }
-  if (type == "BPEDecoder") return std::make_unique<BpeSuffix>(non_empty(description, "suffix", "</w>"));
-  if (type == "Sequence") {
-    std::vector<std::unique_ptr<Decoder>> parts;
-    for (const JsonObject& part : description.objects("decoders")) parts.push_back(make_decoder(part));
-    return std::make_unique<Sequence>(std::move(parts));
+  if (type == "BPEDecoder") {
+    std::string suffix = short_string(description, "suffix", "</w>");
+    if (suffix.empty()) description.fail("suffix", "a non-empty string");
+    return std::make_unique<BpeSuffix>(std::move(suffix));
   }
   throw Unsupported(
       fmt::format("{}: {} \"{}\" is not supported; known are ByteLevel, ByteFallback, Fuse, Replace, Strip, "
                   "Metaspace, BPEDecoder and Sequence",
                   description.source(), description.path_of("type"), type));
+}
+
+}  // namespace
+
+Decoder::Decoder(const JsonObject& file) : source_(file.source()) {
+  for (const JsonObject& component : components(file, "decoder", "decoders")) {
+    steps_.push_back(make_step(component));
+  }
+}
+
+Tokens Decoder::apply(Tokens tokens) const {
+  Growth growth(total_bytes(tokens), source_);
+  for (const auto& step : steps_) {
+    tokens = step->apply(std::move(tokens), growth);
+    growth.check(total_bytes(tokens));
+  }
+  return tokens;
 }
 
 }  // namespace candela::io

@@ -5,17 +5,29 @@
 #include <vector>
 
 #include "io/json.h"
+#include "io/pattern.h"
 
 namespace candela::io {
 
-/// Rewrites the texts of tokens into what they stand for; the results are joined.
-class Decoder {
+/// One step that rewrites the texts of tokens.
+class DecoderStep {
  public:
-  virtual ~Decoder() = default;
-  virtual std::vector<std::string> apply(std::vector<std::string> tokens) const = 0;
+  virtual ~DecoderStep() = default;
+  virtual std::vector<std::string> apply(std::vector<std::string> tokens, Growth& growth) const = 0;
 };
 
-/// The field `decoder`; Unsupported with file and type for one that is not known.
-std::unique_ptr<Decoder> make_decoder(const JsonObject& description);
+/// Rewrites the texts of tokens into what they stand for: the steps of a tokenizer.json's field `decoder`, in
+/// order. The results are joined.
+class Decoder {
+ public:
+  /// Unsupported with file and type for a step that is not known.
+  explicit Decoder(const JsonObject& file);
+
+  std::vector<std::string> apply(std::vector<std::string> tokens) const;
+
+ private:
+  std::string source_;
+  std::vector<std::unique_ptr<DecoderStep>> steps_;
+};
 
 }  // namespace candela::io

@@ -5,7 +5,6 @@
 #include <utf8proc.h>
 
 #include "io/byte_level.h"
-#include "io/pattern.h"
 #include "io/regex.h"
 #include "io/utf8.h"
 
@@ -13,11 +12,11 @@ namespace candela::io {
 namespace {
 
 /// A normal form of Unicode, as utf8proc's options.
-class NormalForm final : public Normalizer {
+class NormalForm final : public NormalizerStep {
  public:
   explicit NormalForm(int options) : options_(static_cast<utf8proc_option_t>(options)) {}
 
-  std::string apply(std::string text) const override {
+  std::string apply(std::string text, Growth&) const override {
     if (is_ascii(text)) return text;
     utf8proc_uint8_t* mapped = nullptr;
     const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
@@ -32,41 +31,27 @@ class NormalForm final : public Normalizer {
   utf8proc_option_t options_;
 };
 
-/// A normalizer without state.
-class Mapping final : public Normalizer {
+/// A step that makes little more of a text than it was.
+class Mapping final : public NormalizerStep {
  public:
   explicit Mapping(std::function<std::string(std::string)> map) : map_(std::move(map)) {}
-  std::string apply(std::string text) const override { return map_(std::move(text)); }
+  std::string apply(std::string text, Growth&) const override { return map_(std::move(text)); }
 
  private:
   std::function<std::string(std::string)> map_;
 };
 
-class Replace final : public Normalizer {
+class Replace final : public NormalizerStep {
  public:
   Replace(Pattern pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  std::string apply(std::string text) const override { return pattern_.replace(text, content_); }
+  std::string apply(std::string text, Growth& growth) const override {
+    return pattern_.replace(text, content_, growth);
+  }
 
  private:
   Pattern pattern_;
   std::string content_;
-};
-
-class Sequence final : public Normalizer {
- public:
-  explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
-  std::string apply(std::string text) const override {
-    const std::size_t before = text.size();
-    for (const auto& part : parts_) {
-      text = part->apply(std::move(text));
-      check_growth(before, text.size());
-    }
-    return text;
-  }
-
- private:
-  std::vector<std::unique_ptr<Normalizer>> parts_;
 };
 
 std::string strip(std::string text, bool left, bool right) {
@@ -96,13 +81,11 @@ std::string strip_accents(std::string text) {
   return result;
 }
 
-std::unique_ptr<Normalizer> mapping(std::function<std::string(std::string)> map) {
+std::unique_ptr<NormalizerStep> mapping(std::function<std::string(std::string)> map) {
   return std::make_unique<Mapping>(std::move(map));
 }
 
-}  // namespace
-
-std::unique_ptr<Normalizer> make_normalizer(const JsonObject& description) {
+std::unique_ptr<NormalizerStep> make_step(const JsonObject& description) {
   constexpr int kCompose = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
   constexpr int kDecompose = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
   const std::string type = description.string("type");
@@ -119,22 +102,34 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonObject& description) {
     return mapping([left, right](std::string text) { return strip(std::move(text), left, right); });
   }
   if (type == "Prepend") {
-    return mapping([prefix = description.string("prepend")](std::string text) {
+    return mapping([prefix = short_string(description, "prepend")](std::string text) {
       return text.empty() ? text : prefix + text;
     });
   }
   if (type == "Replace") {
-    return std::make_unique<Replace>(make_pattern(description, "pattern"), description.string("content"));
-  }
-  if (type == "Sequence") {
-    std::vector<std::unique_ptr<Normalizer>> parts;
-    for (const JsonObject& part : description.objects("normalizers")) parts.push_back(make_normalizer(part));
-    return std::make_unique<Sequence>(std::move(parts));
+    return std::make_unique<Replace>(make_pattern(description, "pattern"),
+                                     short_string(description, "content"));
   }
   throw Unsupported(
       fmt::format("{}: {} \"{}\" is not supported; known are NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, "
                   "Strip, Prepend, Replace, ByteLevel and Sequence",
                   description.source(), description.path_of("type"), type));
+}
+
+}  // namespace
+
+Normalizer::Normalizer(const JsonObject& file) {
+  for (const JsonObject& component : components(file, "normalizer", "normalizers")) {
+    steps_.push_back(make_step(component));
+  }
+}
+
+std::string Normalizer::apply(std::string text, Growth& growth) const {
+  for (const auto& step : steps_) {
+    text = step->apply(std::move(text), growth);
+    growth.check(text.size());
+  }
+  return text;
 }
 
 }  // namespace candela::io

@@ -5,17 +5,10 @@
 #include <optional>
 
 #include "io/byte_level.h"
-#include "io/pattern.h"
 #include "io/utf8.h"
 
 namespace candela::io {
 namespace {
-
-std::size_t bytes_of(const Pieces& pieces) {
-  std::size_t bytes = 0;
-  for (const Piece& piece : pieces.pieces) bytes += piece.text.size();
-  return bytes;
-}
 
 enum class Behavior { Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous };
 
@@ -118,7 +111,7 @@ class Split final : public PreTokenizerStep {
   Split(Finder find, Behavior behavior, bool invert = false)
       : find_(std::move(find)), behavior_(behavior), invert_(invert) {}
 
-  void apply(Pieces& pieces) const override {
+  void apply(Pieces& pieces, Growth&) const override {
     std::vector<Piece> result;
     result.reserve(pieces.pieces.size());
     for (const Piece& piece : pieces.pieces) {
@@ -153,21 +146,41 @@ Finder find_pattern(Pattern pattern) {
   return [pattern = std::move(pattern)](std::string_view text) { return pattern.find_all(text); };
 }
 
+/// Rewrites each piece: `write` appends to a string what becomes of it. All results lie in one string, which
+/// takes the place of the one before.
+template <class Write>
+void rewrite(Pieces& pieces, Growth& growth, Write&& write) {
+  std::string text;
+  std::vector<std::size_t> ends;
+  ends.reserve(pieces.pieces.size());
+  for (const Piece& piece : pieces.pieces) {
+    write(piece, text);
+    growth.check(text.size());
+    ends.push_back(text.size());
+  }
+  pieces.storage = std::move(text);
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    pieces.pieces[i].text = std::string_view(pieces.storage).substr(begin, ends[i] - begin);
+    begin = ends[i];
+  }
+}
+
 /// Puts a space before each piece that does not start with one.
 class PrefixSpace final : public PreTokenizerStep {
  public:
-  void apply(Pieces& pieces) const override {
-    for (Piece& piece : pieces.pieces) {
-      if (piece.text.starts_with(' ')) continue;
-      piece.text = pieces.keep(" " + std::string(piece.text));
-    }
+  void apply(Pieces& pieces, Growth& growth) const override {
+    rewrite(pieces, growth, [](const Piece& piece, std::string& out) {
+      if (!piece.text.starts_with(' ')) out += ' ';
+      out += piece.text;
+    });
   }
 };
 
 class ToByteLevel final : public PreTokenizerStep {
  public:
-  void apply(Pieces& pieces) const override {
-    for (Piece& piece : pieces.pieces) piece.text = pieces.keep(to_byte_level(piece.text));
+  void apply(Pieces& pieces, Growth& growth) const override {
+    rewrite(pieces, growth, [](const Piece& piece, std::string& out) { append_byte_level(out, piece.text); });
   }
 };
 
@@ -176,18 +189,23 @@ class MarkSpaces final : public PreTokenizerStep {
  public:
   MarkSpaces(std::string mark, PrependScheme scheme) : mark_(std::move(mark)), scheme_(scheme) {}
 
-  void apply(Pieces& pieces) const override {
-    for (Piece& piece : pieces.pieces) {
-      std::string text = space_.replace(piece.text, mark_);
+  void apply(Pieces& pieces, Growth& growth) const override {
+    rewrite(pieces, growth, [this](const Piece& piece, std::string& out) {
       const bool wanted =
           scheme_ == PrependScheme::Always || (scheme_ == PrependScheme::First && piece.at_start);
-      if (wanted && !text.starts_with(mark_)) text.insert(0, mark_);
-      piece.text = pieces.keep(std::move(text));
-    }
+      if (wanted && !piece.text.starts_with(' ') && !piece.text.starts_with(mark_)) out += mark_;
+      std::size_t begin = 0;
+      for (std::size_t space = piece.text.find(' '); space != std::string_view::npos;
+           space = piece.text.find(' ', begin)) {
+        out.append(piece.text, begin, space - begin);
+        out += mark_;
+        begin = space + 1;
+      }
+      out.append(piece.text, begin);
+    });
   }
 
  private:
-  Pattern space_ = Pattern::literal(" ");
   std::string mark_;
   PrependScheme scheme_;
 };
@@ -205,8 +223,9 @@ PrependScheme read_prepend_scheme(const JsonObject& description) {
   description.fail("prepend_scheme", "always, first or never");
 }
 
-PreTokenizer::PreTokenizer(const JsonObject& description) {
-  add(description, true);
+PreTokenizer::PreTokenizer(const JsonObject& file) {
+  const auto parts = components(file, "pre_tokenizer", "pretokenizers");
+  for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], i + 1 == parts.size());
 }
 
 void PreTokenizer::add(const JsonObject& description, bool last) {
@@ -214,10 +233,7 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
     steps_.push_back(std::make_unique<Split>(std::move(find), behavior, invert));
   };
   const std::string type = description.string("type");
-  if (type == "Sequence") {
-    const auto parts = description.objects("pretokenizers");
-    for (std::size_t i = 0; i < parts.size(); ++i) add(parts[i], last && i + 1 == parts.size());
-  } else if (type == "ByteLevel") {
+  if (type == "ByteLevel") {
     if (description.boolean("add_prefix_space", true)) steps_.push_back(std::make_unique<PrefixSpace>());
     if (description.boolean("use_regex", true)) {
       split(find_pattern(Pattern::regex(kGpt2Pattern, description.source())), Behavior::Isolated);
@@ -244,10 +260,9 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
     split(find_characters(is_whitespace), Behavior::Removed);
     split(find_characters(is_punctuation), Behavior::Isolated);
   } else if (type == "CharDelimiterSplit") {
-    split(find_pattern(Pattern::literal(description.string("delimiter"))), Behavior::Removed);
+    split(find_pattern(Pattern::literal(one_character(description, "delimiter"))), Behavior::Removed);
   } else if (type == "Metaspace") {
-    const std::string mark = description.string("replacement", "\xE2\x96\x81");
-    if (mark.empty()) description.fail("replacement", "one character");
+    const std::string mark = one_character(description, "replacement", "\xE2\x96\x81");
     steps_.push_back(std::make_unique<MarkSpaces>(mark, read_prepend_scheme(description)));
     if (description.boolean("split", true))
       split(find_pattern(Pattern::literal(mark)), Behavior::MergedWithNext);
@@ -259,12 +274,8 @@ void PreTokenizer::add(const JsonObject& description, bool last) {
   }
 }
 
-void PreTokenizer::apply(Pieces& pieces) const {
-  const std::size_t before = bytes_of(pieces);
-  for (const auto& step : steps_) {
-    step->apply(pieces);
-    check_growth(before, bytes_of(pieces));
-  }
+void PreTokenizer::apply(Pieces& pieces, Growth& growth) const {
+  for (const auto& step : steps_) step->apply(pieces, growth);
 }
 
 }  // namespace candela::io

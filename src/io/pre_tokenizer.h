@@ -1,12 +1,12 @@
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "io/json.h"
+#include "io/pattern.h"
 
 namespace candela::io {
 
@@ -16,31 +16,29 @@ struct Piece {
   bool at_start = false;
 };
 
-/// The pieces of one stretch of text, and the strings that steps made on the way (pieces point into them).
+/// The pieces of one stretch of text; where a step rewrote them, they point into `storage`.
 struct Pieces {
   std::vector<Piece> pieces;
-  std::deque<std::string> storage;
-
-  std::string_view keep(std::string text) { return storage.emplace_back(std::move(text)); }
+  std::string storage;
 };
 
 /// One step that cuts or rewrites pieces.
 class PreTokenizerStep {
  public:
   virtual ~PreTokenizerStep() = default;
-  virtual void apply(Pieces& pieces) const = 0;
+  virtual void apply(Pieces& pieces, Growth& growth) const = 0;
 };
 
-/// The pre-tokenizer of a tokenizer.json: its steps in order.
+/// The field `pre_tokenizer` of a tokenizer.json: its steps in order.
 class PreTokenizer {
  public:
-  PreTokenizer() = default;
-  /// Unsupported with file and type for a step that is not known.
-  explicit PreTokenizer(const JsonObject& description);
+  /// Without the field, no step. Unsupported with file and type for one that is not known.
+  explicit PreTokenizer(const JsonObject& file);
 
-  /// Cuts `text` (valid UTF-8). Where `byte_level()` is true, the pieces are still plain bytes, to be written
-  /// in the byte-level alphabet by whoever looks them up: with a cache of words that is rarely needed.
-  void apply(Pieces& pieces) const;
+  /// Cuts `pieces` (valid UTF-8), the current part of what `growth` measures. Where `byte_level()` is true,
+  /// they are still plain bytes, to be written in the byte-level alphabet by whoever looks them up: with a
+  /// cache of words that is rarely needed.
+  void apply(Pieces& pieces, Growth& growth) const;
   bool byte_level() const { return byte_level_; }
 
  private:

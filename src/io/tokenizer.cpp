@@ -33,7 +33,7 @@ class WordCache {
       out.insert(out.end(), begin, begin + found->second.count);
       return;
     }
-    if (entries_.size() >= kMaxWords) {
+    if (entries_.size() >= kMaxWords || ids_.size() >= kMaxIds) {
       entries_.clear();
       ids_.clear();
     }
@@ -47,6 +47,7 @@ class WordCache {
  private:
   static constexpr std::size_t kMaxWordBytes = 256;
   static constexpr std::size_t kMaxWords = 1 << 16;
+  static constexpr std::size_t kMaxIds = 1 << 22;
 
   struct Hash {
     using is_transparent = void;
@@ -92,6 +93,16 @@ io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file, bool byte_lev
   return io::Bpe(std::move(file.vocabulary), file.merges, std::move(options), top.source());
 }
 
+/// What the steps of encoding make of one text.
+struct Growths {
+  Growths(std::size_t bytes, const std::string& source)
+      : normalized(bytes, source), pieces(bytes, source), tokens(bytes, source, "tokens") {}
+
+  io::Growth normalized;
+  io::Growth pieces;
+  io::Growth tokens;
+};
+
 }  // namespace
 
 class Tokenizer::Impl {
@@ -108,14 +119,14 @@ class Tokenizer::Impl {
 
  private:
   Impl(io::TokenizerFile& file, const JsonObject& top)
-      : normalizer_(top.has("normalizer") ? io::make_normalizer(top.object("normalizer")) : nullptr),
-        pre_tokenizer_(top.has("pre_tokenizer") ? io::PreTokenizer(top.object("pre_tokenizer"))
-                                                : io::PreTokenizer()),
+      : source_(top.source()),
+        normalizer_(top),
+        pre_tokenizer_(top),
         model_(make_model(top, file, pre_tokenizer_.byte_level())),
-        added_(top, model_.vocabulary(), normalizer_.get()),
+        added_(top, model_.vocabulary(), normalizer_),
         post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
                                                   : io::PostProcessor()),
-        decoder_(top.has("decoder") ? io::make_decoder(top.object("decoder")) : nullptr) {
+        decoder_(top.has("decoder") ? std::optional(io::Decoder(top)) : std::nullopt) {
     for (const TokenId id : post_processor_.apply({})) {
       require<IoError>(token(id) != nullptr,
                        "{}: post_processor adds the id {}, which must be one of model.vocab or added_tokens",
@@ -123,32 +134,36 @@ class Tokenizer::Impl {
     }
   }
 
-  void encode_plain(std::string_view text, bool at_start, WordCache& cache, std::vector<TokenId>& ids) const;
+  void encode_plain(std::string_view text, bool at_start, WordCache& cache, Growths& growths,
+                    std::vector<TokenId>& ids) const;
 
-  std::unique_ptr<io::Normalizer> normalizer_;
+  std::string source_;
+  io::Normalizer normalizer_;
   io::PreTokenizer pre_tokenizer_;
   io::Bpe model_;
   io::AddedTokens added_;
   io::PostProcessor post_processor_;
-  std::unique_ptr<io::Decoder> decoder_;
+  std::optional<io::Decoder> decoder_;
   mutable WordCaches caches_;
 
   friend class Tokenizer;
 };
 
-void Tokenizer::Impl::encode_plain(std::string_view text, bool at_start, WordCache& cache,
+void Tokenizer::Impl::encode_plain(std::string_view text, bool at_start, WordCache& cache, Growths& growths,
                                    std::vector<TokenId>& ids) const {
   io::Pieces pieces;
   pieces.pieces.push_back({text, at_start});
-  pre_tokenizer_.apply(pieces);
+  pre_tokenizer_.apply(pieces, growths.pieces);
+  growths.pieces.next_part();
   for (const io::Piece& piece : pieces.pieces) {
     cache.append(piece.text, ids, [&](std::vector<TokenId>& out) {
       if (pre_tokenizer_.byte_level()) {
-        model_.encode(io::to_byte_level(piece.text), out);
+        model_.encode(io::to_byte_level(piece.text), out, growths.tokens);
       } else {
-        model_.encode(piece.text, out);
+        model_.encode(piece.text, out, growths.tokens);
       }
     });
+    growths.tokens.check(ids.size());
   }
 }
 
@@ -158,6 +173,7 @@ std::vector<TokenId> Tokenizer::Impl::encode(std::string_view text, bool add_spe
     mended = io::lossy_utf8(text);
     text = mended;
   }
+  Growths growths(text.size(), source_);
   std::vector<TokenId> ids;
   auto cache = caches_.take();
   for (const io::Segment& raw : added_.split_raw(text)) {
@@ -167,8 +183,9 @@ std::vector<TokenId> Tokenizer::Impl::encode(std::string_view text, bool add_spe
     }
     std::string normalized;
     std::string_view part = text.substr(raw.span.begin, raw.span.size());
-    if (normalizer_) {
-      normalized = normalizer_->apply(std::string(part));
+    if (!normalizer_.empty()) {
+      normalized = normalizer_.apply(std::string(part), growths.normalized);
+      growths.normalized.next_part();
       part = normalized;
     }
     for (const io::Segment& segment : added_.split_normalized(part)) {
@@ -176,7 +193,7 @@ std::vector<TokenId> Tokenizer::Impl::encode(std::string_view text, bool add_spe
         ids.push_back(segment.id);
       } else {
         encode_plain(part.substr(segment.span.begin, segment.span.size()),
-                     raw.span.begin + segment.span.begin == 0, *cache, ids);
+                     raw.span.begin + segment.span.begin == 0, *cache, growths, ids);
       }
     }
   }

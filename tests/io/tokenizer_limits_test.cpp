@@ -1,0 +1,138 @@
+#include <fmt/format.h>
+#include <functional>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <candela/core/error.h>
+#include <candela/io/tokenizer.h>
+
+#include "io/files.h"
+
+/// What a small tokenizer.json may ask for: memory in proportion to the text, time in proportion to both.
+namespace candela {
+namespace {
+
+using nlohmann::json;
+using test::error_of;
+using test::expect_contains;
+
+Tokenizer from(const json& document) {
+  return Tokenizer::parse(document.dump(), "t.json");
+}
+
+/// Tokens of one character, without components.
+json plain() {
+  json vocab;
+  for (const char* token : {"a", "b", "c", " ", "<unk>"}) vocab[token] = vocab.size();
+  return {{"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", json::array()}, {"unk_token", "<unk>"}}}};
+}
+
+json with(const char* field, const json& value) {
+  json document = plain();
+  document[json::json_pointer(field)] = value;
+  return document;
+}
+
+json sequence(const char* list, const json& parts) {
+  return {{"type", "Sequence"}, {list, parts}};
+}
+
+json replace(const std::string& pattern, const std::string& content) {
+  return {{"type", "Replace"}, {"pattern", {{"Regex", pattern}}}, {"content", content}};
+}
+
+void expect_growth_error(const std::function<void()>& action) {
+  const std::string error = error_of<InvalidArgument>(action);
+  expect_contains(error, "t.json: its components must not let ");
+  expect_contains(error, "grow 64-fold");
+}
+
+TEST(TokenizerLimits, NestedSequencesShareOneMeasureOfGrowth) {
+  const json longer = replace("a", std::string(50, 'a'));
+  const auto nested = [&](const char* list) {
+    const json inner = sequence(list, json::array({longer}));
+    return sequence(list, {longer, inner, replace("a+", "")});
+  };
+  const std::string text(20000, 'a');
+  expect_growth_error([&] { from(with("/normalizer", nested("normalizers"))).encode(text); });
+  const std::vector<TokenId> ids(20000, 0);
+  expect_growth_error([&] { from(with("/decoder", nested("decoders"))).decode(ids); });
+}
+
+/// One measure for a whole text, however many added tokens or pieces cut it.
+TEST(TokenizerLimits, GrowthOfManyPartsAddsUp) {
+  json document = with("/normalizer", {{"type", "Prepend"}, {"prepend", std::string(512, 'b')}});
+  document["added_tokens"] = {{{"id", 9}, {"content", "|"}, {"special", true}}};
+  std::string text;
+  for (int i = 0; i < 20000; ++i) text += "|a";
+  expect_growth_error([&] { from(document).encode(text); });
+
+  const json longer = replace("a", std::string(512, 'a'));
+  const std::vector<TokenId> ids(20000, 0);
+  expect_growth_error([&] { from(with("/decoder", longer)).decode(ids); });
+}
+
+TEST(TokenizerLimits, ByteTokensOfDecoratedCharactersAreBounded) {
+  json document = plain();
+  document["model"]["byte_fallback"] = true;
+  for (int byte = 0; byte < 256; ++byte) {
+    document["model"]["vocab"][fmt::format("<0x{:02X}>", byte)] = 100 + byte;
+  }
+  document["model"]["continuing_subword_prefix"] = std::string(512, '#');
+  EXPECT_EQ(from(document).encode("ab").size(), 514U);
+  expect_growth_error([&] { from(document).encode(std::string(20000, 'a')); });
+}
+
+TEST(TokenizerLimits, StringsOfComponentsAreShort) {
+  const std::string most(512, 'x');
+  const std::string more(513, 'x');
+  const auto check = [&](const char* root, json component, const char* field, const std::string& name) {
+    component[json::json_pointer(field)] = most;
+    EXPECT_NO_THROW(from(with(root, component)));
+    component[json::json_pointer(field)] = more;
+    expect_contains(error_of<IoError>([&] { from(with(root, component)); }),
+                    "t.json: " + name + " must be at most 512 bytes; got 513");
+  };
+  const json literal = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "b"}};
+  check("/normalizer", {{"type", "Prepend"}}, "/prepend", "normalizer.prepend");
+  check("/normalizer", literal, "/content", "normalizer.content");
+  check("/normalizer", literal, "/pattern/String", "normalizer.pattern.String");
+  check("/decoder", literal, "/content", "decoder.content");
+  check("/decoder", {{"type", "BPEDecoder"}}, "/suffix", "decoder.suffix");
+  const json model = plain()["model"];
+  check("/model", model, "/continuing_subword_prefix", "model.continuing_subword_prefix");
+  check("/model", model, "/end_of_word_suffix", "model.end_of_word_suffix");
+}
+
+TEST(TokenizerLimits, CharactersOfComponentsAreCharacters) {
+  const auto check = [&](const char* root, json component, const char* key, const std::string& name) {
+    component[key] = "\xE2\x96\x81";
+    EXPECT_NO_THROW(from(with(root, component)));
+    for (const char* text : {"", "ab", "\xE2\x96\x81\xE2\x96\x81"}) {
+      component[key] = text;
+      expect_contains(error_of<IoError>([&] { from(with(root, component)); }),
+                      "t.json: " + name + " must be one character; got");
+    }
+  };
+  check("/pre_tokenizer", {{"type", "Metaspace"}}, "replacement", "pre_tokenizer.replacement");
+  check("/pre_tokenizer", {{"type", "CharDelimiterSplit"}}, "delimiter", "pre_tokenizer.delimiter");
+  check("/decoder", {{"type", "Metaspace"}}, "replacement", "decoder.replacement");
+  check("/decoder", {{"type", "Strip"}, {"start", 0}, {"stop", 0}}, "content", "decoder.content");
+}
+
+TEST(TokenizerLimits, ComponentsAreFew) {
+  const auto check = [&](const char* field, const char* list, const json& component) {
+    const std::string root = std::string("/") + field;
+    json parts(256, component);
+    EXPECT_NO_THROW(from(with(root.c_str(), sequence(list, parts))));
+    parts[0] = sequence(list, {component, component});
+    expect_contains(error_of<IoError>([&] { from(with(root.c_str(), sequence(list, parts))); }),
+                    std::string("t.json: ") + field + " must have at most 256 components; got more");
+  };
+  check("normalizer", "normalizers", {{"type", "Lowercase"}});
+  check("pre_tokenizer", "pretokenizers", {{"type", "WhitespaceSplit"}});
+  check("decoder", "decoders", {{"type", "Fuse"}});
+}
+
+}  // namespace
+}  // namespace candela
