@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <random>
 #include <tuple>
 
 #include "io/byte_level.h"
@@ -16,8 +17,18 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
          static_cast<std::uint32_t>(right);
 }
 
-std::size_t slot_of(std::uint64_t pair, std::size_t mask) {
-  return static_cast<std::size_t>((pair * 0x9E3779B97F4A7C15ULL) >> 24) & mask;
+/// The finalizer of splitmix64. Whoever wrote the file chose the pairs but does not know the seed, so cannot
+/// have them meet in one place. What is found does not depend on the seed.
+std::size_t slot_of(std::uint64_t pair, std::uint64_t seed, std::size_t mask) {
+  std::uint64_t x = pair ^ seed;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+  return static_cast<std::size_t>(x ^ (x >> 31)) & mask;
+}
+
+std::uint64_t random_seed() {
+  std::random_device random;
+  return std::uint64_t{random()} << 32 | random();
 }
 
 }  // namespace
@@ -86,7 +97,10 @@ BpeOptions read_bpe_options(const JsonObject& model) {
 
 Bpe::Bpe(std::vector<std::pair<std::string, std::int64_t>> vocabulary, const std::vector<Merge>& merges,
          BpeOptions options, const std::string& source)
-    : vocabulary_(std::move(vocabulary), source), options_(std::move(options)), source_(source) {
+    : vocabulary_(std::move(vocabulary), source),
+      options_(std::move(options)),
+      source_(source),
+      seed_(random_seed()) {
   require<IoError>(vocabulary_.size() > 0, "{}: model.vocab must hold tokens; it is empty", source);
   if (options_.has_unk) {
     unk_ = vocabulary_.find(options_.unk_token);
@@ -118,7 +132,7 @@ Bpe::Bpe(std::vector<std::pair<std::string, std::int64_t>> vocabulary, const std
 
 void Bpe::add_rule(const Rule& rule) {
   const std::size_t mask = rules_.size() - 1;
-  std::size_t slot = slot_of(rule.pair, mask);
+  std::size_t slot = slot_of(rule.pair, seed_, mask);
   while (rules_[slot].rank >= 0 && rules_[slot].pair != rule.pair) slot = (slot + 1) & mask;
   rules_[slot] = rule;  // a pair that is listed again counts at its last rank, as in Hugging Face's map
 }
@@ -126,7 +140,7 @@ void Bpe::add_rule(const Rule& rule) {
 const Bpe::Rule* Bpe::find_rule(std::int32_t left, std::int32_t right) const {
   const std::uint64_t pair = pair_key(left, right);
   const std::size_t mask = rules_.size() - 1;
-  for (std::size_t slot = slot_of(pair, mask); rules_[slot].rank >= 0; slot = (slot + 1) & mask) {
+  for (std::size_t slot = slot_of(pair, seed_, mask); rules_[slot].rank >= 0; slot = (slot + 1) & mask) {
     if (rules_[slot].pair == pair) return &rules_[slot];
   }
   return nullptr;

@@ -95,6 +95,7 @@ class Bpe {
   std::optional<std::int32_t> unk_;
   std::vector<std::int32_t> byte_tokens_;  // 256 ids or -1; empty without byte_fallback
   std::vector<Rule> rules_;                // open addressing, a power of two long, rank -1 where free
+  std::uint64_t seed_;                     // of the hash that gives a pair its place in rules_
 };
 
 }  // namespace candela::io

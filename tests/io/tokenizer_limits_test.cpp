@@ -134,5 +134,29 @@ TEST(TokenizerLimits, ComponentsAreFew) {
   check("decoder", "decoders", {{"type", "Fuse"}});
 }
 
+/// Pairs of ids whose products with 2^64 / golden ratio agree in the bits 24 to 42, of which a table of 2^19
+/// slots may take its slot: with such a table this takes many seconds.
+TEST(TokenizerLimits, MergesOfCraftedIdsLoadInReasonableTime) {
+  const std::vector<int> rights = {66809853, 11526323, 23052646, 34578969};
+  std::string vocab;
+  std::string merges;
+  for (std::size_t r = 0; r < rights.size(); ++r) vocab += fmt::format("\"x{}\":{},", r, rights[r]);
+  int free_id = 1;
+  for (int left = 1; left < 1 << 15; ++left) {
+    vocab += fmt::format("\"a{}\":{},", left, left << 11);
+    for (std::size_t r = 0; r < rights.size(); ++r) {
+      if (free_id % (1 << 11) == 0) ++free_id;
+      vocab += fmt::format("\"a{}x{}\":{},", left, r, free_id++);
+      merges += fmt::format("\"a{} x{}\",", left, r);
+    }
+  }
+  vocab.pop_back();
+  merges.pop_back();
+  const Tokenizer tokenizer = Tokenizer::parse(
+      fmt::format(R"({{"model": {{"type": "BPE", "vocab": {{{}}}, "merges": [{}]}}}})", vocab, merges),
+      "t.json");
+  EXPECT_EQ(tokenizer.id_to_token(rights[0]), "x0");
+}
+
 }  // namespace
 }  // namespace candela
