@@ -1,6 +1,7 @@
 #include "io/normalizer.h"
 
-#include <cstdlib>
+#include <algorithm>
+#include <array>
 #include <functional>
 #include <utf8proc.h>
 
@@ -11,23 +12,66 @@
 namespace candela::io {
 namespace {
 
+using CodePoints = std::vector<utf8proc_int32_t>;
+
+utf8proc_propval_t combining_class(utf8proc_int32_t code_point) {
+  return utf8proc_get_property(code_point)->combining_class;
+}
+
+/// Puts each run of marks into the order of their classes. utf8proc would do so by swapping neighbours, in
+/// time quadratic in the run.
+void order_marks(CodePoints& points) {
+  for (auto begin = points.begin(); begin != points.end();) {
+    if (combining_class(*begin) == 0) {
+      ++begin;
+      continue;
+    }
+    const auto end =
+        std::find_if(begin, points.end(), [](auto point) { return combining_class(point) == 0; });
+    if (end - begin > 1) {
+      std::stable_sort(begin, end, [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+    }
+    begin = end;
+  }
+}
+
 /// A normal form of Unicode, as utf8proc's options.
 class NormalForm final : public NormalizerStep {
  public:
   explicit NormalForm(int options) : options_(static_cast<utf8proc_option_t>(options)) {}
 
-  std::string apply(std::string text, Growth&) const override {
+  std::string apply(std::string text, Growth& growth) const override {
     if (is_ascii(text)) return text;
-    utf8proc_uint8_t* mapped = nullptr;
-    const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                               static_cast<utf8proc_ssize_t>(text.size()), &mapped, options_);
-    const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(mapped, std::free);
-    require<InvalidArgument>(size >= 0, "tokenizer: text of {} bytes must be normalizable; got: {}",
-                             text.size(), utf8proc_errmsg(size));
-    return std::string(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(size));
+    CodePoints points = decomposed(text, growth);
+    order_marks(points);
+    const auto count = static_cast<utf8proc_ssize_t>(points.size());
+    points.push_back(0);  // reencode ends the text, which takes the place of the code points, with a zero
+    const utf8proc_ssize_t size = utf8proc_reencode(points.data(), count, options_);
+    require<InvalidArgument>(size >= 0, "text of {} bytes must be normalizable; got: {}", text.size(),
+                             utf8proc_errmsg(size));
+    return std::string(reinterpret_cast<const char*>(points.data()), static_cast<std::size_t>(size));
   }
 
  private:
+  CodePoints decomposed(const std::string& text, Growth& growth) const {
+    constexpr std::size_t kLongest = 32;  // Unicode's longest decomposition is of 18
+    CodePoints points;
+    points.reserve(text.size() + 1);
+    int boundary = 0;  // written only with UTF8PROC_CHARBOUND
+    for (std::size_t i = 0; i < text.size();) {
+      const CodePoint c = code_point_at(text, i);
+      i += c.bytes;
+      std::array<utf8proc_int32_t, kLongest> parts;
+      const utf8proc_ssize_t count =
+          utf8proc_decompose_char(c.value, parts.data(), kLongest, options_, &boundary);
+      require<InvalidArgument>(count >= 0 && count <= static_cast<utf8proc_ssize_t>(kLongest),
+                               "the character U+{:04X} must be normalizable", c.value);
+      points.insert(points.end(), parts.begin(), parts.begin() + count);
+      growth.check(points.size());
+    }
+    return points;
+  }
+
   utf8proc_option_t options_;
 };
 
