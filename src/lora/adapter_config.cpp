@@ -78,18 +78,47 @@ ModuleFilter parse_filter(const io::JsonObject& object, const char* key) {
   return {object.strings(key), ""};
 }
 
-/// The fields of an object of patterns, in the order of the file: the first that matches a module counts.
+/// Builds the document and takes down the order of the patterns, which a Json does not keep: the first that
+/// matches a module counts.
+class AdapterConfigBuilder final : public io::JsonBuilder {
+ public:
+  using Order = std::vector<std::string>;
+
+  AdapterConfigBuilder(std::string_view text, const std::string& source)
+      : JsonBuilder(text, source, io::JsonLimits{}.max_depth) {}
+
+  const Order& ranks() const { return ranks_; }
+  const Order& alphas() const { return alphas_; }
+
+  bool start_object(std::size_t elements) override {
+    if (depth() == 1)
+      order_ = current_key() == "rank_pattern"    ? &ranks_
+               : current_key() == "alpha_pattern" ? &alphas_
+                                                  : nullptr;
+    return JsonBuilder::start_object(elements);
+  }
+  bool end_object() override {
+    if (depth() == 2) order_ = nullptr;
+    return JsonBuilder::end_object();
+  }
+  bool key(string_t& value) override {
+    if (depth() == 2 && order_ != nullptr) order_->push_back(value);
+    return JsonBuilder::key(value);
+  }
+
+ private:
+  Order ranks_, alphas_;
+  Order* order_ = nullptr;  // of the open object at the top level
+};
+
 template <class Value, class Convert>
-std::vector<std::pair<std::string, Value>> parse_patterns(const OrderedJson& root,
+std::vector<std::pair<std::string, Value>> parse_patterns(const std::vector<std::string>& order,
                                                           const io::JsonObject& object, const char* key,
                                                           const Convert& convert) {
   std::vector<std::pair<std::string, Value>> result;
   if (!object.has(key)) return result;
   const io::JsonObject values = object.object(key);
-  for (const auto& [pattern, value] : root.at(key).items()) {
-    static_cast<void>(value);
-    result.emplace_back(pattern, convert(values, pattern.c_str()));
-  }
+  for (const std::string& pattern : order) result.emplace_back(pattern, convert(values, pattern.c_str()));
   return result;
 }
 
@@ -109,9 +138,10 @@ OrderedJson format_number(double value) {
 }  // namespace
 
 LoraConfig parse_adapter_config(const std::string& text, const std::string& source) {
-  const io::Json checked = io::parse_json(text, source);  // bounded, and with named errors
-  const io::JsonObject object(checked, source);
-  const OrderedJson ordered = OrderedJson::parse(text);
+  AdapterConfigBuilder builder(text, source);
+  io::parse_json_events(text, source, builder, {.max_bytes = kMostAdapterConfigBytes});
+  const io::Json document = builder.take();
+  const io::JsonObject object(document, source);
   const std::string type = object.string("peft_type");
   require<Unsupported>(type == "LORA", "{}: peft_type must be LORA; got {}", source, type);
   refuse_unsupported(object);
@@ -126,10 +156,10 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
   config.excluded = parse_filter(object, "exclude_modules");
   config.layers = object.integers_or_one("layers_to_transform");
   config.rank_pattern =
-      parse_patterns<std::int64_t>(ordered, object, "rank_pattern",
+      parse_patterns<std::int64_t>(builder.ranks(), object, "rank_pattern",
                                    [](const io::JsonObject& o, const char* key) { return o.positive(key); });
   config.alpha_pattern =
-      parse_patterns<double>(ordered, object, "alpha_pattern",
+      parse_patterns<double>(builder.alphas(), object, "alpha_pattern",
                              [](const io::JsonObject& o, const char* key) { return o.number(key); });
   try {
     check_lora_config(config);
@@ -142,7 +172,7 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
 }
 
 std::string parse_base_model(const std::string& text, const std::string& source) {
-  const io::Json document = io::parse_json(text, source);
+  const io::Json document = io::parse_json(text, source, {.max_bytes = kMostAdapterConfigBytes});
   return io::JsonObject(document, source).string("base_model_name_or_path", "");
 }
 

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 #include <map>
 #include <optional>
+#include <unordered_map>
+#include <unordered_set>
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/error.h>
@@ -13,6 +15,7 @@
 
 #include "io/json.h"
 #include "io/listing.h"
+#include "lora/matcher.h"
 #include "models/values.h"
 
 namespace candela {
@@ -43,20 +46,42 @@ std::optional<ParsedKey> parse_key(const std::string& key) {
   return std::nullopt;
 }
 
+using LayersByEnd = std::unordered_map<std::string_view, const Linear*>;
+
+/// The layers by path and by each end of it behind a dot; null where several layers share an end that is the
+/// path of none.
+LayersByEnd layers_by_end(const Model& model) {
+  LayersByEnd layers;
+  for (const Linear& layer : model.linears()) {
+    any_end(layer.path, [&](std::string_view end) {
+      const auto [entry, first] = layers.try_emplace(end, &layer);
+      if (end == layer.path) {
+        entry->second = &layer;
+      } else if (!first && entry->second != nullptr && entry->second->path != end) {
+        entry->second = nullptr;
+      }
+      return false;
+    });
+  }
+  return layers;
+}
+
 /// Collects what does not fit, so that all of it is reported at once.
 class AdapterReader {
  public:
-  AdapterReader(const std::filesystem::path& folder, Model& model)
+  AdapterReader(const std::filesystem::path& folder, const LoraConfig& config, Model& model)
       : model_(model),
+        matcher_(config, (folder / kConfigName).string() + ": lora"),
         file_((folder / kWeightsName).string()),
-        reader_(SafetensorsReader::open(folder / kWeightsName)) {}
+        reader_(SafetensorsReader::open(folder / kWeightsName)),
+        layers_(layers_by_end(model)) {}
 
   void read(AdapterFile& result) {
     assign_keys(result.notes);
     for (Linear& layer : model_.linears()) {
       const auto found = keys_.find(&layer);
       const Keys keys = found == keys_.end() ? Keys{} : found->second;
-      if (result.config.selects(layer.path, &layer == &model_.head())) {
+      if (matcher_.selects(layer.path, &layer == &model_.head())) {
         take(layer, keys, result);
       } else {
         for (const std::string& key : {keys.a, keys.b}) {
@@ -78,11 +103,12 @@ class AdapterReader {
     for (const std::string& name : reader_.names()) {
       if (take_base_weight(name)) continue;
       const std::optional<ParsedKey> key = parse_key(name);
-      Linear* layer = key ? find_layer(key->path) : nullptr;
-      if (layer == nullptr) {
+      const auto found = key ? layers_.find(key->path) : layers_.end();
+      if (found == layers_.end() || found->second == nullptr) {
         problems_.push_back("unexpected: " + name);
         continue;
       }
+      const Linear* const layer = found->second;
       if (name != adapter_key(layer->path, key->is_a ? "lora_A" : "lora_B")) {
         ++shortened;
         example = name;
@@ -110,7 +136,9 @@ class AdapterReader {
     const bool embedding = name == "model.embed_tokens.weight";
     if (!embedding && name != "lm_head.weight") return false;
     const Tensor own = embedding ? model_.named_parameters().front().tensor : model_.head().weight;
-    if (model_.device().type == DeviceType::Plan || same_values(reader_.tensor(key), own)) return true;
+    const Tensor stored = reader_.tensor(key);
+    check_floating(key, stored);
+    if (model_.device().type == DeviceType::Plan || same_values(stored, own)) return true;
     problems_.push_back(
         fmt::format("{}: differs from the model's own {}: the adapter was trained on other "
                     "weights, or changed them",
@@ -118,22 +146,11 @@ class AdapterReader {
     return true;
   }
 
-  Linear* find_layer(const std::string& path) {
-    Linear* match = nullptr;
-    for (Linear& layer : model_.linears()) {
-      if (layer.path == path) return &layer;
-      if (!layer.path.ends_with("." + path)) continue;
-      if (match != nullptr) return nullptr;
-      match = &layer;
-    }
-    return match;
-  }
-
   void take(Linear& layer, const Keys& keys, AdapterFile& result) {
-    const std::int64_t rank = result.config.rank_of(layer.path);
+    const std::int64_t rank = matcher_.rank_of(layer.path);
     const Tensor a = take_one(keys.a, adapter_key(layer.path, "lora_A"), {rank, layer.inputs()});
     const Tensor b = take_one(keys.b, adapter_key(layer.path, "lora_B"), {layer.outputs(), rank});
-    if (a.defined() && b.defined()) result.entries.push_back({&layer, a, b});
+    if (a.defined() && b.defined()) result.entries.push_back({&layer, a, b, matcher_.scale_of(layer.path)});
   }
 
   Tensor take_one(const std::string& key, const std::string& expected, const Shape& shape) {
@@ -147,15 +164,21 @@ class AdapterReader {
       return {};
     }
     const Tensor stored = reader_.tensor(key, model_.device());
-    require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", file_, key,
-                     to_string(stored.dtype()));
+    check_floating(key, stored);
     // A copy of its own: training writes into it.
     return stored.dtype() == DType::F32 ? clone(stored) : cast(stored, DType::F32);
   }
 
+  void check_floating(const std::string& key, const Tensor& stored) const {
+    require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", file_, key,
+                     to_string(stored.dtype()));
+  }
+
   Model& model_;
+  LoraMatcher matcher_;
   std::string file_;
   SafetensorsReader reader_;
+  LayersByEnd layers_;
   std::map<const Linear*, Keys> keys_;
   std::vector<std::string> problems_;
 };
@@ -180,24 +203,54 @@ bool same_base(const std::string& recorded, const std::filesystem::path& folder)
   return std::filesystem::path(here).filename() == last || here.find("--" + last + "/") != std::string::npos;
 }
 
+/// What a person should know about targets that pick nothing. peft passes over them where others do.
+void note_idle_targets(const LoraConfig& config, const std::string& file, const Model& model,
+                       std::vector<std::string>& notes) {
+  std::unordered_set<std::string_view> ends;
+  for (const Linear& layer : model.linears()) {
+    any_end(layer.path, [&](std::string_view end) {
+      ends.insert(end);
+      return false;
+    });
+  }
+  std::vector<std::string> idle;
+  for (const std::string& name : config.targets.names) {
+    if (!ends.contains(name)) idle.push_back(name);
+  }
+  if (!idle.empty())
+    notes.push_back(fmt::format("{}: target_modules: {} matches no linear layer of this {} model", file,
+                                io::listed(idle, ", "), model.config().model_type));
+  idle.clear();
+  for (const std::int64_t layer : config.layers) {
+    if (layer < 0 || layer >= model.config().num_layers) idle.push_back(fmt::format("{}", layer));
+  }
+  if (!idle.empty())
+    notes.push_back(fmt::format("{}: layers_to_transform: {} matches no layer; num_hidden_layers is {}", file,
+                                io::listed(idle, ", "), model.config().num_layers));
+}
+
 }  // namespace
 
 AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
   const NoGrad guard;
   const std::filesystem::path config_file = folder / kConfigName;
   AdapterFile result;
-  const std::string text = io::read_file(config_file, std::size_t{1} << 26);
+  const std::string text = io::read_file(config_file, kMostAdapterConfigBytes);
   result.config = parse_adapter_config(text, config_file.string());
   result.base_model = parse_base_model(text, config_file.string());
   const std::filesystem::path base = std::filesystem::path(model.config().source).parent_path();
-  if (!result.base_model.empty() && std::filesystem::exists(model.config().source) &&
+  std::error_code error;
+  if (!result.base_model.empty() && std::filesystem::exists(model.config().source, error) &&
       !same_base(result.base_model, base)) {
-    result.notes.push_back(fmt::format("{}: the adapter was trained on {}, and this model is {}",
+    result.notes.push_back(fmt::format("{}: the adapter was trained on {:.200}, and this model is {}",
                                        config_file.string(), result.base_model, base.string()));
   }
-  AdapterReader(folder, model).read(result);
-  require<IoError>(!result.entries.empty(), "{}: target_modules matches no linear layer of this {} model",
+  AdapterReader(folder, result.config, model).read(result);
+  require<IoError>(!result.entries.empty(),
+                   "{}: target_modules, exclude_modules and layers_to_transform must leave a linear layer of "
+                   "this {} model; got none",
                    config_file.string(), model.config().model_type);
+  note_idle_targets(result.config, config_file.string(), model, result.notes);
   return result;
 }
 

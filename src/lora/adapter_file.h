@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ struct AdapterFile {
   struct Entry {
     Linear* layer;
     Tensor a, b;  ///< f32, on the model's device
+    double scale;
   };
   LoraConfig config;
   std::string base_model;  ///< base_model_name_or_path; empty: not given
@@ -29,6 +31,9 @@ void write_adapter(const std::filesystem::path& folder, const LoraConfig& config
 
 /// "base_model.model." + path + "." + part + ".weight".
 std::string adapter_key(const std::string& path, const std::string& part);
+
+/// Of adapter_config.json: far above any that there is, such as one that names the layers one by one.
+inline constexpr std::size_t kMostAdapterConfigBytes = std::size_t{1} << 24U;
 
 /// adapter_config.json, both ways. `source` stands for the file in errors.
 LoraConfig parse_adapter_config(const std::string& text, const std::string& source);

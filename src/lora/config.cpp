@@ -1,78 +1,34 @@
 #include <algorithm>
-#include <cctype>
 #include <cmath>
-#include <optional>
+#include <limits>
 
 #include <candela/core/error.h>
 #include <candela/lora/config.h>
 
-#include "io/regex.h"
+#include "lora/matcher.h"
 
 namespace candela {
 namespace {
 
-/// Whether `pattern` matches `text` from end to end.
-bool full_match(const std::string& pattern, const std::string& text, const char* field) {
-  const io::Regex regex("\\A(?:" + pattern + ")\\z", std::string("lora: ") + field);
-  return !regex.find_all(text).empty();
-}
-
-/// Whether `key` is the whole of `path` or its end behind a dot.
-bool is_suffix(const std::string& path, const std::string& key) {
-  return path == key || path.ends_with("." + key);
-}
-
-bool matches(const ModuleFilter& filter, const std::string& path, bool is_head, const char* field) {
-  if (std::any_of(filter.names.begin(), filter.names.end(),
-                  [&](const std::string& name) { return is_suffix(path, name); })) {
-    return true;
-  }
-  if (filter.pattern == kAllLinear) return !is_head;
-  return !filter.pattern.empty() && full_match(filter.pattern, path, field);
-}
-
-/// Whether the whole of `path`, or its end behind a dot, is `pattern` or matches it.
-bool end_matches(const std::string& pattern, const std::string& path, const char* field) {
-  return is_suffix(path, pattern) || full_match("(?:.*\\.)?(?:" + pattern + ")", path, field);
-}
-
-/// The number N of the block in a path like "model.layers.N.mlp.up_proj".
-std::optional<std::int64_t> layer_number(const std::string& path) {
-  constexpr std::string_view kMark = "layers.";
-  const std::size_t at = path.find(kMark);
-  if (at == std::string::npos) return std::nullopt;
-  std::int64_t number = 0;
-  std::size_t digits = 0;
-  for (std::size_t i = at + kMark.size();
-       i < path.size() && std::isdigit(static_cast<unsigned char>(path[i])) && digits < 9; ++i) {
-    number = 10 * number + (path[i] - '0');
-    ++digits;
-  }
-  return digits > 0 ? std::optional(number) : std::nullopt;
-}
-
-template <class Value>
-Value pattern_value(const std::vector<std::pair<std::string, Value>>& patterns, const std::string& path,
-                    Value otherwise, const char* field) {
-  for (const auto& [pattern, value] : patterns) {
-    if (end_matches(pattern, path, field)) return value;
-  }
-  return otherwise;
-}
+/// In each of rank_pattern and alpha_pattern: every layer is matched with all of them.
+constexpr std::size_t kMostPatterns = 1000;
 
 }  // namespace
 
 std::int64_t LoraConfig::rank_of(const std::string& path) const {
-  return pattern_value(rank_pattern, path, rank, "rank_pattern");
+  return LoraMatcher(*this).rank_of(path);
 }
 
 double LoraConfig::alpha_of(const std::string& path) const {
-  return pattern_value(alpha_pattern, path, alpha, "alpha_pattern");
+  return LoraMatcher(*this).alpha_of(path);
 }
 
 double LoraConfig::scale_of(const std::string& path) const {
-  const auto r = static_cast<double>(rank_of(path));
-  return alpha_of(path) / (use_rslora ? std::sqrt(r) : r);
+  return LoraMatcher(*this).scale_of(path);
+}
+
+bool LoraConfig::selects(const std::string& path, bool is_head) const {
+  return LoraMatcher(*this).selects(path, is_head);
 }
 
 ModuleFilter LoraConfig::resolved_targets(const std::vector<std::string>& paths,
@@ -81,9 +37,10 @@ ModuleFilter LoraConfig::resolved_targets(const std::vector<std::string>& paths,
   const bool plain_pattern = targets.pattern != kAllLinear && layers.empty();
   if (targets.pattern.empty() || (one_form && plain_pattern)) return targets;
   const auto picked = [&](const ModuleFilter& filter) {
+    const FilterMatcher matcher(filter, "lora: target_modules");
     std::vector<std::string> result;
     for (const std::string& path : paths) {
-      if (matches(filter, path, path == head, "target_modules")) result.push_back(path);
+      if (matcher.matches(path, path == head)) result.push_back(path);
     }
     return result;
   };
@@ -99,25 +56,24 @@ ModuleFilter LoraConfig::resolved_targets(const std::vector<std::string>& paths,
 std::vector<std::string> LoraConfig::idle_patterns(const std::vector<std::string>& paths,
                                                    const std::string& head) const {
   std::vector<std::string> selected;
+  const LoraMatcher matcher(*this);
   for (const std::string& path : paths) {
-    if (selects(path, path == head)) selected.push_back(path);
+    if (matcher.selects(path, path == head)) selected.push_back(path);
   }
-  const auto none = [](const std::vector<std::string>& where, const auto& test) {
-    return std::none_of(where.begin(), where.end(), test);
-  };
   std::vector<std::string> idle;
   const auto check = [&](const ModuleFilter& filter, const std::string& shown) {
-    const bool unused = none(paths, [&](const std::string& path) {
-      return matches(filter, path, path == head, "exclude_modules");
-    });
+    const FilterMatcher one(filter, "lora: exclude_modules");
+    const bool unused = std::none_of(
+        paths.begin(), paths.end(), [&](const std::string& path) { return one.matches(path, path == head); });
     if (unused) idle.push_back("exclude_modules: " + shown);
   };
   for (const std::string& name : excluded.names) check({{name}, ""}, name);
   if (!excluded.pattern.empty()) check({{}, excluded.pattern}, excluded.pattern);
-  const auto check_patterns = [&](const auto& patterns, const char* field) {
+  const auto check_patterns = [&](const auto& patterns, const std::string& field) {
     for (const auto& entry : patterns) {
-      const bool unused =
-          none(selected, [&](const std::string& path) { return end_matches(entry.first, path, field); });
+      const PathPattern pattern(entry.first, PathPattern::Reach::End, "lora: " + field);
+      const bool unused = std::none_of(selected.begin(), selected.end(),
+                                       [&](const std::string& path) { return pattern.matches(path); });
       if (unused) idle.push_back(fmt::format("{}: {}", field, entry.first));
     }
   };
@@ -126,30 +82,18 @@ std::vector<std::string> LoraConfig::idle_patterns(const std::vector<std::string
   return idle;
 }
 
-bool LoraConfig::selects(const std::string& path, bool is_head) const {
-  if (!excluded.empty() && matches(excluded, path, is_head, "exclude_modules")) return false;
-  if (!matches(targets, path, is_head, "target_modules")) return false;
-  if (layers.empty()) return true;
-  const std::optional<std::int64_t> number = layer_number(path);
-  return number.has_value() && std::find(layers.begin(), layers.end(), *number) != layers.end();
-}
-
-namespace {
-
-/// Compiles the pattern alone, so that an error shows what was written and not what it is wrapped in.
-void check_pattern(const std::string& pattern, const std::string& field) {
-  if (pattern.empty() || pattern == kAllLinear) return;
-  static_cast<void>(io::Regex(pattern, "lora: " + field));
-}
-
-}  // namespace
-
 void check_lora_config(const LoraConfig& config) {
   const auto check_rank = [](std::int64_t rank, const std::string& field) {
     require(rank > 0 && rank <= 65536, "lora: {} must be in [1, 65536]; got {}", field, rank);
   };
+  // As ranks are at least 1, a scale is no larger.
   const auto check_alpha = [](double alpha, const std::string& field) {
-    require(std::isfinite(alpha), "lora: {} must be a finite number; got {}", field, alpha);
+    require(std::abs(alpha) <= std::numeric_limits<float>::max(),
+            "lora: {} must be a finite number in f32; got {}", field, alpha);
+  };
+  const auto check_count = [](std::size_t count, const char* field) {
+    require(count <= kMostPatterns, "lora: {} must hold at most {} patterns; got {}", field, kMostPatterns,
+            count);
   };
   check_rank(config.rank, "r");
   check_alpha(config.alpha, "lora_alpha");
@@ -157,16 +101,12 @@ void check_lora_config(const LoraConfig& config) {
           config.dropout);
   require(!config.targets.empty(),
           "lora: target_modules names no module; give names, a regular expression or {}", kAllLinear);
-  check_pattern(config.targets.pattern, "target_modules");
-  check_pattern(config.excluded.pattern, "exclude_modules");
-  for (const auto& [pattern, rank] : config.rank_pattern) {
-    check_pattern(pattern, "rank_pattern");
-    check_rank(rank, "rank_pattern[" + pattern + "]");
-  }
-  for (const auto& [pattern, alpha] : config.alpha_pattern) {
-    check_pattern(pattern, "alpha_pattern");
+  check_count(config.rank_pattern.size(), "rank_pattern");
+  check_count(config.alpha_pattern.size(), "alpha_pattern");
+  for (const auto& [pattern, rank] : config.rank_pattern) check_rank(rank, "rank_pattern[" + pattern + "]");
+  for (const auto& [pattern, alpha] : config.alpha_pattern)
     check_alpha(alpha, "alpha_pattern[" + pattern + "]");
-  }
+  static_cast<void>(LoraMatcher(config));  // compiles the patterns
 }
 
 }  // namespace candela

@@ -13,6 +13,7 @@
 
 #include "io/listing.h"
 #include "lora/adapter_file.h"
+#include "lora/matcher.h"
 #include "models/values.h"
 
 namespace candela {
@@ -39,10 +40,9 @@ void check_targets(const Model& model, const LoraConfig& config) {
             model.config().num_layers, layer);
   }
   for (const std::string& name : config.targets.names) {
-    LoraConfig one;
-    one.targets = {{name}, ""};
+    const FilterMatcher one({{name}, ""}, "lora: target_modules");
     const bool found = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
-      return one.selects(layer.path, &layer == &model.head());
+      return one.matches(layer.path, &layer == &model.head());
     });
     require<Unsupported>(
         found || !name.ends_with("embed_tokens"),
@@ -50,8 +50,9 @@ void check_targets(const Model& model, const LoraConfig& config) {
     require(found, "lora: target {} matches no linear layer; the model has {}", name,
             fmt::join(short_names(model), ", "));
   }
+  const LoraMatcher matcher(config);
   const bool any = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
-    return config.selects(layer.path, &layer == &model.head());
+    return matcher.selects(layer.path, &layer == &model.head());
   });
   require(
       any,
@@ -73,11 +74,11 @@ void check_free(const Model& model) {
 
 Lora::Lora(Model& model, LoraConfig config) : model_(&model), config_(std::move(config)) {}
 
-void Lora::place(Linear& layer, Tensor a, Tensor b, bool trainable) const {
+void Lora::place(Linear& layer, Tensor a, Tensor b, double scale, bool trainable) const {
   layer.adapter = LoraAdapter();
   layer.adapter.a = std::move(a);
   layer.adapter.b = std::move(b);
-  layer.adapter.scale = config_.scale_of(layer.path);
+  layer.adapter.scale = scale;
   layer.adapter.dropout = config_.dropout;
   layer.adapter.a.set_requires_grad(trainable);
   layer.adapter.b.set_requires_grad(trainable);
@@ -90,14 +91,16 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
   LoraConfig resolved = config;
   resolved.targets = config.resolved_targets(paths_of(model), model.head().path);
   Lora lora(model, resolved);
+  const LoraMatcher matcher(resolved);
   Generator generator(seed);
   for (Linear& layer : model.linears()) {
-    if (!resolved.selects(layer.path, &layer == &model.head())) continue;
-    const std::int64_t rank = resolved.rank_of(layer.path);
+    if (!matcher.selects(layer.path, &layer == &model.head())) continue;
+    const std::int64_t rank = matcher.rank_of(layer.path);
     // Kaiming's uniform with a = sqrt(5), as peft draws it, comes down to this bound.
     const double bound = 1 / std::sqrt(static_cast<double>(layer.inputs()));
     const Tensor a = uniform({rank, layer.inputs()}, generator, -bound, bound, DType::F32, model.device());
-    lora.place(layer, a, zeros({layer.outputs(), rank}, DType::F32, model.device()), true);
+    const Tensor b = zeros({layer.outputs(), rank}, DType::F32, model.device());
+    lora.place(layer, a, b, matcher.scale_of(layer.path), true);
   }
   return lora;
 }
@@ -109,7 +112,7 @@ Lora Lora::load(Model& model, const std::filesystem::path& folder, bool trainabl
   lora.base_model_ = std::move(file.base_model);
   lora.notes_ = std::move(file.notes);
   for (AdapterFile::Entry& entry : file.entries) {
-    lora.place(*entry.layer, std::move(entry.a), std::move(entry.b), trainable);
+    lora.place(*entry.layer, std::move(entry.a), std::move(entry.b), entry.scale, trainable);
   }
   return lora;
 }

@@ -219,6 +219,110 @@ TEST_F(LoraFolder, BrokenConfigurationsNameFileAndField) {
   EXPECT_EQ(load_error().rfind(file, 0), 0U);
 }
 
+/// An adapter_config.json with the usual fields and `field`.
+std::string config_with(const std::string& field) {
+  return R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "down_proj"], )" +
+         field + "}";
+}
+
+/// `count` fields of an object that mean nothing.
+std::string many_fields(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += fmt::format("{}\"field_{}\": null", i > 0 ? ", " : "", i);
+  return text;
+}
+
+/// Time that grows with the square of a file's length would be hours here.
+TEST_F(LoraFolder, LongConfigurationsTakeTimeInProportion) {
+  write_config(config_with(many_fields(400'000)));
+  EXPECT_EQ(load_error(), "no error");
+  for (Linear& layer : model_->linears()) layer.adapter = {};
+  std::string names_text;
+  for (int i = 0; i < 400'000; ++i) names_text += fmt::format(", \"name_{}\"", i);
+  write_config(R"({"peft_type": "LORA", "target_modules": ["q_proj", "down_proj")" + names_text + "]}");
+  EXPECT_EQ(load_error(), "no error");
+  for (Linear& layer : model_->linears()) layer.adapter = {};
+  write_config(config_with("\"x\": \"" + std::string(std::size_t{1} << 24, ' ') + '"'));
+  EXPECT_NE(load_error().find("adapter_config.json: must be at most 16777216 bytes"), std::string::npos)
+      << load_error();
+}
+
+TEST_F(LoraFolder, PatternsAreLimitedInNumber) {
+  for (const std::string field : {"rank_pattern", "alpha_pattern"}) {
+    std::string patterns = "\"p\": 8";
+    for (int i = 1; i <= 1000; ++i) patterns += fmt::format(", \"p{}\": 8", i);
+    write_config(config_with("\"" + field + "\": {" + patterns + "}"));
+    EXPECT_EQ(load_error(), (folder_ / "adapter_config.json").string() + ": lora: " + field +
+                                " must hold at most 1000 patterns; got 1001");
+  }
+}
+
+TEST_F(LoraFolder, PatternsThatCannotBeMatchedNameFileAndField) {
+  const std::string file = (folder_ / "adapter_config.json").string();
+  for (const std::string field : {"rank_pattern", "alpha_pattern"}) {
+    write_config(config_with("\"" + field + "\": {\"(?:.*.*.*)*[XZ]\": 8}"));
+    EXPECT_EQ(load_error().rfind(file + ": lora: " + field + ": the pattern must match within its limits", 0),
+              0U)
+        << load_error();
+  }
+  for (const std::string field : {"target_modules", "exclude_modules"}) {
+    write_config(R"({"peft_type": "LORA", ")" + field + R"(": "(?:.*.*.*)*[XZ]"})");
+    EXPECT_EQ(load_error().rfind(file + ": lora: " + field + ": the pattern must match within its limits", 0),
+              0U)
+        << load_error();
+  }
+  // Compiles alone, but is too long for what it is wrapped in.
+  write_config(R"({"peft_type": "LORA", "target_modules": ".*(?#)" + std::string(65'525, 'x') + ")\"}");
+  EXPECT_EQ(load_error().rfind(file + ": lora: target_modules: a pattern must be at most", 0), 0U)
+      << load_error();
+}
+
+/// peft passes over them where others match.
+TEST_F(LoraFolder, TargetsThatMatchNothingAreReported) {
+  const std::string file = (folder_ / "adapter_config.json").string();
+  write_config(
+      R"({"peft_type": "LORA", "target_modules": ["q_proj", "c_attn", "down_proj"],
+          "layers_to_transform": [0, 1, 99]})");
+  const Lora loaded = Lora::load(*model_, folder_);
+  ASSERT_EQ(loaded.notes().size(), 2U);
+  EXPECT_EQ(loaded.notes()[0], file + ": target_modules: c_attn matches no linear layer of this llama model");
+  EXPECT_EQ(loaded.notes()[1], file + ": layers_to_transform: 99 matches no layer; num_hidden_layers is 2");
+}
+
+TEST_F(LoraFolder, ScalesThatF32CannotHoldAreRefused) {
+  const std::string file = (folder_ / "adapter_config.json").string();
+  for (const std::string field : {R"("lora_alpha": 1e308)", R"("alpha_pattern": {"q_proj": -1e39})"}) {
+    write_config(R"({"peft_type": "LORA", "target_modules": ["q_proj", "down_proj"], )" + field + "}");
+    EXPECT_NE(load_error().find("must be a finite number in f32; got "), std::string::npos) << load_error();
+    EXPECT_EQ(load_error().rfind(file + ": lora: " + field.substr(1, 5), 0), 0U) << load_error();
+  }
+}
+
+TEST_F(LoraFolder, BaseWeightsOfOtherDtypesNameFileAndTensor) {
+  for (const std::string name :
+       {"base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight"}) {
+    tensors_[name] = Tensor::empty({50, 32}, DType::U8);
+    fill_(tensors_[name], 0);
+    write_tensors();
+    EXPECT_EQ(load_error(), weights().string() + ": " + name + " must have a floating dtype; got u8");
+    tensors_.erase(name);
+  }
+}
+
+/// A key without the usual prefix belongs to the only layer whose path ends in it; to none if there are two.
+TEST_F(LoraFolder, KeysThatMayMeanSeveralLayersAreRefused) {
+  const Tensor a = tensors_.at(q0_);
+  tensors_.erase(q0_);
+  tensors_["q_proj.lora_A.weight"] = a;
+  write_tensors();
+  EXPECT_NE(load_error().find("unexpected: q_proj.lora_A.weight"), std::string::npos) << load_error();
+  tensors_.erase("q_proj.lora_A.weight");
+  tensors_["0.self_attn.q_proj.lora_A.weight"] = a;
+  write_tensors();
+  EXPECT_EQ(load_error(), "no error");
+  EXPECT_EQ(logits_of(*model_), expected_);
+}
+
 TEST(LoraConfigFile, SurvivesTheRoundTrip) {
   LoraConfig config = pattern(".*_proj");
   config.rank = 3;
@@ -240,6 +344,18 @@ TEST(LoraConfigFile, SurvivesTheRoundTrip) {
   EXPECT_EQ(again.layers, config.layers);
   EXPECT_EQ(again.rank_pattern, config.rank_pattern);
   EXPECT_EQ(again.alpha_pattern, config.alpha_pattern);
+}
+
+/// The first pattern that matches counts, whatever the order of the alphabet.
+TEST(LoraConfigFile, KeepsTheOrderOfPatterns) {
+  const LoraConfig config = parse_adapter_config(
+      R"({"peft_type": "LORA", "rank_pattern": {"v_proj": 3, "layers.0.*": 5, "a": 7},
+          "alpha_pattern": {"z": 3, "a": 5}, "loftq_config": {}})",
+      "order");
+  using Ranks = std::vector<std::pair<std::string, std::int64_t>>;
+  using Alphas = std::vector<std::pair<std::string, double>>;
+  EXPECT_EQ(config.rank_pattern, (Ranks{{"v_proj", 3}, {"layers.0.*", 5}, {"a", 7}}));
+  EXPECT_EQ(config.alpha_pattern, (Alphas{{"z", 3}, {"a", 5}}));
 }
 
 }  // namespace

@@ -189,6 +189,29 @@ TEST(LoraAttach, APatternThatDoesNotCompileIsShownAsWritten) {
       << error;
 }
 
+/// Under (?x) a comment reaches to the end of the line, and so over what the pattern is wrapped in.
+TEST(LoraAttach, APatternMayEndInAComment) {
+  const auto model = make_model(tiny_config("llama"));
+  LoraConfig config = pattern("(?x) .* [qv]_proj  # query and value");
+  config.rank_pattern = {{"(?x)v_proj #", 3}};
+  const Lora lora = Lora::attach(*model, config);
+  ASSERT_EQ(adapted_paths(*model).size(), 4U);
+  EXPECT_EQ(lora.parameters()[0].tensor.size(0), 8);
+  EXPECT_EQ(lora.parameters()[2].tensor.size(0), 3);
+  EXPECT_NE(error_of([] {
+              Lora::attach(*make_model(tiny_config("llama")), pattern("(?x) q)|(?: .* # "));
+            }).find("must compile"),
+            std::string::npos);
+}
+
+/// As Python's re, and unlike Ruby's: X{n}? repeats n times.
+TEST(LoraAttach, PatternsMeanWhatTheyMeanToPython) {
+  const auto model = make_model(tiny_config("llama"));
+  EXPECT_NE(error_of([&] { Lora::attach(*model, pattern(".*v_proj(?:x){1}?")); }), "no error");
+  Lora::attach(*model, pattern(".*v_pro(?:j){1}?"));
+  EXPECT_EQ(adapted_paths(*model).size(), 2U);
+}
+
 TEST(LoraTrain, GradientsReachEveryAdapterInBf16Models) {
   const auto model = make_model(tiny_config("qwen3"), {.dtype = DType::BF16});
   const Lora lora = Lora::attach(*model, {});

@@ -53,7 +53,8 @@ struct LoraConfig {
                                          const std::string& head) const;
 };
 
-/// Throws InvalidArgument naming the field that is out of range or a pattern that is no regular expression.
+/// Throws InvalidArgument naming the field that is out of range or holds more than 1000 patterns, and IoError
+/// or Unsupported for a pattern that does not compile.
 void check_lora_config(const LoraConfig& config);
 
 }  // namespace candela

@@ -20,8 +20,8 @@ class Lora {
   static Lora attach(Model& model, const LoraConfig& config, std::uint64_t seed = 0);
 
   /// The adapters of a peft folder (adapter_config.json, adapter_model.safetensors), as f32. Throws IoError
-  /// listing every tensor that is missing, left over or of the wrong shape, and Unsupported naming a field
-  /// that is set and not supported. With `trainable` they require gradients.
+  /// listing every tensor that is missing, left over or of the wrong shape, or if no layer is left to adapt,
+  /// and Unsupported naming a field that is set and not supported. With `trainable` they require gradients.
   static Lora load(Model& model, const std::filesystem::path& folder, bool trainable = false);
 
   const LoraConfig& config() const { return config_; }
@@ -63,7 +63,7 @@ class Lora {
  private:
   Lora(Model& model, LoraConfig config);
   std::vector<Linear*> adapted() const;
-  void place(Linear& layer, Tensor a, Tensor b, bool trainable) const;
+  void place(Linear& layer, Tensor a, Tensor b, double scale, bool trainable) const;
 
   Model* model_;
   LoraConfig config_;
