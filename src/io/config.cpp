@@ -69,8 +69,8 @@ void read_rope_type(const JsonObject& object, RopeConfig& rope) {
   rope.type = object.has("rope_type") ? object.string("rope_type") : object.string("type", "default");
   const char* key = object.has("rope_type") ? "rope_type" : "type";
   require<Unsupported>(one_of(rope.type, {"default", "linear", "dynamic", "llama3", "yarn"}),
-                       "{}: {} must be default, linear, dynamic, llama3 or yarn; got {:?}", object.source(),
-                       object.path_of(key), rope.type);
+                       "{}: {} must be default, linear, dynamic, llama3 or yarn; got {}", object.source(),
+                       object.path_of(key), io::shown(rope.type));
   rope.original_max_positions =
       object.integer("original_max_position_embeddings", rope.original_max_positions);
   if (rope.original_max_positions < 0) object.fail("original_max_position_embeddings", "a positive integer");
@@ -168,8 +168,8 @@ void read_windows(const JsonObject& top, const Architecture& defaults, ModelConf
       top.fail("layer_types", fmt::format("one entry per layer (num_hidden_layers is {})", layers));
     }
     for (const std::string& type : config.layer_types) {
-      require<Unsupported>(type == kFull || type == kSliding, "{}: layer_types must hold {} or {}; got {:?}",
-                           top.source(), kFull, kSliding, type);
+      require<Unsupported>(type == kFull || type == kSliding, "{}: layer_types must hold {} or {}; got {}",
+                           top.source(), kFull, kSliding, io::shown(type));
       require<IoError>(type == kFull || config.use_sliding_window,
                        "{}: layer_types asks for {}, but no sliding_window is in use", top.source(),
                        kSliding);
@@ -215,7 +215,7 @@ DType read_dtype(const JsonObject& top) {
   if (name == "bfloat16") return DType::BF16;
   if (name == "float16") return DType::F16;
   throw Unsupported(
-      fmt::format("{}: {} must be float32, bfloat16 or float16; got {:?}", top.source(), key, name));
+      fmt::format("{}: {} must be float32, bfloat16 or float16; got {}", top.source(), key, io::shown(name)));
 }
 
 /// The ids under `key`, each a token of the vocabulary.
@@ -250,8 +250,8 @@ ModelConfig read_config(const JsonObject& top) {
   config.source = top.source();
   config.model_type = top.string("model_type");
   const Architecture* const architecture = find_architecture(config.model_type);
-  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {:?}", top.source(),
-                       architecture_names(), config.model_type);
+  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {}", top.source(),
+                       architecture_names(), io::shown(config.model_type));
   for (const char* key : {"quantization_config", "quantization"}) {
     require<Unsupported>(!top.has(key),
                          "{}: {} is not supported; use the checkpoint in bfloat16, float16 or float32",
@@ -261,8 +261,8 @@ ModelConfig read_config(const JsonObject& top) {
   config.rms_norm_eps = positive_number(top, "rms_norm_eps", 1e-6);
   config.initializer_range = positive_number(top, "initializer_range", 0.02);
   config.hidden_act = top.string("hidden_act", "silu");
-  require<Unsupported>(config.hidden_act == "silu", "{}: hidden_act must be silu; got {:?}", top.source(),
-                       config.hidden_act);
+  require<Unsupported>(config.hidden_act == "silu", "{}: hidden_act must be silu; got {}", top.source(),
+                       io::shown(config.hidden_act));
   config.tie_word_embeddings = top.boolean("tie_word_embeddings", false);
   config.attention_bias = top.boolean("attention_bias", false);
   config.mlp_bias = config.model_type == "llama" && top.boolean("mlp_bias", false);

@@ -49,8 +49,8 @@ void refuse_unsupported(const io::JsonObject& object) {
                          object.source(), name, io::shown(value));
   }
   const std::string bias = object.string("bias", "none");
-  require<Unsupported>(bias == "none", "{}: bias = \"{}\" is not supported; only \"none\" is",
-                       object.source(), bias);
+  require<Unsupported>(bias == "none", "{}: bias = {} is not supported; only \"none\" is", object.source(),
+                       io::shown(bias));
   // Some initialisations move part of the base weights into the adapter; without that change of the base the
   // result is wrong.
   if (const io::Json* init = object.find("init_lora_weights"); init != nullptr && init->is_string()) {
@@ -143,7 +143,7 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
   const io::Json document = builder.take();
   const io::JsonObject object(document, source);
   const std::string type = object.string("peft_type");
-  require<Unsupported>(type == "LORA", "{}: peft_type must be LORA; got {}", source, type);
+  require<Unsupported>(type == "LORA", "{}: peft_type must be LORA; got {}", source, io::shown(type));
   refuse_unsupported(object);
   LoraConfig config;
   config.rank = object.positive("r", 8);

@@ -244,6 +244,10 @@ TEST(ConfigErrors, WhatIsNotKnownIsUnsupported) {
   expect_contains(unsupported("model_type", "gpt5"),
                   "model_type must be one of llama, mistral, qwen2, qwen3; got \"gpt5\"");
   expect_contains(unsupported("hidden_act", "gelu"), "hidden_act must be silu");
+  const std::string lengthy(1'000'000, 'x');
+  for (const char* field : {"model_type", "hidden_act", "torch_dtype"})
+    EXPECT_LT(unsupported(field, lengthy).size(), 200U) << field;
+  EXPECT_LT(unsupported("rope_scaling", {{"type", lengthy}}).size(), 200U);
   expect_contains(unsupported("torch_dtype", "float8"), "torch_dtype must be float32, bfloat16 or float16");
   expect_contains(unsupported("quantization_config", {{"bits", 4}}), "quantization_config is not supported");
   expect_contains(unsupported("rope_scaling", {{"rope_type", "longrope"}}),

@@ -203,7 +203,7 @@ TEST_F(LoraFolder, BrokenConfigurationsNameFileAndField) {
   write_config("{");
   EXPECT_EQ(load_error().rfind(file, 0), 0U);
   write_config(R"({"peft_type": "IA3"})");
-  EXPECT_EQ(load_error(), file + ": peft_type must be LORA; got IA3");
+  EXPECT_EQ(load_error(), file + ": peft_type must be LORA; got \"IA3\"");
   write_config(R"({"peft_type": "LORA", "r": -3})");
   EXPECT_EQ(load_error().rfind(file + ": r must be", 0), 0U) << load_error();
   write_config(R"({"peft_type": "LORA", "r": 8, "lora_dropout": 2})");
