@@ -112,14 +112,14 @@ TEST(SaveModel, AConfigurationWithTooManyFieldsIsNotWrittenAnew) {
   fs::copy(golden_folder() / "llama", source);
   const std::string config = text_of(source / "config.json");
   std::string fields;
-  for (int i = 0; i < 200'000; ++i) fields += "\"field_" + std::to_string(i) + "\": 1, ";
+  for (int i = 0; i < 20'000; ++i) fields += "\"field_" + std::to_string(i) + "\": 1, ";
   std::ofstream(source / "config.json") << "{" << fields << config.substr(config.find('{') + 1);
   save_model(*load_model(source), scratch / "same", source);
   EXPECT_EQ(text_of(scratch / "same/config.json"), text_of(source / "config.json"));
   const auto narrow = load_model(source, {.dtype = DType::BF16});
   const std::string error = test::error_of([&] { save_model(*narrow, scratch / "narrow", source); });
   EXPECT_EQ(error.rfind((source / "config.json").string() +
-                            ": must have at most 10000 values to be written with another dtype; got 2000",
+                            ": must have at most 10000 values to be written with another dtype; got 200",
                         0),
             0U)
       << error;
