@@ -46,19 +46,6 @@ std::uint64_t unsigned_item(const JsonObject& tensor, const char* key, const io:
   return item.get<std::uint64_t>();
 }
 
-/// Elements of the shape, the sizes of 0 left out: what a Shape allows, even of tensors that are empty.
-std::uint64_t bounded_count(const JsonObject& tensor, const std::vector<std::int64_t>& shape) {
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 62U;
-  std::uint64_t count = 1;
-  for (const std::int64_t size : shape) {
-    if (size == 0) continue;
-    if (count > kMost / static_cast<std::uint64_t>(size))
-      tensor.fail("shape", "a shape of at most 2^62 elements, sizes of 0 left out");
-    count *= static_cast<std::uint64_t>(size);
-  }
-  return count;
-}
-
 SafetensorsEntry read_entry(const JsonObject& tensor, std::uint64_t data_bytes) {
   SafetensorsEntry entry;
   entry.dtype = tensor.string("dtype");
@@ -75,11 +62,17 @@ SafetensorsEntry read_entry(const JsonObject& tensor, std::uint64_t data_bytes) 
   }
   const auto bits = bits_of(entry.dtype);
   if (!bits) return entry;
-  const std::uint64_t count = bounded_count(tensor, entry.shape);
-  const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
-  if (!empty && count > std::numeric_limits<std::uint64_t>::max() / *bits)
-    tensor.fail("shape", "a shape of less than 2^64 bits");
-  const std::uint64_t total = empty ? 0 : count * *bits;
+  std::uint64_t total = *bits;
+  bool empty = false;
+  for (const std::int64_t size : entry.shape) empty = empty || size == 0;
+  for (const std::int64_t size : entry.shape) {
+    if (empty) break;
+    const auto count = static_cast<std::uint64_t>(size);
+    if (total > std::numeric_limits<std::uint64_t>::max() / count)
+      tensor.fail("shape", "a shape of less than 2^64 bits");
+    total *= count;
+  }
+  if (empty) total = 0;
   if (total % 8 != 0 || total / 8 != entry.end - entry.begin) {
     tensor.fail("data_offsets",
                 fmt::format("{} bytes apart, as {} {} needs", total / 8, entry.dtype, io::shown(shape)));

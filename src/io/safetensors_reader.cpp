@@ -1,3 +1,4 @@
+#include <fmt/ranges.h>
 #include <mutex>
 #include <optional>
 
@@ -21,6 +22,17 @@ std::optional<DType> dtype_of(std::string_view name) {
   if (name == "U8") return DType::U8;
   if (name == "F64") return DType::F64;
   return std::nullopt;
+}
+
+/// Whether a Shape can have these sizes: it multiplies those that are not 0.
+bool fits(const std::vector<std::int64_t>& sizes) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : sizes) {
+    if (size == 0) continue;
+    if (count > (std::int64_t{1} << 62) / size) return false;
+    count *= size;
+  }
+  return true;
 }
 
 /// The memory of one mapped file as the devices see it.
@@ -181,6 +193,10 @@ Tensor SafetensorsReader::tensor(const std::string& name, Device device) const {
   require<Unsupported>(found.shape.size() <= static_cast<std::size_t>(kMaxRank),
                        "{}: {} has {} dimensions; supported are at most {}", shard.path.string(), name,
                        found.shape.size(), kMaxRank);
+  require<Unsupported>(fits(found.shape),
+                       "{}: {} has shape [{}]; supported are at most 2^62 elements, even where a size of 0 "
+                       "leaves none",
+                       shard.path.string(), name, fmt::join(found.shape, ", "));
   const Shape shape{std::span<const std::int64_t>(found.shape)};
   const std::uint64_t begin = shard.header.data_offset + found.begin;
   const std::uint64_t bytes = found.end - found.begin;

@@ -130,6 +130,19 @@ TEST_F(Safetensors, DtypesWeLackFailOnlyWhenAskedFor) {
   expect_contains(error_of<IoError>([&] { reader.tensor("absent"); }), "must hold the tensor absent");
 }
 
+/// Such a tensor is empty and its file in order, but no Shape can be made of it.
+TEST_F(Safetensors, ShapesTooLargeForUsFailOnlyWhenAskedFor) {
+  const auto huge = std::int64_t{1} << 62;
+  for (const std::vector<std::int64_t>& shape :
+       {std::vector<std::int64_t>{huge, huge, 0}, {0, huge, huge}, {huge, 0, 2}}) {
+    test::write_text(file(), file_of(json{{"x", entry("F32", shape, 0, 0)}}.dump(), ""));
+    const SafetensorsReader reader = SafetensorsReader::open(file());
+    EXPECT_EQ(reader.entry("x").shape, shape);
+    expect_contains(error_of<Unsupported>([&] { reader.tensor("x"); }),
+                    file().string() + ": x has shape [" + std::to_string(shape[0]));
+  }
+}
+
 TEST(SafetensorsErrors, TruncatedFiles) {
   const auto error = [](const std::string& bytes) {
     return error_of<IoError>([&] { SafetensorsHeader::parse(bytes, bytes.size(), "m.safetensors"); });
@@ -174,8 +187,6 @@ TEST(SafetensorsErrors, OffsetsThatLie) {
                   "16 bytes apart, as F32 [4] needs");
   const auto huge = std::int64_t{1} << 40;
   expect_contains(header_error(json{{"x", entry("F32", {huge, huge, huge}, 0, 4)}}.dump(), 4),
-                  "at most 2^62 elements");
-  expect_contains(header_error(json{{"x", entry("F32", {huge, huge >> 20}, 0, 4)}}.dump(), 4),
                   "less than 2^64 bits");
   expect_contains(header_error(json{{"x", entry("F4", {3}, 0, 2)}}.dump(), 2), "x.data_offsets");
   expect_contains(header_error(json{{"a", entry("U8", {2}, 0, 2)}, {"b", entry("U8", {2}, 1, 3)}}.dump(), 3),
@@ -193,12 +204,6 @@ TEST(SafetensorsErrors, SizesBeyondSixtyThreeBitsAndEmptyTensors) {
   const std::string bytes =
       file_of(R"({"x": {"dtype": "F32", "shape": [4611686018427387904, 0], "data_offsets": [0, 0]}})", "");
   EXPECT_EQ(SafetensorsHeader::parse(bytes, bytes.size(), "m").tensors.size(), 1U);
-  const auto huge = std::int64_t{1} << 62;
-  for (const std::vector<std::int64_t>& shape :
-       {std::vector<std::int64_t>{huge, huge, 0}, {0, huge, huge}, {huge, 0, 2}}) {
-    const std::string error = header_error(json{{"x", entry("F32", shape, 0, 0)}}.dump(), 0);
-    expect_contains(error, "m.safetensors: header: x.shape must be a shape of at most 2^62 elements");
-  }
 }
 
 TEST(SafetensorsErrors, TheHeaderBeginsWithABrace) {

@@ -30,9 +30,9 @@ struct SafetensorsHeader {
   std::uint64_t data_offset = 0;  ///< of the data section in the file
 
   /// `bytes`: the start of the file, at least as far as the header goes; `file_size`: of the whole file.
-  /// IoError unless the header fits the file, is JSON, and its tensors cover the data section in full without
-  /// overlaps, each as long as its shape and dtype say. Sizes of dtypes that are not known are taken as
-  /// written.
+  /// IoError unless the header fits the file, is JSON that begins with {, and its tensors cover the data
+  /// section in full without overlaps, each as long as its shape and dtype say. Sizes of dtypes that are not
+  /// known are taken as written.
   static SafetensorsHeader parse(std::string_view bytes, std::uint64_t file_size, const std::string& source);
 };
 
@@ -52,7 +52,8 @@ class SafetensorsReader {
   const SafetensorsEntry& entry(const std::string& name) const;
   /// The tensor on `device`. It shares the mapping where the device can use host memory and the data is
   /// aligned to the element size; writes to it stay private and never reach the file. Otherwise it is a copy.
-  /// Unsupported for a dtype that Candela does not have or more than kMaxRank dimensions.
+  /// Unsupported for a dtype that Candela does not have, more than kMaxRank dimensions, or sizes whose
+  /// product without those of 0 is above 2^62.
   Tensor tensor(const std::string& name, Device device = Device::cpu()) const;
 
   /// Of the only file; of an index, the union, the first shard winning.
