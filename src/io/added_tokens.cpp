@@ -147,7 +147,7 @@ std::vector<Segment> AddedTokens::split(std::string_view text, const TokenTrie& 
 }
 
 const AddedToken* AddedTokens::find(std::string_view content) const {
-  const auto found = by_content_.find(std::string(content));
+  const auto found = by_content_.find(content);
   return found == by_content_.end() ? nullptr : &tokens_[found->second];
 }
 

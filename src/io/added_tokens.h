@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -72,7 +73,7 @@ class AddedTokens {
   std::vector<Segment> split(std::string_view text, const TokenTrie& trie) const;
 
   std::vector<AddedToken> tokens_;
-  std::unordered_map<std::string, std::size_t> by_content_;
+  std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> by_content_;
   std::unordered_map<std::int64_t, std::size_t> by_id_;
   TokenTrie raw_;
   TokenTrie normalized_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <tuple>
@@ -17,13 +18,16 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
          static_cast<std::uint32_t>(right);
 }
 
-/// The finalizer of splitmix64. Whoever wrote the file chose the pairs but does not know the seed, so cannot
-/// have them meet in one place. What is found does not depend on the seed.
-std::size_t slot_of(std::uint64_t pair, std::uint64_t seed, std::size_t mask) {
-  std::uint64_t x = pair ^ seed;
+/// The finalizer of splitmix64.
+std::uint64_t mixed(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return static_cast<std::size_t>(x ^ (x >> 31)) & mask;
+  return x ^ (x >> 31);
+}
+
+/// As in StringHash, the seed is what whoever wrote the file does not know.
+std::size_t slot_of(std::uint64_t pair, std::uint64_t seed, std::size_t mask) {
+  return static_cast<std::size_t>(mixed(pair ^ seed)) & mask;
 }
 
 std::uint64_t random_seed() {
@@ -33,11 +37,29 @@ std::uint64_t random_seed() {
 
 }  // namespace
 
+StringHash::StringHash() : seed_(random_seed()) {}
+
+std::size_t StringHash::operator()(std::string_view text) const {
+  std::uint64_t hash = seed_ ^ text.size();
+  std::size_t at = 0;
+  std::uint64_t word = 0;
+  for (; at + sizeof word <= text.size(); at += sizeof word) {
+    std::memcpy(&word, text.data() + at, sizeof word);
+    hash = mixed(hash ^ word);
+  }
+  word = 0;
+  for (; at < text.size(); ++at) word = word << 8 | static_cast<unsigned char>(text[at]);
+  return static_cast<std::size_t>(mixed(hash ^ word));
+}
+
 Vocabulary::Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& source)
     : entries_(std::move(entries)) {
   for (const auto& [token, id] : entries_) {
     require<IoError>(id >= 0 && id <= kMaxId, "{}: model.vocab: the id of {:?} must be in [0, {}]; got {}",
                      source, token, kMaxId, id);
+    require<IoError>(token.size() <= kMostTokenBytes,
+                     "{}: model.vocab must hold tokens of at most {} bytes; got one of {}", source,
+                     kMostTokenBytes, token.size());
     max_id_ = std::max(max_id_, static_cast<std::int32_t>(id));
   }
   ids_.reserve(entries_.size());

@@ -13,10 +13,23 @@
 
 namespace candela::io {
 
+/// The hash of strings from outside: with a seed drawn for each table, as whoever knew where strings go could
+/// have them all meet in one place. What is found does not depend on the seed.
+class StringHash {
+ public:
+  using is_transparent = void;
+  StringHash();
+  std::size_t operator()(std::string_view text) const;
+
+ private:
+  std::uint64_t seed_;
+};
+
 /// A vocabulary: tokens and their ids, which need not be dense.
 class Vocabulary {
  public:
-  /// IoError (with `source`) if an id is out of [0, kMaxId] or taken twice, or a token occurs twice.
+  /// IoError (with `source`) if an id is out of [0, kMaxId] or taken twice, or a token occurs twice or has
+  /// more than kMostTokenBytes.
   Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& source);
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
@@ -28,12 +41,13 @@ class Vocabulary {
   std::int32_t max_id() const { return max_id_; }
 
   static constexpr std::int64_t kMaxId = 1 << 26;
+  static constexpr std::size_t kMostTokenBytes = 4096;  // decoding gives so many for each id
 
  private:
   std::vector<std::pair<std::string, std::int64_t>> entries_;
-  std::unordered_map<std::string_view, std::int32_t> ids_;            // views into entries_
-  std::vector<std::int32_t> entry_of_id_;                             // id -> index in entries_, or -1
-  std::unordered_map<std::int32_t, std::int32_t> entry_of_large_id_;  // the same for ids beyond its end
+  std::unordered_map<std::string_view, std::int32_t, StringHash> ids_;  // views into entries_
+  std::vector<std::int32_t> entry_of_id_;                               // id -> index in entries_, or -1
+  std::unordered_map<std::int32_t, std::int32_t> entry_of_large_id_;    // the same for ids beyond its end
   std::int32_t max_id_ = -1;
 };
 

@@ -49,15 +49,11 @@ class WordCache {
   static constexpr std::size_t kMaxWords = 1 << 16;
   static constexpr std::size_t kMaxIds = 1 << 22;
 
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
   struct Entry {
     std::uint32_t begin;
     std::uint32_t count;
   };
-  std::unordered_map<std::string, Entry, Hash, std::equal_to<>> entries_;
+  std::unordered_map<std::string, Entry, io::StringHash, std::equal_to<>> entries_;
   std::vector<TokenId> ids_;
 };
 

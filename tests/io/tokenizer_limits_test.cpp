@@ -158,5 +158,35 @@ TEST(TokenizerLimits, MergesOfCraftedIdsLoadInReasonableTime) {
   EXPECT_EQ(tokenizer.id_to_token(rights[0]), "x0");
 }
 
+/// Whatever its seed, MurmurHash64A, which libstdc++ has for strings, gives one value to all texts made of
+/// these two halves: with it this takes many seconds.
+TEST(TokenizerLimits, CraftedTokensLoadAndEncodeInReasonableTime) {
+  const std::string one = "}\tE\x06}\x1dqv";
+  const std::string other = "}\t\x02 \x18\x03\x19\x05";
+  constexpr int kHalves = 15;
+  constexpr int kTokens = 1 << kHalves;
+  json document = plain();
+  json& vocab = document["model"]["vocab"];
+  for (int i = 0; i < kTokens; ++i) {
+    std::string token;
+    for (int half = 0; half < kHalves; ++half) {
+      const std::string& block = (i >> half & 1) == 0 ? one : other;
+      token += block + block;
+    }
+    vocab[token] = 100 + i;
+  }
+  const Tokenizer tokenizer = from(document);
+  EXPECT_EQ(tokenizer.max_id(), 99 + kTokens);
+}
+
+TEST(TokenizerLimits, TokensAreShort) {
+  json document = plain();
+  document["model"]["vocab"][std::string(4096, 'x')] = 9;
+  EXPECT_EQ(from(document).max_id(), 9);
+  document["model"]["vocab"][std::string(4097, 'x')] = 10;
+  expect_contains(error_of<IoError>([&] { from(document); }),
+                  "t.json: model.vocab must hold tokens of at most 4096 bytes; got one of 4097");
+}
+
 }  // namespace
 }  // namespace candela
