@@ -15,6 +15,9 @@ StreamDecoder::StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens)
     : tokenizer_(std::move(tokenizer)), skip_special_tokens_(skip_special_tokens) {}
 
 std::string StreamDecoder::add(TokenId id) {
+  // What decoding leaves out must not pile up in the window either.
+  const bool skipped = skip_special_tokens_ && tokenizer_.is_special(id);
+  if (skipped || !tokenizer_.id_to_token(id)) return {};
   ids_.push_back(id);
   return next(false);
 }

@@ -188,5 +188,18 @@ TEST(TokenizerLimits, TokensAreShort) {
                   "t.json: model.vocab must hold tokens of at most 4096 bytes; got one of 4097");
 }
 
+/// Ids that give no text must not pile up in what the decoder holds.
+TEST(TokenizerLimits, AStreamOfSkippedTokensTakesReasonableTime) {
+  json document = plain();
+  document["added_tokens"] = {{{"id", 9}, {"content", "|"}, {"special", true}}};
+  StreamDecoder decoder(from(document));
+  EXPECT_EQ(decoder.add(0), "a");
+  for (int i = 0; i < 100000; ++i) {
+    EXPECT_EQ(decoder.add(9), "");
+    EXPECT_EQ(decoder.add(1000), "");
+  }
+  EXPECT_EQ(decoder.add(1), " b");
+}
+
 }  // namespace
 }  // namespace candela
