@@ -1,5 +1,7 @@
 #include "io/added_tokens.h"
 
+#include <algorithm>
+
 #include "io/utf8.h"
 
 namespace candela::io {
@@ -7,6 +9,10 @@ namespace {
 
 /// Of an added token: from each position of a text, so many bytes may be compared with it.
 constexpr std::size_t kMostBytes = 512;
+
+std::size_t byte_at(std::string_view text, std::size_t at) {
+  return static_cast<unsigned char>(text[at]);
+}
 
 /// The start of the character that ends at `end`.
 std::size_t character_before(std::string_view text, std::size_t end) {
@@ -51,45 +57,53 @@ AddedToken read_token(const JsonObject& entry) {
 
 }  // namespace
 
-TokenTrie::TokenTrie() : nodes_(1) {}
-
-void TokenTrie::add(std::string_view text, std::size_t index) {
-  if (text.empty()) return;
-  starts_[static_cast<unsigned char>(text[0])] = true;
-  std::size_t node = 0;
-  for (const char c : text) {
-    const auto [entry, inserted] = nodes_[node].next.emplace(static_cast<unsigned char>(c), nodes_.size());
-    node = entry->second;
-    if (inserted) nodes_.emplace_back();
-  }
-  nodes_[node].index = static_cast<std::ptrdiff_t>(index);
+TokenMatcher::TokenMatcher(std::vector<Entry> entries) : entries_(std::move(entries)) {
+  std::erase_if(entries_, [](const Entry& entry) { return entry.text.empty(); });
+  std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    const int order = a.text.compare(b.text);
+    return order != 0 ? order < 0 : a.index > b.index;
+  });
+  const auto same = [](const Entry& a, const Entry& b) { return a.text == b.text; };
+  entries_.erase(std::unique(entries_.begin(), entries_.end(), same), entries_.end());
+  for (const Entry& entry : entries_) ++begins_[byte_at(entry.text, 0) + 1];
+  for (std::size_t byte = 0; byte < 256; ++byte) begins_[byte + 1] += begins_[byte];
 }
 
-std::vector<TokenTrie::Match> TokenTrie::find_all(std::string_view text) const {
+TokenMatcher::Match TokenMatcher::longest(std::string_view text) const {
+  Match result{{0, 0}, 0};
+  auto begin = entries_.begin() + static_cast<std::ptrdiff_t>(begins_[byte_at(text, 0)]);
+  auto end = entries_.begin() + static_cast<std::ptrdiff_t>(begins_[byte_at(text, 0) + 1]);
+  // Here [begin, end) are the entries that start with the first `size` bytes of the text, a shorter one
+  // first.
+  for (std::size_t size = 1; begin != end; ++size) {
+    if (begin->text.size() == size) {
+      result = {{0, size}, begin->index};
+      ++begin;
+    }
+    if (size == text.size()) break;
+    const std::size_t byte = byte_at(text, size);
+    begin = std::partition_point(begin, end, [&](const Entry& e) { return byte_at(e.text, size) < byte; });
+    end = std::partition_point(begin, end, [&](const Entry& e) { return byte_at(e.text, size) == byte; });
+  }
+  return result;
+}
+
+std::vector<TokenMatcher::Match> TokenMatcher::find_all(std::string_view text) const {
   std::vector<Match> result;
-  if (empty()) return result;
+  if (entries_.empty()) return result;
   for (std::size_t i = 0; i < text.size();) {
-    if (!starts_[static_cast<unsigned char>(text[i])]) {
+    const std::size_t first = byte_at(text, i);
+    if (begins_[first] == begins_[first + 1]) {
       ++i;
       continue;
     }
-    std::size_t longest = 0;
-    std::size_t index = 0;
-    std::size_t node = 0;
-    for (std::size_t at = i; at < text.size(); ++at) {
-      const auto next = nodes_[node].next.find(static_cast<unsigned char>(text[at]));
-      if (next == nodes_[node].next.end()) break;
-      node = next->second;
-      if (nodes_[node].index < 0) continue;
-      longest = at + 1 - i;
-      index = static_cast<std::size_t>(nodes_[node].index);
+    Match match = longest(text.substr(i));
+    const std::size_t size = match.span.size();
+    if (size > 0) {
+      match.span = {i, i + size};
+      result.push_back(match);
     }
-    if (longest == 0) {
-      ++i;
-      continue;
-    }
-    result.push_back({{i, i + longest}, index});
-    i += longest;
+    i += std::max<std::size_t>(size, 1);
   }
   return result;
 }
@@ -100,6 +114,8 @@ AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, c
   if (!file.has("added_tokens")) return;
   const std::vector<JsonObject> entries = file.objects("added_tokens");
   Growth growth(entries.size() * kMostBytes, file.source());
+  std::vector<TokenMatcher::Entry> raw;
+  std::vector<TokenMatcher::Entry> normalized;
   for (const JsonObject& entry : entries) {
     const AddedToken token = read_token(entry);
     if (token.content.empty()) continue;  // Hugging Face's tokenizers ignore it as well
@@ -116,15 +132,17 @@ AddedTokens::AddedTokens(const JsonObject& file, const Vocabulary& vocabulary, c
     const std::string text = token.normalized ? normalizer.apply(token.content, growth) : token.content;
     check_size(text);
     growth.next_part();
-    (token.normalized ? normalized_ : raw_).add(text, tokens_.size());
+    (token.normalized ? normalized : raw).push_back({text, tokens_.size()});
     tokens_.push_back(token);
   }
+  raw_ = TokenMatcher(std::move(raw));
+  normalized_ = TokenMatcher(std::move(normalized));
 }
 
-std::vector<Segment> AddedTokens::split(std::string_view text, const TokenTrie& trie) const {
+std::vector<Segment> AddedTokens::split(std::string_view text, const TokenMatcher& matcher) const {
   std::vector<Segment> result;
   std::size_t position = 0;
-  for (const TokenTrie::Match& match : trie.find_all(text)) {
+  for (const TokenMatcher::Match& match : matcher.find_all(text)) {
     const AddedToken& token = tokens_[match.index];
     auto [begin, end] = match.span;
     if (token.single_word) {

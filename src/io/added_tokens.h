@@ -3,7 +3,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -33,11 +32,15 @@ struct Segment {
 };
 
 /// Finds the leftmost, and there the longest, of a set of strings.
-class TokenTrie {
+class TokenMatcher {
  public:
-  TokenTrie();
-  void add(std::string_view text, std::size_t index);
-  bool empty() const { return nodes_.size() == 1; }
+  struct Entry {
+    std::string text;
+    std::size_t index;
+  };
+  TokenMatcher() = default;
+  /// An empty text is never found; of several entries with one text, the last is.
+  explicit TokenMatcher(std::vector<Entry> entries);
 
   struct Match {
     Span span;
@@ -47,12 +50,11 @@ class TokenTrie {
   std::vector<Match> find_all(std::string_view text) const;
 
  private:
-  struct Node {
-    std::map<unsigned char, std::size_t> next;
-    std::ptrdiff_t index = -1;
-  };
-  std::vector<Node> nodes_;
-  std::array<bool, 256> starts_{};
+  /// The match of most bytes at the start of `text`; its span is empty if there is none.
+  Match longest(std::string_view text) const;
+
+  std::vector<Entry> entries_;             // sorted by their bytes, all different
+  std::array<std::size_t, 257> begins_{};  // entries that start with byte b: [begins_[b], begins_[b + 1])
 };
 
 /// The field `added_tokens` of a tokenizer.json.
@@ -70,13 +72,13 @@ class AddedTokens {
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
  private:
-  std::vector<Segment> split(std::string_view text, const TokenTrie& trie) const;
+  std::vector<Segment> split(std::string_view text, const TokenMatcher& matcher) const;
 
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> by_content_;
   std::unordered_map<std::int64_t, std::size_t> by_id_;
-  TokenTrie raw_;
-  TokenTrie normalized_;
+  TokenMatcher raw_;
+  TokenMatcher normalized_;
   Regex word_start_;
   Regex word_end_;
 };

@@ -213,6 +213,28 @@ TEST(Tokenizer, LeavesTruncationAndPaddingToTheCaller) {
   EXPECT_EQ(from(document).encode("abc ab"), from(small()).encode("abc ab"));
 }
 
+TEST(Tokenizer, TakesTheLeftmostAndThereTheLongestAddedToken) {
+  json document = small();
+  int id = 50;
+  for (const char* content : {"<x>", "<x>y", "<x>yz!", "<", "x>\xC3\xA9", "X", "\xC3\xA9"}) {
+    document["added_tokens"].push_back({{"id", id++}, {"content", content}, {"special", true}});
+  }
+  document["added_tokens"][6]["id"] = 8;  // as in the vocabulary
+  const auto encode = [&](const char* text) { return from(document).encode(text); };
+  EXPECT_EQ(encode("<x>a"), (std::vector<TokenId>{50, 0}));
+  EXPECT_EQ(encode("<x>y<x>yz!<x>"), (std::vector<TokenId>{51, 52, 50}));
+  EXPECT_EQ(encode("<<x>"), (std::vector<TokenId>{53, 50}));
+  EXPECT_EQ(encode("<x>\xC3\xA9"), (std::vector<TokenId>{50, 8}));
+  EXPECT_EQ(encode("x>\xC3\xA9<"), (std::vector<TokenId>{54, 53}));
+  // Of tokens that are the same text once normalized, the last counts.
+  document["normalizer"] = {{"type", "Lowercase"}};
+  document["added_tokens"] = json::array();
+  for (const char* content : {"QQ", "qq", "Qq"}) {
+    document["added_tokens"].push_back({{"id", id++}, {"content", content}, {"normalized", true}});
+  }
+  EXPECT_EQ(encode("qQ"), (std::vector<TokenId>{59}));
+}
+
 TEST(Tokenizer, KeepsIdsFarAboveTheOthers) {
   json document = small();
   document["model"]["vocab"]["z"] = 1 << 26;
