@@ -220,7 +220,7 @@ DType read_dtype(const JsonObject& top) {
 
 /// The ids under `key`, each a token of the vocabulary.
 std::vector<std::int64_t> token_ids(const JsonObject& top, const char* key, std::int64_t vocab_size) {
-  const std::vector<std::int64_t> ids = top.integers_or_one(key);
+  std::vector<std::int64_t> ids = top.integers_or_one(key);
   for (const std::int64_t id : ids) {
     if (id < 0 || id >= vocab_size) {
       top.fail(key,

@@ -36,8 +36,8 @@ bool contains(const std::array<const char*, N>& names, const std::string& name) 
 
 /// Whether a field stands at a value that switches it off.
 bool is_off(const io::Json& value) {
-  return value.is_null() || value == false || (value.is_structured() && value.empty()) || value == "none" ||
-         value == "";
+  if (const auto* text = value.get_ptr<const std::string*>()) return text->empty() || *text == "none";
+  return value.is_null() || value == false || (value.is_structured() && value.empty());
 }
 
 /// What changes the result and is not supported must not be passed over: the adapter would run, and run

@@ -160,7 +160,7 @@ Tensor Decoder::forward_hidden(const Tensor& ids, const ForwardOptions& options)
     if (options.hidden_states != nullptr) options.hidden_states->push_back(stream.value());
     block->forward(stream, step);
   }
-  const Tensor hidden = stream.normed(*final_norm_, config_.rms_norm_eps);
+  Tensor hidden = stream.normed(*final_norm_, config_.rms_norm_eps);
   if (options.hidden_states != nullptr) options.hidden_states->push_back(hidden);
   if (options.cache != nullptr) {
     if (options.row_lengths.empty()) {

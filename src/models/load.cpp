@@ -64,7 +64,7 @@ class CheckpointWeights final : public WeightSource {
   static constexpr const char* kHead = "lm_head.weight";
 
   Tensor floating(const std::string& name, Device device) const {
-    const Tensor stored = reader_.tensor(name, device);
+    Tensor stored = reader_.tensor(name, device);
     require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_, name,
                      to_string(stored.dtype()));
     return stored;

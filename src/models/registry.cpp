@@ -81,6 +81,7 @@ std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& sour
 
 std::vector<std::string> model_types() {
   std::vector<std::string> types;
+  types.reserve(std::size(kArchitectures));
   for (const Architecture& architecture : kArchitectures) types.emplace_back(architecture.name);
   return types;
 }
@@ -105,8 +106,7 @@ std::int64_t Model::parameter_count() const {
 Tensor shift_labels(const Tensor& labels) {
   require(labels.defined() && labels.rank() == 2 && labels.size(1) > 0,
           "shift_labels: labels must be [B, T], not empty; got {}", labels);
-  const Tensor end =
-      full({labels.size(0), 1}, static_cast<double>(kIgnoreIndex), labels.dtype(), labels.device());
+  Tensor end = full({labels.size(0), 1}, static_cast<double>(kIgnoreIndex), labels.dtype(), labels.device());
   if (labels.size(1) == 1) return end;
   return concat({slice(labels, 1, 1, labels.size(1)), end}, 1);
 }

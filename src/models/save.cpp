@@ -141,6 +141,7 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& sour
                  "{}: not saved: {} is no finite number in {}; take a wider dtype if it was one before",
                  folder.string(), bad, to_string(model.dtype()));
   std::vector<std::pair<std::string, Tensor>> tensors;
+  tensors.reserve(parameters.size());
   for (const NamedTensor& parameter : parameters)
     tensors.emplace_back(parameter.name, parameter.tensor.detach());
   NewFolder target(folder);
