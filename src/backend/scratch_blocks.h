@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace candela {
@@ -14,8 +15,8 @@ inline std::size_t total_bytes(const ScratchBlocks& blocks) {
 }
 
 /// Of two that are not held together, the one that counts.
-inline ScratchBlocks larger(const ScratchBlocks& a, const ScratchBlocks& b) {
-  return total_bytes(a) >= total_bytes(b) ? a : b;
+inline ScratchBlocks larger(ScratchBlocks a, ScratchBlocks b) {
+  return total_bytes(a) >= total_bytes(b) ? std::move(a) : std::move(b);
 }
 
 /// Of two that are held together.
