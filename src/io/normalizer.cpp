@@ -78,11 +78,11 @@ class NormalForm final : public NormalizerStep {
 /// A step that makes little more of a text than it was.
 class Mapping final : public NormalizerStep {
  public:
-  explicit Mapping(std::function<std::string(std::string)> map) : map_(std::move(map)) {}
-  std::string apply(std::string text, Growth&) const override { return map_(std::move(text)); }
+  explicit Mapping(std::function<std::string(const std::string&)> map) : map_(std::move(map)) {}
+  std::string apply(std::string text, Growth&) const override { return map_(text); }
 
  private:
-  std::function<std::string(std::string)> map_;
+  std::function<std::string(const std::string&)> map_;
 };
 
 class Replace final : public NormalizerStep {
@@ -98,7 +98,7 @@ class Replace final : public NormalizerStep {
   std::string content_;
 };
 
-std::string strip(std::string text, bool left, bool right) {
+std::string strip(const std::string& text, bool left, bool right) {
   std::size_t begin = 0;
   std::size_t end = text.size();
   while (left && begin < end) {
@@ -115,7 +115,7 @@ std::string strip(std::string text, bool left, bool right) {
   return text.substr(begin, end - begin);
 }
 
-std::string strip_accents(std::string text) {
+std::string strip_accents(const std::string& text) {
   std::string result;
   for (std::size_t i = 0; i < text.size();) {
     const CodePoint c = code_point_at(text, i);
@@ -125,7 +125,7 @@ std::string strip_accents(std::string text) {
   return result;
 }
 
-std::unique_ptr<NormalizerStep> mapping(std::function<std::string(std::string)> map) {
+std::unique_ptr<NormalizerStep> mapping(std::function<std::string(const std::string&)> map) {
   return std::make_unique<Mapping>(std::move(map));
 }
 
@@ -137,16 +137,16 @@ std::unique_ptr<NormalizerStep> make_step(const JsonObject& description) {
   if (type == "NFD") return std::make_unique<NormalForm>(kDecompose);
   if (type == "NFKC") return std::make_unique<NormalForm>(kCompose | UTF8PROC_COMPAT);
   if (type == "NFKD") return std::make_unique<NormalForm>(kDecompose | UTF8PROC_COMPAT);
-  if (type == "Lowercase") return mapping([](std::string text) { return to_lower(text); });
+  if (type == "Lowercase") return mapping([](const std::string& text) { return to_lower(text); });
   if (type == "StripAccents") return mapping(strip_accents);
-  if (type == "ByteLevel") return mapping([](std::string text) { return to_byte_level(text); });
+  if (type == "ByteLevel") return mapping([](const std::string& text) { return to_byte_level(text); });
   if (type == "Strip") {
     const bool left = description.boolean("strip_left");
     const bool right = description.boolean("strip_right");
-    return mapping([left, right](std::string text) { return strip(std::move(text), left, right); });
+    return mapping([left, right](const std::string& text) { return strip(text, left, right); });
   }
   if (type == "Prepend") {
-    return mapping([prefix = short_string(description, "prepend")](std::string text) {
+    return mapping([prefix = short_string(description, "prepend")](const std::string& text) {
       return text.empty() ? text : prefix + text;
     });
   }
