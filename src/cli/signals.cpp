@@ -21,9 +21,8 @@ void note_signal(int signal) {
 /// Models are mapped into memory: a page of a file that has become shorter meanwhile is no memory any more.
 void end_at_bus_error(int) {
   constexpr std::string_view kText =
-      "candela: error: a file that was being read (model, adapter or data) became shorter meanwhile; try "
-      "again "
-      "once it is complete\n";
+      "candela: error: a file that was being read (model, adapter or data) became shorter meanwhile; "
+      "try again once it is complete\n";
   static_cast<void>(::write(STDERR_FILENO, kText.data(), kText.size()) < 0);
   ::_exit(kFailed);
 }

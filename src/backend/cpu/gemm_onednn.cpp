@@ -43,8 +43,8 @@ struct Shape {
   int threads = 0;  // that share the work; 0: one, inside a parallel loop
   float alpha = 1, beta = 0;
 
-  auto operator<=>(const Shape&) const =
-      default;  // NOLINT(modernize-use-nullptr): it sees one in the default
+  // NOLINTNEXTLINE(modernize-use-nullptr): it sees one in what the compiler writes
+  auto operator<=>(const Shape&) const = default;
 };
 
 memory::data_type type_of(DType dtype) {

@@ -10,8 +10,8 @@ class PlanMemory final : public MemorySource {
  public:
   MemoryBlock acquire(std::size_t bytes) override {
     next_ += bytes;
-    return {nullptr, reinterpret_cast<void*>(next_),
-            bytes};  // NOLINT(performance-no-int-to-ptr): an identity, not a pointer
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an identity, not a pointer
+    return {nullptr, reinterpret_cast<void*>(next_), bytes};
   }
   void release(const MemoryBlock&) override {}
 
