@@ -80,7 +80,7 @@ std::string describe(const ModuleFilter& filter) {
 
 void print_adapter(const fs::path& folder) {
   const std::string file = (folder / "adapter_config.json").string();
-  const std::string text = io::read_file(file, std::size_t{1} << 26U);
+  const std::string text = io::read_file(file, kMostAdapterConfigBytes);
   const LoraConfig config = parse_adapter_config(text, file);
   const std::string base = parse_base_model(text, file);
   print_out("adapter         LoRA, rank {}, alpha {:g}, scale {:g}{}\n", config.rank, config.alpha,
