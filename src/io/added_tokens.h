@@ -12,6 +12,7 @@
 #include "io/json.h"
 #include "io/normalizer.h"
 #include "io/regex.h"
+#include "io/seeded_hash.h"
 
 namespace candela::io {
 

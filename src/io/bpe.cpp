@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <limits>
-#include <random>
 #include <tuple>
 
 #include "io/byte_level.h"
@@ -18,39 +16,12 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
          static_cast<std::uint32_t>(right);
 }
 
-/// The finalizer of splitmix64.
-std::uint64_t mixed(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
-
 /// As in StringHash, the seed is what whoever wrote the file does not know.
 std::size_t slot_of(std::uint64_t pair, std::uint64_t seed, std::size_t mask) {
   return static_cast<std::size_t>(mixed(pair ^ seed)) & mask;
 }
 
-std::uint64_t random_seed() {
-  std::random_device random;
-  return std::uint64_t{random()} << 32 | random();
-}
-
 }  // namespace
-
-StringHash::StringHash() : seed_(random_seed()) {}
-
-std::size_t StringHash::operator()(std::string_view text) const {
-  std::uint64_t hash = seed_ ^ text.size();
-  std::size_t at = 0;
-  std::uint64_t word = 0;
-  for (; at + sizeof word <= text.size(); at += sizeof word) {
-    std::memcpy(&word, text.data() + at, sizeof word);
-    hash = mixed(hash ^ word);
-  }
-  word = 0;
-  for (; at < text.size(); ++at) word = word << 8 | static_cast<unsigned char>(text[at]);
-  return static_cast<std::size_t>(mixed(hash ^ word));
-}
 
 Vocabulary::Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& source)
     : entries_(std::move(entries)) {

@@ -8,22 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "io/components.h"
 #include "io/json.h"
-#include "io/pattern.h"
+#include "io/seeded_hash.h"
 
 namespace candela::io {
-
-/// The hash of strings from outside: with a seed drawn for each table, as whoever knew where strings go could
-/// have them all meet in one place. What is found does not depend on the seed.
-class StringHash {
- public:
-  using is_transparent = void;
-  StringHash();
-  std::size_t operator()(std::string_view text) const;
-
- private:
-  std::uint64_t seed_;
-};
 
 /// A vocabulary: tokens and their ids, which need not be dense.
 class Vocabulary {

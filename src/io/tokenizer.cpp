@@ -12,6 +12,7 @@
 #include "io/normalizer.h"
 #include "io/post_processor.h"
 #include "io/pre_tokenizer.h"
+#include "io/seeded_hash.h"
 #include "io/tokenizer_file.h"
 #include "io/utf8.h"
 

@@ -7,6 +7,7 @@
 #include <candela/io/tokenizer.h>
 
 #include "io/files.h"
+#include "io/tokenizer_from.h"
 
 /// What a small tokenizer.json may ask for: memory in proportion to the text, time in proportion to both.
 namespace candela {
@@ -15,10 +16,7 @@ namespace {
 using nlohmann::json;
 using test::error_of;
 using test::expect_contains;
-
-Tokenizer from(const json& document) {
-  return Tokenizer::parse(document.dump(), "t.json");
-}
+using test::from;
 
 /// Tokens of one character, without components.
 json plain() {

@@ -6,6 +6,7 @@
 #include <candela/io/tokenizer.h>
 
 #include "io/files.h"
+#include "io/tokenizer_from.h"
 #include "io/utf8.h"
 
 namespace candela {
@@ -14,10 +15,7 @@ namespace {
 using nlohmann::json;
 using test::error_of;
 using test::expect_contains;
-
-Tokenizer from(const json& document) {
-  return Tokenizer::parse(document.dump(), "t.json");
-}
+using test::from;
 
 std::string stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, bool skip) {
   StreamDecoder decoder(tokenizer, skip);
