@@ -4,6 +4,7 @@
 /// Trainer and TextGenerator: see examples/.
 
 #include <candela/autograd/backward.h>
+#include <candela/autograd/checkpoint.h>
 #include <candela/core/atomic_file.h>
 #include <candela/core/device.h>
 #include <candela/core/dtype.h>

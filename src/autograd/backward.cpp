@@ -41,11 +41,9 @@ void check_saved(const GradNode& node) {
 }
 
 /// Kernels take the gradient to be as the tensor that it belongs to.
-bool same_kind(const Tensor& grad, const Tensor& tensor) {
-  return grad.shape() == tensor.shape() && grad.dtype() == tensor.dtype() && grad.device() == tensor.device();
+bool same_kind(const Tensor& grad, const GradEdge& edge) {
+  return grad.shape() == edge.shape && grad.dtype() == edge.dtype && grad.device() == edge.device;
 }
-
-using Pending = std::unordered_map<GradNode*, std::vector<Tensor>>;
 
 /// Runs one node's backward and frees what it saved: the gradients of its inputs.
 std::vector<Tensor> run_node(GradNode& node, std::vector<Tensor> grads) {
@@ -53,64 +51,82 @@ std::vector<Tensor> run_node(GradNode& node, std::vector<Tensor> grads) {
           "backward: the graph of {} has been walked already; run the forward pass again", node.op);
   check_saved(node);
   std::vector<Tensor> input_grads = node.backward(grads);
-  require<Error>(input_grads.size() == node.inputs.size(), "backward: {} gave {} gradients for {} inputs",
-                 node.op, input_grads.size(), node.inputs.size());
+  require<Error>(input_grads.size() == node.edges.size(), "backward: {} gave {} gradients for {} inputs",
+                 node.op, input_grads.size(), node.edges.size());
   node.backward = nullptr;
   node.saved.clear();
   return input_grads;
 }
 
-/// Runs one node's backward and hands the results to the nodes (or leaves) behind its inputs.
-void step(GradNode& node, std::vector<Tensor> grads, Pending& pending,
-          std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>>& ready) {
-  std::vector<Tensor> input_grads = run_node(node, std::move(grads));
-  const std::vector<Tensor> inputs = std::move(node.inputs);
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const Tensor& input = inputs[i];
-    Tensor grad = std::move(input_grads[i]);
-    if (!input.defined() || !grad.defined()) continue;
-    if (!same_kind(grad, input))
-      throw Error(fmt::format("backward: {} gave a gradient {} for input {}, {}", node.op, describe(grad), i,
-                              describe(input)));
-    const std::shared_ptr<GradNode>& source = input.grad_node();
-    if (!source) {
-      accumulate_leaf(input, std::move(grad));
-      continue;
+/// The walk: gradients that wait for their node, and the nodes in falling order of execution, so that every
+/// consumer of a tensor comes before its producer.
+struct Walk {
+  std::unordered_map<GradNode*, std::vector<Tensor>> pending;
+  std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>> ready;
+
+  /// Hands `grad` to the node or leaf behind `edge`.
+  void give(const GradEdge& edge, Tensor grad) {
+    if (edge.node == nullptr) {
+      accumulate_leaf(edge.leaf, std::move(grad));
+      return;
     }
-    std::vector<Tensor>& slots = pending[source.get()];
-    slots.resize(static_cast<std::size_t>(source->output_count));
-    Tensor& slot = slots[static_cast<std::size_t>(input.grad_output())];
+    std::vector<Tensor>& slots = pending[edge.node.get()];
+    slots.resize(static_cast<std::size_t>(edge.node->output_count));
+    Tensor& slot = slots[static_cast<std::size_t>(edge.output)];
     slot = accumulate(slot, grad);
-    ready.emplace(source->sequence, source);
+    ready.emplace(edge.node->sequence, edge.node);
   }
-}
+
+  /// Runs one node's backward and hands the results on.
+  void step(GradNode& node, std::vector<Tensor> grads) {
+    std::vector<Tensor> input_grads = run_node(node, std::move(grads));
+    const std::vector<GradEdge> edges = std::move(node.edges);
+    for (std::size_t i = 0; i < edges.size(); ++i) {
+      Tensor grad = std::move(input_grads[i]);
+      if (!edges[i].defined() || !grad.defined()) continue;
+      if (!same_kind(grad, edges[i])) {
+        throw Error(fmt::format("backward: {} gave a gradient {} for input {}, {} {} on {}", node.op,
+                                describe(grad), i, to_string(edges[i].dtype), edges[i].shape,
+                                edges[i].device));
+      }
+      give(edges[i], std::move(grad));
+    }
+  }
+
+  void run() {
+    while (!ready.empty()) {
+      const std::shared_ptr<GradNode> node = ready.begin()->second;
+      ready.erase(ready.begin());
+      auto grads = pending.extract(node.get());
+      step(*node, std::move(grads.mapped()));
+    }
+  }
+};
 
 }  // namespace
 
-void backward(const Tensor& loss, const Tensor& seed) {
-  require(loss.defined() && loss.requires_grad(),
-          "backward: the loss does not depend on anything that requires a gradient");
+void backward(std::span<const Tensor> results, std::span<const Tensor> seeds) {
+  require(seeds.empty() || seeds.size() == results.size(),
+          "backward: needs one seed for each of the {} results, or none; got {}", results.size(),
+          seeds.size());
   const NoGrad guard;
-  Tensor start = seed.defined() ? seed : ones(loss.shape(), loss.dtype(), loss.device());
-  require(same_kind(start, loss), "backward: seed must be {} to match the loss; got {}", describe(loss),
-          describe(start));
-  if (!loss.grad_node()) {
-    accumulate_leaf(loss, std::move(start));
-    return;
+  std::vector<Tensor> starts;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const Tensor& result = results[i];
+    require(result.defined() && result.requires_grad(),
+            "backward: the loss does not depend on anything that requires a gradient");
+    const bool given = i < seeds.size() && seeds[i].defined();
+    starts.push_back(given ? seeds[i] : ones(result.shape(), result.dtype(), result.device()));
+    require(same_kind(starts[i], GradEdge(result)), "backward: seed must be {} to match the loss; got {}",
+            describe(result), describe(starts[i]));
   }
-  // Nodes run in falling order of execution: every consumer of a tensor comes before its producer.
-  std::map<std::uint64_t, std::shared_ptr<GradNode>, std::greater<>> ready;
-  Pending pending;
-  std::vector<Tensor>& slots = pending[loss.grad_node().get()];
-  slots.resize(static_cast<std::size_t>(loss.grad_node()->output_count));
-  slots[static_cast<std::size_t>(loss.grad_output())] = std::move(start);
-  ready.emplace(loss.grad_node()->sequence, loss.grad_node());
-  while (!ready.empty()) {
-    const std::shared_ptr<GradNode> node = ready.begin()->second;
-    ready.erase(ready.begin());
-    auto grads = pending.extract(node.get());
-    step(*node, std::move(grads.mapped()), pending, ready);
-  }
+  Walk walk;
+  for (std::size_t i = 0; i < results.size(); ++i) walk.give(GradEdge(results[i]), std::move(starts[i]));
+  walk.run();
+}
+
+void backward(const Tensor& loss, const Tensor& seed) {
+  backward(std::span(&loss, 1), std::span(&seed, 1));
 }
 
 }  // namespace candela

@@ -9,6 +9,7 @@ namespace candela {
 namespace {
 
 thread_local bool recording = true;
+thread_local GradProbe* probe = nullptr;
 
 std::uint64_t next_sequence() {
   static std::atomic<std::uint64_t> counter{0};
@@ -29,10 +30,66 @@ NoGrad::~NoGrad() {
   recording = previous_;
 }
 
+WithGrad::WithGrad() : previous_(recording) {
+  recording = true;
+}
+
+WithGrad::~WithGrad() {
+  recording = previous_;
+}
+
+GradEdge::GradEdge(const Tensor& input) {
+  if (!input.requires_grad()) return;
+  node = input.grad_node();
+  output = input.grad_output();
+  if (node == nullptr) leaf = input;
+  shape = input.shape();
+  dtype = input.dtype();
+  device = input.device();
+}
+
+SavedTensor::SavedTensor(const Tensor& tensor) {
+  if (!tensor.defined()) return;
+  recipe_ = tensor.recipe();
+  if (recipe_ == nullptr) tensor_ = tensor.detach();
+}
+
+Tensor SavedTensor::get() const {
+  if (recipe_ == nullptr) return tensor_;
+  const NoGrad guard;
+  return recipe_->make();
+}
+
+void SavedTensor::append_reads(std::vector<Tensor>& saved) const {
+  if (recipe_ != nullptr) saved.insert(saved.end(), recipe_->reads.begin(), recipe_->reads.end());
+  if (tensor_.defined()) saved.push_back(tensor_);
+}
+
+GradProbe::GradProbe() : previous_(recording), outer_(probe) {
+  recording = false;
+  probe = this;
+}
+
+GradProbe::~GradProbe() {
+  recording = previous_;
+  probe = outer_;
+}
+
+void GradProbe::note(const Tensor& input) {
+  const bool known = std::any_of(seen_.begin(), seen_.end(),
+                                 [&](const Tensor& other) { return other.storage() == input.storage(); });
+  if (!known) seen_.push_back(input);
+}
+
 bool needs_grad(std::span<const Tensor> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& input) {
-           return input.defined() && input.requires_grad();
-         });
+  if (!recording && probe == nullptr) return false;
+  bool any = false;
+  for (const Tensor& input : inputs) {
+    if (!input.requires_grad()) continue;
+    any = true;
+    if (!recording) probe->note(input);
+  }
+  return any && recording;
 }
 
 bool needs_grad(std::initializer_list<Tensor> inputs) {
@@ -40,22 +97,22 @@ bool needs_grad(std::initializer_list<Tensor> inputs) {
 }
 
 GradNode::~GradNode() {
-  // The inputs of the nodes whose destructors have begun, freed one after the other by the first of them.
-  thread_local std::vector<std::vector<Tensor>>* pending = nullptr;
-  if (inputs.empty()) return;
+  // The edges of the nodes whose destructors have begun, freed one after the other by the first of them.
+  thread_local std::vector<std::vector<GradEdge>>* pending = nullptr;
+  if (edges.empty()) return;
   if (pending != nullptr) {
     try {
-      pending->push_back(std::move(inputs));
+      pending->push_back(std::move(edges));
     } catch (const std::bad_alloc&) {
-      // Then the inputs go with this node, one recursion deeper.
+      // Then the edges go with this node, one recursion deeper.
     }
     return;
   }
-  std::vector<std::vector<Tensor>> mine;
+  std::vector<std::vector<GradEdge>> mine;
   pending = &mine;
-  inputs.clear();
+  edges.clear();
   while (!mine.empty()) {
-    std::vector<Tensor> next = std::move(mine.back());
+    std::vector<GradEdge> next = std::move(mine.back());
     mine.pop_back();
     next.clear();
   }
@@ -67,10 +124,8 @@ void record(std::string op, std::vector<Tensor> inputs, std::vector<Tensor*> out
   auto node = std::make_shared<GradNode>();
   node->op = std::move(op);
   node->sequence = next_sequence();
-  for (Tensor& input : inputs) {
-    if (input.defined() && !input.requires_grad()) input = Tensor();
-  }
-  node->inputs = std::move(inputs);
+  node->edges.reserve(inputs.size());
+  for (const Tensor& input : inputs) node->edges.emplace_back(input);
   node->output_count = static_cast<int>(outputs.size());
   node->backward = std::move(backward);
   for (const Tensor& tensor : saved) {

@@ -18,6 +18,7 @@ struct Tensor::Impl {
   bool leaf_requires_grad = false;
   std::shared_ptr<GradNode> node;
   int output = 0;
+  std::shared_ptr<const Recipe> recipe;
   Tensor grad;
 };
 
@@ -193,6 +194,16 @@ void Tensor::set_grad_node(std::shared_ptr<GradNode> node, int output) {
   require(defined(), "grad_node: tensor is undefined");
   impl_->node = std::move(node);
   impl_->output = output;
+}
+
+const std::shared_ptr<const Recipe>& Tensor::recipe() const {
+  require(defined(), "recipe: tensor is undefined");
+  return impl_->recipe;
+}
+
+void Tensor::set_recipe(std::shared_ptr<const Recipe> recipe) {
+  require(defined(), "recipe: tensor is undefined");
+  impl_->recipe = std::move(recipe);
 }
 
 std::string describe(const Tensor& tensor) {

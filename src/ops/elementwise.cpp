@@ -16,16 +16,26 @@ Tensor run_unary(const char* name, UnaryOp op, const Tensor& x, double alpha = 1
   check_floating(name, "x", x);
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.numel() > 0) run(&KernelTable::unary, x.device(), UnaryArgs{op, x, out, alpha, beta});
-  if (needs_grad({x})) {
-    record(name, {x}, {&out},
-           [op, x = x.detach(), alpha](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-             if (x.numel() > 0)
-               run(&KernelTable::unary_grad, x.device(), UnaryGradArgs{op, x, grads[0], dx, alpha});
-             return {dx};
-           },
-           {op == UnaryOp::Affine ? Tensor() : x});
+  if (!needs_grad({x})) return out;
+  if (op == UnaryOp::Affine) {
+    record(name, {x}, {&out}, [alpha](std::span<const Tensor> grads) -> std::vector<Tensor> {
+      const Tensor& dy = grads[0];
+      Tensor dx = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+      // The slope is alpha wherever x is: dy stands for the x that the kernel does not look at.
+      if (dy.numel() > 0)
+        run(&KernelTable::unary_grad, dy.device(), UnaryGradArgs{UnaryOp::Affine, dy, dy, dx, alpha});
+      return {dx};
+    });
+    return out;
   }
+  record(name, {x}, {&out},
+         [op, x = x.detach(), alpha](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+           if (x.numel() > 0)
+             run(&KernelTable::unary_grad, x.device(), UnaryGradArgs{op, x, grads[0], dx, alpha});
+           return {dx};
+         },
+         {x});
   return out;
 }
 
@@ -213,6 +223,8 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
              return {dgate, dup};
            },
            {gate, up});
+    const auto again = [gate = gate.detach(), up = up.detach()] { return swiglu(gate, up); };
+    out.set_recipe(std::make_shared<Recipe>(Recipe{again, {gate.detach(), up.detach()}}));
   }
   return out;
 }

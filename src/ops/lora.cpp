@@ -61,6 +61,25 @@ struct LoraCall {
   std::vector<Tensor> outputs;  // [N, O]
   Shape x_shape;
   bool separate = false;  // the adapters see lora_x, not x
+  // Of a recorded call, instead of x and lora_x: the adapters' input. The gradient reads no other.
+  SavedTensor seen;
+  Shape flat_shape;  // x's, [N, I]
+  DType dtype = DType::F32;
+
+  void keep_for_gradient(const Tensor& input) {
+    seen = a.defined() ? SavedTensor(input) : SavedTensor();
+    flat_shape = x.shape();
+    dtype = x.dtype();
+    x = Tensor();
+    lora_x = Tensor();
+    outputs.clear();
+  }
+  /// The inverse of keep_for_gradient. Where the adapters' input is not x, it stands for x, whose shape alone
+  /// the gradient reads.
+  void restore_inputs(Device device) {
+    lora_x = seen.defined() ? reshape(seen.get(), flat_shape) : Tensor::empty(flat_shape, dtype, device);
+    x = lora_x;
+  }
 
   LoraLinearArgs args() const {
     LoraLinearArgs result{x, lora_x, a, xa, {}, static_cast<int>(layers.size()), separate};
@@ -97,9 +116,10 @@ LoraCall prepare(const Tensor& x, std::span<const LoraLinear> layers, const Tens
 }
 
 /// Gradients in the order x, lora_x, then a and b of every layer.
-std::vector<Tensor> lora_gradients(const LoraCall& call, std::span<const Tensor> grads, bool need_x,
+std::vector<Tensor> lora_gradients(LoraCall call, std::span<const Tensor> grads, bool need_x,
                                    bool need_lora_x) {
-  const Device device = call.x.device();
+  const Device device = call.layers.front().weight.device();
+  call.restore_inputs(device);
   const auto empty_like = [](const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); };
   LoraLinearGradArgs args{};
   args.forward = call.args();
@@ -175,9 +195,9 @@ std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> lay
   if (grad) {
     std::vector<Tensor*> outputs;
     for (Tensor& result : results) outputs.push_back(&result);
-    call.outputs.clear();
-    std::vector<Tensor> saved;
-    if (call.a.defined()) saved = {call.lora_x, call.a, call.xa};
+    call.keep_for_gradient(lora_x.defined() ? lora_x : x);
+    std::vector<Tensor> saved = {call.a, call.xa};
+    call.seen.append_reads(saved);
     for (const LoraLinear& layer : call.layers) {
       saved.push_back(layer.b);
       if (x.requires_grad()) saved.push_back(layer.weight);

@@ -116,21 +116,26 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const bool need_weight = weight.requires_grad();
     const bool need_bias = bias.defined() && bias.requires_grad();
     // What no gradient reads is not kept: the activations of a frozen layer are freed.
-    const Tensor kept_rows = need_weight ? rows : Tensor();
+    const SavedTensor kept_x = need_weight ? SavedTensor(x) : SavedTensor();
     const Tensor kept_weight = need_x ? weight.detach() : Tensor();
+    std::vector<Tensor> saved = {kept_weight};
+    kept_x.append_reads(saved);
     record("linear", {x, weight, bias}, {&out},
-           [kept_rows, kept_weight, x_shape = x.shape(), flat_shape = flat.shape(),
+           [kept_x, kept_weight, x_shape = x.shape(), flat_shape = flat.shape(),
             need_bias](std::span<const Tensor> grads) -> std::vector<Tensor> {
              const Tensor dy = reshape(grads[0], flat_shape);
              Tensor dx;
              Tensor dweight;
              Tensor dbias;
              if (kept_weight.defined()) dx = reshape(matmul(dy, kept_weight), x_shape);
-             if (kept_rows.defined()) dweight = matmul(swap_last(dy), kept_rows);
+             if (kept_x.defined()) {
+               const Tensor x_again = kept_x.get();
+               dweight = matmul(swap_last(dy), reshape(x_again, {flat_shape[0], x_again.size(-1)}));
+             }
              if (need_bias) dbias = sum(dy, {0});
              return {dx, dweight, dbias};
            },
-           {kept_rows, kept_weight});
+           saved);
   }
   return out;
 }

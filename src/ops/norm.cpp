@@ -57,6 +57,8 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
     }
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };
+  const auto again = std::make_shared<Recipe>(
+      Recipe{[h, weight = weight.detach(), eps] { return rms_norm(h, weight, eps); }, {h, weight.detach()}});
   if (!residual.defined()) {
     record(op, {x, weight}, {&out},
            [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
@@ -64,6 +66,7 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
              return {dx, dweight};
            },
            {h, weight});
+    out.set_recipe(again);
     return {sum, out};
   }
   record(op, {x, residual, weight}, {&sum, &out},
@@ -73,6 +76,7 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
            return {dx, dx, dweight};
          },
          {h, weight});
+  out.set_recipe(again);
   return {sum, out};
 }
 

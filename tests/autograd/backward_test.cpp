@@ -238,6 +238,61 @@ TEST(SavedTensors, EveryOpThatKeepsOneNoticesIt) {
   }
 }
 
+// A node keeps what its gradient reads, and nothing else.
+
+TEST(Graph, AnInputThatNoGradientReadsIsFreed) {
+  const Tensor a = leaf({1, 2}, {2});
+  Tensor x = exp(a);
+  const std::weak_ptr<Storage> memory = x.storage();
+  const Tensor loss = sum(add(x, ones({2})));
+  x = Tensor();
+  EXPECT_TRUE(memory.expired());
+  backward(loss);
+  EXPECT_EQ(a.grad().to_vector<float>(), exp(a.detach()).to_vector<float>());
+}
+
+TEST(Graph, ANormIsComputedAgainWhereItsConsumerReadsIt) {
+  const Tensor weight = Tensor::from_values(Values{1, 2}, {2});
+  const Tensor head = leaf({1, -1, 2, 0.5F}, {2, 2});
+  const auto gradients = [&](bool keep) {
+    const Tensor x = leaf({1, 2, 3, 4}, {2, 2});
+    head.set_grad({});
+    Tensor normed = rms_norm(x, weight, 1e-5);
+    if (keep) normed.set_recipe(nullptr);
+    const std::weak_ptr<Storage> memory = normed.storage();
+    const Tensor loss = sum(linear(normed, head));
+    normed = Tensor();
+    EXPECT_EQ(memory.expired(), !keep);
+    backward(loss);
+    return std::pair(x.grad().to_vector<float>(), head.grad().to_vector<float>());
+  };
+  EXPECT_EQ(gradients(false), gradients(true));
+}
+
+TEST(Graph, WhatARecipeReadsMustStayAsItWas) {
+  const Tensor gate = Tensor::from_values(Values{1, 2}, {1, 2});
+  const Tensor up = leaf({3, 4}, {1, 2});
+  const Tensor head = leaf({1, -1, 2, 0.5F}, {2, 2});
+  const Tensor loss = sum(linear(swiglu(gate, up), head));
+  fill_(gate, 9);
+  EXPECT_THROW(backward(loss), InvalidArgument);
+}
+
+TEST(Graph, SeveralResultsGiveTheGradientOfTheirWeightedSum) {
+  const Tensor a = leaf({1, 2}, {2});
+  const Tensor shared = square(a);
+  const std::vector<Tensor> results = {mul(shared, Tensor::from_values(Values{3, 4}, {2})), sum(shared), a};
+  const std::vector<Tensor> seeds = {ones({2}), full({1}, 10.0), Tensor()};
+  const std::vector<Tensor> scalars = {results[0], reshape(results[1], {1}), results[2]};
+  backward(scalars, seeds);
+  // d/da of 3 a0^2 + 4 a1^2 + 10 (a0^2 + a1^2) + a0 + a1.
+  EXPECT_EQ(a.grad().to_vector<float>(), (Values{27, 57}));
+  EXPECT_EQ(error_of<InvalidArgument>([&] {
+              backward(std::vector<Tensor>{square(a), a}, std::vector<Tensor>{Tensor()});
+            }),
+            "backward: needs one seed for each of the 2 results, or none; got 1");
+}
+
 TEST(Graph, LongChainsAreTornDownWithoutRecursion) {
   constexpr int kNodes = 200'000;
   const auto chain = [](const Tensor& start) {

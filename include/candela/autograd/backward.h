@@ -9,4 +9,8 @@ namespace candela {
 /// saved is freed on the way: a second call on the same graph throws InvalidArgument.
 void backward(const Tensor& loss, const Tensor& seed = {});
 
+/// The same in one walk from several results, each with its seed: the gradients are those of the sum of
+/// results[i] seeds[i]. `seeds` may be empty (ones), or hold undefined ones.
+void backward(std::span<const Tensor> results, std::span<const Tensor> seeds);
+
 }  // namespace candela

@@ -12,6 +12,7 @@
 namespace candela {
 
 struct GradNode;
+struct Recipe;
 
 /// An n-dimensional array: a counted handle on a storage plus a layout. Copying a Tensor copies the handle.
 /// Tensors that share a storage (views) see each other's writes.
@@ -86,6 +87,10 @@ class Tensor {
   int grad_output() const;
   /// Used by the ops when they record; not for users.
   void set_grad_node(std::shared_ptr<GradNode> node, int output);
+
+  /// How to compute this result again, null where its op gave no recipe. Set by ops only; views have none.
+  const std::shared_ptr<const Recipe>& recipe() const;
+  void set_recipe(std::shared_ptr<const Recipe> recipe);
 
   /// Identity: the same handle.
   bool same_as(const Tensor& other) const { return impl_ == other.impl_; }
