@@ -8,11 +8,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "io/bpe.h"
 #include "io/json.h"
 #include "io/normalizer.h"
 #include "io/regex.h"
 #include "io/seeded_hash.h"
+#include "io/vocabulary.h"
 
 namespace candela::io {
 

@@ -4,41 +4,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "io/components.h"
 #include "io/json.h"
-#include "io/seeded_hash.h"
+#include "io/token_model.h"
 
 namespace candela::io {
-
-/// A vocabulary: tokens and their ids, which need not be dense.
-class Vocabulary {
- public:
-  /// IoError (with `source`) if an id is out of [0, kMaxId] or taken twice, or a token occurs twice or has
-  /// more than kMostTokenBytes.
-  Vocabulary(std::vector<std::pair<std::string, std::int64_t>> entries, const std::string& source);
-  Vocabulary(const Vocabulary&) = delete;
-  Vocabulary& operator=(const Vocabulary&) = delete;
-
-  std::optional<std::int32_t> find(std::string_view token) const;
-  /// The token of `id`; null if no token has it.
-  const std::string* token(std::int64_t id) const;
-  std::size_t size() const { return ids_.size(); }
-  std::int32_t max_id() const { return max_id_; }
-
-  static constexpr std::int64_t kMaxId = 1 << 26;
-  static constexpr std::size_t kMostTokenBytes = 4096;  // decoding gives so many for each id
-
- private:
-  std::vector<std::pair<std::string, std::int64_t>> entries_;
-  std::unordered_map<std::string_view, std::int32_t, StringHash> ids_;  // views into entries_
-  std::vector<std::int32_t> entry_of_id_;                               // id -> index in entries_, or -1
-  std::unordered_map<std::int32_t, std::int32_t> entry_of_large_id_;    // the same for ids beyond its end
-  std::int32_t max_id_ = -1;
-};
 
 /// What of the field `model` of a tokenizer.json is not its vocabulary or merges.
 struct BpeOptions {
@@ -57,7 +30,7 @@ using Merge = std::pair<std::string, std::string>;
 
 /// Byte-pair encoding: starts from characters and joins the pair of lowest rank (leftmost first) until none
 /// is left.
-class Bpe {
+class Bpe final : public TokenModel {
  public:
   /// IoError (with `source`) if the vocabulary is empty, a merge names a token that it lacks, or the unknown
   /// token is not in it.
@@ -69,9 +42,9 @@ class Bpe {
   /// Face's tokenizers, but for a byte of a byte-level model: those are to hold any text, so one that lacks a
   /// byte is broken and throws Unsupported naming it.
   /// `growth` measures the tokens that become of one piece.
-  void encode(std::string_view piece, std::vector<std::int32_t>& ids, Growth& growth) const;
+  void encode(std::string_view piece, std::vector<std::int32_t>& ids, Growth& growth) const override;
 
-  const Vocabulary& vocabulary() const { return vocabulary_; }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
   struct Symbol {

@@ -154,6 +154,44 @@ class BpeSuffix final : public DecoderStep {
   Pattern suffix_;
 };
 
+/// Joins tokens to words: one that opens with the prefix continues its word, before any other stands a space.
+/// `cleanup` also takes the space before English punctuation and contractions away.
+class WordPieceDecoder final : public DecoderStep {
+ public:
+  WordPieceDecoder(std::string prefix, bool cleanup) : prefix_(std::move(prefix)) {
+    if (!cleanup) return;
+    for (const auto& [from, to] :
+         std::initializer_list<std::pair<const char*, const char*>>{{" .", "."},
+                                                                    {" ?", "?"},
+                                                                    {" !", "!"},
+                                                                    {" ,", ","},
+                                                                    {" ' ", "'"},
+                                                                    {" n't", "n't"},
+                                                                    {" 'm", "'m"},
+                                                                    {" do not", " don't"},
+                                                                    {" 's", "'s"},
+                                                                    {" 've", "'ve"},
+                                                                    {" 're", "'re"}}) {
+      cleanups_.emplace_back(Pattern::literal(from), to);
+    }
+  }
+
+  Tokens apply(Tokens tokens, Growth& growth) const override {
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      std::string& token = tokens[i];
+      if (i > 0) token = token.starts_with(prefix_) ? token.substr(prefix_.size()) : " " + token;
+      for (const auto& [pattern, content] : cleanups_) token = pattern.replace(token, content, growth, done);
+      done += token.size();
+    }
+    return tokens;
+  }
+
+ private:
+  std::string prefix_;
+  std::vector<std::pair<Pattern, std::string>> cleanups_;
+};
+
 std::int64_t count(const JsonObject& description, const char* key) {
   const std::int64_t value = description.integer(key);
   if (value < 0) description.fail(key, "a number of characters");
@@ -182,9 +220,13 @@ std::unique_ptr<DecoderStep> make_step(const JsonObject& description) {
     if (suffix.empty()) description.fail("suffix", "a non-empty string");
     return std::make_unique<BpeSuffix>(std::move(suffix));
   }
+  if (type == "WordPiece") {
+    return std::make_unique<WordPieceDecoder>(short_string(description, "prefix", "##"),
+                                              description.boolean("cleanup", true));
+  }
   throw Unsupported(
       fmt::format("{}: {} \"{}\" is not supported; known are ByteLevel, ByteFallback, Fuse, Replace, Strip, "
-                  "Metaspace, BPEDecoder and Sequence",
+                  "Metaspace, BPEDecoder, WordPiece and Sequence",
                   description.source(), description.path_of("type"), type));
 }
 

@@ -5,7 +5,9 @@
 #include <functional>
 #include <utf8proc.h>
 
+#include "io/bert_normalizer.h"
 #include "io/byte_level.h"
+#include "io/char_map.h"
 #include "io/regex.h"
 #include "io/utf8.h"
 
@@ -129,6 +131,34 @@ std::unique_ptr<NormalizerStep> mapping(std::function<std::string(const std::str
   return std::make_unique<Mapping>(std::move(map));
 }
 
+class Precompiled final : public NormalizerStep {
+ public:
+  explicit Precompiled(const JsonObject& description) : map_(description) {}
+  std::string apply(std::string text, Growth& growth) const override { return map_.apply(text, growth); }
+
+ private:
+  CharMap map_;
+};
+
+class BertNormalizer final : public NormalizerStep {
+ public:
+  explicit BertNormalizer(const JsonObject& description)
+      : options_(read_bert_normalizer_options(description)),
+        decompose_(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE) {}
+
+  std::string apply(std::string text, Growth& growth) const override {
+    if (options_.clean_text) text = clean_text(text);
+    if (options_.handle_chinese_chars) text = space_ideographs(text);
+    if (options_.strip_accents && !is_ascii(text))
+      text = strip_nonspacing_marks(decompose_.apply(std::move(text), growth));
+    return options_.lowercase ? to_lower(text) : text;
+  }
+
+ private:
+  BertNormalizerOptions options_;
+  NormalForm decompose_;
+};
+
 std::unique_ptr<NormalizerStep> make_step(const JsonObject& description) {
   constexpr int kCompose = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
   constexpr int kDecompose = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
@@ -140,6 +170,8 @@ std::unique_ptr<NormalizerStep> make_step(const JsonObject& description) {
   if (type == "Lowercase") return mapping([](const std::string& text) { return to_lower(text); });
   if (type == "StripAccents") return mapping(strip_accents);
   if (type == "ByteLevel") return mapping([](const std::string& text) { return to_byte_level(text); });
+  if (type == "BertNormalizer") return std::make_unique<BertNormalizer>(description);
+  if (type == "Precompiled") return std::make_unique<Precompiled>(description);
   if (type == "Strip") {
     const bool left = description.boolean("strip_left");
     const bool right = description.boolean("strip_right");
@@ -156,7 +188,7 @@ std::unique_ptr<NormalizerStep> make_step(const JsonObject& description) {
   }
   throw Unsupported(
       fmt::format("{}: {} \"{}\" is not supported; known are NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, "
-                  "Strip, Prepend, Replace, ByteLevel and Sequence",
+                  "Strip, Prepend, Replace, ByteLevel, BertNormalizer, Precompiled and Sequence",
                   description.source(), description.path_of("type"), type));
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "io/bpe.h"
+#include "io/vocabulary.h"
 
 namespace candela::io {
 namespace {

@@ -14,7 +14,9 @@
 #include "io/pre_tokenizer.h"
 #include "io/seeded_hash.h"
 #include "io/tokenizer_file.h"
+#include "io/unigram.h"
 #include "io/utf8.h"
+#include "io/word_piece.h"
 
 namespace candela {
 namespace {
@@ -78,16 +80,34 @@ class WordCaches {
   std::vector<std::unique_ptr<WordCache>> free_;
 };
 
-io::Bpe make_model(const JsonObject& top, io::TokenizerFile& file, bool byte_level) {
+/// The value of `model.type`, or what the fields of older files without it tell.
+std::string model_type(const JsonObject& model, const io::TokenizerFile& file) {
+  if (model.has("type")) return model.string("type");
+  if (file.has_merges) return "BPE";
+  if (file.has_scored_vocabulary) return "Unigram";
+  if (model.has("continuing_subword_prefix") || model.has("max_input_chars_per_word")) return "WordPiece";
+  return "absent, without merges";
+}
+
+std::unique_ptr<io::TokenModel> make_model(const JsonObject& top, io::TokenizerFile& file, bool byte_level) {
   const JsonObject model = top.object("model");
-  const std::string type = model.string("type", file.has_merges ? "BPE" : "absent, without merges");
-  require<Unsupported>(type == "BPE", "{}: model.type must be BPE (byte-pair encoding); got {}", top.source(),
-                       type);
+  const std::string type = model_type(model, file);
+  require<Unsupported>(type == "BPE" || type == "WordPiece" || type == "Unigram",
+                       "{}: model.type must be BPE, WordPiece or Unigram; got {}", top.source(), type);
+  if (type == "Unigram") {
+    if (!file.has_scored_vocabulary) model.fail("vocab", "a list of [token, score]");
+    return std::make_unique<io::Unigram>(file.scored_vocabulary, io::read_unigram_options(model),
+                                         top.source());
+  }
   if (!file.has_vocabulary) model.fail("vocab", "an object of tokens and their ids");
+  if (type == "WordPiece") {
+    return std::make_unique<io::WordPiece>(std::move(file.vocabulary), io::read_word_piece_options(model),
+                                           top.source());
+  }
   if (!file.has_merges) model.fail("merges", "a list of merges");
   io::BpeOptions options = io::read_bpe_options(model);
   options.byte_level = byte_level;
-  return io::Bpe(std::move(file.vocabulary), file.merges, std::move(options), top.source());
+  return std::make_unique<io::Bpe>(std::move(file.vocabulary), file.merges, std::move(options), top.source());
 }
 
 /// What the steps of encoding make of one text.
@@ -111,7 +131,7 @@ class Tokenizer::Impl {
 
   const std::string* token(TokenId id) const {
     const io::AddedToken* added = added_.find(static_cast<std::int64_t>(id));
-    return added ? &added->content : model_.vocabulary().token(id);
+    return added ? &added->content : model_->vocabulary().token(id);
   }
 
  private:
@@ -120,10 +140,12 @@ class Tokenizer::Impl {
         normalizer_(top),
         pre_tokenizer_(top),
         model_(make_model(top, file, pre_tokenizer_.byte_level())),
-        added_(top, model_.vocabulary(), normalizer_),
+        added_(top, model_->vocabulary(), normalizer_),
         post_processor_(top.has("post_processor") ? io::PostProcessor(top.object("post_processor"))
                                                   : io::PostProcessor()),
-        decoder_(top.has("decoder") ? std::optional(io::Decoder(top)) : std::nullopt) {
+        decoder_(top.has("decoder") ? std::optional(io::Decoder(top)) : std::nullopt),
+        truncation_(io::read_truncation(top)),
+        padding_(io::read_padding(top)) {
     for (const TokenId id : post_processor_.apply({})) {
       require<IoError>(token(id) != nullptr,
                        "{}: post_processor adds the id {}, which must be one of model.vocab or added_tokens",
@@ -137,10 +159,12 @@ class Tokenizer::Impl {
   std::string source_;
   io::Normalizer normalizer_;
   io::PreTokenizer pre_tokenizer_;
-  io::Bpe model_;
+  std::unique_ptr<io::TokenModel> model_;
   io::AddedTokens added_;
   io::PostProcessor post_processor_;
   std::optional<io::Decoder> decoder_;
+  std::optional<Truncation> truncation_;
+  std::optional<Padding> padding_;
   mutable WordCaches caches_;
 
   friend class Tokenizer;
@@ -155,9 +179,9 @@ void Tokenizer::Impl::encode_plain(std::string_view text, bool at_start, WordCac
   for (const io::Piece& piece : pieces.pieces) {
     cache.append(piece.text, ids, [&](std::vector<TokenId>& out) {
       if (pre_tokenizer_.byte_level()) {
-        model_.encode(io::to_byte_level(piece.text), out, growths.tokens);
+        model_->encode(io::to_byte_level(piece.text), out, growths.tokens);
       } else {
-        model_.encode(piece.text, out, growths.tokens);
+        model_->encode(piece.text, out, growths.tokens);
       }
     });
     growths.tokens.check(ids.size());
@@ -234,6 +258,29 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special_t
   return impl_->encode(text, add_special_tokens);
 }
 
+std::vector<TokenId> Tokenizer::encode(std::string_view text, const Truncation& truncation) const {
+  const auto special = static_cast<std::int64_t>(impl_->post_processor_.apply({}).size());
+  const std::int64_t room = truncation.max_length - special;
+  require(room >= 0, "tokenizer: max_length must be at least {}, the number of special tokens; got {}",
+          special, truncation.max_length);
+  std::vector<TokenId> ids = impl_->encode(text, false);
+  const auto kept = static_cast<std::ptrdiff_t>(std::min<std::int64_t>(room, std::ssize(ids)));
+  if (truncation.left) {
+    ids.erase(ids.begin(), ids.end() - kept);
+  } else {
+    ids.erase(ids.begin() + kept, ids.end());
+  }
+  return impl_->post_processor_.apply(std::move(ids));
+}
+
+const std::optional<Truncation>& Tokenizer::truncation() const {
+  return impl_->truncation_;
+}
+
+const std::optional<Padding>& Tokenizer::padding() const {
+  return impl_->padding_;
+}
+
 std::vector<TokenId> Tokenizer::prefix() const {
   return impl_->post_processor_.prefix();
 }
@@ -243,21 +290,21 @@ std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special_to
 }
 
 std::size_t Tokenizer::vocab_size() const {
-  const io::Vocabulary& vocabulary = impl_->model_.vocabulary();
+  const io::Vocabulary& vocabulary = impl_->model_->vocabulary();
   std::size_t extra = 0;
   for (const io::AddedToken& token : impl_->added_.tokens()) extra += vocabulary.token(token.id) ? 0 : 1;
   return vocabulary.size() + extra;
 }
 
 TokenId Tokenizer::max_id() const {
-  TokenId largest = impl_->model_.vocabulary().max_id();
+  TokenId largest = impl_->model_->vocabulary().max_id();
   for (const io::AddedToken& token : impl_->added_.tokens()) largest = std::max(largest, token.id);
   return largest;
 }
 
 std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
   if (const io::AddedToken* added = impl_->added_.find(token)) return added->id;
-  return impl_->model_.vocabulary().find(token);
+  return impl_->model_->vocabulary().find(token);
 }
 
 std::optional<std::string> Tokenizer::id_to_token(TokenId id) const {

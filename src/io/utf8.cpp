@@ -127,6 +127,17 @@ bool is_mark(std::int32_t c) {
          category == UTF8PROC_CATEGORY_ME;
 }
 
+bool is_nonspacing_mark(std::int32_t c) {
+  return c >= 0x80 && utf8proc_category(c) == UTF8PROC_CATEGORY_MN;
+}
+
+bool is_control(std::int32_t c) {
+  if (c < 0x80) return c < 0x20 || c == 0x7F;
+  const auto category = utf8proc_category(c);
+  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+         category == UTF8PROC_CATEGORY_CO || category == UTF8PROC_CATEGORY_CS;
+}
+
 std::string to_lower(std::string_view text) {
   std::string result;
   result.reserve(text.size());

@@ -74,10 +74,10 @@ TEST_F(TokenizerCases, MatchHuggingFaceTokenizers) {
   }
 }
 
-/// The 46 texts of a pair of vector files, encoded and decoded back.
-void check_vectors(const std::filesystem::path& tokenizer_file, const std::string& name) {
+/// Calls `check(text, ids)` for each text of a pair of vector files and returns their number.
+template <class Check>
+int for_each_vector(const std::string& name, Check&& check) {
   const auto folder = test::find_shared("data/tokenizers/vectors");
-  const Tokenizer tokenizer = Tokenizer::load(tokenizer_file);
   const std::string texts = test::read_text(folder / ("ggml-vocab-" + name + ".gguf.inp"));
   std::istringstream lines(test::read_text(folder / ("ggml-vocab-" + name + ".gguf.out")));
   const std::string separator = "\n__ggml_vocab_test__\n";
@@ -85,16 +85,30 @@ void check_vectors(const std::filesystem::path& tokenizer_file, const std::strin
   std::size_t start = 0;
   for (std::string line; std::getline(lines, line); ++count) {
     const std::size_t end = std::min(texts.find(separator, start), texts.size());
-    const std::string text = texts.substr(start, end - start);
-    start = end + separator.size();
     std::istringstream numbers(line);
-    const std::vector<TokenId> expected{std::istream_iterator<TokenId>(numbers),
-                                        std::istream_iterator<TokenId>()};
+    check(texts.substr(start, end - start),
+          std::vector<TokenId>{std::istream_iterator<TokenId>(numbers), std::istream_iterator<TokenId>()});
+    start = end + separator.size();
+  }
+  return count;
+}
+
+/// The texts of a pair of vector files, encoded and decoded back.
+void check_vectors(const std::filesystem::path& tokenizer_file, const std::string& name) {
+  const Tokenizer tokenizer = Tokenizer::load(tokenizer_file);
+  const int count = for_each_vector(name, [&](const std::string& text, const std::vector<TokenId>& expected) {
     EXPECT_EQ(tokenizer.encode(text, false), expected) << text;
     EXPECT_EQ(tokenizer.decode(expected), text);
     EXPECT_EQ(stream(tokenizer, expected, true), text);
-  }
+  });
   EXPECT_EQ(count, 46);
+}
+
+/// The same for a tokenizer that does not keep all of a text. Returns the number of texts.
+int check_ids(const Tokenizer& tokenizer, const std::string& name) {
+  return for_each_vector(name, [&](const std::string& text, const std::vector<TokenId>& expected) {
+    EXPECT_EQ(tokenizer.encode(text, false), expected) << text;
+  });
 }
 
 /// Others' data, which the project does not hold.
@@ -117,6 +131,23 @@ TEST(TokenizerVectors, Qwen2) {
   check_vectors(folder.path(), "qwen2");
 }
 
+/// bert-base-uncased's file and vectors: ids without special tokens.
+TEST(TokenizerVectors, BertBge) {
+  const auto file = test::find_shared("data/tokenizers/bert-base-uncased/tokenizer.json");
+  if (file.empty()) GTEST_SKIP() << kNoVectors;
+  EXPECT_EQ(check_ids(Tokenizer::load(file), "bert-bge"), 46);
+}
+
+TEST(TokenizerVectors, MiniLm) {
+  const auto file = test::find_shared("data/tokenizers/all-MiniLM-L6-v2/tokenizer.json");
+  if (file.empty()) GTEST_SKIP() << kNoVectors;
+  const Tokenizer tokenizer = Tokenizer::load(file);
+  const std::vector<TokenId> ids = {101, 2023, 2003, 1037, 7953, 6251, 1012, 102};
+  EXPECT_EQ(tokenizer.encode("This is a  test sentence.").size(), ids.size());
+  EXPECT_EQ(tokenizer.decode(ids), "this is a input sentence.");
+  EXPECT_EQ(check_ids(tokenizer, "bert-bge"), 46);
+}
+
 TEST(Tokenizer, MergesByRankThenFromTheLeft) {
   const Tokenizer tokenizer = from(small());
   EXPECT_EQ(tokenizer.encode("abc"), (std::vector<TokenId>{0, 7}));  // "b c" comes before "a b"
@@ -137,6 +168,47 @@ TEST(Tokenizer, ModelWithoutTypeIsBpe) {
   json document = small();
   document["model"].erase("type");
   EXPECT_EQ(from(document).encode("ab").size(), 1U);
+}
+
+TEST(Tokenizer, TruncationAndPaddingAreTold) {
+  EXPECT_FALSE(from(small()).truncation());
+  EXPECT_FALSE(from(small()).padding());
+  json document = small();
+  document["truncation"] = {{"max_length", 128}, {"strategy", "LongestFirst"}, {"stride", 0}};
+  document["padding"] = {{"strategy", {{"Fixed", 64}}},
+                         {"direction", "Left"},
+                         {"pad_to_multiple_of", 8},
+                         {"pad_id", 3},
+                         {"pad_token", "Ġ"}};
+  const Tokenizer tokenizer = from(document);
+  EXPECT_EQ(tokenizer.truncation()->max_length, 128);
+  EXPECT_FALSE(tokenizer.truncation()->left);
+  EXPECT_EQ(tokenizer.padding()->length, 64);
+  EXPECT_EQ(tokenizer.padding()->multiple, 8);
+  EXPECT_EQ(tokenizer.padding()->id, 3);
+  EXPECT_TRUE(tokenizer.padding()->left);
+  document["padding"]["strategy"] = "BatchLongest";
+  EXPECT_FALSE(from(document).padding()->length);
+  document["padding"]["strategy"] = "Longest";
+  expect_contains(error_of<IoError>([&] { from(document); }), "t.json: padding.strategy must be");
+  document["padding"] = nullptr;
+  document["truncation"]["direction"] = "Up";
+  expect_contains(error_of<IoError>([&] { from(document); }), "t.json: truncation.direction must be Left");
+}
+
+TEST(Tokenizer, ATextIsCutInsideItsSpecialTokens) {
+  json document = small();
+  document["post_processor"] = {{"type", "BertProcessing"}, {"sep", {"c", 2}}, {"cls", {"b", 1}}};
+  const Tokenizer tokenizer = from(document);
+  EXPECT_EQ(tokenizer.encode("aaab"), (std::vector<TokenId>{1, 0, 0, 4, 2}));
+  EXPECT_EQ(tokenizer.encode("aaab", Truncation{4, false}), (std::vector<TokenId>{1, 0, 0, 2}));
+  EXPECT_EQ(tokenizer.encode("aaab", Truncation{4, true}), (std::vector<TokenId>{1, 0, 4, 2}));
+  EXPECT_EQ(tokenizer.encode("aaab", Truncation{2, false}), (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(tokenizer.encode("aaab", Truncation{9, false}).size(), 5U);
+  expect_contains(error_of<InvalidArgument>([&] {
+                    tokenizer.encode("a", Truncation{1, false});
+                  }),
+                  "max_length must be at least 2");
 }
 
 TEST(Tokenizer, IgnoreMergesTakesAWholeWord) {
@@ -249,7 +321,7 @@ TEST(Tokenizer, KeepsIdsFarAboveTheOthers) {
 
 TEST(TokenizerErrors, UnknownComponentsAreUnsupported) {
   const std::vector<std::pair<std::string, json>> patches = {
-      {"normalizer", {{"type", "Precompiled"}}},
+      {"normalizer", {{"type", "Nmt"}}},
       {"pre_tokenizer", {{"type", "UnicodeScripts"}}},
       {"post_processor", {{"type", "Mystery"}}},
       {"decoder", {{"type", "CTC"}}},
@@ -270,11 +342,54 @@ TEST(TokenizerErrors, UnknownComponentsAreUnsupported) {
 
 TEST(TokenizerErrors, OtherModelsAndRandomEncodingAreUnsupported) {
   json document = small();
-  document["model"]["type"] = "Unigram";
-  expect_contains(error_of<Unsupported>([&] { from(document); }), "t.json: model.type must be BPE");
+  document["model"]["type"] = "WordLevel";
+  expect_contains(error_of<Unsupported>([&] { from(document); }),
+                  "t.json: model.type must be BPE, WordPiece or Unigram; got WordLevel");
   document = small();
   document["model"]["dropout"] = 0.1;
   expect_contains(error_of<Unsupported>([&] { from(document); }), "model.dropout");
+}
+
+TEST(TokenizerErrors, WordPieceAndUnigramNeedTheirVocabularies) {
+  json document = small();
+  document["model"] = {{"type", "WordPiece"}, {"vocab", {{"a", 0}}}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "model.unk_token must be in model.vocab");
+  document["model"] = {{"type", "WordPiece"}, {"vocab", {{"[UNK]", 0}}}, {"max_input_chars_per_word", 1e9}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "model.max_input_chars_per_word must be");
+  document["model"] = {{"type", "Unigram"}, {"vocab", {{"a", 0}}}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "model.vocab must be a list of [token, score]");
+  document["model"] = {{"type", "Unigram"}, {"vocab", json::array()}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "model.vocab must hold tokens");
+  document["model"] = {{"type", "Unigram"}, {"vocab", json::parse(R"([["a", -1.5]])")}, {"unk_id", 1}};
+  expect_contains(error_of<IoError>([&] { from(document); }), "model.unk_id must be in [0, 1)");
+  for (const json& entry : {json::array({"a"}), json::array({-1.0, "a"}), json::array({"a", "b"}),
+                            json::array({"a", -1.0, 2}), json("a")}) {
+    document["model"] = {{"type", "Unigram"}, {"vocab", json::array({json::array({"x", 0}), entry})}};
+    expect_contains(error_of<IoError>([&] { from(document); }), "model.vocab[1] must be [token, score]");
+  }
+}
+
+TEST(TokenizerErrors, ACharacterThatNoUnigramCoversNeedsAnUnknownToken) {
+  json document = small();
+  document["pre_tokenizer"] = nullptr;
+  document["decoder"] = nullptr;
+  document["model"] = {{"type", "Unigram"}, {"vocab", json::parse(R"([["a", -1.5], ["ab", -2.0]])")}};
+  EXPECT_EQ(from(document).encode("aba"), (std::vector<TokenId>{1, 0}));
+  expect_contains(error_of<InvalidArgument>([&] { from(document).encode("ac"); }),
+                  "model.vocab has no token for \"c\"");
+}
+
+TEST(TokenizerErrors, ABrokenCharsmapIsRefused) {
+  for (const char* map : {"?", "AAAA", "AAAAAA==", "BAAAAAAA", "CAAAAAAAAAA="}) {
+    json document = small();
+    document["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", map}};
+    expect_contains(error_of<IoError>([&] { from(document); }),
+                    "t.json: normalizer.precompiled_charsmap must");
+  }
+  // A trie of one unit that points outside finds nothing.
+  json document = small();
+  document["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAP////8="}};
+  EXPECT_EQ(from(document).encode("ab"), from(small()).encode("ab"));
 }
 
 TEST(TokenizerErrors, PatternsThatWouldMeanSomethingElse) {

@@ -14,9 +14,24 @@ namespace candela {
 
 using TokenId = std::int32_t;
 
+/// How long the ids of a text may be: the field `truncation` of a tokenizer.json.
+struct Truncation {
+  std::int64_t max_length = 0;  ///< ids, the post-processor's included
+  bool left = false;            ///< cuts at the start of the text instead of its end
+};
+
+/// What makes the rows of a batch equally long: the field `padding` of a tokenizer.json.
+struct Padding {
+  TokenId id = 0;
+  std::optional<std::int64_t> length;  ///< of every row; none: that of the longest
+  std::int64_t multiple = 1;           ///< lengths are rounded up to one of these
+  bool left = false;                   ///< pads before the text instead of behind it
+};
+
 /// Turns text into token ids and back, exactly as the tokenizer.json it was loaded from says (byte-pair
-/// encoding), but for its fields `truncation` and `padding`: as in transformers, whoever batches texts
-/// decides on these. A copy is cheap and shares everything. All methods may be called from several threads.
+/// encoding, WordPiece or Unigram). Its fields `truncation` and `padding` are told, not applied: as in
+/// transformers, whoever batches texts decides on these. A copy is cheap and shares everything. All methods
+/// may be called from several threads.
 class Tokenizer {
  public:
   /// Loads a tokenizer.json, or the one in the folder `path`. IoError (file, field) if it is missing or
@@ -29,6 +44,13 @@ class Tokenizer {
   /// inside. `add_special_tokens`: the post-processor's (BOS, say) around. Unsupported if a byte has no
   /// token.
   std::vector<TokenId> encode(std::string_view text, bool add_special_tokens = true) const;
+
+  /// As encode with the special tokens, but at most `truncation.max_length` ids: those of the text are cut.
+  /// InvalidArgument if the special tokens alone are more.
+  std::vector<TokenId> encode(std::string_view text, const Truncation& truncation) const;
+  /// The fields `truncation` and `padding` of the file; none where they are absent.
+  const std::optional<Truncation>& truncation() const;
+  const std::optional<Padding>& padding() const;
 
   /// The ids that the post-processor puts in front of a text: BOS, as a rule, or none.
   std::vector<TokenId> prefix() const;
