@@ -1,4 +1,5 @@
 #include <candela/ops/attention.h>
+#include <candela/ops/copy.h>
 
 #include "cases/variants.h"
 #include "ops/composed.h"
@@ -48,6 +49,47 @@ OpCase attention_case(const std::string& name, const Heads& shape, const Mask& m
   made.kernel = "attention";
   made.kernel_grad = "attention_grad";
   return made;
+}
+
+/// q, k and v as heads of one packed tensor [B, T, (H + 2 K) D], as a group of projections gives them, with
+/// or without rotation.
+OpCase packed_case(const std::string& name, const Heads& shape, const Mask& mask, bool rotary) {
+  const std::int64_t columns = (shape.heads + 2 * shape.key_heads) * shape.size;
+  OpCase made{.op = "attention", .name = name, .inputs = {{.shape = {shape.batch, shape.queries, columns}}}};
+  const auto call = [=](std::span<const Tensor> in, bool fused) -> std::vector<Tensor> {
+    const std::vector<std::int64_t> widths = {shape.heads * shape.size, shape.key_heads * shape.size,
+                                              shape.key_heads * shape.size};
+    // rotary_attention takes q and k over; the case's inputs are used again.
+    std::vector<Tensor> parts = split(clone(in[0]), -1, widths);
+    for (Tensor& part : parts) part = reshape(part, {shape.batch, shape.queries, -1, shape.size});
+    const AttentionOptions options = options_of(mask, in[0].device());
+    if (!rotary) {
+      return {fused ? attention(parts[0], parts[1], parts[2], options)
+                    : composed::attention(parts[0], parts[1], parts[2], options)};
+    }
+    RopeConfig config;
+    config.rotary_dim = shape.size / 2 * 2;
+    const RopeTable table = rope_table(config, shape.queries, in[0].device());
+    const Tensor positions = arange(shape.queries, DType::I32, in[0].device());
+    if (fused) return {rotary_attention(parts[0], parts[1], parts[2], table, positions, options)};
+    return {composed::attention(composed::rope(parts[0], table, positions),
+                                composed::rope(parts[1], table, positions), parts[2], options)};
+  };
+  made.fused = [call](std::span<const Tensor> in) { return call(in, true); };
+  made.composed = [call](std::span<const Tensor> in) { return call(in, false); };
+  made.kernel = "attention";
+  made.kernel_grad = "attention_grad";
+  return made;
+}
+
+std::vector<OpCase> packed_cases() {
+  const Heads shape = {2, 37, 37, 4, 2, 17};
+  return {packed_case("one_tensor", shape, {.name = "causal"}, false),
+          packed_case("one_tensor_window", shape, {.name = "window", .window = 6}, false),
+          packed_case("one_tensor_rotary", shape, {.name = "causal"}, true),
+          packed_case("one_tensor_rotary_full", {2, 9, 9, 3, 3, 16}, {.name = "full", .causal = false}, true),
+          packed_case("one_tensor_rotary_sequences", {1, 12, 12, 2, 1, 16},
+                      {.name = "sequences", .bounds = {0, 5, 5, 12}}, true)};
 }
 
 std::vector<OpCase> shape_cases() {
@@ -211,6 +253,7 @@ std::vector<OpCase> bench_cases() {
 
 std::vector<OpCase> attention_cases() {
   std::vector<OpCase> list = shape_cases();
+  append(list, packed_cases());
   append(list, mask_cases());
   append(list, small_cases());
   append(list, content_cases());

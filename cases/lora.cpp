@@ -13,7 +13,6 @@ namespace {
 struct Branch {
   std::int64_t outputs;
   std::int64_t rank = 0;  ///< 0: no adapter
-  bool bias = false;
 };
 
 struct Group {
@@ -22,47 +21,44 @@ struct Group {
   std::vector<Branch> branches;
   bool separate = false;  ///< the adapters see an input of their own
   std::optional<DType> adapter_dtype = {};
+  bool bias = false;
   bool detached = false;  ///< the adapters see x's memory, but send it no gradient
 };
 
-/// Inputs in order: x, lora_x if separate, then of each branch weight, bias, a, b as it has them.
+/// Inputs in order: x, lora_x if separate, weight, bias if any, then a and b of each branch with an adapter.
 OpCase lora_case(const Group& group) {
   OpCase made{.op = "lora_linear", .name = group.name, .inputs = {group.x}};
   const std::int64_t width = group.x.shape.back();
   const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
+  std::int64_t outputs = 0;
+  for (const Branch& branch : group.branches) outputs += branch.outputs;
   if (group.separate) made.inputs.push_back(group.x);
+  made.inputs.push_back({.shape = {outputs, width}, .gradient = false, .scale = spread});
+  if (group.bias) made.inputs.push_back({.shape = {outputs}, .gradient = false});
   for (const Branch& branch : group.branches) {
-    made.inputs.push_back({.shape = {branch.outputs, width}, .gradient = false, .scale = spread});
-    if (branch.bias) made.inputs.push_back({.shape = {branch.outputs}, .gradient = false});
     if (branch.rank == 0) continue;
     made.inputs.push_back({.shape = {branch.rank, width}, .dtype = group.adapter_dtype, .scale = spread});
     made.inputs.push_back({.shape = {branch.outputs, branch.rank}, .dtype = group.adapter_dtype});
   }
-  const auto layers_of = [branches = group.branches, separate = group.separate](std::span<const Tensor> in) {
-    std::vector<LoraLinear> layers;
-    std::size_t at = separate ? 2 : 1;
-    for (const Branch& branch : branches) {
-      LoraLinear layer;
-      layer.weight = in[at++];
-      if (branch.bias) layer.bias = in[at++];
+  const auto call = [group](auto op, std::span<const Tensor> in) -> std::vector<Tensor> {
+    std::size_t at = group.separate ? 2 : 1;
+    const Tensor weight = in[at++];
+    const Tensor bias = group.bias ? in[at++] : Tensor();
+    std::vector<LowRank> adapters;
+    std::int64_t first = 0;
+    for (const Branch& branch : group.branches) {
       if (branch.rank > 0) {
-        layer.a = in[at++];
-        layer.b = in[at++];
+        const double scale = 0.5 + static_cast<double>(adapters.size());
+        adapters.push_back({in[at], in[at + 1], scale, first});
+        at += 2;
       }
-      layer.scale = 0.5 + static_cast<double>(layers.size());
-      layers.push_back(layer);
+      first += branch.outputs;
     }
-    return layers;
+    const Tensor seen = group.separate ? in[1] : (group.detached ? in[0].detach() : Tensor());
+    return {op(in[0], weight, bias, adapters, seen)};
   };
-  const auto seen = [separate = group.separate, detached = group.detached](std::span<const Tensor> in) {
-    return separate ? in[1] : (detached ? in[0].detach() : Tensor());
-  };
-  made.fused = [layers_of, seen](std::span<const Tensor> in) {
-    return lora_linear(in[0], layers_of(in), seen(in));
-  };
-  made.composed = [layers_of, seen](std::span<const Tensor> in) {
-    return composed::lora_linear(in[0], layers_of(in), seen(in));
-  };
+  made.fused = [call](std::span<const Tensor> in) { return call(lora_linear, in); };
+  made.composed = [call](std::span<const Tensor> in) { return call(composed::lora_linear, in); };
   made.kernel = "lora_linear";
   made.kernel_grad = "lora_linear_grad";
   return made;
@@ -74,9 +70,8 @@ std::vector<OpCase> lora_cases() {
   std::vector<OpCase> list;
   const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
   const std::vector<Branch> three = {
-      {.outputs = 40, .rank = 4, .bias = true}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
-  const std::vector<Branch> last_only = {
-      {.outputs = 9}, {.outputs = 17, .bias = true}, {.outputs = 12, .rank = 3}};
+      {.outputs = 40, .rank = 4}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  const std::vector<Branch> last_only = {{.outputs = 9}, {.outputs = 17}, {.outputs = 12, .rank = 3}};
   add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
   add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});
   add({"empty_transposed", {.shape = {0, 2, 8}, .arrange = Arrange::Transposed}, three});
@@ -84,20 +79,20 @@ std::vector<OpCase> lora_cases() {
   add({"no_width", {.shape = {2, 3, 0}}, three});
   add({"no_width_separate", {.shape = {5, 0}}, three, true});
   add({"no_outputs", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2}, {.outputs = 5, .rank = 2}}});
-  add({"no_outputs_at_all", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2, .bias = true}}});
-  add({"one_row", {.shape = {1, 64}}, three});
-  add({"rank_3", {.shape = {2, 9, 33}}, three});
-  add({"separate_input", {.shape = {12, 33}}, three, true});
+  add({"no_outputs_at_all", {.shape = {6, 33}}, {{.outputs = 0, .rank = 2}}, false, {}, true});
+  add({"one_row", {.shape = {1, 64}}, three, false, {}, true});
+  add({"rank_3", {.shape = {2, 9, 33}}, three, false, {}, true});
+  add({"separate_input", {.shape = {12, 33}}, three, true, {}, true});
   add({"f32_adapters", {.shape = {12, 33}}, three, false, DType::F32});
-  add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32});
+  add({"f32_adapters_separate", {.shape = {12, 33}}, three, true, DType::F32, true});
   // Ties: finite differences in x, which reach the adapters too, do not apply.
   add({.name = "detached_input",
        .x = {.shape = {12, 33}, .fill = Fill::Ties},
        .branches = three,
        .detached = true});
   add({"first_without_adapter", {.shape = {12, 33}}, last_only});
-  add({"first_without_adapter_f32", {.shape = {12, 33}}, last_only, true, DType::F32});
-  add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7, .bias = true}}});
+  add({"first_without_adapter_f32", {.shape = {12, 33}}, last_only, true, DType::F32, true});
+  add({"no_adapter", {.shape = {12, 33}}, {{.outputs = 7}}, false, {}, true});
   add({"odd", {.shape = {67, 65}}, {{.outputs = 127, .rank = 7}, {.outputs = 3, .rank = 1}}});
   add({"wide", {.shape = {2, 5003}}, {{.outputs = 6, .rank = 2}}});
   add({"sliced", {.shape = {12, 33}, .arrange = Arrange::Sliced}, three});

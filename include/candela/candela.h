@@ -46,6 +46,7 @@
 #include <candela/ops/softmax.h>
 #include <candela/ops/topk.h>
 #include <candela/ops/tuning.h>
+#include <candela/ops/weight.h>
 #include <candela/train/batch.h>
 #include <candela/train/loss_curve.h>
 #include <candela/train/memory_plan.h>

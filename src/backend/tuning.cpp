@@ -127,8 +127,8 @@ std::string tuning_key(const LoraLinearArgs& args) {
   std::string key =
       fmt::format("lora_linear {} n{} i{} r{}", to_string(args.x.dtype), bucket(args.x.shape[0]),
                   bucket(args.x.shape[1]), args.a.present() ? bucket(args.a.shape[0]) : 0);
-  for (int i = 0; i < args.branch_count; ++i)
-    key += fmt::format(" o{}", bucket(args.branches[i].weight.shape[0]));
+  key += fmt::format(" o{}", bucket(args.weight.shape[0]));
+  for (int i = 0; i < args.branch_count; ++i) key += fmt::format(" b{}", bucket(args.branches[i].outputs));
   return key;
 }
 

@@ -135,7 +135,7 @@ class AdapterReader {
     if (base != std::string::npos) name.erase(base, kBase.size());
     const bool embedding = name == "model.embed_tokens.weight";
     if (!embedding && name != "lm_head.weight") return false;
-    const Tensor own = embedding ? model_.named_parameters().front().tensor : model_.head().weight;
+    const Tensor own = embedding ? model_.named_parameters().front().tensor : model_.head().weight.dense();
     const Tensor stored = reader_.tensor(key);
     check_floating(key, stored);
     if (model_.device().type == DeviceType::Plan || same_values(stored, own)) return true;

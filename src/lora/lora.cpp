@@ -70,6 +70,13 @@ void check_free(const Model& model) {
   }
 }
 
+/// W + s B A.
+Weight merged_weight(const Linear& layer) {
+  const LoraAdapter& adapter = layer.adapter;
+  const Tensor delta = matmul(cast(adapter.b.detach(), DType::F32), cast(adapter.a.detach(), DType::F32));
+  return layer.weight.plus(affine(delta, adapter.scale, 0));
+}
+
 }  // namespace
 
 Lora::Lora(Model& model, LoraConfig config) : model_(&model), config_(std::move(config)) {}
@@ -165,15 +172,24 @@ void Lora::merge(bool keep_originals) {
   const std::string bad = first_non_finite(parameters());
   require<Error>(bad.empty(), "lora: not merged: {} is no finite number; the adapter is broken", bad);
   const NoGrad guard;
-  for (Linear* layer : layers) {
-    LoraAdapter& adapter = layer->adapter;
-    const Tensor delta = matmul(cast(adapter.b.detach(), DType::F32), cast(adapter.a.detach(), DType::F32));
-    const Tensor sum = add(cast(layer->weight, DType::F32), affine(delta, adapter.scale, 0));
-    Tensor merged = cast(sum, layer->weight.dtype());
+  for (auto first = layers.begin(); first != layers.end();) {
+    // Layers of one group are merged together.
+    const LinearGroup* const group = (*first)->group;
+    const auto last = group == nullptr ? first + 1 : std::find_if(first, layers.end(), [&](Linear* layer) {
+      return layer->group != group;
+    });
+    std::vector<std::pair<Linear*, Weight>> merged;
+    for (auto layer = first; layer != last; ++layer) merged.emplace_back(*layer, merged_weight(**layer));
+    std::vector<Weight> originals;
+    for (auto layer = first; layer != last; ++layer) originals.push_back((*layer)->weight);
+    set_weights(merged);
     // Nothing throws from here on: a layer is merged as a whole or not at all.
-    if (keep_originals) adapter.original = layer->weight;
-    layer->weight = std::move(merged);
-    adapter.merged = true;
+    for (auto layer = first; layer != last; ++layer) {
+      LoraAdapter& adapter = (*layer)->adapter;
+      if (keep_originals) adapter.original = originals[static_cast<std::size_t>(layer - first)];
+      adapter.merged = true;
+    }
+    first = last;
   }
 }
 
@@ -183,10 +199,13 @@ void Lora::unmerge() {
     require(!layer->adapter.merged || layer->adapter.original.defined(),
             "lora: the original weight of {} was not kept; load the model again", layer->path);
   }
+  std::vector<std::pair<Linear*, Weight>> originals;
   for (Linear* layer : adapted()) {
-    if (!layer->adapter.merged) continue;
-    layer->weight = std::move(layer->adapter.original);
-    layer->adapter.original = Tensor();
+    if (layer->adapter.merged) originals.emplace_back(layer, layer->adapter.original);
+  }
+  set_weights(originals);
+  for (const auto& [layer, weight] : originals) {
+    layer->adapter.original = Weight();
     layer->adapter.merged = false;
   }
 }

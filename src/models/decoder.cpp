@@ -29,13 +29,14 @@ Tensor ResidualStream::value() const {
 }
 
 GatedMlp::GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config, bool bias)
-    : gate_(parameters.linear(path + ".gate_proj", config.intermediate_size, config.hidden_size, bias)),
-      up_(parameters.linear(path + ".up_proj", config.intermediate_size, config.hidden_size, bias)),
+    : gate_up_(parameters.group(
+          {{path + ".gate_proj", config.intermediate_size}, {path + ".up_proj", config.intermediate_size}},
+          config.hidden_size, bias)),
       down_(parameters.linear(path + ".down_proj", config.hidden_size, config.intermediate_size, bias)) {}
 
 Tensor GatedMlp::forward(const Tensor& x, const Step& step) const {
-  const std::vector<Tensor> gate_up = apply_linear(x, {&gate_, &up_}, step.dropout);
-  return apply_linear(swiglu(gate_up[0], gate_up[1]), down_, step.dropout);
+  const std::vector<Tensor> gate_up = gate_up_.forward(x, step.dropout);
+  return apply_linear(Prologue::swiglu(gate_up[0], gate_up[1]), down_, step.dropout);
 }
 
 Tensor split_heads(const Tensor& x, std::int64_t head_dim) {
@@ -50,13 +51,17 @@ std::int64_t layer_window(const ModelConfig& config, int layer) {
 
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
               std::int64_t window) {
-  const Tensor rotated_q = rope(q, step.rope, step.positions);
-  Tensor keys = rope(k, step.rope, step.positions);
-  Tensor values = v;
-  if (step.cache != nullptr) std::tie(keys, values) = step.cache->append(layer, keys, values);
   AttentionOptions options = step.attention;
   options.window = window;
-  const Tensor out = attention(rotated_q, keys, values, options);
+  Tensor out;
+  if (step.cache == nullptr) {
+    out = rotary_attention(q, k, v, step.rope, step.positions, options);
+  } else {
+    rope_(q, step.rope, step.positions);
+    rope_(k, step.rope, step.positions);
+    const auto [keys, values] = step.cache->append(layer, k, v);
+    out = attention(q, keys, values, options);
+  }
   return reshape(out, {out.size(0), out.size(1), out.size(2) * out.size(3)});
 }
 
@@ -206,19 +211,19 @@ Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dro
           "{}: hidden must be [..., {}]; got {}", config_.model_type, width, hidden);
   const Tensor rows = reshape(hidden, {-1, width});
   const Tensor flat = reshape(targets, {targets.numel()});
-  if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight, flat);
+  if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight.dense(), flat);
   const LoraAdapter& adapter = head_->adapter;
   const Tensor seen =
       dropout != nullptr && adapter.dropout > 0 ? candela::dropout(rows, adapter.dropout, *dropout) : rows;
   const Tensor low = affine(linear(cast(seen, adapter.a.dtype()), adapter.a), adapter.scale, 0);
   const auto [columns, weights] = low_rank_columns(low, adapter.b, rows.dtype());
-  return linear_cross_entropy(concat({rows, columns}, 1), concat({head_->weight, weights}, 1), flat);
+  return linear_cross_entropy(concat({rows, columns}, 1), concat({head_->weight.dense(), weights}, 1), flat);
 }
 
 std::vector<NamedTensor> Decoder::named_parameters() const {
   std::vector<NamedTensor> result = parameters_.named();
   // A tied output layer becomes a weight of its own once an adapter is merged into it.
-  if (config_.tie_word_embeddings && !tied()) result.push_back({"lm_head.weight", head_->weight});
+  if (config_.tie_word_embeddings && !tied()) result.push_back({"lm_head.weight", head_->weight.dense()});
   return result;
 }
 

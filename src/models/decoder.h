@@ -58,8 +58,7 @@ class GatedMlp {
   Tensor forward(const Tensor& x, const Step& step) const;
 
  private:
-  const Linear& gate_;
-  const Linear& up_;
+  const LinearGroup& gate_up_;
   const Linear& down_;
 };
 
@@ -111,7 +110,7 @@ class Decoder : public Model {
   std::deque<Linear>& linears() override { return parameters_.linears(); }
   const std::deque<Linear>& linears() const override { return parameters_.linears(); }
   const Linear& head() const override { return *head_; }
-  bool tied() const override { return head_->weight.same_as(embedding_); }
+  bool tied() const override { return head_->weight.dense().same_as(embedding_); }
 
  protected:
   /// The embedding; the derived class then adds its blocks, and calls finish().

@@ -8,8 +8,8 @@ const Tensor& Parameters::tensor(const std::string& name, const Shape& shape) {
   return tensors_.back();
 }
 
-const Linear& Parameters::linear(const std::string& path, std::int64_t outputs, std::int64_t inputs,
-                                 bool bias) {
+Linear& Parameters::add_linear(const std::string& path, std::int64_t outputs, std::int64_t inputs,
+                               bool bias) {
   Linear& layer = linears_.emplace_back();
   layer.path = path;
   layer.weight = source_->take(path + ".weight", {outputs, inputs});
@@ -19,6 +19,26 @@ const Linear& Parameters::linear(const std::string& path, std::int64_t outputs, 
     entries_.push_back({path + ".bias", &layer.bias});
   }
   return layer;
+}
+
+const Linear& Parameters::linear(const std::string& path, std::int64_t outputs, std::int64_t inputs,
+                                 bool bias) {
+  return add_linear(path, outputs, inputs, bias);
+}
+
+const LinearGroup& Parameters::group(const std::vector<std::pair<std::string, std::int64_t>>& layers,
+                                     std::int64_t inputs, bool bias) {
+  std::vector<Linear*> members;
+  members.reserve(layers.size());
+  for (const auto& [path, outputs] : layers) members.push_back(&add_linear(path, outputs, inputs, bias));
+  // What stands in for a weight that did not fit cannot be stacked with others; finish() will throw.
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    if (members[i]->outputs() == layers[i].second && members[i]->inputs() == inputs) continue;
+    const Weight none = Tensor::empty({0, 0}, source_->dtype(), source_->device());
+    for (Linear* member : members) member->weight = none;
+    break;
+  }
+  return groups_.emplace_back(std::move(members));
 }
 
 const Linear& Parameters::tied_linear(const std::string& path, const Tensor& weight) {
@@ -36,7 +56,10 @@ void Parameters::finish() {
 std::vector<NamedTensor> Parameters::named() const {
   std::vector<NamedTensor> result;
   result.reserve(entries_.size());
-  for (const Entry& entry : entries_) result.push_back({entry.name, *entry.tensor});
+  for (const Entry& entry : entries_) {
+    const auto* const weight = std::get_if<const Weight*>(&entry.value);
+    result.push_back({entry.name, weight ? (*weight)->dense() : *std::get<const Tensor*>(entry.value)});
+  }
   return result;
 }
 

@@ -2,6 +2,9 @@
 
 #include <deque>
 #include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include <candela/models/model.h>
 
@@ -36,6 +39,9 @@ class Parameters {
   const Tensor& tensor(const std::string& name, const Shape& shape);
   /// `path`.weight [outputs, inputs] and, with `bias`, `path`.bias [outputs].
   const Linear& linear(const std::string& path, std::int64_t outputs, std::int64_t inputs, bool bias = false);
+  /// Linear layers that share an input of this width, as linear() makes each, given path and outputs.
+  const LinearGroup& group(const std::vector<std::pair<std::string, std::int64_t>>& layers,
+                           std::int64_t inputs, bool bias = false);
   /// A linear layer that uses the existing tensor `weight`.
   const Linear& tied_linear(const std::string& path, const Tensor& weight);
   /// To be called once all are declared.
@@ -48,12 +54,15 @@ class Parameters {
  private:
   struct Entry {
     std::string name;
-    const Tensor* tensor;
+    std::variant<const Tensor*, const Weight*> value;
   };
+
+  Linear& add_linear(const std::string& path, std::int64_t outputs, std::int64_t inputs, bool bias);
 
   WeightSource* source_;  // null once finished
   std::deque<Tensor> tensors_;
   std::deque<Linear> linears_;
+  std::deque<LinearGroup> groups_;
   std::vector<Entry> entries_;
 };
 

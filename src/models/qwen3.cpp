@@ -15,19 +15,17 @@ class Qwen3Attention {
         head_dim_(config.head_dim),
         window_(layer_window(config, layer)),
         eps_(config.rms_norm_eps),
-        q_(parameters.linear(path + ".q_proj", config.num_heads * head_dim_, config.hidden_size,
-                             config.attention_bias)),
-        k_(parameters.linear(path + ".k_proj", config.num_kv_heads * head_dim_, config.hidden_size,
-                             config.attention_bias)),
-        v_(parameters.linear(path + ".v_proj", config.num_kv_heads * head_dim_, config.hidden_size,
-                             config.attention_bias)),
+        qkv_(parameters.group({{path + ".q_proj", config.num_heads * head_dim_},
+                               {path + ".k_proj", config.num_kv_heads * head_dim_},
+                               {path + ".v_proj", config.num_kv_heads * head_dim_}},
+                              config.hidden_size, config.attention_bias)),
         o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_,
                              config.attention_bias)),
         q_norm_(parameters.tensor(path + ".q_norm.weight", {head_dim_})),
         k_norm_(parameters.tensor(path + ".k_norm.weight", {head_dim_})) {}
 
   Tensor forward(const Tensor& x, const Step& step) const {
-    const std::vector<Tensor> qkv = apply_linear(x, {&q_, &k_, &v_}, step.dropout);
+    const std::vector<Tensor> qkv = qkv_.forward(x, step.dropout);
     const Tensor q = rms_norm(split_heads(qkv[0], head_dim_), q_norm_, eps_);
     const Tensor k = rms_norm(split_heads(qkv[1], head_dim_), k_norm_, eps_);
     const Tensor mixed = attend(q, k, split_heads(qkv[2], head_dim_), step, layer_, window_);
@@ -39,9 +37,7 @@ class Qwen3Attention {
   std::int64_t head_dim_;
   std::int64_t window_;  // 0: none
   double eps_;
-  const Linear& q_;
-  const Linear& k_;
-  const Linear& v_;
+  const LinearGroup& qkv_;
   const Linear& o_;
   const Tensor& q_norm_;
   const Tensor& k_norm_;

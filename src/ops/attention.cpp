@@ -8,8 +8,10 @@
 #include <candela/ops/matmul.h>
 
 #include "backend/selector.h"
+#include "ops/adjacent.h"
 #include "ops/checks.h"
 #include "ops/composed.h"
+#include "ops/rotate.h"
 
 namespace candela {
 namespace {
@@ -77,63 +79,97 @@ Tensor unit_last_stride(const Tensor& x) {
   return x.strides()[3] == 1 || x.size(3) <= 1 ? x.detach() : clone(x.detach());
 }
 
+/// One call as its gradient needs it: detached, with the statistics of each row.
+struct AttentionCall {
+  Tensor q, k, v, out, top, total;
+  AttentionOptions options;
+  double scale = 1;
+
+  AttentionArgs args() const {
+    return {q,     k,          v,     out, top, total, options.q_start, options.cu_seqlens,
+            scale, options.causal, options.window};
+  }
+};
+
+/// Runs a kernel, and keeps the rows' statistics if `grad`. Undefined `out`: none takes the arguments.
+AttentionCall run_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                            const AttentionOptions& options, bool grad) {
+  const auto row_statistic = [&] {
+    return grad ? Tensor::empty({q.size(0), q.size(2), q.size(1)}, DType::F32, q.device()) : Tensor();
+  };
+  AttentionCall call{unit_last_stride(q),
+                     unit_last_stride(k),
+                     unit_last_stride(v),
+                     Tensor::empty(q.shape(), q.dtype(), q.device()),
+                     row_statistic(),
+                     row_statistic(),
+                     options,
+                     scale_of(options, q.size(3))};
+  std::string reasons;
+  if (call.out.numel() > 0 && !try_run(&KernelTable::attention, q.device(), call.args(), &reasons)) {
+    log_composed_once("attention", q.device(), reasons);
+    call.out = Tensor();
+  }
+  return call;
+}
+
+/// dq, dk and dv: side by side where q, k and v are.
+std::vector<Tensor> attention_gradients(const AttentionCall& call, const Tensor& dout) {
+  std::vector<Tensor> grads = empty_beside(std::vector{call.q, call.k, call.v}, 2);
+  if (call.out.numel() > 0) {
+    run(&KernelTable::attention_grad, call.out.device(),
+        AttentionGradArgs{call.args(), unit_last_stride(dout), grads[0], grads[1], grads[2]});
+  } else {
+    fill_(grads[1], 0);
+    fill_(grads[2], 0);
+  }
+  return grads;
+}
+
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
   check_attention(q, k, v, options);
   const bool grad = needs_grad({q, k, v});
-  const Device device = q.device();
-  Tensor out = Tensor::empty(q.shape(), q.dtype(), device);
-  const auto row_statistic = [&] {
-    return grad ? Tensor::empty({q.size(0), q.size(2), q.size(1)}, DType::F32, device) : Tensor();
-  };
-  const Tensor top = row_statistic();
-  const Tensor total = row_statistic();
-  const Tensor q1 = unit_last_stride(q);
-  const Tensor k1 = unit_last_stride(k);
-  const Tensor v1 = unit_last_stride(v);
-  const double scale = scale_of(options, q.size(3));
-  const AttentionArgs args{q1,
-                           k1,
-                           v1,
-                           out,
-                           top,
-                           total,
-                           options.q_start,
-                           options.cu_seqlens,
-                           scale,
-                           options.causal,
-                           options.window};
-  std::string reasons;
-  if (out.numel() > 0 && !try_run(&KernelTable::attention, device, args, &reasons)) {
-    log_composed_once("attention", device, reasons);
-    return composed::attention(q, k, v, options);
-  }
+  AttentionCall call = run_attention(q, k, v, options, grad);
+  if (!call.out.defined()) return composed::attention(q, k, v, options);
+  Tensor out = call.out;
   if (grad) {
+    call.out = out.detach();
+    const std::vector<Tensor> saved = {call.q,     call.k,          call.v,            call.out, call.top,
+                                       call.total, options.q_start, options.cu_seqlens};
     record("attention", {q, k, v}, {&out},
-           [q1, k1, v1, y = out.detach(), top, total, options,
-            scale](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const auto empty_like = [](const Tensor& x) {
-               return Tensor::empty(x.shape(), x.dtype(), x.device());
-             };
-             Tensor dq = empty_like(q1);
-             Tensor dk = empty_like(k1);
-             Tensor dv = empty_like(v1);
-             if (y.numel() > 0) {
-               run(&KernelTable::attention_grad, y.device(),
-                   AttentionGradArgs{{q1, k1, v1, y, top, total, options.q_start, options.cu_seqlens, scale,
-                                      options.causal, options.window},
-                                     unit_last_stride(grads[0]),
-                                     dq,
-                                     dk,
-                                     dv});
-             } else {
-               fill_(dk, 0);
-               fill_(dv, 0);
-             }
-             return {dq, dk, dv};
+           [call](std::span<const Tensor> grads) { return attention_gradients(call, grads[0]); }, saved);
+  }
+  return out;
+}
+
+Tensor rotary_attention(const Tensor& q, const Tensor& k, const Tensor& v, const RopeTable& table,
+                        const Tensor& positions, const AttentionOptions& options) {
+  check_attention(q, k, v, options);
+  check_rope(q, table, positions);
+  check_rope(k, table, positions);
+  if (!rotates_in_place(q) || !rotates_in_place(k))
+    return attention(rope(q, table, positions), rope(k, table, positions), v, options);
+  const bool grad = needs_grad({q, k, v});
+  rotate_in_place(q.detach(), table, positions, false);
+  rotate_in_place(k.detach(), table, positions, false);
+  AttentionCall call = run_attention(q, k, v, options, grad);
+  require<Unsupported>(call.out.defined(), "rotary_attention: no implementation on {} takes q {} and k {}",
+                       q.device(), q, k);
+  Tensor out = call.out;
+  if (grad) {
+    call.out = out.detach();
+    const std::vector<Tensor> saved = {call.q,    call.k,    call.v,          call.out,           call.top, call.total,
+                                       table.cos, table.sin, options.q_start, options.cu_seqlens, positions};
+    record("rotary_attention", {q, k, v}, {&out},
+           [call, table, positions](std::span<const Tensor> grads) {
+             std::vector<Tensor> result = attention_gradients(call, grads[0]);
+             rotate_in_place(result[0], table, positions, true);
+             rotate_in_place(result[1], table, positions, true);
+             return result;
            },
-           {q1, k1, v1, out.detach(), top, total, options.q_start, options.cu_seqlens});
+           saved);
   }
   return out;
 }

@@ -30,7 +30,8 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions);
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index);
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             std::int64_t ignore_index);
-std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers, const Tensor& lora_x);
+Tensor lora_linear(const Tensor& x, const Weight& weight, const Tensor& bias,
+                   std::span<const LowRank> adapters, const Tensor& lora_x);
 Tensor embedding(const Tensor& weight, const Tensor& ids);
 /// Reads the index on the host and picks the elements one by one.
 Tensor gather(const Tensor& x, int dim, const Tensor& index);

@@ -5,6 +5,7 @@
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
+#include "ops/adjacent.h"
 #include "ops/checks.h"
 #include "ops/overlap.h"
 
@@ -95,6 +96,37 @@ Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end) {
                 copy_(slice(dx, dim, start, end), dy);
                 return dx;
               });
+}
+
+std::vector<Tensor> split(const Tensor& x, int dim, std::span<const std::int64_t> sizes) {
+  check_defined("split", "x", x);
+  dim = normalize_dim(dim, x.rank(), "split");
+  std::vector<Tensor> pieces;
+  std::int64_t at = 0;
+  for (const std::int64_t size : sizes) {
+    require(size >= 0 && size <= x.size(dim) - at, "split: sizes must add up to {}; got {} at {}",
+            x.size(dim), size, at);
+    pieces.push_back(x.with_layout(x.layout().slice(dim, at, at + size)));
+    at += size;
+  }
+  require(at == x.size(dim), "split: sizes must add up to {}; got {}", x.size(dim), at);
+  if (!needs_grad({x}) || pieces.empty()) return pieces;
+  std::vector<Tensor*> outputs;
+  std::vector<Shape> shapes;
+  for (Tensor& piece : pieces) {
+    outputs.push_back(&piece);
+    shapes.push_back(piece.shape());
+  }
+  record("split", {x}, outputs,
+         [shapes, dim, dtype = x.dtype(),
+          device = x.device()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           std::vector<Tensor> parts(grads.begin(), grads.end());
+           for (std::size_t i = 0; i < parts.size(); ++i) {
+             if (!parts[i].defined()) parts[i] = zeros(shapes[i], dtype, device);
+           }
+           return {joined(parts, dim)};
+         });
+  return pieces;
 }
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {

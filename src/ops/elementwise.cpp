@@ -1,9 +1,12 @@
+#include <algorithm>
+
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/reduce.h>
 
 #include "backend/selector.h"
+#include "ops/adjacent.h"
 #include "ops/checks.h"
 #include "ops/composed.h"
 #include "ops/overlap.h"
@@ -215,12 +218,13 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   if (needs_grad({gate, up})) {
     record("swiglu", {gate, up}, {&out},
            [gate = gate.detach(), up = up.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             Tensor dgate = Tensor::empty(gate.shape(), gate.dtype(), gate.device());
-             Tensor dup = Tensor::empty(up.shape(), up.dtype(), up.device());
+             const int last = std::max(gate.rank() - 1, 0);
+             std::vector<Tensor> result = empty_beside(std::vector{gate, up}, last);
              if (gate.numel() > 0) {
-               run(&KernelTable::swiglu_grad, gate.device(), SwigluGradArgs{gate, up, grads[0], dgate, dup});
+               run(&KernelTable::swiglu_grad, gate.device(),
+                   SwigluGradArgs{gate, up, grads[0], result[0], result[1]});
              }
-             return {dgate, dup};
+             return result;
            },
            {gate, up});
     const auto again = [gate = gate.detach(), up = up.detach()] { return swiglu(gate, up); };

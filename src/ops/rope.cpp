@@ -11,6 +11,7 @@
 #include "backend/selector.h"
 #include "ops/checks.h"
 #include "ops/composed.h"
+#include "ops/rotate.h"
 
 namespace candela {
 namespace {
@@ -142,7 +143,7 @@ RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device devic
           Tensor::from_values(sines, {length, half}, device)};
 }
 
-Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
+Tensor check_rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   check_floating("rope", "x", x);
   check_defined("rope", "cos", table.cos);
   check_defined("rope", "sin", table.sin);
@@ -161,7 +162,33 @@ Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
   require(positions.shape() == Shape{x.size(1)} || positions.shape() == by_row,
           "rope: positions must be [{}] or {}; got {}", x.size(1), by_row, positions.shape());
   refuse_grad("rope through its table", {table.cos, table.sin});
-  const Tensor wide = positions.with_layout(positions.layout().broadcast_to(by_row));
+  return positions.with_layout(positions.layout().broadcast_to(by_row));
+}
+
+void rotate_in_place(const Tensor& x, const RopeTable& table, const Tensor& positions, bool inverse) {
+  if (x.numel() == 0) return;
+  const Tensor wide = positions.with_layout(positions.layout().broadcast_to({x.size(0), x.size(1)}));
+  run(&KernelTable::rope, x.device(), RopeArgs{x, table.cos, table.sin, wide, x, inverse});
+  x.storage()->bump_version();
+}
+
+bool rotates_in_place(const Tensor& x) {
+  return x.dtype() != DType::F64 && (x.strides()[3] == 1 || x.size(3) <= 1) && !x.layout().may_overlap();
+}
+
+void rope_(const Tensor& x, const RopeTable& table, const Tensor& positions) {
+  check_rope(x, table, positions);
+  check_writable("rope_", "x", x);
+  refuse_grad("rope_", {x});
+  if (rotates_in_place(x)) {
+    rotate_in_place(x.detach(), table, positions, false);
+  } else {
+    copy_(x, rope(x, table, positions));
+  }
+}
+
+Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions) {
+  const Tensor wide = check_rope(x, table, positions);
   std::string reasons;
   Tensor out = run_rope(x, table, wide, false, &reasons);
   if (!out.defined()) {

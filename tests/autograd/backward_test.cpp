@@ -178,7 +178,7 @@ TEST(SavedTensors, EveryOpThatKeepsOneNoticesIt) {
   const Tensor w = Tensor::from_values(Values{5, 6, 7, 8}, {2, 2});
   const Tensor v = Tensor::from_values(Values{1, 2}, {2});
   const Tensor ids = Tensor::from_values(std::vector<std::int32_t>{1, 0}, {2});
-  const LoraLinear layer{w, {}, w, w};
+  const LowRank adapter{w, w};
   RopeConfig config;
   config.rotary_dim = 2;
   const RopeTable table = rope_table(config, 4);
@@ -207,7 +207,7 @@ TEST(SavedTensors, EveryOpThatKeepsOneNoticesIt) {
        x, ids},
       {"cross_entropy", [&] { return cross_entropy(x, ids); }, x, x},
       {"cross_entropy targets", [&] { return cross_entropy(x, ids); }, x, ids},
-      {"lora_linear", [&] { return lora_linear(x, std::span(&layer, 1))[0]; }, x, w},
+      {"lora_linear", [&] { return lora_linear(x, w, {}, std::span(&adapter, 1)); }, x, w},
       {"rope",
        [&] {
          return rope(reshape(x, {1, 2, 1, 2}), table, ids);
@@ -311,8 +311,8 @@ TEST(Graph, AdaptersThatSeeADetachedInputSendItNoGradient) {
   const Tensor weight = Tensor::from_values(Values{1, -1, 2, 0.5F, 3, -2}, {2, 3});
   const Tensor a = Tensor::from_values(Values{0.5F, 1, -1}, {1, 3});
   const Tensor b = Tensor::from_values(Values{2, 3}, {2, 1});
-  const LoraLinear layer{weight, {}, a, b};
-  backward(sum(lora_linear(x, std::span(&layer, 1), x.detach())[0]));
+  const LowRank adapter{a, b};
+  backward(sum(lora_linear(x, weight, {}, std::span(&adapter, 1), x.detach())));
   // Only the way through the weight: the column sums of it.
   EXPECT_EQ(x.grad().to_vector<float>(), (Values{1.5F, 2, 0, 1.5F, 2, 0}));
 }

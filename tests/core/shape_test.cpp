@@ -37,8 +37,8 @@ TEST(Shape, LinearLayersTakeStridedBatchesWithoutRows) {
   const Tensor x = transpose(Tensor::empty({0, 3, 2}), 1, 2);  // [0, 2, 3]
   const Tensor weight = Tensor::empty({5, 3});
   EXPECT_EQ(linear(x, weight).shape(), (Shape{0, 2, 5}));
-  const LoraLinear layer{weight, {}, Tensor::empty({2, 3}), Tensor::empty({5, 2})};
-  EXPECT_EQ(lora_linear(x, std::span(&layer, 1))[0].shape(), (Shape{0, 2, 5}));
+  const LowRank adapter{Tensor::empty({2, 3}), Tensor::empty({5, 2})};
+  EXPECT_EQ(lora_linear(x, weight, {}, std::span(&adapter, 1)).shape(), (Shape{0, 2, 5}));
 }
 
 TEST(Shape, SizesBeyondTheAddressSpaceAreRefused) {

@@ -101,7 +101,7 @@ TEST_F(LoraFolder, KeysWithoutAPartOfThePrefixAreTakenAndReported) {
 
 /// peft saves the base weight of an adapted output layer beside the adapter.
 TEST_F(LoraFolder, BaseWeightsAreTakenIfTheyAreTheModelsOwn) {
-  const Tensor head = model_->head().weight;
+  const Tensor head = model_->head().weight.dense();
   const Tensor embedding = model_->named_parameters()[0].tensor;
   for (const std::string name :
        {"base_model.model.lm_head.base_layer.weight", "base_model.model.lm_head.weight",

@@ -276,12 +276,13 @@ TEST(LoraTrain, LayersThatShareAnInputHaveMasksOfTheirOwn) {
   Linear two = one;
   two.path = "b";
   Linear plain{"c", ones({6, 64}), {}, {}};
+  const LinearGroup group({&one, &two, &plain});
   const Tensor x = ones({3, 64});
   Generator generator(4);
-  const auto drawn = apply_linear(x, {&one, &two, &plain}, &generator);
+  const auto drawn = group.forward(x, &generator);
   EXPECT_NE(values_of(drawn[0]), values_of(drawn[1]));
   EXPECT_EQ(values_of(drawn[2]), std::vector<double>(18, 64.0));
-  const auto whole = apply_linear(x, {&one, &two, &plain});
+  const auto whole = group.forward(x);
   EXPECT_EQ(values_of(whole[0]), std::vector<double>(18, 128.0));
   EXPECT_EQ(values_of(whole[0]), values_of(whole[1]));
 }
@@ -290,7 +291,7 @@ TEST(LoraTrain, LayersThatShareAnInputHaveMasksOfTheirOwn) {
 TEST(LoraHead, ABf16ModelsLossUsesTheAdaptersInF32) {
   const auto narrow = make_model(tiny_config("llama"), {.dtype = DType::BF16}, 1);
   const auto wide = make_model(tiny_config("llama"), {}, 1);
-  copy_(wide->head().weight, narrow->head().weight);
+  copy_(wide->head().weight.dense(), narrow->head().weight.dense());
   LoraConfig config = names({"lm_head"});
   config.alpha = 64;
   const Lora a = Lora::attach(*narrow, config, 2);

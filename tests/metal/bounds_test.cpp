@@ -151,8 +151,11 @@ TEST_F(Bounds, Lora) {
       args.lora_x = x;
       args.a = a;
       args.xa = xa;
+      args.weight = weight;
+      args.bias = bias;
+      args.y = y;
       args.branch_count = 1;
-      args.branches[0] = {weight, bias, b, y, 0, 2.0};
+      args.branches[0] = {b, 0, outputs, 0, rank, 2.0};
       run_all(&KernelTable::lora_linear, args);
       const Tensor dxa = exact({rows, rank}, dtype);
       const Tensor dx = exact({rows, width}, dtype);
@@ -160,7 +163,7 @@ TEST_F(Bounds, Lora) {
       const Tensor db = exact({outputs, rank}, dtype);
       LoraLinearGradArgs grad{};
       grad.forward = args;
-      grad.dy[0] = y;
+      grad.dy = y;
       grad.db[0] = db;
       grad.dxa = dxa;
       grad.dx = dx;

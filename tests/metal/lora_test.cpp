@@ -15,23 +15,31 @@ Tensor wide(const Tensor& x) {
   return x.defined() ? cast(to_device(x.detach(), Device::cpu()), DType::F64) : x;
 }
 
-/// Two layers that share x: one with bias and adapter of rank 4, one with an adapter of rank 6.
-std::vector<LoraLinear> two_layers(DType dtype, DType adapter, Device device) {
-  return {{random_tensor({20, 24}, 1, dtype, device), random_tensor({20}, 2, dtype, device),
-           random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0},
-          {random_tensor({70, 24}, 5, dtype, device),
-           {},
-           random_tensor({6, 24}, 6, adapter, device),
-           random_tensor({70, 6}, 7, adapter, device),
-           0.5}};
-}
+/// Two layers that share x, of 20 and 70 outputs, with adapters of rank 4 and 6, and between them one of 11
+/// outputs without.
+struct Layers {
+  Tensor weight, bias;
+  std::vector<LowRank> adapters;
 
-std::vector<LoraLinear> widened(const std::vector<LoraLinear>& layers) {
-  std::vector<LoraLinear> result;
-  for (const LoraLinear& layer : layers) {
-    result.push_back({wide(layer.weight), wide(layer.bias), wide(layer.a), wide(layer.b), layer.scale});
+  Tensor apply(const Tensor& x, const Tensor& lora_x = {}) const {
+    return lora_linear(x, weight, bias, adapters, lora_x);
   }
-  return result;
+  Tensor reference(const Tensor& x, const Tensor& lora_x = {}) const {
+    return composed::lora_linear(x, weight, bias, adapters, lora_x);
+  }
+  Layers widened() const {
+    Layers result{wide(weight), wide(bias), {}};
+    for (const LowRank& adapter : adapters)
+      result.adapters.push_back({wide(adapter.a), wide(adapter.b), adapter.scale, adapter.first_output});
+    return result;
+  }
+};
+
+Layers three_layers(DType dtype, DType adapter, Device device) {
+  return {random_tensor({101, 24}, 1, dtype, device),
+          random_tensor({101}, 2, dtype, device),
+          {{random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0, 0},
+           {random_tensor({6, 24}, 6, adapter, device), random_tensor({70, 6}, 7, adapter, device), 0.5, 31}}};
 }
 
 class Lora : public MetalTest {};
@@ -41,31 +49,25 @@ TEST_F(Lora, ForwardMatchesTheReferenceInEveryMixOfDtypes) {
                                        std::pair{DType::F16, DType::F32}, std::pair{DType::BF16, DType::BF16},
                                        std::pair{DType::BF16, DType::F32}}) {
     const Tensor x = random_tensor({2, 5, 24}, 10, dtype);
-    const std::vector<LoraLinear> layers = two_layers(dtype, adapter, metal());
-    const std::vector<Tensor> got = lora_linear(x, layers);
-    const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      EXPECT_LE(relative_error(got[i], expected[i]), limit(dtype))
-          << to_string(dtype) << " " << to_string(adapter) << " " << i;
-    }
+    const Layers layers = three_layers(dtype, adapter, metal());
+    EXPECT_LE(relative_error(layers.apply(x), layers.widened().reference(wide(x))), limit(dtype))
+        << to_string(dtype) << " " << to_string(adapter);
   }
 }
 
 TEST_F(Lora, MpsChainAgainstFusedShaderAgainstCpu) {
   const Tensor x = random_tensor({65, 24}, 10);
-  const std::vector<LoraLinear> layers = two_layers(DType::F32, DType::F32, metal());
-  const Tensor a = concat({layers[0].a, layers[1].a}, 0);
-  const std::vector<Tensor> expected = composed::lora_linear(wide(x), widened(layers), {});
+  const Layers layers = three_layers(DType::F32, DType::F32, metal());
+  const Tensor a = concat({layers.adapters[0].a, layers.adapters[1].a}, 0);
+  const Tensor expected = layers.widened().reference(wide(x));
   for (const std::string& name : gpu_names(&KernelTable::lora_linear)) {
     const Tensor xa = full({65, 10}, NAN, DType::F32, metal());
-    const std::vector<Tensor> y = {full({65, 20}, NAN, DType::F32, metal()),
-                                   full({65, 70}, NAN, DType::F32, metal())};
-    LoraLinearArgs args{x, x, a, xa, {}, 2, false};
-    args.branches[0] = {layers[0].weight, layers[0].bias, layers[0].b, y[0], 0, layers[0].scale};
-    args.branches[1] = {layers[1].weight, {}, layers[1].b, y[1], 4, layers[1].scale};
+    const Tensor y = full({65, 101}, NAN, DType::F32, metal());
+    LoraLinearArgs args{x, x, layers.weight, layers.bias, y, a, xa, {}, 2, false};
+    args.branches[0] = {layers.adapters[0].b, 0, 20, 0, 4, layers.adapters[0].scale};
+    args.branches[1] = {layers.adapters[1].b, 31, 70, 4, 6, layers.adapters[1].scale};
     ASSERT_EQ(run_named(&KernelTable::lora_linear, name, args), "") << name;
-    for (std::size_t i = 0; i < y.size(); ++i)
-      EXPECT_LE(relative_error(y[i], expected[i]), 1e-5) << name << " " << i;
+    EXPECT_LE(relative_error(y, expected), 1e-5) << name;
   }
 }
 
@@ -85,20 +87,16 @@ std::vector<Tensor> gradients(DType dtype, DType adapter, bool separate, bool re
   Tensor x = place(random_tensor({9, 24}, 10, dtype, device)).set_requires_grad(true);
   Tensor lora_x;
   if (separate) lora_x = place(random_tensor({9, 24}, 11, dtype, device)).set_requires_grad(true);
-  std::vector<LoraLinear> layers = two_layers(dtype, adapter, device);
-  if (reference) layers = widened(layers);
-  for (LoraLinear& layer : layers) {
-    layer.a.set_requires_grad(true);
-    layer.b.set_requires_grad(true);
+  Layers layers = three_layers(dtype, adapter, device);
+  if (reference) layers = layers.widened();
+  for (LowRank& low : layers.adapters) {
+    low.a.set_requires_grad(true);
+    low.b.set_requires_grad(true);
   }
-  const std::vector<Tensor> y =
-      reference ? composed::lora_linear(x, layers, lora_x) : lora_linear(x, layers, lora_x);
-  const auto seed = [&](std::int64_t columns, std::uint64_t number) {
-    return place(random_tensor({9, columns}, number, dtype, device));
-  };
-  backward(add(sum(mul(y[0], seed(20, 20))), sum(mul(y[1], seed(70, 21)))));
-  std::vector<Tensor> result = {x.grad(), layers[0].a.grad(), layers[0].b.grad(), layers[1].a.grad(),
-                                layers[1].b.grad()};
+  const Tensor y = reference ? layers.reference(x, lora_x) : layers.apply(x, lora_x);
+  backward(sum(mul(y, place(random_tensor({9, 101}, 20, dtype, device)))));
+  std::vector<Tensor> result = {x.grad(), layers.adapters[0].a.grad(), layers.adapters[0].b.grad(),
+                                layers.adapters[1].a.grad(), layers.adapters[1].b.grad()};
   if (separate) result.push_back(lora_x.grad());
   return result;
 }
@@ -135,9 +133,9 @@ TEST_F(Lora, EveryGradientImplementationAgrees) {
                                      full({20, 4}, NAN, DType::F32, metal())};
     const Tensor dxa = full({9, 4}, NAN, DType::F32, metal());
     LoraLinearGradArgs args{};
-    args.forward = {x, x, a, xa, {}, 1};
-    args.forward.branches[0] = {weight, {}, b, {}, 0, 2.0};
-    args.dy[0] = dy;
+    args.forward = {x, x, weight, {}, {}, a, xa, {}, 1};
+    args.forward.branches[0] = {b, 0, 20, 0, 4, 2.0};
+    args.dy = dy;
     args.db[0] = got[2];
     args.dxa = dxa;
     args.dx = got[0];
@@ -162,9 +160,9 @@ TEST_F(Lora, AStridedGradientIsCopiedOnce) {
   const auto run = [&](const Tensor& gradient) {
     std::vector<Tensor> got = {zeroed({9, 24}), zeroed({4, 24}), zeroed({20, 4}), zeroed({9, 4})};
     LoraLinearGradArgs args{};
-    args.forward = {x, x, a, xa, {}, 1};
-    args.forward.branches[0] = {weight, {}, b, {}, 0, 2.0};
-    args.dy[0] = gradient;
+    args.forward = {x, x, weight, {}, {}, a, xa, {}, 1};
+    args.forward.branches[0] = {b, 0, 20, 0, 4, 2.0};
+    args.dy = gradient;
     args.dx = got[0];
     args.da = got[1];
     args.db[0] = got[2];
@@ -181,13 +179,10 @@ TEST_F(Lora, AStridedGradientIsCopiedOnce) {
 
 /// Which implementation the op runs for x [rows, 64] and a weight [outputs, 64].
 std::string chosen(std::int64_t rows, std::int64_t outputs, DType dtype) {
-  LoraLinear layer{random_tensor({outputs, 64}, 1, dtype),
-                   {},
-                   random_tensor({4, 64}, 2, dtype),
-                   random_tensor({outputs, 4}, 3, dtype),
-                   1.0};
+  const Tensor weight = random_tensor({outputs, 64}, 1, dtype);
+  const LowRank adapter{random_tensor({4, 64}, 2, dtype), random_tensor({outputs, 4}, 3, dtype), 1.0};
   const std::uint64_t before = runs_of(&KernelTable::lora_linear, "mps");
-  lora_linear(random_tensor({rows, 64}, 4, dtype), std::span(&layer, 1));
+  lora_linear(random_tensor({rows, 64}, 4, dtype), weight, {}, std::span(&adapter, 1));
   return runs_of(&KernelTable::lora_linear, "mps") > before ? "mps" : "fused";
 }
 
@@ -208,11 +203,7 @@ std::vector<double> fit(Device device, metal::Counters* counts) {
   const Tensor x = random_tensor({32, 16}, 1, DType::F32, device);
   const Tensor weight = random_tensor({12, 16}, 2, DType::F32, device, 0.25);
   const Tensor target = matmul(x, transpose(random_tensor({12, 16}, 3, DType::F32, device, 0.25), 0, 1));
-  LoraLinear layer{weight,
-                   {},
-                   random_tensor({8, 16}, 4, DType::F32, device, 0.25),
-                   zeros({12, 8}, DType::F32, device),
-                   2.0};
+  LowRank layer{random_tensor({8, 16}, 4, DType::F32, device, 0.25), zeros({12, 8}, DType::F32, device), 2.0};
   layer.a.set_requires_grad(true);
   layer.b.set_requires_grad(true);
   std::vector<Tensor> moments;
@@ -225,7 +216,7 @@ std::vector<double> fit(Device device, metal::Counters* counts) {
   for (std::int64_t step = 1; step <= 50; ++step) {
     layer.a.set_grad({});
     layer.b.set_grad({});
-    const Tensor difference = sub(lora_linear(x, std::span(&layer, 1))[0], target);
+    const Tensor difference = sub(lora_linear(x, weight, {}, std::span(&layer, 1)), target);
     const Tensor loss = mean(square(difference));
     backward(loss);
     adamw_step(layer.a, layer.a.grad(), moments[0], moments[2], options, step);

@@ -33,9 +33,9 @@ void one_of_everything(std::uint64_t seed) {
   const Tensor weight = parameter({12, 12}, 1);
   const Tensor gain = parameter({12}, 2);
   const Tensor shift = parameter({12}, 3);
-  LoraLinear layer{weight.detach(), {}, parameter({2, 12}, 4), parameter({12, 2}, 5), 2.0};
+  const LowRank layer{parameter({2, 12}, 4), parameter({12, 2}, 5), 2.0};
   Tensor x = matmul(random_tensor({n, 12}, seed), weight);
-  x = rms_norm(lora_linear(x, std::span(&layer, 1))[0], gain, 1e-6);
+  x = rms_norm(lora_linear(x, weight.detach(), {}, std::span(&layer, 1)), gain, 1e-6);
   x = layer_norm(swiglu(x, x), gain, shift, 1e-6);
   const Tensor probabilities = softmax(contiguous(transpose(x, 0, 1)), static_cast<int>(seed % 2));
   const Tensor logs = log_softmax(x, 1);

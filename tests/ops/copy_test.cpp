@@ -3,9 +3,11 @@
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
+#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 
+#include "ops/adjacent.h"
 #include "ops/op_cases.h"
 #include "support/errors.h"
 
@@ -172,6 +174,41 @@ TEST(Fill, FullAndArangeInEveryDtype) {
     EXPECT_EQ(arange(0, DType::I32, device).numel(), 0);
   }
   EXPECT_THROW(arange(-1), InvalidArgument);
+}
+
+TEST(Split, PiecesAreViewsWhoseGradientsJoin) {
+  for (const Device device : available_devices()) {
+    Tensor x = Tensor::from_values(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8}, {2, 4}, device);
+    x.set_requires_grad(true);
+    const std::vector<Tensor> pieces = split(x, -1, std::vector<std::int64_t>{1, 0, 3});
+    ASSERT_EQ(pieces.size(), 3U);
+    EXPECT_EQ(pieces[0].to_vector<float>(), (std::vector<float>{1, 5}));
+    EXPECT_EQ(pieces[1].shape(), (Shape{2, 0}));
+    EXPECT_EQ(pieces[2].to_vector<float>(), (std::vector<float>{2, 3, 4, 6, 7, 8}));
+    EXPECT_EQ(pieces[2].storage(), x.storage());
+    backward(mul(pieces[2], pieces[2]), ones({2, 3}, DType::F32, device));
+    EXPECT_EQ(x.grad().to_vector<float>(), (std::vector<float>{0, 4, 6, 8, 0, 12, 14, 16}));
+  }
+  EXPECT_THROW(split(ones({4}), 0, std::vector<std::int64_t>{2, 1}), InvalidArgument);
+  EXPECT_THROW(split(ones({4}), 0, std::vector<std::int64_t>{2, 3}), InvalidArgument);
+  EXPECT_THROW(split(ones({4}), 0, std::vector<std::int64_t>{5, -1}), InvalidArgument);
+}
+
+/// The gradient of a group of projections arrives packed: swiglu leaves its two side by side.
+TEST(Split, GradientsThatLieSideBySideAreNotCopied) {
+  const Tensor packed = ones({3, 8});
+  Tensor x = packed;
+  x.set_requires_grad(true);
+  const Tensor doubled = affine(x, 2, 0);
+  const std::vector<Tensor> halves = split(doubled, -1, std::vector<std::int64_t>{4, 4});
+  const Tensor y = swiglu(halves[0], halves[1]);
+  const std::vector<Tensor> grads = y.grad_node()->backward(std::vector{ones({3, 4})});
+  EXPECT_EQ(enclosing(grads, 1).shape(), (Shape{3, 8}));
+  EXPECT_TRUE(enclosing(grads, 1).is_contiguous());
+  EXPECT_EQ(joined(grads, 1).storage(), grads[0].storage());
+  const std::vector<Tensor> apart = {ones({3, 4}), ones({3, 4})};
+  EXPECT_FALSE(enclosing(apart, 1).defined());
+  EXPECT_EQ(joined(apart, 1).shape(), (Shape{3, 8}));
 }
 
 TEST(Reshape, SizesThatMultiplyBeyondRangeAreRefused) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <candela/core/tensor.h>
+#include <candela/ops/rope.h>
 
 namespace candela {
 
@@ -23,5 +24,12 @@ struct AttentionOptions {
 /// query that sees no key gives zeros. Among the keys it sees NaN and infinity count as in softmax: scores
 /// that are all -inf, or of which one is NaN or +inf, give NaN.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options = {});
+
+/// attention(rope(q), rope(k), v): as one op it keeps nothing but the rotated q and k, v and its result, and
+/// sends q, k and v that lie side by side one packed gradient. It takes q and k over: they are rotated where
+/// they lie, so that nothing else may read their memory afterwards. (An op that kept one of them for its
+/// gradient says so in backward().) Errors as attention and rope.
+Tensor rotary_attention(const Tensor& q, const Tensor& k, const Tensor& v, const RopeTable& table,
+                        const Tensor& positions, const AttentionOptions& options = {});
 
 }  // namespace candela

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include <candela/core/tensor.h>
@@ -16,6 +18,9 @@ Tensor reshape(const Tensor& x, const Shape& shape);
 Tensor transpose(const Tensor& x, int a, int b);
 /// A view of elements [start, end) of `dim`; a negative index counts from the end.
 Tensor slice(const Tensor& x, int dim, std::int64_t start, std::int64_t end);
+/// Views of consecutive pieces of `dim`, of these sizes, which add up to x's. Gradient: the pieces' gradients
+/// joined, without a copy where the ops that made them left them side by side.
+std::vector<Tensor> split(const Tensor& x, int dim, std::span<const std::int64_t> sizes);
 /// A view with sizes of 1 (and dimensions in front) repeated. Gradient: the sum over the repetitions.
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 /// Adds a dimension of size 1 at `dim`.

@@ -1,29 +1,31 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
-#include <vector>
 
-#include <candela/core/random.h>
 #include <candela/core/tensor.h>
+#include <candela/ops/weight.h>
 
 namespace candela {
 
-/// A linear layer and its low-rank adapter (Hu et al., 2021): y = x weight^T + bias + scale (x a^T) b^T.
-struct LoraLinear {
-  Tensor weight;  ///< [O, I], f32, bf16 or f16
-  Tensor bias;    ///< [O] or undefined
-  Tensor a;       ///< [r, I], f32 or weight's dtype; undefined: no adapter on this one
-  Tensor b;       ///< [O, r]
+/// A low-rank adapter (Hu et al., 2021): adds scale (x a^T) b^T to outputs [first_output, first_output + O_i)
+/// of a linear layer, or of one in a group.
+struct LowRank {
+  Tensor a;  ///< [r, I], f32 or the weight's dtype
+  Tensor b;  ///< [O_i, r]
   double scale = 1;
+  std::int64_t first_output = 0;
 };
 
-/// Linear layers that share the input x [..., I], each with its adapter, as one fused op: the A matrices are
-/// multiplied as one. Returns y [..., O] of each, in x's dtype, which weight and bias have too (f64 as
-/// reference). `lora_x` is what the adapters see: undefined for x itself, or dropout(x). Gradients for x,
-/// lora_x (none where no layer has an adapter) and every a, b; a weight or bias that requires a gradient
-/// takes the composed way. Throws InvalidArgument unless there are 1 to 8 layers, a and b come together, all
-/// adapters share a dtype, and shapes, dtypes and devices fit.
-std::vector<Tensor> lora_linear(const Tensor& x, std::span<const LoraLinear> layers,
-                                const Tensor& lora_x = {});
+/// y = x weight^T + bias, plus every adapter, as one fused op: x [..., I], weight [O, I], bias [O] or
+/// undefined -> [..., O] in x's dtype, which weight and bias have too (f64 as reference). Linear layers that
+/// share their input are one weight, their rows below each other, and one packed result: split() makes each
+/// layer's. The A matrices are multiplied as one; they lie best below each other in one tensor.
+/// `lora_x` is what the adapters see: undefined for x itself, or dropout(x). Gradients for x, lora_x (none
+/// without adapters) and every a, b; a weight or bias that requires a gradient takes the composed way. Throws
+/// InvalidArgument unless there are at most 8 adapters, in the order of their outputs and without overlap,
+/// which share a dtype, and shapes, dtypes and devices fit.
+Tensor lora_linear(const Tensor& x, const Weight& weight, const Tensor& bias,
+                   std::span<const LowRank> adapters, const Tensor& lora_x = {});
 
 }  // namespace candela

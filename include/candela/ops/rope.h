@@ -31,4 +31,8 @@ RopeTable rope_table(const RopeConfig& config, std::int64_t length, Device devic
 /// or, where the host can read positions, one of them is not in [0, the table's length).
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions);
 
+/// x = rope(x) in place, outside autograd. Errors as rope; Unsupported if autograd tracks x, InvalidArgument
+/// if elements of x share memory.
+void rope_(const Tensor& x, const RopeTable& table, const Tensor& positions);
+
 }  // namespace candela

@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <initializer_list>
+#include <vector>
 
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/scratch.h"
@@ -9,12 +9,14 @@
 namespace candela {
 namespace {
 
-/// Rows of f32 sums kept at once where the result is rounded to 16 bits: 16 MiB at most.
+/// Rows of f32 sums kept at once where the result is rounded to 16 bits: 16 MiB, but rows enough that the
+/// weight, which each block of rows reads once, is not what the time goes to.
 constexpr std::int64_t kSumElements = std::int64_t{1} << 22U;
+constexpr std::int64_t kMinSumRows = 256;
 
 /// Of `rows`, those whose sums are kept at once.
 std::int64_t sum_rows(std::int64_t rows, std::int64_t cols) {
-  return std::clamp<std::int64_t>(kSumElements / std::max<std::int64_t>(cols, 1), 1, rows);
+  return std::min(std::max(kSumElements / std::max<std::int64_t>(cols, 1), kMinSumRows), rows);
 }
 
 /// Calls `multiply(first, count, sums)` for blocks of rows of `out` [rows, cols], with `sums` an f32 matrix
@@ -37,65 +39,60 @@ void accumulate(const Matrix& out, std::int64_t rows, std::int64_t cols, const R
   }
 }
 
-/// y = x weight^T + bias + scale xa b^T for one branch.
-void branch_forward(const LoraLinearArgs& args, const LoraBranch& branch) {
+void lora_linear(const LoraLinearArgs& args, Stream&) {
   const std::int64_t n = args.x.shape[0];
   const std::int64_t width = args.x.shape[1];
-  const std::int64_t outputs = branch.weight.shape[0];
-  const RowBias bias = {branch.bias.data, branch.bias.dtype,
-                        branch.bias.present() ? branch.bias.strides[0] : 1};
-  const Matrix weight = as_matrix(branch.weight).transposed();
-  if (!branch.b.present()) {
-    gemm(n, outputs, width, as_matrix(args.x), weight, as_matrix(branch.y), 1, 0, bias);
+  const std::int64_t outputs = args.weight.shape[0];
+  const Matrix x = as_matrix(args.x);
+  const Matrix weight = as_matrix(args.weight).transposed();
+  const RowBias bias = {args.bias.data, args.bias.dtype, args.bias.present() ? args.bias.strides[0] : 1};
+  if (args.branch_count == 0) {
+    gemm(n, outputs, width, x, weight, as_matrix(args.y), 1, 0, bias);
     return;
   }
-  accumulate(as_matrix(branch.y), n, outputs, bias,
+  gemm(n, args.a.shape[0], width, as_matrix(args.lora_x), as_matrix(args.a).transposed(),
+       as_matrix(args.xa));
+  accumulate(as_matrix(args.y), n, outputs, bias,
              [&](std::int64_t first, std::int64_t count, const Matrix& sums, const RowBias& start) {
-               gemm(count, outputs, width, as_matrix(args.x).at(first, 0), weight, sums, 1, 0, start);
-               gemm(count, outputs, branch.b.shape[1], as_matrix(args.xa).at(first, branch.first_row),
-                    as_matrix(branch.b).transposed(), sums, branch.scale, 1);
+               gemm(count, outputs, width, x.at(first, 0), weight, sums, 1, 0, start);
+               for (int i = 0; i < args.branch_count; ++i) {
+                 const LoraBranch& branch = args.branches[i];
+                 gemm(count, branch.outputs, branch.rank, as_matrix(args.xa).at(first, branch.first_row),
+                      as_matrix(branch.b).transposed(), sums.at(0, branch.first_output), branch.scale, 1);
+               }
              });
 }
 
-void lora_linear(const LoraLinearArgs& args, Stream&) {
-  if (args.a.present()) {
-    gemm(args.x.shape[0], args.a.shape[0], args.x.shape[1], as_matrix(args.lora_x),
-         as_matrix(args.a).transposed(), as_matrix(args.xa));
-  }
-  for (int i = 0; i < args.branch_count; ++i) branch_forward(args, args.branches[i]);
-}
-
-/// dxa[:, rows of i] = scale_i dy_i b_i, db_i = scale_i dy_i^T xa_i.
+/// dxa_i = scale_i dy_i b_i, db_i = scale_i dy_i^T xa_i.
 void adapter_gradients(const LoraLinearGradArgs& args, int i) {
   const LoraBranch& branch = args.forward.branches[i];
-  if (!branch.b.present()) return;
   const std::int64_t n = args.forward.x.shape[0];
-  const std::int64_t outputs = branch.b.shape[0];
-  const std::int64_t rank = branch.b.shape[1];
-  const Matrix dy = as_matrix(args.dy[i]);
-  gemm(n, rank, outputs, dy, as_matrix(branch.b), as_matrix(args.dxa).at(0, branch.first_row), branch.scale);
+  const Matrix dy = as_matrix(args.dy).at(0, branch.first_output);
+  gemm(n, branch.rank, branch.outputs, dy, as_matrix(branch.b), as_matrix(args.dxa).at(0, branch.first_row),
+       branch.scale);
   if (args.db[i].present()) {
-    gemm(outputs, rank, n, dy.transposed(), as_matrix(args.forward.xa).at(0, branch.first_row),
+    gemm(branch.outputs, branch.rank, n, dy.transposed(), as_matrix(args.forward.xa).at(0, branch.first_row),
          as_matrix(args.db[i]), branch.scale);
   }
 }
 
-/// dx = sum_i dy_i weight_i, and dxa a where the adapters see x itself.
+/// dx = dy weight, and dxa a where the adapters see x itself.
 void input_gradient(const LoraLinearGradArgs& args) {
   const LoraLinearArgs& forward = args.forward;
   const std::int64_t n = forward.x.shape[0];
   const std::int64_t width = forward.x.shape[1];
-  const bool shared = forward.a.present() && !forward.separate;
+  const std::int64_t outputs = forward.weight.shape[0];
+  const Matrix dy = as_matrix(args.dy);
+  const Matrix weight = as_matrix(forward.weight);
+  if (!forward.a.present() || forward.separate) {
+    gemm(n, width, outputs, dy, weight, as_matrix(args.dx));
+    return;
+  }
   accumulate(as_matrix(args.dx), n, width, {},
              [&](std::int64_t first, std::int64_t count, const Matrix& sums, const RowBias&) {
-               for (int i = 0; i < forward.branch_count; ++i) {
-                 gemm(count, width, forward.branches[i].weight.shape[0], as_matrix(args.dy[i]).at(first, 0),
-                      as_matrix(forward.branches[i].weight), sums, 1, i == 0 ? 0 : 1);
-               }
-               if (shared) {
-                 gemm(count, width, forward.a.shape[0], as_matrix(args.dxa).at(first, 0),
-                      as_matrix(forward.a), sums, 1, 1);
-               }
+               gemm(count, width, outputs, dy.at(first, 0), weight, sums);
+               gemm(count, width, forward.a.shape[0], as_matrix(args.dxa).at(first, 0), as_matrix(forward.a),
+                    sums, 1, 1);
              });
 }
 
@@ -122,40 +119,41 @@ struct Operands {
   std::int64_t depth;
 };
 
-/// What accumulate() takes: the sums, and beside them what the largest of the products takes.
+/// Adding up `products` in accumulate(): the sums, and beside them what the largest product takes. Every
+/// product may cover some columns of the sums only.
+struct Product {
+  Operands operands;
+  std::int64_t cols;
+};
 ScratchBlocks accumulate_scratch(const Matrix& out, std::int64_t rows, std::int64_t cols,
-                                 std::initializer_list<Operands> products) {
+                                 const std::vector<Product>& products) {
   const bool direct = out.dtype == DType::F32;
   const std::int64_t count = direct ? rows : sum_rows(rows, cols);
   const Matrix sums = direct ? out : Matrix{nullptr, DType::F32, cols, 1};
-  ScratchBlocks product;
-  for (const Operands& of : products)
-    product = larger(std::move(product), gemm_scratch(count, cols, of.depth, of.a, of.b, sums));
-  return together(direct ? ScratchBlocks() : blocks_of_floats({count * cols}), product);
+  ScratchBlocks most;
+  for (const Product& of : products) {
+    const Operands& operands = of.operands;
+    most = larger(std::move(most), gemm_scratch(count, of.cols, operands.depth, operands.a, operands.b, sums));
+  }
+  return together(direct ? ScratchBlocks() : blocks_of_floats({count * cols}), most);
 }
 
 ScratchBlocks lora_linear_scratch(const LoraLinearArgs& args) {
   const std::int64_t n = args.x.shape[0];
   const std::int64_t width = args.x.shape[1];
-  ScratchBlocks most;
-  if (args.a.present()) {
-    most = gemm_scratch(n, args.a.shape[0], width, as_matrix(args.lora_x), as_matrix(args.a).transposed(),
-                        as_matrix(args.xa));
-  }
+  const std::int64_t outputs = args.weight.shape[0];
+  const Matrix x = as_matrix(args.x);
+  const Matrix weight = as_matrix(args.weight).transposed();
+  if (args.branch_count == 0) return gemm_scratch(n, outputs, width, x, weight, as_matrix(args.y));
+  std::vector<Product> products = {{{x, weight, width}, outputs}};
   for (int i = 0; i < args.branch_count; ++i) {
     const LoraBranch& branch = args.branches[i];
-    const std::int64_t outputs = branch.weight.shape[0];
-    const Operands base{as_matrix(args.x), as_matrix(branch.weight).transposed(), width};
-    ScratchBlocks own;
-    if (branch.b.present()) {
-      const Operands adapter{as_matrix(args.xa), as_matrix(branch.b).transposed(), branch.b.shape[1]};
-      own = accumulate_scratch(as_matrix(branch.y), n, outputs, {base, adapter});
-    } else {
-      own = gemm_scratch(n, outputs, width, base.a, base.b, as_matrix(branch.y));
-    }
-    most = larger(std::move(most), std::move(own));
+    products.push_back(
+        {{as_matrix(args.xa), as_matrix(branch.b).transposed(), branch.rank}, branch.outputs});
   }
-  return most;
+  return larger(gemm_scratch(n, args.a.shape[0], width, as_matrix(args.lora_x),
+                             as_matrix(args.a).transposed(), as_matrix(args.xa)),
+                accumulate_scratch(as_matrix(args.y), n, outputs, products));
 }
 
 /// Of adapter_gradients and the gradients of a and lora_x.
@@ -165,17 +163,16 @@ ScratchBlocks adapter_gradients_scratch(const LoraLinearGradArgs& args) {
   const std::int64_t width = forward.x.shape[1];
   const std::int64_t rank = forward.a.shape[0];
   const Matrix dxa = as_matrix(args.dxa);
+  const Matrix dy = as_matrix(args.dy);
   ScratchBlocks most;
   const auto add = [&](ScratchBlocks own) { most = larger(std::move(most), std::move(own)); };
   for (int i = 0; i < forward.branch_count; ++i) {
     const LoraBranch& branch = forward.branches[i];
-    if (!branch.b.present()) continue;
-    const std::int64_t outputs = branch.b.shape[0];
-    const std::int64_t r = branch.b.shape[1];
-    const Matrix dy = as_matrix(args.dy[i]);
-    add(gemm_scratch(n, r, outputs, dy, as_matrix(branch.b), dxa));
-    if (args.db[i].present())
-      add(gemm_scratch(outputs, r, n, dy.transposed(), as_matrix(forward.xa), as_matrix(args.db[i])));
+    add(gemm_scratch(n, branch.rank, branch.outputs, dy, as_matrix(branch.b), dxa));
+    if (args.db[i].present()) {
+      add(gemm_scratch(branch.outputs, branch.rank, n, dy.transposed(), as_matrix(forward.xa),
+                       as_matrix(args.db[i])));
+    }
   }
   if (args.da.present())
     add(gemm_scratch(rank, width, n, dxa.transposed(), as_matrix(forward.lora_x), as_matrix(args.da)));
@@ -186,15 +183,17 @@ ScratchBlocks adapter_gradients_scratch(const LoraLinearGradArgs& args) {
 
 ScratchBlocks lora_linear_grad_scratch(const LoraLinearGradArgs& args) {
   const LoraLinearArgs& forward = args.forward;
-  ScratchBlocks most = forward.a.present() ? adapter_gradients_scratch(args) : ScratchBlocks();
-  if (!args.dx.present()) return most;
-  const auto add = [&](const Matrix& a, const TensorArg& b) {
-    most = larger(std::move(most), accumulate_scratch(as_matrix(args.dx), forward.x.shape[0],
-                                                      forward.x.shape[1], {{a, as_matrix(b), b.shape[0]}}));
-  };
-  for (int i = 0; i < forward.branch_count; ++i) add(as_matrix(args.dy[i]), forward.branches[i].weight);
-  if (forward.a.present() && !forward.separate) add(as_matrix(args.dxa), forward.a);
-  return most;
+  const std::int64_t n = forward.x.shape[0];
+  const std::int64_t width = forward.x.shape[1];
+  const std::int64_t outputs = forward.weight.shape[0];
+  const ScratchBlocks adapters = forward.a.present() ? adapter_gradients_scratch(args) : ScratchBlocks();
+  if (!args.dx.present()) return adapters;
+  const Matrix dx = as_matrix(args.dx);
+  const Operands base = {as_matrix(args.dy), as_matrix(forward.weight), outputs};
+  if (!forward.a.present() || forward.separate)
+    return larger(adapters, gemm_scratch(n, width, outputs, base.a, base.b, dx));
+  const Operands low = {as_matrix(args.dxa), as_matrix(forward.a), forward.a.shape[0]};
+  return larger(adapters, accumulate_scratch(dx, n, width, {{base, width}, {low, width}}));
 }
 
 std::string supports(const LoraLinearArgs& args) {

@@ -41,7 +41,7 @@ void rotate_head(const T* x, const float* cos, const float* sin, T* out, std::in
       store_some(second, out + half + i, rest);
     }
   }
-  std::copy(x + 2 * half, x + size, out + 2 * half);
+  if (out != x) std::copy(x + 2 * half, x + size, out + 2 * half);
 }
 
 /// All heads of one token.

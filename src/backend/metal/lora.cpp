@@ -24,7 +24,12 @@ MatmulArgs product(const TensorArg& a, const TensorArg& b, const TensorArg& out,
 
 /// The columns of xa (or dxa) that belong to one adapter.
 TensorArg adapter_columns(const TensorArg& xa, const LoraBranch& branch) {
-  return columns_of(xa, branch.first_row, branch.b.shape[1]);
+  return columns_of(xa, branch.first_row, branch.rank);
+}
+
+/// The columns of y (or dy) that one adapter adds to.
+TensorArg output_columns(const TensorArg& y, const LoraBranch& branch) {
+  return columns_of(y, branch.first_output, branch.outputs);
 }
 
 /// Every product of a forward pass goes through `supports` as it will be encoded.
@@ -34,12 +39,7 @@ std::string forward_supports(const LoraLinearArgs& args, SupportsMatmul supports
     const std::string refusal = supports_matmul(product(args.lora_x, swapped(args.a), args.xa));
     if (!refusal.empty()) return refusal;
   }
-  for (int i = 0; i < args.branch_count; ++i) {
-    const LoraBranch& branch = args.branches[i];
-    const std::string refusal = supports_matmul(product(args.x, swapped(branch.weight), branch.y));
-    if (!refusal.empty()) return refusal;
-  }
-  return {};
+  return supports_matmul(product(args.x, swapped(args.weight), args.y));
 }
 
 std::string own_supports(const LoraLinearArgs& args) {
@@ -53,46 +53,66 @@ std::string mps_supports(const LoraLinearArgs& args) {
   return forward_supports(args, mps_matmul_supports);
 }
 
+/// A run of outputs: those of one adapter, or those between two that have none (`branch` null).
+struct Segment {
+  std::int64_t first, count;
+  const LoraBranch* branch;
+};
+
+/// All outputs in order, in at most two segments per adapter and one more.
+std::vector<Segment> segments_of(const LoraLinearArgs& args) {
+  std::vector<Segment> segments;
+  std::int64_t done = 0;
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    if (branch.first_output > done) segments.push_back({done, branch.first_output - done, nullptr});
+    if (branch.outputs > 0) segments.push_back({branch.first_output, branch.outputs, &branch});
+    done = branch.first_output + branch.outputs;
+  }
+  const std::int64_t outputs = args.weight.shape[0];
+  if (done < outputs) segments.push_back({done, outputs - done, nullptr});
+  return segments;
+}
+
 /// Whether the MPS chain, where it takes the arguments, is to be preferred to the fused shader. With tuning
 /// on the measurement decides instead.
 bool fused_yields(const LoraLinearArgs& args) {
   if (args.x.shape[0] < kFewRows) return true;
-  double flop = 0;
-  for (int i = 0; i < args.branch_count; ++i)
-    flop += 2 * static_cast<double>(args.branches[i].weight.numel()) * static_cast<double>(args.x.shape[0]);
-  return flop >= kLargeProduct * args.branch_count;
+  const double flop = 2 * static_cast<double>(args.weight.numel()) * static_cast<double>(args.x.shape[0]);
+  return flop >= kLargeProduct * static_cast<double>(segments_of(args).size());
 }
 
-/// y = x w^T + bias + scale xa b^T, one shader.
-void encode_fused(Engine& engine, const LoraLinearArgs& args, const LoraBranch& branch) {
-  const RowMajor bias(engine, branch.bias);
+/// y = x w^T + bias + scale xa b^T for the outputs of one adapter, one shader.
+void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& weight, const TensorArg& y,
+                  const TensorArg& bias_columns, const LoraBranch& branch) {
+  const RowMajor bias(engine, bias_columns);
   const TensorArg xa = adapter_columns(args.xa, branch);
   shader::LoraParams params{};
   params.m = static_cast<std::uint32_t>(args.x.shape[0]);
-  params.n = static_cast<std::uint32_t>(branch.weight.shape[0]);
+  params.n = static_cast<std::uint32_t>(weight.shape[0]);
   params.k = static_cast<std::uint32_t>(args.x.shape[1]);
-  params.rank = static_cast<std::uint32_t>(branch.b.shape[1]);
+  params.rank = static_cast<std::uint32_t>(branch.rank);
   params.x_row = args.x.strides[0];
   params.x_column = args.x.strides[1];
-  params.w_row = branch.weight.strides[0];
-  params.w_column = branch.weight.strides[1];
+  params.w_row = weight.strides[0];
+  params.w_column = weight.strides[1];
   params.xa_row = xa.strides[0];
   params.xa_column = xa.strides[1];
   params.b_row = branch.b.strides[0];
   params.b_column = branch.b.strides[1];
-  params.y_row = branch.y.strides[0];
+  params.y_row = y.strides[0];
   params.scale = static_cast<float>(branch.scale);
-  params.has_bias = branch.bias.present() ? 1 : 0;
+  params.has_bias = bias_columns.present() ? 1 : 0;
   const double flop = 2.0 * params.m * params.n * (static_cast<double>(params.k) + params.rank);
-  const double bytes = bytes_of(args.x) + bytes_of(branch.weight) + bytes_of(branch.y);
+  const double bytes = bytes_of(args.x) + bytes_of(weight) + bytes_of(y);
   engine.encode("lora_linear", {flop, bytes}, [&](Encoding& encoding) {
     Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype))
         .tensor(args.x)
-        .tensor(branch.weight)
+        .tensor(weight)
         .optional(bias.arg(), args.x)
         .tensor(xa)
         .tensor(branch.b)
-        .tensor(branch.y)
+        .tensor(y)
         .params(params)
         .groups({(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, 1}, kTileThreads);
   });
@@ -101,28 +121,29 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const LoraBranch& 
 void own_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   if (args.a.present()) encode_own_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
-  for (int i = 0; i < args.branch_count; ++i) {
-    const LoraBranch& branch = args.branches[i];
-    if (branch.b.present()) {
-      encode_fused(engine, args, branch);
+  for (const Segment& segment : segments_of(args)) {
+    const TensorArg weight = swapped(columns_of(swapped(args.weight), segment.first, segment.count));
+    const TensorArg y = columns_of(args.y, segment.first, segment.count);
+    const TensorArg bias =
+        args.bias.present() ? columns_of(args.bias, segment.first, segment.count) : TensorArg();
+    if (segment.branch != nullptr) {
+      encode_fused(engine, args, weight, y, bias, *segment.branch);
     } else {
-      encode_own_matmul(engine, {args.x, swapped(branch.weight), branch.y, branch.bias, 1, 0});
+      encode_own_matmul(engine, {args.x, swapped(weight), y, bias, 1, 0});
     }
   }
 }
 
-/// The chain of MPS products: xa = lora_x A^T, y = x W^T + bias, y += scale xa B^T.
+/// The chain of MPS products: xa = lora_x A^T, y = x W^T + bias, y_i += scale_i xa_i b_i^T.
 void mps_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   if (args.a.present()) encode_mps_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
-  const MatrixOperand x(engine, args.x);
+  encode_mps_matmul(engine, {args.x, swapped(args.weight), args.y, args.bias, 1, 0});
   for (int i = 0; i < args.branch_count; ++i) {
     const LoraBranch& branch = args.branches[i];
-    encode_mps_matmul(engine, {x.arg(), swapped(branch.weight), branch.y, branch.bias, 1, 0});
-    if (branch.b.present()) {
-      encode_mps_matmul(
-          engine, product(adapter_columns(args.xa, branch), swapped(branch.b), branch.y, branch.scale, 1));
-    }
+    if (branch.outputs == 0) continue;
+    encode_mps_matmul(engine, product(adapter_columns(args.xa, branch), swapped(branch.b),
+                                      output_columns(args.y, branch), branch.scale, 1));
   }
 }
 
@@ -136,22 +157,20 @@ class AnyOperand {
   TensorArg arg_;
 };
 
-/// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch. `Operand` makes what
-/// several of them share fit for `encode`, once.
+/// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch. `Operand` makes dy, which
+/// they share, fit for `encode`, once.
 template <class Operand, class Encode>
 void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, Encode encode) {
   const LoraLinearArgs& forward = args.forward;
-  double beta = 0;
+  const Operand dy(engine, args.dy);
+  if (args.dx.present()) encode(engine, product(dy.arg(), forward.weight, args.dx));
   for (int i = 0; i < forward.branch_count; ++i) {
     const LoraBranch& branch = forward.branches[i];
-    const Operand dy(engine, args.dy[i]);
-    if (args.dx.present()) encode(engine, product(dy.arg(), branch.weight, args.dx, 1, beta));
-    beta = 1;
-    if (!branch.b.present()) continue;
-    encode(engine, product(dy.arg(), branch.b, adapter_columns(args.dxa, branch), branch.scale));
+    const TensorArg columns = output_columns(dy.arg(), branch);
+    encode(engine, product(columns, branch.b, adapter_columns(args.dxa, branch), branch.scale));
     if (args.db[i].present()) {
       encode(engine,
-             product(swapped(dy.arg()), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
+             product(swapped(columns), adapter_columns(forward.xa, branch), args.db[i], branch.scale));
     }
   }
   if (!forward.a.present()) return;
