@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backend/args/attention.h"
@@ -21,7 +22,7 @@
 #include "backend/args/softmax.h"
 #include "backend/args/topk.h"
 #include "backend/backend.h"
-#include "backend/scratch_blocks.h"
+#include "backend/workspace.h"
 
 namespace candela {
 
@@ -30,12 +31,19 @@ namespace candela {
 template <class Args>
 struct Kernel {
   using Supports = std::string (*)(const Args&);
+  using WorkspaceBytes = std::size_t (*)(const Args&);
   using Run = void (*)(const Args&, Stream&);
+  using RunWith = void (*)(const Args&, Stream&, Workspace);
   using Yields = bool (*)(const Args&);
 
   std::string_view name;
   Supports supports;
-  Run run;
+  /// Bytes of the workspace that `run` is handed; null: none. Looks at dtypes, shapes and strides alone: data
+  /// may not be there yet, and never are on the plan device.
+  WorkspaceBytes workspace = nullptr;
+  /// One of the two is set: without a workspace, or with one.
+  Run run_plain = nullptr;
+  RunWith run_with = nullptr;
   /// How often it ran: what `candela bench ops --why` and the tests look at.
   std::shared_ptr<std::atomic<std::uint64_t>> runs = std::make_shared<std::atomic<std::uint64_t>>(0);
   /// Whether one further down the list that takes these arguments too is to be preferred; null: never.
@@ -43,11 +51,13 @@ struct Kernel {
   /// Taken only where no other can, and never measured against others: it holds up the device's stream, which
   /// costs more than its own time.
   bool last_resort = false;
-  /// What `run` takes while it runs, for the memory plan; null: nothing that counts. Looks at dtypes, shapes
-  /// and strides alone: there is no data on the plan device.
-  ScratchBlocks (*scratch)(const Args&) = nullptr;
 
   bool gives_way(const Args& args) const { return last_resort || (yields != nullptr && yields(args)); }
+  std::size_t workspace_bytes(const Args& args) const { return workspace == nullptr ? 0 : workspace(args); }
+  /// Enqueues the work on `stream`. `memory` holds workspace_bytes(args).
+  void run(const Args& args, Stream& stream, Workspace memory = {}) const {
+    run_with == nullptr ? run_plain(args, stream) : run_with(args, stream, memory);
+  }
 };
 
 /// The implementations of one op on one device, the preferred one first.
@@ -58,7 +68,26 @@ struct KernelList {
 
   Kernel<Args>& add(std::string_view name, typename Kernel<Args>::Supports supports,
                     typename Kernel<Args>::Run run) {
-    kernels.push_back({name, supports, run});
+    return append({name, supports, nullptr, run, nullptr});
+  }
+  /// With a workspace of workspace(args) bytes.
+  Kernel<Args>& add(std::string_view name, typename Kernel<Args>::Supports supports,
+                    typename Kernel<Args>::WorkspaceBytes workspace, typename Kernel<Args>::RunWith run) {
+    return append({name, supports, workspace, nullptr, run});
+  }
+  /// kRun(args, Workspace) both states and takes its workspace: given a measuring one, it takes its arrays
+  /// and returns.
+  template <void (*kRun)(const Args&, Workspace)>
+  Kernel<Args>& add_measured(std::string_view name, typename Kernel<Args>::Supports supports) {
+    return add(
+        name, supports,
+        [](const Args& args) { return measured_workspace([&](Workspace memory) { kRun(args, memory); }); },
+        [](const Args& args, Stream&, Workspace memory) { kRun(args, memory); });
+  }
+
+ private:
+  Kernel<Args>& append(Kernel<Args> kernel) {
+    kernels.push_back(std::move(kernel));
     return kernels.back();
   }
 };

@@ -15,9 +15,4 @@ void log_composed_once(std::string_view op, Device device, const std::string& re
              reasons.empty() ? "no implementation" : reasons);
 }
 
-void plan_scratch(const ScratchBlocks& blocks) {
-  std::vector<StoragePtr> held;
-  for (const std::size_t bytes : blocks) held.push_back(backend(Device::plan()).allocator().allocate(bytes));
-}
-
 }  // namespace candela

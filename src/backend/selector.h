@@ -26,6 +26,16 @@ std::string refusals(const KernelList<Args>& list, const Args& args) {
   return reasons;
 }
 
+/// Enqueues `kernel` with a workspace from the device's allocator, which is free for the work that is
+/// enqueued next.
+template <class Args>
+void launch(const Kernel<Args>& kernel, Backend& on, const Args& args) {
+  const std::size_t bytes = kernel.workspace_bytes(args);
+  if (bytes == 0) return kernel.run(args, on.stream(), {});
+  const StoragePtr memory = on.allocator().allocate(bytes);
+  kernel.run(args, on.stream(), Workspace(*memory));
+}
+
 /// The implementation that is to run: the first of the list that supports `args` and does not give way to one
 /// that comes later; with tuning on, the fastest of those that support them. Null if there is none.
 template <class Args>
@@ -55,31 +65,28 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
   candidates.reserve(able.size());
   for (const Kernel<Args>* kernel : able) {
     candidates.push_back({kernel->name, [kernel, &args, &on] {
-                            kernel->run(args, on.stream());
+                            launch(*kernel, on, args);
                             on.synchronize();
                           }});
   }
   return able[tune(device, key, candidates)];
 }
 
-/// What the CPU's kernel for `args` takes while it runs, the one that choose() picks there with tuning off.
-/// Looks at no data.
+/// Bytes of workspace of the kernel that would run for `args`: with tuning on, whichever it is. Measures
+/// nothing and looks at no data.
 template <class Args>
-ScratchBlocks scratch_of(KernelList<Args> KernelTable::*list, const Args& args) {
-  const std::vector<Kernel<Args>>& kernels = (backend(Device::cpu()).kernels().*list).kernels;
-  const auto known = [](const Kernel<Args>& kernel) { return kernel.scratch != nullptr; };
-  if (std::none_of(kernels.begin(), kernels.end(), known)) return {};
+std::size_t workspace_bytes(const KernelList<Args>& list, const Args& args) {
+  const bool tuned = Tuning::instance().enabled();
   const Kernel<Args>* taken = nullptr;
-  for (const Kernel<Args>& kernel : kernels) {
+  std::size_t most = 0;
+  for (const Kernel<Args>& kernel : list.kernels) {
     if (!kernel.supports(args).empty()) continue;
-    if (taken == nullptr || !kernel.gives_way(args)) taken = &kernel;
-    if (!taken->gives_way(args)) break;
+    if (tuned && !kernel.last_resort) most = std::max(most, kernel.workspace_bytes(args));
+    if (taken == nullptr || (taken->gives_way(args) && !kernel.gives_way(args))) taken = &kernel;
+    if (!tuned && !taken->gives_way(args)) break;
   }
-  return taken != nullptr && known(*taken) ? taken->scratch(args) : ScratchBlocks();
+  return taken == nullptr ? 0 : std::max(most, taken->workspace_bytes(args));
 }
-
-/// Takes from the plan device what a kernel would take, and gives it back.
-void plan_scratch(const ScratchBlocks& blocks);
 
 /// Runs the chosen implementation of `device`. Returns false if none supports `args`; then `reasons` (if
 /// given) tells why. On the plan device every op succeeds and nothing runs.
@@ -87,7 +94,8 @@ template <class Args>
 bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& args,
              std::string* reasons = nullptr) {
   if (device.type == DeviceType::Plan) {
-    plan_scratch(scratch_of(list, args));
+    const std::size_t bytes = workspace_bytes(backend(Device::cpu()).kernels().*list, args);
+    if (bytes > 0) backend(device).allocator().allocate(bytes);
     return true;
   }
   Backend& on = backend(device);
@@ -100,8 +108,24 @@ bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& arg
     return false;
   }
   kernel->runs->fetch_add(1, std::memory_order_relaxed);
-  kernel->run(args, on.stream());
+  launch(*kernel, on, args);
   return true;
+}
+
+/// Runs the chosen implementation of `list` as a part of another kernel of `on`, in the workspace of that
+/// kernel; a measuring one counts the part's. Throws Unsupported if none takes the arguments.
+template <class Args>
+void run_within(KernelList<Args> KernelTable::*list, Backend& on, const Args& args, Workspace memory) {
+  const KernelList<Args>& kernels = on.kernels().*list;
+  if (memory.measuring()) {
+    memory.take_part(workspace_bytes(kernels, args));
+    return;
+  }
+  const Kernel<Args>* kernel = choose(kernels, on, args);
+  require<Unsupported>(kernel != nullptr, "{}: no implementation takes these arguments ({})", kernels.op,
+                       kernel == nullptr ? refusals(kernels, args) : "");
+  kernel->runs->fetch_add(1, std::memory_order_relaxed);
+  kernel->run(args, on.stream(), memory);
 }
 
 /// As try_run, but throws Unsupported with the reasons of all implementations.

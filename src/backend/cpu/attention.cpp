@@ -6,8 +6,8 @@
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
 
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 
 namespace candela {
 namespace attention_detail {
@@ -114,15 +114,18 @@ double product_work(const Geometry& g) {
 
 /// One thread's buffers.
 struct Work {
-  Work(const Geometry& g, std::int64_t elements)
-      : scratch(KeyCache::elements(g) + elements), cache(g, scratch.data()) {}
-  float* memory(const Geometry& g) const { return scratch.data() + KeyCache::elements(g); }
-  static ScratchBlocks blocks(const Geometry& g, std::int64_t elements, std::int64_t threads) {
-    const auto floats = static_cast<std::size_t>(KeyCache::elements(g) + elements);
-    return ScratchBlocks(static_cast<std::size_t>(threads), floats * sizeof(float));
+  Work(const Geometry& g, std::int64_t elements, WorkspaceSlots& slots)
+      : slot(slots), floats(slot.array<float>(KeyCache::elements(g) + elements)), cache(g, floats) {}
+  float* memory(const Geometry& g) const { return floats + KeyCache::elements(g); }
+  /// For the threads that share the tasks.
+  static WorkspaceSlots slots(const Geometry& g, std::int64_t elements, std::int64_t tasks,
+                              double multiply_adds, Workspace& memory) {
+    return {memory, concurrent_bodies(std::min(threads_for(tasks, multiply_adds), tasks), 1),
+            static_cast<std::size_t>(KeyCache::elements(g) + elements) * sizeof(float)};
   }
 
-  Scratch<float> scratch;
+  WorkspaceSlots::Slot slot;
+  float* floats;
   KeyCache cache;
 };
 
@@ -149,16 +152,7 @@ struct ForwardCut {
         sums_size(attention_detail::sums_size(g, rows)) {}
 };
 
-ScratchBlocks attention_scratch(const AttentionArgs& args) {
-  const Geometry g(args);
-  const ForwardCut cut(g);
-  const std::int64_t tasks = cut.tiles * cut.parts;
-  const std::int64_t threads = std::min(threads_for(tasks, 2 * product_work(g)), tasks);
-  return together(Work::blocks(g, cut.memory_size + cut.sums_size, threads),
-                  blocks_of_floats({cut.parts > 1 ? cut.tiles * cut.parts * cut.sums_size : 0}));
-}
-
-void attention(const AttentionArgs& args, Stream&) {
+void attention(const AttentionArgs& args, Workspace memory) {
   const Geometry g(args);
   const ForwardCut cut(g);
   const std::int64_t tiles = cut.tiles;
@@ -166,6 +160,10 @@ void attention(const AttentionArgs& args, Stream&) {
   const std::int64_t rows = cut.rows;
   const std::int64_t memory_size = cut.memory_size;
   const std::int64_t sums_size = cut.sums_size;
+  auto* partial = memory.take<float>(parts > 1 ? tiles * parts * sums_size : 0);
+  const double multiply_adds = 2 * product_work(g);
+  WorkspaceSlots slots = Work::slots(g, memory_size + sums_size, tiles * parts, multiply_adds, memory);
+  if (memory.measuring()) return;
   // Few rows fill less of a vector than the head size does. But the gradient takes the scores again, tile by
   // tile, and they have to come out as they do here.
   const bool decode = g.queries == 1 && g.group <= gemm_detail::kNarrowRows && !args.top.present();
@@ -174,13 +172,13 @@ void attention(const AttentionArgs& args, Stream&) {
     const std::int64_t head = index / g.tiles;
     return Tile(args, g, head / g.key_heads, head % g.key_heads, g.tiles - 1 - index % g.tiles);
   };
-  const auto make_work = [&] { return Work(g, memory_size + sums_size); };
+  const auto make_work = [&] { return Work(g, memory_size + sums_size, slots); };
   const auto attend = [&](const Tile& tile, Range keys, Work& work, const Sums& sums) {
     if (decode) return attention_detail::decode_tile(args, g, tile, keys, work.memory(g), sums);
     attention_detail::forward_tile(args, g, tile, keys, work.memory(g), work.cache, sums);
   };
   if (parts == 1) {
-    share(tiles, 2 * product_work(g), make_work, [&](std::int64_t task, Work& work) {
+    share(tiles, multiply_adds, make_work, [&](std::int64_t task, Work& work) {
       const Tile tile = tile_at(task);
       const Sums sums = attention_detail::sums_at(work.memory(g) + memory_size);
       attend(tile, tile.hull, work, sums);
@@ -188,11 +186,10 @@ void attention(const AttentionArgs& args, Stream&) {
     });
     return;
   }
-  const Scratch<float> partial(tiles * parts * sums_size);
   const auto sums_of = [&](std::int64_t task) {
-    return attention_detail::sums_at(partial.data() + task * sums_size);
+    return attention_detail::sums_at(partial + task * sums_size);
   };
-  share(tiles * parts, 2 * product_work(g), make_work, [&](std::int64_t task, Work& work) {
+  share(tiles * parts, multiply_adds, make_work, [&](std::int64_t task, Work& work) {
     const Tile tile = tile_at(task / parts);
     attend(tile, tile.hull.part(task % parts, parts), work, sums_of(task));
   });
@@ -359,58 +356,49 @@ std::int64_t grad_memory_size(const Geometry& g) {
   return attention_detail::grad_memory(g) + kTileRows * g.padded;
 }
 
-ScratchBlocks attention_grad_scratch(const AttentionGradArgs& args) {
-  AttentionArgs forward = args.forward;
-  // They say which keys a query does not see, and are not there yet.
-  forward.q_start = {};
-  forward.cu_seqlens = {};
-  const Geometry g(forward);
-  const Grid grid = choose_grid(g);
-  const std::int64_t sums = cut_work(forward, g, grid, 0).memory;
-  const std::int64_t heads = g.batch * g.key_heads;
-  const std::int64_t pieces = grid.runs * grid.parts;
-  const std::int64_t tasks = heads * pieces;
-  const std::int64_t threads = std::min(threads_for(tasks, 5 * product_work(g)), tasks);
-  if (pieces == 1) return Work::blocks(g, grad_memory_size(g) + sums, threads);
-  return together(Work::blocks(g, grad_memory_size(g), threads), blocks_of_floats({heads * sums}));
+/// Elements of the sums of one head, whatever its cut.
+std::int64_t most_sums(const AttentionGradArgs& args, const Geometry& g, const Grid& grid) {
+  // q_start and cu_seqlens decide which keys a query sees, and may not be there yet.
+  if (args.forward.q_start.present() || args.forward.cu_seqlens.present())
+    return (2 * grid.runs * g.keys + (grid.parts > 1 ? grid.parts * g.tiles * kTileRows : 0)) * g.padded;
+  return cut_work(args.forward, g, grid, 0).memory;
 }
 
-void attention_grad(const AttentionGradArgs& args, Stream&) {
+void attention_grad(const AttentionGradArgs& args, Workspace memory) {
   const Geometry g(args.forward);
   const Grid grid = choose_grid(g);
-  std::vector<Cut> cuts;
-  std::int64_t largest = 0;
-  for (std::int64_t b = 0; b < g.batch; ++b) {
-    const bool as_first = b > 0 && !args.forward.q_start.present();
-    cuts.push_back(as_first ? cuts.front() : cut_work(args.forward, g, grid, b));
-    largest = std::max(largest, cuts.back().memory);
-  }
+  const std::int64_t largest = most_sums(args, g, grid);
   const std::int64_t heads = g.batch * g.key_heads;
-  const auto head_at = [&](std::int64_t index, float* sums) {
-    const std::int64_t b = index / g.key_heads;
-    return GradHead{args, g, cuts[static_cast<std::size_t>(b)], b, index % g.key_heads, sums};
-  };
   const std::int64_t memory_size = grad_memory_size(g);
   const double multiply_adds = 5 * product_work(g);
   const std::int64_t pieces = grid.runs * grid.parts;
+  auto* sums = memory.take<float>(pieces > 1 ? heads * largest : 0);
+  const std::int64_t thread_size = memory_size + (pieces > 1 ? 0 : largest);
+  WorkspaceSlots slots = Work::slots(g, thread_size, heads * pieces, multiply_adds, memory);
+  if (memory.measuring()) return;
+  std::vector<Cut> cuts;
+  for (std::int64_t b = 0; b < g.batch; ++b) {
+    const bool as_first = b > 0 && !args.forward.q_start.present();
+    cuts.push_back(as_first ? cuts.front() : cut_work(args.forward, g, grid, b));
+  }
+  const auto head_at = [&](std::int64_t index, float* own) {
+    const std::int64_t b = index / g.key_heads;
+    return GradHead{args, g, cuts[static_cast<std::size_t>(b)], b, index % g.key_heads, own};
+  };
+  const auto make_work = [&] { return Work(g, thread_size, slots); };
   if (pieces == 1) {
-    share(
-        heads, multiply_adds, [&] { return Work(g, memory_size + largest); },
-        [&](std::int64_t task, Work& work) {
-          const GradHead head = head_at(task, work.memory(g) + memory_size);
-          head.run(head.cut.pieces[0], work);
-          head.store_keys({0, g.keys});
-        });
+    share(heads, multiply_adds, make_work, [&](std::int64_t task, Work& work) {
+      const GradHead head = head_at(task, work.memory(g) + memory_size);
+      head.run(head.cut.pieces[0], work);
+      head.store_keys({0, g.keys});
+    });
     return;
   }
-  const Scratch<float> sums(heads * largest);
-  const auto shared_head = [&](std::int64_t index) { return head_at(index, sums.data() + index * largest); };
-  share(
-      heads * pieces, multiply_adds, [&] { return Work(g, memory_size); },
-      [&](std::int64_t task, Work& work) {
-        const GradHead head = shared_head(task / pieces);
-        head.run(head.cut.pieces[static_cast<std::size_t>(task % pieces)], work);
-      });
+  const auto shared_head = [&](std::int64_t index) { return head_at(index, sums + index * largest); };
+  share(heads * pieces, multiply_adds, make_work, [&](std::int64_t task, Work& work) {
+    const GradHead head = shared_head(task / pieces);
+    head.run(head.cut.pieces[static_cast<std::size_t>(task % pieces)], work);
+  });
   const auto nothing = [] { return 0; };
   const auto rows = static_cast<double>(heads * g.size);
   const std::int64_t blocks = (g.keys + kKeyBlock - 1) / kKeyBlock;
@@ -429,8 +417,8 @@ void attention_grad(const AttentionGradArgs& args, Stream&) {
 }  // namespace
 
 void fill_attention(KernelTable& table) {
-  table.attention.add("flash", attention_supports, attention).scratch = attention_scratch;
-  table.attention_grad.add("flash", attention_grad_supports, attention_grad).scratch = attention_grad_scratch;
+  table.attention.add_measured<attention>("flash", attention_supports);
+  table.attention_grad.add_measured<attention_grad>("flash", attention_grad_supports);
 }
 
 }  // namespace candela

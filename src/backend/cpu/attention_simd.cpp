@@ -197,6 +197,8 @@ void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile,
   // Rows of q end in whole vectors: each but the last is cut short by the next.
   float* q = memory;
   float* scores = q + kTileRows * g.padded;
+  // At most kNarrowRows rows: the tile's other rows have room for it.
+  float* ordered = scores + gemm_detail::kNarrowRows * kKeyBlock;
   clear_sums(g, tile.count, sums);
   dispatch_floating(args.q.dtype, "attention", [&]<class T>() {
     for (std::int64_t i = 0; i < tile.count; ++i)
@@ -208,7 +210,7 @@ void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile,
   for (std::int64_t key = keys.begin; key < keys.end; key += kKeyBlock) {
     const std::int64_t count = std::min(kKeyBlock, keys.end - key);
     gemm_detail::narrow_product({q, DType::F32, g.size, 1}, tile.count, g.size, k_head.at(key, 0), count,
-                                scores);
+                                ordered, scores);
     for (std::int64_t i = 0; i < tile.count; ++i) {
       float* row = scores + i * count;
       const float before = sums.top[i];

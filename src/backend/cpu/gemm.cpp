@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "backend/cpu/scratch.h"
 #include "backend/selector.h"
 
 namespace candela {
@@ -19,17 +18,21 @@ bool as_they_lie(const Product& p) {
   return (p.a.col_stride == 1 || p.k == 1) && p.a.dtype == p.b.dtype;
 }
 
-void narrow_rows(const Product& p) {
-  const Scratch<float> product(p.m * p.n);
-  const Scratch<float> packed(as_they_lie(p) ? 0 : p.m * p.k);
+void narrow_rows(const Product& p, Workspace memory) {
+  const bool as_is = as_they_lie(p);
+  auto* product = memory.take<float>(p.m * p.n);
+  auto* packed = memory.take<float>(as_is ? 0 : p.m * p.k);
+  auto* ordered =
+      memory.take<float>(narrow_product_elements(as_is ? p.a.dtype : DType::F32, p.m, p.k, p.b.dtype));
+  if (memory.measuring()) return;
   Matrix x = p.a;
-  if (!as_they_lie(p)) {
-    x = {packed.data(), DType::F32, p.k, 1};
+  if (!as_is) {
+    x = {packed, DType::F32, p.k, 1};
     // Packing in row order: a matrix with unit row stride would come out transposed.
-    for (std::int64_t i = 0; i < p.m; ++i) pack_f32(p.a.at(i, 0), 1, p.k, packed.data() + i * p.k);
+    for (std::int64_t i = 0; i < p.m; ++i) pack_f32(p.a.at(i, 0), 1, p.k, packed + i * p.k);
   }
-  narrow_product(x, p.m, p.k, p.b.transposed(), p.n, product.data());
-  finish(product.data(), p.n, p.m, p.n, p.c, p.alpha, p.beta, p.bias);
+  narrow_product(x, p.m, p.k, p.b.transposed(), p.n, ordered, product);
+  finish(product, p.n, p.m, p.n, p.c, p.alpha, p.beta, p.bias);
 }
 
 /// c^T = b^T a^T: the same memory, read with rows and columns swapped.
@@ -89,30 +92,19 @@ std::string narrow_supports(const Product& p) {
   return refusal;
 }
 
-void narrow(const Product& p) {
-  narrow_rows(narrow_fits(p.m, p.k, p.b) ? p : transposed(p));
+void narrow(const Product& p, Workspace memory) {
+  narrow_rows(narrow_fits(p.m, p.k, p.b) ? p : transposed(p), memory);
 }
 
-ScratchBlocks narrow_scratch(const Product& given) {
-  const Product p = narrow_fits(given.m, given.k, given.b) ? given : transposed(given);
-  const bool as_is = as_they_lie(p);
-  return blocks_of_floats({p.m * p.n, as_is ? 0 : p.m * p.k,
-                           narrow_product_elements(as_is ? p.a.dtype : DType::F32, p.m, p.k, p.b.dtype)});
-}
-
-ScratchBlocks blocked_scratch(const Product& p) {
-  const Blocks blocks(p);
-  return blocks_of_floats({blocks.packed_a, blocks.packed_b, blocks.product});
-}
-
-void blocked(const Product& p) {
+void blocked(const Product& p, Workspace memory) {
   const Blocks blocks(p);
   const std::int64_t mb = blocks.rows;
   const std::int64_t nb = blocks.cols;
   const std::int64_t kb = blocks.depth;
-  const Scratch<float> packed_a(blocks.packed_a);
-  const Scratch<float> packed_b(blocks.packed_b);
-  const Scratch<float> product(blocks.product);
+  auto* packed_a = memory.take<float>(blocks.packed_a);
+  auto* packed_b = memory.take<float>(blocks.packed_b);
+  auto* product = memory.take<float>(blocks.product);
+  if (memory.measuring()) return;
   const auto block = [](const Matrix& x, std::int64_t rows, std::int64_t cols, float* to) {
     BlasMatrix out;
     return as_f32(x, rows, cols, out) ? x : pack_f32(x, rows, cols, to);
@@ -126,14 +118,14 @@ void blocked(const Product& p) {
         multiply_f32({rows,
                       cols,
                       depth,
-                      block(p.a.at(i, d), rows, depth, packed_a.data()),
-                      block(p.b.at(d, j), depth, cols, packed_b.data()),
-                      {product.data(), DType::F32, cols, 1},
+                      block(p.a.at(i, d), rows, depth, packed_a),
+                      block(p.b.at(d, j), depth, cols, packed_b),
+                      {product, DType::F32, cols, 1},
                       1,
                       d == 0 ? 0.0 : 1.0,
                       {}});
       }
-      finish(product.data(), cols, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
+      finish(product, cols, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
 }
@@ -156,15 +148,8 @@ TensorArg matrix_arg(const Matrix& x, std::int64_t rows, std::int64_t cols) {
 
 }  // namespace
 
-ScratchBlocks gemm_scratch(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
-                           const Matrix& c) {
-  if (m <= 0 || n <= 0 || k <= 0) return {};
-  return scratch_of(&KernelTable::gemm,
-                    MatmulArgs{matrix_arg(a, m, k), matrix_arg(b, k, n), matrix_arg(c, m, n), {}});
-}
-
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
-          double alpha, double beta, const RowBias& bias) {
+          Workspace memory, double alpha, double beta, const RowBias& bias) {
   if (m <= 0 || n <= 0) return;
   MatmulArgs args{matrix_arg(a, m, k), matrix_arg(b, k, n), matrix_arg(c, m, n), {}, alpha, beta};
   args.bias.data = const_cast<void*>(bias.data);
@@ -172,7 +157,7 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const
   args.bias.rank = 1;
   args.bias.shape[0] = n;
   args.bias.strides[0] = bias.stride;
-  run(&KernelTable::gemm, Device::cpu(), args);
+  run_within(&KernelTable::gemm, backend(Device::cpu()), args, memory);
 }
 
 }  // namespace candela

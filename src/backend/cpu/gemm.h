@@ -7,7 +7,7 @@
 #include <candela/core/dtype.h>
 
 #include "backend/args/tensor_arg.h"
-#include "backend/scratch_blocks.h"
+#include "backend/workspace.h"
 
 /// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which runs
 /// one of the implementations of gemm in the kernel table.
@@ -22,7 +22,8 @@ struct Matrix {
   Matrix transposed() const { return {data, dtype, col_stride, row_stride}; }
   Matrix at(std::int64_t i, std::int64_t j) const {
     const auto bytes = (i * row_stride + j * col_stride) * static_cast<std::int64_t>(size_of(dtype));
-    return {static_cast<std::byte*>(data) + bytes, dtype, row_stride, col_stride};
+    // There is no data while a workspace is measured.
+    return {data == nullptr ? nullptr : static_cast<std::byte*>(data) + bytes, dtype, row_stride, col_stride};
   }
 };
 
@@ -47,12 +48,10 @@ struct RowBias {
 
 /// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32.
 /// beta = 0 does not read c. Uses all threads; from inside a parallel_for it runs on the calling thread
-/// alone.
+/// alone. Works in `memory`, the workspace of the kernel that calls it; given a measuring one, it counts what
+/// it needs and looks at no data.
 void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
-          double alpha = 1, double beta = 0, const RowBias& bias = {});
-/// What gemm() takes while it runs; looks at no data.
-ScratchBlocks gemm_scratch(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
-                           const Matrix& c);
+          Workspace memory, double alpha = 1, double beta = 0, const RowBias& bias = {});
 
 namespace gemm_detail {
 
@@ -64,31 +63,28 @@ struct Product {
   RowBias bias;
 };
 
-// The implementations, each with why it cannot take a product (empty: it can), and what it takes while it
-// runs.
+// The implementations, each with why it cannot take a product (empty: it can). Given a measuring workspace,
+// they take what they need and return.
 
 /// Few rows or few columns (at most kNarrowRows): bound by memory, so weights are converted in registers.
 inline constexpr std::int64_t kNarrowRows = 8;
 std::string narrow_supports(const Product& product);
-void narrow(const Product& product);
-ScratchBlocks narrow_scratch(const Product& product);
+void narrow(const Product& product, Workspace memory);
 
 /// f32 operands as BLAS takes them, by the BLAS call of oneDNN, or of Accelerate on macOS.
 std::string sgemm_supports(const Product& product);
-void sgemm(const Product& product);
+void sgemm(const Product& product, Workspace memory = {});
 
 /// bf16 a and b on the tile unit of recent Intel processors.
 std::string amx_supports(const Product& product);
-void amx(const Product& product);
-ScratchBlocks amx_scratch(const Product& product);
+void amx(const Product& product, Workspace memory);
 
 /// f32, or bf16 where the processor multiplies it, by oneDNN's matmul primitive.
 std::string onednn_supports(const Product& product);
-void onednn(const Product& product);
+void onednn(const Product& product, Workspace memory = {});
 
 /// Everything: blocks are converted to f32, multiplied by sgemm, and rounded once at the end.
-void blocked(const Product& product);
-ScratchBlocks blocked_scratch(const Product& product);
+void blocked(const Product& product, Workspace memory);
 
 /// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
 void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,
@@ -99,10 +95,9 @@ void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t 
 Matrix pack_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to);
 
 /// product [m, n] (row stride n) = x [m, k] (f32 or of w's dtype) times the transpose of w [n, k]; the
-/// columns of both have unit stride. m <= kNarrowRows.
+/// columns of both have unit stride. m <= kNarrowRows. `ordered`: narrow_product_elements floats.
 void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
-                    float* product);
-/// Elements that narrow_product takes while it runs.
+                    float* ordered, float* product);
 std::int64_t narrow_product_elements(DType x, std::int64_t m, std::int64_t k, DType w);
 
 /// A matrix as BLAS takes it: one stride is 1, the other is the leading dimension.

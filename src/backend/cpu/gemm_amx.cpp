@@ -4,7 +4,7 @@
 #include <candela/core/parallel.h>
 
 #include "backend/cpu/gemm.h"
-#include "backend/cpu/scratch.h"
+#include "backend/cpu/workspace_slots.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 
@@ -134,17 +134,13 @@ CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_
 
 /// An operand, or a block of one, as tiles: panel by panel, along k, two tiles each.
 struct Packed {
-  Scratch<std::uint16_t> tiles;
   std::int64_t depth_tiles;
+  std::uint16_t* tiles;
 
-  Packed(std::int64_t panels, std::int64_t k)
-      : tiles(elements(panels, k)), depth_tiles(ceil_div(k, kTileDepth)) {}
-  static std::int64_t elements(std::int64_t panels, std::int64_t k) {
-    return panels * ceil_div(k, kTileDepth) * 2 * kTileElements;
-  }
-  std::uint16_t* panel(std::int64_t index) const {
-    return tiles.data() + index * depth_tiles * 2 * kTileElements;
-  }
+  Packed(std::int64_t panels, std::int64_t k, Workspace& memory)
+      : depth_tiles(ceil_div(k, kTileDepth)),
+        tiles(memory.take<std::uint16_t>(panels * depth_tiles * 2 * kTileElements)) {}
+  std::uint16_t* panel(std::int64_t index) const { return tiles + index * depth_tiles * 2 * kTileElements; }
 
   void fill_left(const Matrix& a, std::int64_t m, std::int64_t k) const {
     parallel_for(ceil_div(m, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -245,8 +241,8 @@ std::int64_t packed_panels(std::int64_t size, std::int64_t k) {
 }
 
 /// c [m, n] from packed operands.
-void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, std::int64_t n, const Matrix& c,
-                     double alpha, double beta, const RowBias& bias) {
+void multiply_packed(const Packed& left, const Packed& right, WorkspaceSlots& slots, std::int64_t m,
+                     std::int64_t n, const Matrix& c, double alpha, double beta, const RowBias& bias) {
   const std::int64_t row_panels = ceil_div(m, kPanel);
   const std::int64_t col_panels = ceil_div(n, kPanel);
   const TaskShape shape(row_panels, col_panels);
@@ -254,7 +250,8 @@ void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, st
   parallel_for(shape.tasks(row_panels, col_panels), 1, [&](std::int64_t begin, std::int64_t end) {
     const TileUnit unit;
     const std::int64_t ld = shape.cols * kPanel;
-    const Scratch<float> sums(shape.elements());
+    const WorkspaceSlots::Slot slot(slots);
+    auto* sums = slot.array<float>(shape.elements());
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t row = task / across * shape.rows;
       const std::int64_t col = task % across * shape.cols;
@@ -266,13 +263,12 @@ void multiply_packed(const Packed& left, const Packed& right, std::int64_t m, st
           for (std::int64_t j = 0; j < cols; ++j) {
             multiply_panels(left.panel(row + i) + t * 2 * kTileElements,
                             right.panel(col + j) + t * 2 * kTileElements, count,
-                            sums.data() + i * kPanel * ld + j * kPanel, ld, t > 0);
+                            sums + i * kPanel * ld + j * kPanel, ld, t > 0);
           }
         }
       }
-      finish(sums.data(), ld, std::min(rows * kPanel, m - row * kPanel),
-             std::min(cols * kPanel, n - col * kPanel), c.at(row * kPanel, col * kPanel), alpha, beta,
-             bias.from(col * kPanel));
+      finish(sums, ld, std::min(rows * kPanel, m - row * kPanel), std::min(cols * kPanel, n - col * kPanel),
+             c.at(row * kPanel, col * kPanel), alpha, beta, bias.from(col * kPanel));
     }
   });
 }
@@ -300,34 +296,25 @@ std::string amx_supports(const Product& p) {
   return p.a.dtype == DType::BF16 && p.b.dtype == DType::BF16 ? "" : "takes bf16 only";
 }
 
-void amx(const Product& p) {
+void amx(const Product& p, Workspace memory) {
   const std::int64_t row_panels = packed_panels(p.m, p.k);
   const std::int64_t col_panels = packed_panels(p.n, p.k);
-  const Packed left(row_panels, p.k);
-  const Packed right(col_panels, p.k);
+  const Packed left(row_panels, p.k, memory);
+  const Packed right(col_panels, p.k, memory);
+  // A last, smaller block may be cut into smaller tasks, never into larger ones.
+  const TaskShape shape(row_panels, col_panels);
+  WorkspaceSlots sums(memory, concurrent_bodies(shape.tasks(row_panels, col_panels), 1),
+                      static_cast<std::size_t>(shape.elements()) * sizeof(float));
+  if (memory.measuring()) return;
   for (std::int64_t i = 0; i < p.m; i += row_panels * kPanel) {
     const std::int64_t rows = std::min(row_panels * kPanel, p.m - i);
     left.fill_left(p.a.at(i, 0), rows, p.k);
     for (std::int64_t j = 0; j < p.n; j += col_panels * kPanel) {
       const std::int64_t cols = std::min(col_panels * kPanel, p.n - j);
       right.fill_right(p.b.at(0, j), p.k, cols);
-      multiply_packed(left, right, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
+      multiply_packed(left, right, sums, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
-}
-
-ScratchBlocks amx_scratch(const Product& p) {
-  const std::int64_t row_panels = packed_panels(p.m, p.k);
-  const std::int64_t col_panels = packed_panels(p.n, p.k);
-  const auto packed = [&](std::int64_t panels) {
-    return static_cast<std::size_t>(Packed::elements(panels, p.k)) * sizeof(std::uint16_t);
-  };
-  ScratchBlocks blocks = {packed(row_panels), packed(col_panels)};
-  const TaskShape shape(row_panels, col_panels);
-  const std::int64_t at_once = std::min<std::int64_t>(thread_count(), shape.tasks(row_panels, col_panels));
-  blocks.resize(blocks.size() + static_cast<std::size_t>(at_once),
-                static_cast<std::size_t>(shape.elements()) * sizeof(float));
-  return blocks;
 }
 
 }  // namespace candela::gemm_detail
@@ -340,11 +327,7 @@ std::string amx_supports(const Product&) {
   return "this build has no tile unit";
 }
 
-void amx(const Product&) {}
-
-ScratchBlocks amx_scratch(const Product&) {
-  return {};
-}
+void amx(const Product&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 

@@ -46,7 +46,8 @@ std::string sgemm_supports(const Product& p) {
 }
 
 /// The bias goes in first, as the start of the sum.
-void sgemm(const Product& p) {
+void sgemm(const Product& p, Workspace memory) {
+  if (memory.measuring()) return;
   BlasMatrix left;
   BlasMatrix right;
   BlasMatrix result;

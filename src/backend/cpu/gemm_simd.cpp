@@ -4,7 +4,6 @@
 
 #include "backend/cpu/convert.h"
 #include "backend/cpu/gemm.h"
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/simd_targets.h"
 #include "backend/dispatch.h"
 
@@ -220,12 +219,11 @@ std::int64_t narrow_product_elements(DType x, std::int64_t m, std::int64_t k, DT
 }
 
 void narrow_product(const Matrix& x, std::int64_t m, std::int64_t k, const Matrix& w, std::int64_t n,
-                    float* product) {
+                    float* ordered, float* product) {
   if (x.dtype != w.dtype) {
     const std::int64_t ld = ordered_length(k);
-    const Scratch<float> ordered(narrow_product_elements(x.dtype, m, k, w.dtype));
-    HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered.data(), ld);
-    multiply_narrow({ordered.data(), DType::F32, ld, 1}, m, k, w, n, product);
+    HWY_DYNAMIC_DISPATCH(order_rows)(w.dtype, x, m, k, ordered, ld);
+    multiply_narrow({ordered, DType::F32, ld, 1}, m, k, w, n, product);
   } else {
     multiply_narrow(x, m, k, w, n, product);
   }

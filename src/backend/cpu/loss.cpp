@@ -8,9 +8,9 @@
 
 #include "backend/cpu/convert.h"
 #include "backend/cpu/gemm.h"
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/simd_targets.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 
@@ -117,25 +117,35 @@ std::string cross_entropy_supports(const CrossEntropyArgs& args) {
 /// Rows of logits with unit stride: as they lie, or one at a time copied to f32.
 class LogitRows {
  public:
-  explicit LogitRows(const TensorArg& logits)
-      : logits_(logits), unit_(unit_rows(logits)), copy_(unit_ ? 0 : logits.shape[1]) {}
+  LogitRows(const TensorArg& logits, const WorkspaceSlots::Slot& slot)
+      : logits_(logits), unit_(unit_rows(logits)), copy_(slot.array<float>(copied(logits))) {}
+  /// A copied row for each thread.
+  static WorkspaceSlots slots(const TensorArg& logits, Workspace& memory) {
+    return {memory, concurrent_bodies(logits.shape[0], rows_grain(logits.shape[1])),
+            static_cast<std::size_t>(copied(logits)) * sizeof(float)};
+  }
   DType dtype() const { return unit_ ? logits_.dtype : DType::F32; }
   const void* row(std::int64_t n) const {
     if (unit_) return row_of(logits_, n);
-    gemm_detail::pack_f32(as_matrix(logits_).at(n, 0), 1, logits_.shape[1], copy_.data());
-    return copy_.data();
+    gemm_detail::pack_f32(as_matrix(logits_).at(n, 0), 1, logits_.shape[1], copy_);
+    return copy_;
   }
 
  private:
+  static std::int64_t copied(const TensorArg& logits) { return unit_rows(logits) ? 0 : logits.shape[1]; }
+
   TensorArg logits_;
   bool unit_;
-  Scratch<float> copy_;
+  float* copy_;
 };
 
-void cross_entropy(const CrossEntropyArgs& args, Stream&) {
+void cross_entropy(const CrossEntropyArgs& args, Workspace memory) {
   const std::int64_t classes = args.logits.shape[1];
+  WorkspaceSlots slots = LogitRows::slots(args.logits, memory);
+  if (memory.measuring()) return;
   parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
-    const LogitRows rows(args.logits);
+    const WorkspaceSlots::Slot slot(slots);
+    const LogitRows rows(args.logits, slot);
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
       const void* row = rows.row(n);
@@ -160,10 +170,13 @@ std::string cross_entropy_grad_supports(const CrossEntropyGradArgs& args) {
 /// are taken again.
 constexpr float kCoarseLse = 32;
 
-void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream&) {
+void cross_entropy_grad(const CrossEntropyGradArgs& args, Workspace memory) {
   const std::int64_t classes = args.logits.shape[1];
+  WorkspaceSlots slots = LogitRows::slots(args.logits, memory);
+  if (memory.measuring()) return;
   parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
-    const LogitRows rows(args.logits);
+    const WorkspaceSlots::Slot slot(slots);
+    const LogitRows rows(args.logits, slot);
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
       void* out = row_of(args.dlogits, n);
@@ -188,26 +201,32 @@ struct ChunkedLoss {
   const LinearCrossEntropyArgs& args;
   std::vector<std::int64_t> rows, targets;  // of the rows that are not ignored
   std::int64_t classes, width, chunk;
-  Scratch<float> logits;
-  Scratch<std::byte> x, dx, dlogits16;
+  float* logits;
+  std::byte *x, *dx, *dlogits16;
   std::vector<float> losses;
 
-  explicit ChunkedLoss(const LinearCrossEntropyArgs& given)
-      : args(given), classes(given.weight.shape[0]), width(given.x.shape[1]) {
+  /// Takes memory as if every row counted: which do is not known before the targets are there.
+  ChunkedLoss(const LinearCrossEntropyArgs& given, Workspace& memory)
+      : args(given),
+        classes(given.weight.shape[0]),
+        width(given.x.shape[1]),
+        chunk(cross_entropy_chunk_rows(given.x.shape[0], classes)) {
+    const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
+    const bool grad = args.dx.present() || args.dweight.present();
+    logits = memory.take<float>(chunk * classes);
+    x = memory.take<std::byte>(chunk * width * element);
+    dx = memory.take<std::byte>(args.dx.present() ? chunk * width * element : 0);
+    dlogits16 = memory.take<std::byte>(grad && narrow_gradient() ? chunk * classes * element : 0);
+  }
+
+  void read_targets() {
     for (std::int64_t n = 0; n < args.x.shape[0]; ++n) {
       const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
       if (target < 0) continue;
       rows.push_back(n);
       targets.push_back(target);
     }
-    const auto count = static_cast<std::int64_t>(rows.size());
-    chunk = cross_entropy_chunk_rows(count, classes);
-    const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
-    const bool grad = args.dx.present() || args.dweight.present();
-    logits = Scratch<float>(chunk * classes);
-    x = Scratch<std::byte>(chunk * width * element);
-    if (args.dx.present()) dx = Scratch<std::byte>(chunk * width * element);
-    if (grad && narrow_gradient()) dlogits16 = Scratch<std::byte>(chunk * classes * element);
+    chunk = cross_entropy_chunk_rows(static_cast<std::int64_t>(rows.size()), classes);
     losses.resize(rows.size());
   }
 
@@ -215,8 +234,8 @@ struct ChunkedLoss {
   /// too. f16 would lose small probabilities.
   bool narrow_gradient() const { return args.weight.dtype == DType::BF16; }
   Matrix gradient() const {
-    return narrow_gradient() ? Matrix{dlogits16.data(), DType::BF16, classes, 1}
-                             : Matrix{logits.data(), DType::F32, classes, 1};
+    return narrow_gradient() ? Matrix{dlogits16, DType::BF16, classes, 1}
+                             : Matrix{logits, DType::F32, classes, 1};
   }
 };
 
@@ -243,7 +262,7 @@ void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, boo
   parallel_for(count, rows_grain(work.classes), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto at = static_cast<std::size_t>(first + i);
-      float* row = work.logits.data() + i * work.classes;
+      float* row = work.logits + i * work.classes;
       float top = 0;
       float sum = 0;
       HWY_DYNAMIC_DISPATCH(row_statistics)(row, DType::F32, work.classes, top, sum);
@@ -255,13 +274,47 @@ void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, boo
   });
 }
 
-void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
-  ChunkedLoss work(args);
+/// The products of one chunk of rows: logits = x weight^T, dx = dlogits weight, dweight += dlogits^T x.
+struct ChunkProducts {
+  const ChunkedLoss& work;
+  Matrix weight, x, dx, logits;
+
+  explicit ChunkProducts(const ChunkedLoss& of)
+      : work(of),
+        weight(as_matrix(of.args.weight)),
+        x{of.x, of.args.x.dtype, of.width, 1},
+        dx{of.dx, of.args.x.dtype, of.width, 1},
+        logits{of.logits, DType::F32, of.classes, 1} {}
+
+  void forward(std::int64_t count, Workspace memory) const {
+    gemm(count, work.classes, work.width, x, weight.transposed(), logits, memory);
+  }
+  void input_gradient(std::int64_t count, Workspace memory) const {
+    if (!work.args.dx.present()) return;
+    gemm(count, work.width, work.classes, work.gradient(), weight, dx, memory);
+  }
+  void weight_gradient(std::int64_t count, bool add, Workspace memory) const {
+    if (!work.args.dweight.present()) return;
+    gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(work.args.dweight),
+         memory, 1, add ? 1 : 0);
+  }
+  /// For any number of rows that count: few rows, and a single one, go to other products than many.
+  void measure(Workspace memory) const {
+    for (const std::int64_t most : {work.chunk, gemm_detail::kNarrowRows, std::int64_t{1}}) {
+      const std::int64_t count = std::min(most, work.chunk);
+      forward(count, memory);
+      input_gradient(count, memory);
+      weight_gradient(count, true, memory);
+    }
+  }
+};
+
+void linear_cross_entropy(const LinearCrossEntropyArgs& args, Workspace memory) {
+  ChunkedLoss work(args, memory);
+  const ChunkProducts products(work);
+  if (memory.measuring()) return products.measure(memory);
+  work.read_targets();
   const bool grad = args.dx.present() || args.dweight.present();
-  const Matrix weight = as_matrix(args.weight);
-  const Matrix x = {work.x.data(), args.x.dtype, work.width, 1};
-  const Matrix dx = {work.dx.data(), args.x.dtype, work.width, 1};
-  const Matrix logits = {work.logits.data(), DType::F32, work.classes, 1};
   if (args.dx.present()) {
     dispatch_floating(args.dx.dtype, "linear_cross_entropy",
                       [&]<class T>() { std::fill_n(args.dx.as<T>(), args.dx.numel(), T(0.0F)); });
@@ -270,48 +323,16 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Stream&) {
   const auto total = static_cast<std::int64_t>(work.rows.size());
   for (std::int64_t first = 0; first < total; first += work.chunk) {
     const std::int64_t count = std::min(work.chunk, total - first);
-    move_rows(work, first, count, x, args.x, true);
-    gemm(count, work.classes, work.width, x, weight.transposed(), logits);
+    move_rows(work, first, count, products.x, args.x, true);
+    products.forward(count, memory);
     chunk_losses(work, first, count, grad);
-    if (args.dx.present()) {
-      gemm(count, work.width, work.classes, work.gradient(), weight, dx);
-      move_rows(work, first, count, dx, args.dx, false);
-    }
-    if (args.dweight.present()) {
-      gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(args.dweight), 1,
-           first == 0 ? 0 : 1);
-    }
+    products.input_gradient(count, memory);
+    if (args.dx.present()) move_rows(work, first, count, products.dx, args.dx, false);
+    products.weight_gradient(count, first > 0, memory);
   }
   double sum = 0;
   for (const float loss : work.losses) sum += loss;
   *args.loss.as<float>() = static_cast<float>(sum);
-}
-
-/// As ChunkedLoss where every row counts: which do is not known before the targets are there.
-ScratchBlocks linear_cross_entropy_scratch(const LinearCrossEntropyArgs& args) {
-  const std::int64_t classes = args.weight.shape[0];
-  const std::int64_t width = args.x.shape[1];
-  const std::int64_t chunk = cross_entropy_chunk_rows(args.x.shape[0], classes);
-  const auto block = [&](std::int64_t cols, DType dtype) {
-    return static_cast<std::size_t>(chunk * cols) * size_of(dtype);
-  };
-  const bool grad = args.dx.present() || args.dweight.present();
-  const bool narrow = args.weight.dtype == DType::BF16;
-  ScratchBlocks held = {block(classes, DType::F32), block(width, args.x.dtype)};
-  if (args.dx.present()) held.push_back(block(width, args.x.dtype));
-  if (grad && narrow) held.push_back(block(classes, DType::BF16));
-  const Matrix rows = {nullptr, args.x.dtype, width, 1};
-  const Matrix logits = {nullptr, DType::F32, classes, 1};
-  const Matrix gradient = {nullptr, narrow ? DType::BF16 : DType::F32, classes, 1};
-  const Matrix weight = as_matrix(args.weight);
-  ScratchBlocks product = gemm_scratch(chunk, classes, width, rows, weight.transposed(), logits);
-  if (args.dx.present())
-    product = larger(std::move(product), gemm_scratch(chunk, width, classes, gradient, weight, rows));
-  if (args.dweight.present()) {
-    product = larger(std::move(product), gemm_scratch(classes, width, chunk, gradient.transposed(), rows,
-                                                      as_matrix(args.dweight)));
-  }
-  return together(std::move(held), product);
 }
 
 std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
@@ -324,10 +345,9 @@ std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
 }  // namespace
 
 void fill_loss(KernelTable& table) {
-  table.cross_entropy.add("highway", cross_entropy_supports, cross_entropy);
-  table.cross_entropy_grad.add("highway", cross_entropy_grad_supports, cross_entropy_grad);
-  table.linear_cross_entropy.add("chunked", linear_cross_entropy_supports, linear_cross_entropy).scratch =
-      linear_cross_entropy_scratch;
+  table.cross_entropy.add_measured<cross_entropy>("highway", cross_entropy_supports);
+  table.cross_entropy_grad.add_measured<cross_entropy_grad>("highway", cross_entropy_grad_supports);
+  table.linear_cross_entropy.add_measured<linear_cross_entropy>("chunked", linear_cross_entropy_supports);
 }
 
 }  // namespace candela

@@ -5,6 +5,7 @@
 #include "backend/cpu/convert.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 #include "backend/selector.h"
@@ -92,41 +93,37 @@ bool side_by_side(const Product& one, std::int64_t batches) {
   return batches > 1 && one.m * one.n * one.k < kThreadedWork;
 }
 
-template <ScratchBlocks (*Scratch)(const Product&)>
-ScratchBlocks scratch(const MatmulArgs& args) {
-  const Product first = product_of(args, 0);
-  if (first.m == 0 || first.n == 0 || first.k == 0) return {};
-  const std::int64_t batches = args.out.numel() / (first.m * first.n);
-  const ScratchBlocks one = Scratch(first);
-  ScratchBlocks all = one;
-  const std::int64_t at_once =
-      side_by_side(first, batches) ? std::min<std::int64_t>(batches, thread_count()) : 1;
-  for (std::int64_t i = 1; i < at_once; ++i) all = together(std::move(all), one);
-  return all;
-}
-
 /// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
-template <void (*Multiply)(const Product&)>
-void multiply(const MatmulArgs& args, Stream&) {
+template <void (*Multiply)(const Product&, Workspace)>
+void multiply(const MatmulArgs& args, Workspace memory) {
   const Product first = product_of(args, 0);
   if (first.m == 0 || first.n == 0) return;
   const std::int64_t batches = args.out.numel() / (first.m * first.n);
-  const auto run = [&](std::int64_t begin, std::int64_t end) {
+  const auto run = [&](std::int64_t begin, std::int64_t end, Workspace own) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Product product = product_of(args, i);
       if (product.k > 0) {
-        Multiply(product);
+        Multiply(product, own);
       } else {
         gemm_detail::finish(nullptr, 0, product.m, product.n, product.c, 0, product.beta, product.bias);
       }
     }
   };
-  if (side_by_side(first, batches)) {
-    const std::int64_t work = first.m * first.n * first.k;
-    parallel_for(batches, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(work, 1)), run);
-  } else {
-    run(0, batches);
+  if (!side_by_side(first, batches)) {
+    if (!memory.measuring()) return run(0, batches, memory);
+    if (first.k > 0) Multiply(first, memory);
+    return;
   }
+  const std::int64_t work = first.m * first.n * first.k;
+  const std::int64_t grain = std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(work, 1));
+  const std::size_t bytes =
+      first.k == 0 ? 0 : measured_workspace([&](Workspace one) { Multiply(first, one); });
+  WorkspaceSlots slots(memory, concurrent_bodies(batches, grain), bytes);
+  if (memory.measuring()) return;
+  parallel_for(batches, grain, [&](std::int64_t begin, std::int64_t end) {
+    const WorkspaceSlots::Slot slot(slots);
+    run(begin, end, slot.workspace());
+  });
 }
 
 std::string supports_any(const Product&) {
@@ -141,25 +138,21 @@ std::string supports_gemm(const MatmulArgs& args) {
   return refuse_f64(args.a);
 }
 
-void matmul_gemm(const MatmulArgs& args, Stream&) {
-  run(&KernelTable::gemm, Device::cpu(), args);
-}
-
-ScratchBlocks matmul_gemm_scratch(const MatmulArgs& args) {
-  return scratch_of(&KernelTable::gemm, args);
+void matmul_gemm(const MatmulArgs& args, Workspace memory) {
+  run_within(&KernelTable::gemm, backend(Device::cpu()), args, memory);
 }
 
 }  // namespace
 
 void fill_matmul(KernelTable& table) {
   using namespace gemm_detail;
-  table.matmul.add("gemm", supports_gemm, matmul_gemm).scratch = matmul_gemm_scratch;
+  table.matmul.add_measured<matmul_gemm>("gemm", supports_gemm);
   table.matmul.add("loops", supports_loops, matmul_loops);
-  table.gemm.add("narrow", supports<narrow_supports>, multiply<narrow>).scratch = scratch<narrow_scratch>;
-  table.gemm.add("amx", supports<amx_supports>, multiply<amx>).scratch = scratch<amx_scratch>;
-  table.gemm.add("onednn", supports<onednn_supports>, multiply<onednn>);
-  table.gemm.add("sgemm", supports<sgemm_supports>, multiply<sgemm>);
-  table.gemm.add("blocked", supports<supports_any>, multiply<blocked>).scratch = scratch<blocked_scratch>;
+  table.gemm.add_measured<multiply<narrow>>("narrow", supports<narrow_supports>);
+  table.gemm.add_measured<multiply<amx>>("amx", supports<amx_supports>);
+  table.gemm.add_measured<multiply<onednn>>("onednn", supports<onednn_supports>);
+  table.gemm.add_measured<multiply<sgemm>>("sgemm", supports<sgemm_supports>);
+  table.gemm.add_measured<multiply<blocked>>("blocked", supports<supports_any>);
 }
 
 }  // namespace candela

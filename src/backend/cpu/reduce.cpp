@@ -6,8 +6,8 @@
 
 #include "backend/cpu/blocks.h"
 #include "backend/cpu/convert.h"
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 #include "backend/layout.h"
@@ -136,12 +136,13 @@ double reduce_span(ReduceOp op, const T* x, std::int64_t count) {
 /// The folded elements of one output lie in contiguous spans. Long spans are cut into pieces that threads
 /// share; the pieces join in order.
 template <class T>
-void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
+void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded, Workspace memory) {
   constexpr std::int64_t kPiece = 1 << 16;
   const std::int64_t pieces = (folded.inner() + kPiece - 1) / kPiece;
   const std::int64_t per_output = folded.outer() * pieces;
   const std::int64_t count = args.out.numel() * per_output;
-  const Scratch<double> partial(count);
+  auto* partial = memory.take<double>(count);
+  if (memory.measuring()) return;
   const auto base_of = [&](std::int64_t output, int operand) {
     std::int64_t at[2];
     kept.offsets(output / kept.inner(), at);
@@ -155,13 +156,13 @@ void reduce_spans(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& 
                    folded.offsets(i % per_output / pieces, offset);
                    const std::int64_t first = i % pieces * kPiece;
                    const T* x = args.x.as<T>() + base_of(i / per_output, 0) + offset[0] + first;
-                   partial.data()[i] = reduce_span(args.op, x, std::min(kPiece, folded.inner() - first));
+                   partial[i] = reduce_span(args.op, x, std::min(kPiece, folded.inner() - first));
                  }
                });
   for (std::int64_t output = 0; output < args.out.numel(); ++output) {
     double total = start<double>(args.op);
     for (std::int64_t i = 0; i < per_output; ++i) {
-      total = fold(join_of(args.op), total, partial.data()[output * per_output + i]);
+      total = fold(join_of(args.op), total, partial[output * per_output + i]);
     }
     args.out.as<T>()[base_of(output, 1)] = T(static_cast<float>(args.scale * total));
   }
@@ -204,13 +205,14 @@ class BlockTotals {
 /// Outputs side by side: whole spans of them are folded at once, over chunks of the folded elements that
 /// threads share and that join in order.
 template <class T>
-void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded) {
+void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>& folded, Workspace memory) {
   constexpr std::int64_t kChunks = 16;
   const std::int64_t width = kept.inner();
   const std::int64_t depth = folded.outer() * folded.inner();
   const std::int64_t blocks = (width + kBlock - 1) / kBlock;
   const std::int64_t chunks = std::clamp<std::int64_t>(depth / 64, 1, kChunks);
-  const Scratch<double> partial(chunks * width);
+  auto* partial = memory.take<double>(chunks * width);
+  if (memory.measuring()) return;
   for (std::int64_t row = 0; row < kept.outer(); ++row) {
     std::int64_t at[2];
     kept.offsets(row, at);
@@ -232,16 +234,16 @@ void reduce_columns(const ReduceArgs& args, const Loops<2>& kept, const Loops<1>
                        const T* x = args.x.as<T>() + at[0] + first + position;
                        totals.add(read_floats(x, 1, count, scratch));
                      }
-                     std::copy_n(totals.end(), count, partial.data() + chunk * width + first);
+                     std::copy_n(totals.end(), count, partial + chunk * width + first);
                    }
                  });
     T* out = args.out.as<T>() + at[1];
     parallel_for(width, std::max<std::int64_t>(1, kReduceGrain / chunks),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t i = begin; i < end; ++i) {
-                     double total = partial.data()[i];
+                     double total = partial[i];
                      for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
-                       total = fold(join_of(args.op), total, partial.data()[chunk * width + i]);
+                       total = fold(join_of(args.op), total, partial[chunk * width + i]);
                      }
                      out[i * kept.strides[1][kept.rank - 1]] = T(static_cast<float>(args.scale * total));
                    }
@@ -268,12 +270,13 @@ std::string supports_fast_reduce(const ReduceArgs& args) {
   return way_of(args) == Way::None ? "neither the reduced nor the kept dimensions are contiguous" : "";
 }
 
-void reduce_fast(const ReduceArgs& args, Stream&) {
+void reduce_fast(const ReduceArgs& args, Workspace memory) {
   const Split split(args);
   const Loops<2> kept({split.kept, args.out});
   const Loops<1> folded({split.folded});
   dispatch_floating(args.x.dtype, "reduce", [&]<class T>() {
-    way_of(args) == Way::Spans ? reduce_spans<T>(args, kept, folded) : reduce_columns<T>(args, kept, folded);
+    way_of(args) == Way::Spans ? reduce_spans<T>(args, kept, folded, memory)
+                               : reduce_columns<T>(args, kept, folded, memory);
   });
 }
 
@@ -282,17 +285,22 @@ std::string supports_fast_argmax(const ArgmaxArgs& args) {
 }
 
 /// The largest value first, then its first place: both passes run over the row while it is in cache.
-void argmax_fast(const ArgmaxArgs& args, Stream&) {
+void argmax_fast(const ArgmaxArgs& args, Workspace memory) {
   dispatch_floating(args.x.dtype, "argmax", [&]<class T>() {
     TensorArg out = args.out;
     out.strides[args.dim] = 0;  // every element of a row has the one output
     const Rows<2> rows({args.x, out}, args.dim);
-    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
-      const Scratch<float> scratch(rows.length);
+    const std::int64_t grain = row_grain(rows.length);
+    WorkspaceSlots slots(memory, concurrent_bodies(rows.count, grain),
+                         static_cast<std::size_t>(rows.length) * sizeof(float));
+    if (memory.measuring()) return;
+    parallel_for(rows.count, grain, [&](std::int64_t begin, std::int64_t end) {
+      const WorkspaceSlots::Slot slot(slots);
+      auto* floats = slot.array<float>(rows.length);
       for (std::int64_t row = begin; row < end; ++row) {
         std::int64_t at[2];
         rows.offsets(row, at);
-        const float* x = read_floats(args.x.as<T>() + at[0], rows.strides[0], rows.length, scratch.data());
+        const float* x = read_floats(args.x.as<T>() + at[0], rows.strides[0], rows.length, floats);
         const auto top = static_cast<float>(spans::reduce(ReduceOp::Max, x, rows.length));
         args.out.as<std::int64_t>()[at[1]] = spans::find_first(x, rows.length, top);
       }
@@ -303,9 +311,9 @@ void argmax_fast(const ArgmaxArgs& args, Stream&) {
 }  // namespace
 
 void fill_reduce(KernelTable& table) {
-  table.reduce.add("highway", supports_fast_reduce, reduce_fast);
+  table.reduce.add_measured<reduce_fast>("highway", supports_fast_reduce);
   table.reduce.add("loops", supports_all, reduce);
-  table.argmax.add("highway", supports_fast_argmax, argmax_fast);
+  table.argmax.add_measured<argmax_fast>("highway", supports_fast_argmax);
   table.argmax.add("loops", supports_all, argmax);
 }
 

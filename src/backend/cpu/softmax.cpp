@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "backend/cpu/blocks.h"
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 
@@ -48,11 +48,10 @@ struct ColumnPlan {
   }
 };
 
-/// Calls body(offsets, size, scratch) for runs of neighbouring columns, in parallel. `bytes`: kept per
-/// column.
+/// Calls body(offsets, size, kept) for runs of neighbouring columns, in parallel. `bytes`: kept per column.
 template <int N, class Body>
 void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t bytes, bool stream,
-                         Body&& body) {
+                         Workspace memory, Body&& body) {
   const int last = operands[0].rank - 1;
   const std::int64_t columns = operands[0].shape[last];
   const std::int64_t length = operands[0].shape[dim];
@@ -66,9 +65,13 @@ void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t b
   }
   const Loops<N> loops(cut);
   const std::int64_t total = loops.outer() * loops.inner();
-  parallel_for(total * blocks, row_grain(plan.width * length), [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t grain = row_grain(plan.width * length);
+  WorkspaceSlots slots(memory, concurrent_bodies(total * blocks, grain), static_cast<std::size_t>(plan.kept));
+  if (memory.measuring()) return;
+  parallel_for(total * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
     const StreamFence fence(stream);
-    const Scratch<std::byte> scratch(plan.kept);
+    const WorkspaceSlots::Slot slot(slots);
+    void* kept = slot.array<std::byte>(plan.kept);
     for (std::int64_t task = begin; task < end;) {
       // The blocks of this thread that lie in one row of blocks.
       const std::int64_t row = task / blocks;
@@ -80,7 +83,7 @@ void for_each_column_run(const TensorArg (&operands)[N], int dim, std::int64_t b
       for (int n = 0; n < N; ++n) {
         at[n] += row % loops.inner() * loops.strides[n][loops.rank - 1] + first;
       }
-      body(at, Columns{length, count, plan.width}, plan.kept == 0 ? nullptr : scratch.data());
+      body(at, Columns{length, count, plan.width}, kept);
       task = stop;
     }
   });
@@ -91,7 +94,7 @@ void* at_offset(const TensorArg& x, std::int64_t offset) {
   return static_cast<std::byte*>(x.data) + offset * static_cast<std::int64_t>(size_of(x.dtype));
 }
 
-void softmax(const SoftmaxArgs& args, Stream&) {
+void softmax(const SoftmaxArgs& args, Workspace memory) {
   const TensorArg operands[] = {args.x, args.out};
   const bool stream = streams_rows(args.out, {args.x});
   if (side_by_side(operands, args.dim)) {
@@ -100,26 +103,31 @@ void softmax(const SoftmaxArgs& args, Stream&) {
     const std::int64_t chunks = (length + softmax_detail::kChunk - 1) / softmax_detail::kChunk;
     const std::int64_t bytes = (length + chunks) * static_cast<std::int64_t>(sizeof(float));
     for_each_column_run(
-        operands, args.dim, bytes, stream, [&](const std::int64_t(&at)[2], Columns size, void* scratch) {
+        operands, args.dim, bytes, stream, memory, [&](const std::int64_t(&at)[2], Columns size, void* kept) {
           softmax_detail::softmax_columns(mode, at_offset(args.x, at[0]), args.x.strides[args.dim],
-                                          at_offset(args.out, at[1]), args.out.strides[args.dim], scratch,
-                                          size);
+                                          at_offset(args.out, at[1]), args.out.strides[args.dim], kept, size);
         });
     return;
   }
   const Rows<2> rows(operands, args.dim);
   const Mode mode{args.x.dtype, args.log, stream && rows.strides[1] == 1};
+  const std::int64_t grain = row_grain(rows.length);
+  const std::int64_t kept = args.log ? 0 : padded(rows.length);
+  WorkspaceSlots slots(memory, concurrent_bodies(rows.count, grain),
+                       static_cast<std::size_t>(kept) * sizeof(float));
+  if (memory.measuring()) return;
   dispatch_floating(args.x.dtype, "softmax", [&]<class T>() {
-    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(rows.count, grain, [&](std::int64_t begin, std::int64_t end) {
       const StreamFence fence(mode.stream);
-      const Scratch<float> scratch(args.log ? 0 : padded(rows.length));
+      const WorkspaceSlots::Slot slot(slots);
+      auto* exponentials = slot.array<float>(kept);
       RowReader<T> x(rows, 0);
       RowWriter<T> out(rows, 1);
       for (std::int64_t row = begin; row < end; ++row) {
         std::int64_t at[2];
         rows.offsets(row, at);
         const T* from = x.read(args.x.as<T>() + at[0]);
-        softmax_detail::softmax_row(mode, from, out.target(args.out.as<T>() + at[1]), scratch.data(),
+        softmax_detail::softmax_row(mode, from, out.target(args.out.as<T>() + at[1]), exponentials,
                                     rows.length);
         out.finish();
       }
@@ -127,20 +135,21 @@ void softmax(const SoftmaxArgs& args, Stream&) {
   });
 }
 
-void softmax_grad(const SoftmaxGradArgs& args, Stream&) {
+void softmax_grad(const SoftmaxGradArgs& args, Workspace memory) {
   const TensorArg operands[] = {args.y, args.dy, args.dx};
   const bool stream = streams_rows(args.dx, {args.y, args.dy});
   if (side_by_side(operands, args.dim)) {
     const Mode mode{args.y.dtype, args.log, stream};
     const std::int64_t bytes = 2 * args.y.shape[args.dim] * static_cast<std::int64_t>(size_of(args.y.dtype));
     for_each_column_run(
-        operands, args.dim, bytes, stream, [&](const std::int64_t(&at)[3], Columns size, void* scratch) {
+        operands, args.dim, bytes, stream, memory, [&](const std::int64_t(&at)[3], Columns size, void* kept) {
           softmax_detail::softmax_grad_columns(
               mode, at_offset(args.y, at[0]), args.y.strides[args.dim], at_offset(args.dy, at[1]),
-              args.dy.strides[args.dim], at_offset(args.dx, at[2]), args.dx.strides[args.dim], scratch, size);
+              args.dy.strides[args.dim], at_offset(args.dx, at[2]), args.dx.strides[args.dim], kept, size);
         });
     return;
   }
+  if (memory.measuring()) return;
   const Rows<3> rows(operands, args.dim);
   const Mode mode{args.y.dtype, args.log, stream && rows.strides[2] == 1};
   dispatch_floating(args.y.dtype, "softmax_grad", [&]<class T>() {
@@ -164,8 +173,8 @@ void softmax_grad(const SoftmaxGradArgs& args, Stream&) {
 }  // namespace
 
 void fill_softmax(KernelTable& table) {
-  table.softmax.add("highway", supports_softmax, softmax);
-  table.softmax_grad.add("highway", supports_softmax_grad, softmax_grad);
+  table.softmax.add_measured<softmax>("highway", supports_softmax);
+  table.softmax_grad.add_measured<softmax_grad>("highway", supports_softmax_grad);
 }
 
 }  // namespace candela

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "backend/cpu/blocks.h"
-#include "backend/cpu/scratch.h"
 #include "backend/cpu/table.h"
+#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 
@@ -49,18 +49,23 @@ std::string supports_topk(const TopkArgs& args) {
   return args.x.last() <= INT32_MAX ? "" : "positions must fit i32";
 }
 
-void topk(const TopkArgs& args, Stream&) {
+void topk(const TopkArgs& args, Workspace memory) {
   dispatch_floating(args.x.dtype, "topk", [&]<class T>() {
     const Rows<1> rows({args.x}, args.x.rank - 1);
-    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
-      const Scratch<float> scratch(rows.length);
+    const std::int64_t grain = row_grain(rows.length);
+    WorkspaceSlots slots(memory, concurrent_bodies(rows.count, grain),
+                         static_cast<std::size_t>(rows.length) * sizeof(float));
+    if (memory.measuring()) return;
+    parallel_for(rows.count, grain, [&](std::int64_t begin, std::int64_t end) {
+      const WorkspaceSlots::Slot slot(slots);
+      auto* floats = slot.array<float>(rows.length);
       std::vector<Candidate> heap;
       heap.reserve(static_cast<std::size_t>(args.k));
       for (std::int64_t row = begin; row < end; ++row) {
         std::int64_t at[1];
         rows.offsets(row, at);
         const T* x = args.x.as<T>() + at[0];
-        select_row(read_floats(x, rows.strides[0], rows.length, scratch.data()), rows.length, args.k, heap);
+        select_row(read_floats(x, rows.strides[0], rows.length, floats), rows.length, args.k, heap);
         for (std::int64_t i = 0; i < args.k; ++i) {
           const std::int32_t index = heap[static_cast<std::size_t>(i)].index;
           args.values.as<T>()[row * args.k + i] = x[index * rows.strides[0]];
@@ -74,7 +79,7 @@ void topk(const TopkArgs& args, Stream&) {
 }  // namespace
 
 void fill_topk(KernelTable& table) {
-  table.topk.add("heap", supports_topk, topk);
+  table.topk.add_measured<topk>("heap", supports_topk);
 }
 
 }  // namespace candela
