@@ -20,6 +20,7 @@
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
 #include <candela/generate/sampling.h>
+#include <candela/io/chat_template.h>
 #include <candela/io/config.h>
 #include <candela/io/dataset.h>
 #include <candela/io/safetensors.h>
@@ -47,6 +48,7 @@
 #include <candela/ops/topk.h>
 #include <candela/ops/tuning.h>
 #include <candela/ops/weight.h>
+#include <candela/template/error.h>
 #include <candela/train/batch.h>
 #include <candela/train/loss_curve.h>
 #include <candela/train/memory_plan.h>

@@ -6,6 +6,7 @@
 #include <new>
 #include <span>
 
+#include "cli/chat_commands.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/model_options.h"
@@ -33,6 +34,7 @@ void declare(CLI::App& app, Action& action) {
   add_merge(app, action);
   add_info(app, action);
   add_tokenize(app, action);
+  add_render(app, action);
   add_logits(app, action);
   add_bench(app, action);
   add_devices(app, action);

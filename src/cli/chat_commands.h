@@ -1,0 +1,12 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "cli/command.h"
+
+namespace candela::cli {
+
+/// The subcommands about chats and the data of training; as those of command.h.
+void add_render(CLI::App& app, Action& action);
+
+}  // namespace candela::cli
