@@ -75,7 +75,7 @@ std::string VendorProduct::supports(DType dtype, Layout layout) {
 
 VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, Layout layout) {
   const std::string refusal = supports(dtype, layout);
-  require<Unsupported>(refusal.empty(), "peak: {}; got {}", refusal, to_string(dtype));
+  require<Unsupported>(refusal.empty(), "peak: {}", refusal);
   const bool transposed = layout == Layout::Transposed;
   state_ = std::make_unique<State>(
       State{static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
@@ -98,23 +98,42 @@ struct VendorProduct::State {
   dnnl::matmul primitive;
 };
 
-std::string VendorProduct::supports(DType dtype, Layout) {
-  return dtype == DType::F32 || dtype == DType::BF16 ? "" : "oneDNN is measured in f32 and bf16";
+namespace {
+
+/// oneDNN's product of `a` [m, k] and `b` [k, n] in the layouts wanted; throws dnnl::error where it has none.
+dnnl::matmul::primitive_desc vendor_product(const dnnl::engine& engine, DType dtype, std::int64_t m,
+                                            std::int64_t n, std::int64_t k, VendorProduct::Layout layout) {
+  using dnnl::memory;
+  using Tag = memory::format_tag;
+  const auto type = dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
+  const Tag own = layout == VendorProduct::Layout::Packed ? Tag::any : Tag::ab;
+  const Tag right = layout == VendorProduct::Layout::Transposed ? Tag::ba : own;
+  return gemm_detail::product_of(engine, {{m, k}, type, own}, {{k, n}, type, right}, nullptr,
+                                 {{m, n}, type, own});
+}
+
+}  // namespace
+
+std::string VendorProduct::supports(DType dtype, Layout layout) {
+  if (dtype != DType::F32 && dtype != DType::BF16) return "oneDNN is measured in f32 and bf16";
+  gemm_detail::prepare_vendor();
+  constexpr std::int64_t kSize = 16;
+  try {
+    vendor_product(dnnl::engine(dnnl::engine::kind::cpu, 0), dtype, kSize, kSize, kSize, layout);
+    return {};
+  } catch (const dnnl::error&) {
+    return fmt::format("oneDNN has no {} product on this processor", to_string(dtype));
+  }
 }
 
 VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, Layout layout) {
   const std::string refusal = supports(dtype, layout);
-  require<Unsupported>(refusal.empty(), "peak: {}; got {}", refusal, to_string(dtype));
+  require<Unsupported>(refusal.empty(), "peak: {}", refusal);
   using dnnl::memory;
   using Tag = memory::format_tag;
-  gemm_detail::prepare_vendor();
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
-  const auto type = dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
-  const Tag own = layout == Layout::Packed ? Tag::any : Tag::ab;
-  const Tag right = layout == Layout::Transposed ? Tag::ba : own;
-  const dnnl::matmul::primitive_desc chosen = gemm_detail::product_of(
-      engine, {{m, k}, type, own}, {{k, n}, type, right}, nullptr, {{m, n}, type, own});
+  const dnnl::matmul::primitive_desc chosen = vendor_product(engine, dtype, m, n, k, layout);
   const auto filled = [&](const memory::dims& dims, const memory::desc& wanted) {
     std::vector<float> values = some_values(dims[0] * dims[1]);
     memory plain({dims, memory::data_type::f32, Tag::ab}, engine, values.data());
@@ -143,7 +162,8 @@ constexpr std::int64_t kYardstickSize = 1024;
 ProductYardstick::ProductYardstick(DType dtype)
     : a_(full({kYardstickSize, kYardstickSize}, 0.5, dtype)),
       b_(full({kYardstickSize, kYardstickSize}, 0.25, dtype)) {
-  if (VendorProduct::supports(dtype, VendorProduct::Layout::Same).empty()) {
+  vendor_refusal_ = VendorProduct::supports(dtype, VendorProduct::Layout::Same);
+  if (vendor_refusal_.empty()) {
     vendor_ = std::make_unique<VendorProduct>(dtype, kYardstickSize, kYardstickSize, kYardstickSize,
                                               VendorProduct::Layout::Same);
   }

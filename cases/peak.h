@@ -47,13 +47,16 @@ class ProductYardstick {
  public:
   explicit ProductYardstick(DType dtype);
   void run_own();
+  /// Only where vendor_refusal() is empty.
   void run_vendor();
-  bool has_vendor() const { return vendor_ != nullptr; }
+  /// Why the vendor's library has no such product here; empty if it has.
+  const std::string& vendor_refusal() const { return vendor_refusal_; }
   /// FLOP of one product.
   static double flops();
 
  private:
   Tensor a_, b_, c_;
+  std::string vendor_refusal_;
   std::unique_ptr<VendorProduct> vendor_;
 };
 

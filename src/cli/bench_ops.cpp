@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include <candela/core/parallel.h>
@@ -32,6 +33,7 @@ struct OpsOptions {
   bool json = false;
   bool why = false;
   bool batched = false;
+  double seconds = 0.5;
 };
 
 /// Calls between two waits where --batched asks for many; fewer where they would fill the memory.
@@ -66,22 +68,28 @@ class Yardsticks {
     if (!made) made = std::make_unique<cases::ProductYardstick>(dtype);
     return *made;
   }
-  cases::MemoryYardstick& memory() { return memory_; }
+  cases::MemoryYardstick& memory() {
+    if (!memory_) memory_.emplace();
+    return *memory_;
+  }
 
  private:
-  cases::MemoryYardstick memory_;
+  std::optional<cases::MemoryYardstick> memory_;  // a GiB, and a product needs none of it
   std::map<DType, std::unique_ptr<cases::ProductYardstick>> products_;
 };
 
 /// Measures one op forward or backward, and what it is compared with in between.
-Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward, int calls,
-                Yardsticks& yardsticks) {
+Row measure_row(const cases::OpCase& op_case, DType dtype, Device device, bool backward,
+                const OpsOptions& ops, Yardsticks& yardsticks) {
   const cases::Cost& cost = backward ? op_case.backward : op_case.forward;
   const double bytes = cost.elements * static_cast<double>(size_of(dtype)) + cost.fixed_bytes;
   const bool compute_bound = cost.flops > kComputeBound * bytes;
   cases::MeasureOptions options;
-  options.calls = calls;
-  if (calls > 1) options.min_runs = kBatchedRuns;
+  options.min_seconds = ops.seconds;
+  if (ops.batched) {
+    options.calls = kBatchedCalls;
+    options.min_runs = kBatchedRuns;
+  }
   options.yardstick = [&] {
     compute_bound ? yardsticks.product(dtype).run_own() : yardsticks.memory().copy();
   };
@@ -206,7 +214,6 @@ void bench_ops(const OpsOptions& options) {
   const std::vector<Chosen> chosen = choose_cases(options);
   set_up_compute(options.compute);
   const Device device = parse_device(options.compute.device);
-  const int calls = options.batched ? kBatchedCalls : 1;
   Yardsticks yardsticks;
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
@@ -215,7 +222,7 @@ void bench_ops(const OpsOptions& options) {
         "does "
         "(GB/s), measured in between.\nTimes are {}.\n\n",
         device_interface(device).description(),
-        options.batched ? fmt::format("batched: of one of up to {} calls with one wait after them", calls)
+        options.batched ? fmt::format("batched: of one of up to {} calls with one wait after them", kBatchedCalls)
                         : "single: of one call and the wait for it");
   }
   const auto take = [&](const Row& row) {
@@ -226,9 +233,9 @@ void bench_ops(const OpsOptions& options) {
     }
   };
   for (const auto& [op_case, dtype] : chosen) {
-    take(measure_row(*op_case, dtype, device, false, calls, yardsticks));
+    take(measure_row(*op_case, dtype, device, false, options, yardsticks));
     if (op_case->backward.elements > 0 || op_case->backward.flops > 0)
-      take(measure_row(*op_case, dtype, device, true, calls, yardsticks));
+      take(measure_row(*op_case, dtype, device, true, options, yardsticks));
   }
   if (options.json) {
     fmt::print("{}\n",
@@ -259,6 +266,7 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   declare_compute_options(*command, options->compute);
   command->add_flag("--batched", options->batched,
                     "Wait once after many calls, as a training step does, not after each");
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure each line");
   CLI::Option* json = command->add_flag("--json", options->json, "Print JSON instead of a table");
   command
       ->add_flag("--why", options->why, "Also print which implementation of each op ran, and what chose it")

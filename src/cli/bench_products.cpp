@@ -30,7 +30,10 @@ struct Product {
 
 /// GFLOP/s of Candela and of the vendor's library on one product, measured in turn.
 struct Comparison {
-  double own = 0, vendor = 0, packed = 0;  // packed: 0 where the library has no layout of its own
+  double own = 0;
+  double vendor = 0;           // 0 where the library has no such product
+  double packed = 0;           // 0 where it has no layout of its own
+  std::string vendor_refusal;  // why `vendor` is 0
 };
 
 Comparison compare(const Product& p, DType dtype, bool transposed, double seconds_to_spend) {
@@ -39,17 +42,45 @@ Comparison compare(const Product& p, DType dtype, bool transposed, double second
   const Tensor stored = normal(transposed ? Shape{p.n, p.k} : Shape{p.k, p.n}, generator, 0, 1, dtype);
   const Tensor b = transposed ? transpose(stored, 0, 1) : stored;
   Tensor c;
-  using Layout = cases::VendorProduct::Layout;
-  cases::VendorProduct vendor(dtype, p.m, p.n, p.k, transposed ? Layout::Transposed : Layout::Same);
-  std::vector<std::function<void()>> calls = {[&] { c = matmul(a, b); }, [&] { vendor.run(); }};
-  std::unique_ptr<cases::VendorProduct> packed;
-  if (cases::VendorProduct::supports(dtype, Layout::Packed).empty()) {
-    packed = std::make_unique<cases::VendorProduct>(dtype, p.m, p.n, p.k, Layout::Packed);
-    calls.emplace_back([&] { packed->run(); });
-  }
+  using cases::VendorProduct;
+  using Layout = VendorProduct::Layout;
+  const Layout layout = transposed ? Layout::Transposed : Layout::Same;
+  Comparison found;
+  std::vector<std::function<void()>> calls = {[&] { c = matmul(a, b); }};
+  std::vector<double*> rates = {&found.own};
+  std::vector<std::unique_ptr<VendorProduct>> vendors;
+  const auto add = [&](Layout wanted, double& rate) {
+    vendors.push_back(std::make_unique<VendorProduct>(dtype, p.m, p.n, p.k, wanted));
+    calls.emplace_back([product = vendors.back().get()] { product->run(); });
+    rates.push_back(&rate);
+  };
+  found.vendor_refusal = VendorProduct::supports(dtype, layout);
+  if (found.vendor_refusal.empty()) add(layout, found.vendor);
+  if (VendorProduct::supports(dtype, Layout::Packed).empty()) add(Layout::Packed, found.packed);
   const std::vector<double> seconds = cases::median_seconds_in_turn(calls, seconds_to_spend, 9);
   const double gflop = 2e-9 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
-  return {gflop / seconds[0], gflop / seconds[1], packed ? gflop / seconds[2] : 0};
+  for (std::size_t i = 0; i < rates.size(); ++i) *rates[i] = gflop / seconds[i];
+  return found;
+}
+
+nlohmann::json to_json(const Comparison& found, const std::string& shape, DType dtype, bool transposed) {
+  nlohmann::json row = {{"shape", shape},
+                        {"b_transposed", transposed},
+                        {"dtype", to_string(dtype)},
+                        {"gflop_per_s", found.own}};
+  if (found.vendor > 0) row["vendor_gflop_per_s"] = found.vendor;
+  if (found.packed > 0) row["vendor_packed_gflop_per_s"] = found.packed;
+  if (!found.vendor_refusal.empty()) row["vendor_absent"] = found.vendor_refusal;
+  return row;
+}
+
+void print_line(const Comparison& found, const std::string& shape, DType dtype, bool transposed) {
+  fmt::print("{:<18} {:<4} {:<5} {:>8.1f}", shape, transposed ? "b^T" : "b", to_string(dtype), found.own);
+  if (found.vendor > 0) fmt::print(" {:>8.1f} {:>6.2f}", found.vendor, found.own / found.vendor);
+  if (found.packed > 0) fmt::print(" {:>8.1f} {:>6.2f}", found.packed, found.own / found.packed);
+  if (!found.vendor_refusal.empty()) fmt::print("  no vendor: {}", found.vendor_refusal);
+  fmt::print("\n");
+  std::fflush(stdout);
 }
 
 void bench_products(const ProductOptions& options) {
@@ -69,29 +100,15 @@ void bench_products(const ProductOptions& options) {
         "m x n x k", "", "dtype", "candela", "vendor", "ratio", "packed", "ratio");
   }
   for (const DType dtype : {DType::F32, DType::BF16}) {
-    if (const std::string refusal = cases::VendorProduct::supports(dtype, cases::VendorProduct::Layout::Same);
-        !refusal.empty()) {
-      fmt::print(stderr, "bench products: {} is left out: {}\n", to_string(dtype), refusal);
-      continue;
-    }
     for (const Product& p : products) {
       for (const bool transposed : {false, true}) {
         const Comparison found = compare(p, dtype, transposed, options.seconds);
         const std::string shape = fmt::format("{} x {} x {}", p.m, p.n, p.k);
         if (options.json) {
-          rows.push_back({{"shape", shape},
-                          {"b_transposed", transposed},
-                          {"dtype", to_string(dtype)},
-                          {"gflop_per_s", found.own},
-                          {"vendor_gflop_per_s", found.vendor},
-                          {"vendor_packed_gflop_per_s", found.packed}});
-          continue;
+          rows.push_back(to_json(found, shape, dtype, transposed));
+        } else {
+          print_line(found, shape, dtype, transposed);
         }
-        fmt::print("{:<18} {:<4} {:<5} {:>8.1f} {:>8.1f} {:>6.2f}", shape, transposed ? "b^T" : "b",
-                   to_string(dtype), found.own, found.vendor, found.own / found.vendor);
-        if (found.packed > 0) fmt::print(" {:>8.1f} {:>6.2f}", found.packed, found.own / found.packed);
-        fmt::print("\n");
-        std::fflush(stdout);
       }
     }
   }

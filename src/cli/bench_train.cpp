@@ -56,7 +56,7 @@ void bench_train(const TrainBench& options) {
   cases::ProductYardstick product(model->dtype());
   std::vector<std::function<void()>> calls = {[&] { trainer.step(std::span(&batch, 1), 1e-4); },
                                               [&] { product.run_own(); }};
-  if (product.has_vendor()) calls.emplace_back([&] { product.run_vendor(); });
+  if (product.vendor_refusal().empty()) calls.emplace_back([&] { product.run_vendor(); });
   const std::vector<double> medians = cases::median_seconds_in_turn(calls, options.seconds);
   const double seconds = medians[0];
   const auto tokens = static_cast<double>(batch.tokens);
@@ -65,22 +65,23 @@ void bench_train(const TrainBench& options) {
   const double peak =
       cases::ProductYardstick::flops() / *std::min_element(medians.begin() + 1, medians.end());
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"seconds_per_step", seconds},
-                                      {"tokens_per_s", tokens / seconds},
-                                      {"gflop_per_s", flops / 1e9},
-                                      {"product_peak_gflop_per_s", peak / 1e9},
-                                      {"share_of_peak", flops / peak},
-                                      {"peak_memory_bytes", process_memory().peak_resident}}
-                           .dump(2));
+    nlohmann::json report = {
+        {"seconds_per_step", seconds},   {"tokens_per_s", tokens / seconds},
+        {"gflop_per_s", flops / 1e9},    {"product_peak_gflop_per_s", peak / 1e9},
+        {"share_of_peak", flops / peak}, {"peak_memory_bytes", process_memory().peak_resident}};
+    if (!product.vendor_refusal().empty()) report["vendor_absent"] = product.vendor_refusal();
+    fmt::print("{}\n", report.dump(2));
     return;
   }
   fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}\n", options.model.model, options.rank,
              options.batch_size, options.length, to_string(model->dtype()));
   fmt::print(
       "{:.1f} ms a step, {} tok/s, {:.1f} GFLOP/s at 4 FLOP per parameter and token: {:.1f} % of the {:.0f} "
-      "GFLOP/s product peak\n",
+      "GFLOP/s product peak{}\n",
       seconds * 1e3, format_count(static_cast<std::int64_t>(tokens / seconds)), flops / 1e9,
-      100 * flops / peak, peak / 1e9);
+      100 * flops / peak, peak / 1e9,
+      product.vendor_refusal().empty() ? ""
+                                       : fmt::format(" of Candela alone ({})", product.vendor_refusal()));
   fmt::print("peak memory {}\n", format_bytes(static_cast<double>(process_memory().peak_resident)));
 }
 

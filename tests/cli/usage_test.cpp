@@ -3,6 +3,7 @@
 #include <candela/ops/copy.h>
 
 #include "cli/cli.h"
+#include "support/instruction_sets.h"
 
 namespace candela {
 namespace {
@@ -170,6 +171,36 @@ TEST_F(Usage, ThreadsAreAtMostTheCoresAndFollowTheEnvironment) {
       run(fmt::format("generate --model '{}' --prompt x --max-tokens 2 --threads 1000", model));
   EXPECT_EQ(many.status, 0) << many.err;
   EXPECT_TRUE(many.says("--threads 1000: using the")) << many.err;
+}
+
+TEST_F(Usage, DevicesTellWhatWasChosenWithinTheLimitOfInstructions) {
+  const std::string all = run("devices").out;
+  for (const std::string name : {"instruction set: ", "product library: ", "bf16 products: "})
+    EXPECT_NE(all.find("\n           " + name), std::string::npos) << all;
+  if (!test::has_lesser_instruction_sets()) GTEST_SKIP() << "not on x86-64";
+  const auto held = [&](const std::string& variables) { return run("devices", variables); };
+  const Outcome sse4 = held("CANDELA_MAX_CPU_ISA=sse4");
+  EXPECT_TRUE(sse4.says("threads, SSE4\n")) << sse4.out;
+  EXPECT_TRUE(sse4.says("instruction set: SSE4 (CANDELA_MAX_CPU_ISA=sse4)")) << sse4.out;
+  EXPECT_TRUE(sse4.says(", up to SSE4.1")) << sse4.out;
+  EXPECT_TRUE(sse4.says("bf16 products: blocked")) << sse4.out;
+  for (const std::string set : {"avx2", "AVX2", "avx512"}) {
+    const Outcome some = held("CANDELA_MAX_CPU_ISA=" + set);
+    EXPECT_TRUE(some.says("(CANDELA_MAX_CPU_ISA=" + set + ")")) << some.out;
+    EXPECT_TRUE(some.says("bf16 products: blocked")) << some.out;
+    EXPECT_FALSE(some.says("bf16\n")) << some.out;
+  }
+  EXPECT_FALSE(held("CANDELA_MAX_CPU_ISA=avx2").says("AVX-512"));
+  EXPECT_FALSE(held("CANDELA_MAX_CPU_ISA=avx512_bf16").says("AMX"));
+  // oneDNN's own variable stands where it is lower, and does not lift the other.
+  EXPECT_TRUE(held("DNNL_MAX_CPU_ISA=SSE41").says(", up to SSE4.1"));
+  EXPECT_TRUE(held("DNNL_MAX_CPU_ISA=SSE41 CANDELA_MAX_CPU_ISA=avx512").says(", up to SSE4.1"));
+  EXPECT_TRUE(held("DNNL_MAX_CPU_ISA=AVX512_CORE_BF16 CANDELA_MAX_CPU_ISA=sse4").says(", up to SSE4.1"));
+  const Outcome unknown = held("CANDELA_MAX_CPU_ISA=avx3");
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_TRUE(
+      unknown.says("cpu: CANDELA_MAX_CPU_ISA must be sse4, avx2, avx512 or avx512_bf16, or unset; got avx3"))
+      << unknown.err;
 }
 
 /// A script that reads nothing back must not take a lost result for a good one.

@@ -11,6 +11,7 @@
 
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/instruction_limit.h"
 #include "backend/cpu/spans.h"
 #include "backend/cpu/table.h"
 #include "backend/kernels.h"
@@ -132,6 +133,24 @@ const std::string& cpu_model() {
   return model;
 }
 
+/// How `kernels` multiply bf16 matrices of a layer's size.
+std::string bf16_path(const KernelTable& kernels) {
+  constexpr std::int64_t kSize = 256;
+  TensorArg matrix;
+  matrix.dtype = DType::BF16;
+  matrix.rank = 2;
+  matrix.shape[0] = matrix.shape[1] = matrix.strides[0] = kSize;
+  matrix.strides[1] = 1;
+  const MatmulArgs args{matrix, matrix, matrix, {}};
+  for (const Kernel<MatmulArgs>& kernel : kernels.gemm.kernels) {
+    if (!kernel.supports(args).empty()) continue;
+    if (kernel.name == "amx") return "amx: native kernel on Intel's tiles";
+    if (kernel.name == "onednn") return "onednn: bf16 operands as they lie";
+    return fmt::format("{}: blocks converted to f32, products in f32", kernel.name);
+  }
+  return "none";
+}
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend() : allocator_(Device::cpu(), std::make_unique<CpuMemory>()) { fill_cpu_table(kernels_); }
@@ -156,11 +175,18 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
+std::vector<std::pair<std::string, std::string>> cpu_details(const KernelTable& kernels) {
+  return {{"instruction set", spans::instruction_set() + describe_instruction_limit()},
+          {"product library", describe_vendor()},
+          {"bf16 products", bf16_path(kernels)}};
+}
+
 std::unique_ptr<Backend> make_cpu_backend() {
 #if defined(__SSE4_2__)
   require<DeviceError>(__builtin_cpu_supports("sse4.2") != 0,
                        "cpu: this build needs SSE4.2 (x86-64-v2), which the processor does not have");
 #endif
+  limit_kernels();
   return std::make_unique<CpuBackend>();
 }
 

@@ -4,6 +4,7 @@
 #include <candela/core/parallel.h>
 
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/instruction_limit.h"
 #include "backend/cpu/workspace_slots.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -275,6 +276,7 @@ void multiply_packed(const Packed& left, const Packed& right, WorkspaceSlots& sl
 
 /// Asks the system for the tile registers, which Linux gives to a process on request only.
 bool request_tiles() {
+  if (instruction_limit() != InstructionLimit::None) return false;
   constexpr long kRequestPermission = 0x1023;
   constexpr long kTileData = 18;
   unsigned a = 0;

@@ -12,6 +12,14 @@ void onednn(const Product&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 
+namespace candela {
+
+std::string describe_vendor() {
+  return "Accelerate";
+}
+
+}  // namespace candela
+
 #else
 
 #include <cmath>
@@ -19,13 +27,11 @@ void onednn(const Product&, Workspace) {}
 #include <map>
 #include <tuple>
 #include <unordered_map>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/instruction_limit.h"
 #include "backend/cpu/onednn.h"
 
 /// f32 and bf16 products by oneDNN, on the operands as they lie.
@@ -132,37 +138,28 @@ void plain_strides(const Matrix& x, std::int64_t rows, std::int64_t cols, std::i
   out[1] = plain.transposed ? plain.ld : 1;
 }
 
+#if defined(__x86_64__)
+/// Whether oneDNN uses all of `isa`, which has one bit per instruction set.
+bool vendor_uses(dnnl_cpu_isa_t isa) {
+  static const unsigned used = [] {
+    prepare_vendor();
+    return static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  }();
+  const auto needed = static_cast<unsigned>(isa);
+  return (used & needed) == needed;
+}
+#endif
+
 /// Whether this processor multiplies bf16; where it does not, f32 is faster.
 bool multiplies_bf16() {
 #if defined(__x86_64__)
-  static const bool multiplies = [] {
-    prepare_vendor();
-    constexpr auto kNeeded =
-        static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);  // one bit per instruction set
-    return (static_cast<unsigned>(dnnl_get_effective_cpu_isa()) & kNeeded) == kNeeded;
-  }();
-  return multiplies;
+  return vendor_uses(dnnl_cpu_isa_avx512_core_bf16);
 #else
   return false;
 #endif
 }
 
 }  // namespace
-
-void prepare_vendor() {
-#if defined(__x86_64__)
-  static const bool prepared = [] {
-    unsigned palettes = 0;
-    unsigned b = 0;
-    unsigned c = 0;
-    unsigned d = 0;
-    const bool described = __get_cpuid_count(0x1d, 0, &palettes, &b, &c, &d) != 0 && palettes > 0;
-    if (!described) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
-    return true;
-  }();
-  static_cast<void>(prepared);
-#endif
-}
 
 std::string onednn_supports(const Product& p) {
   BlasMatrix probe;
@@ -208,5 +205,23 @@ void onednn(const Product& p, Workspace memory) {
 }
 
 }  // namespace candela::gemm_detail
+
+namespace candela {
+
+std::string describe_vendor() {
+  const dnnl_version_t& version = *dnnl_version();
+  std::string text = fmt::format("oneDNN {}.{}.{}", version.major, version.minor, version.patch);
+#if defined(__x86_64__)
+  const auto& uses = gemm_detail::vendor_uses;
+  if (uses(dnnl_cpu_isa_avx512_core_amx)) return text + ", up to AMX";
+  if (uses(dnnl_cpu_isa_avx512_core_bf16)) return text + ", up to AVX-512 with bf16";
+  if (uses(dnnl_cpu_isa_avx512_core)) return text + ", up to AVX-512";
+  if (uses(dnnl_cpu_isa_avx2)) return text + ", up to AVX2";
+  text += ", up to SSE4.1";
+#endif
+  return text;
+}
+
+}  // namespace candela
 
 #endif
