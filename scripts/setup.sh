@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Installs what building Candela needs, from the platform's package manager; says nothing if all of it is there.
-# setup.sh [tests]: with "tests", also what `make test` needs beyond a build: on Linux, the stand-in for Metal and the sanitizers.
-# setup.sh has stand-in|fuzzer: installs nothing; succeeds if this system can build and run Objective-C++ as the stand-in for Metal does, or a
-# libFuzzer target under the address sanitizer. `make test` leaves out the steps whose answer is no.
+# setup.sh [check]: with "check", also what `make check` needs beyond `make test`: on Linux, the stand-in for Metal and the sanitizers.
+# setup.sh has stand-in|fuzzer: installs nothing; succeeds if this system can build and run Objective-C++ as the stand-in for Metal does,
+# or a libFuzzer target under the address sanitizer. `make check` leaves out the stages whose answer is no.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # RapidCheck is named only where it is packaged: without it the property tests draw their arguments by themselves.
 debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
-  libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev)
-debian_tests=(ccache clang libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev xz-utils)
+  libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev xz-utils)
+debian_check=(ccache clang libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev clang-format)
 brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest libomp)
 fedora=(gcc-c++ clang cmake ninja-build pkgconf make git onednn-devel highway-devel json-devel cli11-devel fmt-devel
-  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel)
-fedora_tests=(ccache compiler-rt libomp-devel xz)
-arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck)
-arch_tests=(ccache compiler-rt openmp xz)
+  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel xz)
+fedora_check=(ccache compiler-rt libomp-devel clang-tools-extra)
+arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck xz)
+arch_check=(ccache compiler-rt openmp)
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -59,21 +59,21 @@ has_fuzzer() {
   clang++ -fsanitize=fuzzer,address,undefined "$work/probe.cpp" -o "$work/probe" 2>/dev/null && "$work/probe" -runs=1 >/dev/null 2>&1
 }
 
-# What `make test` will leave out, and why. On Debian and its kin everything is packaged, so there it is an error.
-report_tests() {
+# What `make check` will leave out, and why. On Debian and its kin everything is packaged, so there it is an error.
+report_check() {
   local left_out=()
   has_stand_in || left_out+=("emulated-metal and analyze: they need clang, GNUstep's base library for GCC's Objective-C runtime, GCC's
     Objective-C++ and the blocks runtime (Debian: clang libgnustep-base-dev gobjc++ libblocksruntime-dev)")
   has_fuzzer || left_out+=("fuzz: it needs clang with its sanitizers and libFuzzer (Debian: clang libclang-rt-*-dev)")
   [ ${#left_out[@]} -gt 0 ] || return 0
-  echo "setup: \`make test\` leaves out these steps here:"
+  echo "setup: \`make check\` leaves out these stages here:"
   printf '  %s\n' "${left_out[@]}"
   ! command -v apt-get >/dev/null
 }
 
 case "${1:-}" in
-  "" | tests | has) ;;
-  *) echo "setup: expected nothing, tests, or has stand-in|fuzzer; got $*" >&2; exit 2 ;;
+  "" | check | has) ;;
+  *) echo "setup: expected nothing, check, or has stand-in|fuzzer; got $*" >&2; exit 2 ;;
 esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/setup.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -87,11 +87,11 @@ if [ "${1:-}" = has ]; then
   exit
 fi
 
-tests=${1:-}
+check=${1:-}
 if command -v apt-get >/dev/null; then
-  install_debian "${debian[@]}" ${tests:+"${debian_tests[@]}"}
+  install_debian "${debian[@]}" ${check:+"${debian_check[@]}"}
   # The run-time libraries of the sanitizers and of libFuzzer are packaged by clang's version.
-  [ -z "$tests" ] || has_fuzzer || install_debian "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev"
+  [ -z "$check" ] || has_fuzzer || install_debian "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev"
 elif command -v brew >/dev/null; then
   missing=()
   for package in "${brew[@]}"; do
@@ -99,9 +99,9 @@ elif command -v brew >/dev/null; then
   done
   [ ${#missing[@]} -eq 0 ] || brew install "${missing[@]}"
 elif command -v dnf >/dev/null; then
-  as_root dnf install -y -q "${fedora[@]}" ${tests:+"${fedora_tests[@]}"}
+  as_root dnf install -y -q "${fedora[@]}" ${check:+"${fedora_check[@]}"}
 elif command -v pacman >/dev/null; then
-  as_root pacman -S --needed --noconfirm "${arch[@]}" ${tests:+"${arch_tests[@]}"}
+  as_root pacman -S --needed --noconfirm "${arch[@]}" ${check:+"${arch_check[@]}"}
 else
   cat <<'LIST'
 No package manager that this script knows (apt-get, brew, dnf, pacman). Please install:
@@ -109,11 +109,11 @@ No package manager that this script knows (apt-get, brew, dnf, pacman). Please i
   oneDNN 2.6 or newer (not on macOS), Highway 1.0.3, nlohmann-json 3.11, CLI11 2.1, fmt 9, yaml-cpp 0.7, PCRE2, utf8proc
   GoogleTest 1.12, for the tests; RapidCheck, if at hand, for the property tests; xz, which unpacks a tokenizer of theirs
 then run cmake --preset portable && cmake --build --preset portable, and the tests with ctest --preset portable.
-`make test` runs more on Linux, and needs for it:
+`make check` needs, on Linux:
   clang 14 with libomp, the sanitizers and libFuzzer (compiler-rt)
   for the stand-in for Metal: GNUstep's base library for GCC's Objective-C runtime, GCC's Objective-C++ and the blocks runtime
   ccache, if at hand: its builds share most of their sources
 LIST
   exit 1
 fi
-if [ -n "$tests" ] && [ "$(uname)" = Linux ]; then report_tests; fi
+if [ -n "$check" ] && [ "$(uname)" = Linux ]; then report_check; fi
