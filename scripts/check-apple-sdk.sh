@@ -44,17 +44,29 @@ for shader in "$root"/src/backend/metal/shaders/*.metal; do shaders+=("$(basenam
 find "$root/src" "$root/cases" "$root/tests/metal" \( -name '*.cpp' -o -name '*.mm' \) -not -path '*/backend/cuda/*' | sort > "$work/sources"
 echo "$work/embedded_shaders.cpp" >> "$work/sources"
 
+# What Apple's clang defines and other clangs do not: the target's system by the name that holds for all of Apple's systems.
+system=${target##*macos}
+major=${system%%.*}
+minor=0
+[[ $system != *.* ]] || minor=$(cut -d. -f2 <<< "$system")
+[[ $major =~ ^[0-9]+$ && $minor =~ ^[0-9]+$ ]] || { echo "check-apple-sdk: TARGET must end with macosMAJOR or macosMAJOR.MINOR; got $target" >&2; exit 2; }
+
 cat > "$work/flags" <<FLAGS
 -target $target -isysroot "$sdk" -nostdinc++ -isystem "$sdk/usr/include/c++/v1" -isystem "$work/packages"
 -std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
 -fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS -DCANDELA_VERSION='"0"'
+-D__ENVIRONMENT_OS_VERSION_MIN_REQUIRED__=$((major * 10000 + minor * 100))
 -I"$root/include" -I"$root/src" -I"$root" -I"$root/tests" -DCANDELA_SOURCE_DIR='"$root"' $rapidcheck
 FLAGS
+# Objects of Grand Central Dispatch are Objective-C objects there, in Objective-C.
+(cat "$work/flags"; echo "-DOS_OBJECT_HAVE_OBJC_SUPPORT=1") > "$work/flags.mm"
 
 compile() {
   local log
   log=$(mktemp "$WORK/log.XXXXXX")
-  "$COMPILER" @"$WORK/flags" "$1" > "$log" 2>&1 && return 0
+  local flags=$WORK/flags
+  [[ $1 != *.mm ]] || flags=$WORK/flags.mm
+  "$COMPILER" @"$flags" "$1" > "$log" 2>&1 && return 0
   echo "FAILED $1"
   cat "$log"
   return 1
