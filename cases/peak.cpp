@@ -13,6 +13,7 @@
 
 #include "backend/cpu/accelerate.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/vendor_threads.h"
 
 #if !defined(__APPLE__)
 #include "backend/cpu/onednn.h"
@@ -20,7 +21,7 @@
 
 namespace candela::cases {
 
-std::vector<double> median_seconds_in_turn(const std::vector<std::function<void()>>& calls, double budget_s,
+std::vector<double> median_seconds_in_turn(const std::vector<Contender>& calls, double budget_s,
                                            int min_rounds) {
   using Clock = std::chrono::steady_clock;
   constexpr int kWarmUps = 2;
@@ -29,9 +30,11 @@ std::vector<double> median_seconds_in_turn(const std::vector<std::function<void(
   double spent = 0;
   for (int round = 0; round < kWarmUps + kMostRounds; ++round) {
     for (std::size_t i = 0; i < calls.size(); ++i) {
+      if (calls[i].own_threads) calls[i].call();
       const auto start = Clock::now();
-      calls[i]();
+      calls[i].call();
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (calls[i].own_threads) gemm_detail::end_vendor_threads();
       if (round < kWarmUps) continue;
       times[i].push_back(seconds);
       spent += seconds;
@@ -149,6 +152,7 @@ VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::i
 
 void VendorProduct::run() {
   State& s = *state_;
+  gemm_detail::set_vendor_threads(thread_count());
   s.primitive.execute(s.stream, {{DNNL_ARG_SRC, s.a}, {DNNL_ARG_WEIGHTS, s.b}, {DNNL_ARG_DST, s.c}});
   s.stream.wait();
 }

@@ -13,9 +13,17 @@
 /// wanders, so each yardstick is a call that can be timed between the calls it is compared with.
 namespace candela::cases {
 
+/// A call to be timed.
+struct Contender {
+  std::function<void()> call;
+  /// Whether it has a team of threads of its own. Those are started by a call before the one that is timed,
+  /// and ended behind it: spinning, they would slow down the next contender.
+  bool own_threads = false;
+};
+
 /// Median seconds of each of `calls`, run in turn: what disturbs one disturbs the others too. After two
 /// rounds to warm up, at least `min_rounds` rounds and about `budget_s` seconds in all.
-std::vector<double> median_seconds_in_turn(const std::vector<std::function<void()>>& calls, double budget_s,
+std::vector<double> median_seconds_in_turn(const std::vector<Contender>& calls, double budget_s,
                                            int min_rounds = 5);
 
 /// One product a [m, k] by b [k, n] by the vendor's library called directly: oneDNN's matmul primitive, or

@@ -1,6 +1,5 @@
 # Every dependency comes from the platform's package manager; scripts/setup.sh installs them.
-include(openmp_root)
-find_package(OpenMP)
+find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -18,6 +17,8 @@ if(NOT APPLE)
 endif()
 if(CANDELA_TESTS)
   find_package(GTest REQUIRED)
+  # For a test of programs that have parallel regions of their own.
+  find_package(OpenMP QUIET COMPONENTS CXX)
   # Not every package manager has it (Homebrew, Fedora): tests/support/property.h draws by itself where it is absent.
   find_package(rapidcheck QUIET)
   if(rapidcheck_FOUND)

@@ -22,7 +22,7 @@ if [ ! -e "$sysroot/complete" ]; then
   touch "$sysroot/complete"
 fi
 
-export CANDELA_SYSROOT=$sysroot OMP_WAIT_POLICY=passive
+export CANDELA_SYSROOT=$sysroot
 cmake --fresh -G Ninja -S . -B build/arm64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG" -DCANDELA_EXAMPLES=OFF >/dev/null
 cmake --build build/arm64 --parallel "$(getconf _NPROCESSORS_ONLN)" --target test_ops

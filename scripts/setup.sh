@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
   libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev xz-utils)
 debian_check=(ccache clang libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev clang-format)
-brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest libomp)
+brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest)
 fedora=(gcc-c++ clang cmake ninja-build pkgconf make git onednn-devel highway-devel json-devel cli11-devel fmt-devel
   yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel xz)
 fedora_check=(ccache compiler-rt libomp-devel clang-tools-extra)

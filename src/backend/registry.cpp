@@ -13,12 +13,12 @@ namespace candela {
 namespace {
 
 /// The device registry. Built on first use, never changed after. What else outlives a call, in all of the
-/// library: the thread team, its queue and its size (core/parallel.cpp, core/thread_team.cpp); whether this
-/// thread records gradients, the number of the next op, and the nodes that await their end (core/grad.cpp);
-/// which fallbacks were logged (selector.cpp); what was measured, where tuning is on (tuning.cpp); oneDNN's
-/// primitives of the latest shapes, per thread, and its own cache's capacity (cpu/gemm_onednn.cpp); the
-/// number of the next temporary file (core/atomic_file.cpp); the number of the next Metal engine and, per
-/// thread, the commands it waits for (metal/engine.cpp).
+/// library: the thread team, its queue and its size (core/parallel.cpp); whether this thread records
+/// gradients, the number of the next op, and the nodes that await their end (core/grad.cpp); which fallbacks
+/// were logged (selector.cpp); what was measured, where tuning is on (tuning.cpp); oneDNN's primitives of the
+/// latest shapes, per thread, and its own cache's capacity (cpu/gemm_onednn.cpp); the number of the next
+/// temporary file (core/atomic_file.cpp); the number of the next Metal engine and, per thread, the commands
+/// it waits for (metal/engine.cpp).
 struct Registry {
   std::unique_ptr<Backend> cpu = make_cpu_backend();
   std::unique_ptr<Backend> plan = make_plan_backend();

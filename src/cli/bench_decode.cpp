@@ -46,17 +46,15 @@ void bench_decode(const DecodeBench& options) {
   model->forward_hidden(full({1, options.context}, 1, DType::I32, model->device()), forward);
   Tensor token = full({1, 1}, 1, DType::I32, model->device());
   cases::MemoryYardstick memory;
+  const auto decode = [&] {
+    // The context stays the same length: every measured token does the same work.
+    cache.truncate(options.context);
+    const Tensor hidden = model->forward_hidden(token, forward);
+    token = cast(argmax(model->logits(hidden), -1), DType::I32);
+    device_interface(model->device()).synchronize();
+  };
   const std::vector<double> seconds =
-      cases::median_seconds_in_turn({[&] {
-                                       // The context stays the same length: every measured token does the
-                                       // same work.
-                                       cache.truncate(options.context);
-                                       const Tensor hidden = model->forward_hidden(token, forward);
-                                       token = cast(argmax(model->logits(hidden), -1), DType::I32);
-                                       device_interface(model->device()).synchronize();
-                                     },
-                                     [&] { memory.read(); }},
-                                    options.seconds);
+      cases::median_seconds_in_turn({{decode}, {[&] { memory.read(); }}}, options.seconds);
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
     // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the

@@ -1,6 +1,5 @@
 #include <cstdio>
 #include <fmt/format.h>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -46,12 +45,12 @@ Comparison compare(const Product& p, DType dtype, bool transposed, double second
   using Layout = VendorProduct::Layout;
   const Layout layout = transposed ? Layout::Transposed : Layout::Same;
   Comparison found;
-  std::vector<std::function<void()>> calls = {[&] { c = matmul(a, b); }};
+  std::vector<cases::Contender> calls = {{[&] { c = matmul(a, b); }}};
   std::vector<double*> rates = {&found.own};
   std::vector<std::unique_ptr<VendorProduct>> vendors;
   const auto add = [&](Layout wanted, double& rate) {
     vendors.push_back(std::make_unique<VendorProduct>(dtype, p.m, p.n, p.k, wanted));
-    calls.emplace_back([product = vendors.back().get()] { product->run(); });
+    calls.push_back({[product = vendors.back().get()] { product->run(); }, true});
     rates.push_back(&rate);
   };
   found.vendor_refusal = VendorProduct::supports(dtype, layout);

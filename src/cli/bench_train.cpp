@@ -54,9 +54,9 @@ void bench_train(const TrainBench& options) {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i;
   const Batch batch = make_batch(samples, rows, 0, model->device());
   cases::ProductYardstick product(model->dtype());
-  std::vector<std::function<void()>> calls = {[&] { trainer.step(std::span(&batch, 1), 1e-4); },
-                                              [&] { product.run_own(); }};
-  if (product.vendor_refusal().empty()) calls.emplace_back([&] { product.run_vendor(); });
+  std::vector<cases::Contender> calls = {{[&] { trainer.step(std::span(&batch, 1), 1e-4); }},
+                                         {[&] { product.run_own(); }}};
+  if (product.vendor_refusal().empty()) calls.push_back({[&] { product.run_vendor(); }, true});
   const std::vector<double> medians = cases::median_seconds_in_turn(calls, options.seconds);
   const double seconds = medians[0];
   const auto tokens = static_cast<double>(batch.tokens);

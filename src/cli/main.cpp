@@ -12,7 +12,6 @@
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/signals.h"
-#include "cli/thread_waits.h"
 #include "cli/usage.h"
 
 namespace {
@@ -82,7 +81,6 @@ int fail(int status, const std::exception& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  shorten_thread_waits(argv);
   prepare_process();
   try {
     const int status = run(argc, argv);

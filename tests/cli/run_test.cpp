@@ -300,26 +300,5 @@ TEST_F(Run, ALimitBeyondTheContextIsReported) {
   EXPECT_TRUE(result.says("--max-length 500 is beyond the model's context of 128 tokens")) << result.err;
 }
 
-/// GCC's OpenMP shows what it read from the environment when it was loaded; other runtimes do not know the
-/// variable.
-TEST_F(Run, ThreadsWaitShortlyUnlessToldOtherwise) {
-#if defined(__clang__)
-  GTEST_SKIP() << "clang's OpenMP computes, even where oneDNN brings GCC's beside it";
-#endif
-  const auto shown = [&](const std::string& before) {
-    const Outcome result = run("--version", before + " OMP_DISPLAY_ENV=verbose");
-    EXPECT_EQ(result.status, 0);
-    const std::string name = "GOMP_SPINCOUNT = '";
-    const std::size_t last = result.err.rfind(name);
-    if (last == std::string::npos) return std::string();
-    const std::size_t first = last + name.size();
-    return result.err.substr(first, result.err.find('\'', first) - first);
-  };
-  if (shown("env").empty()) GTEST_SKIP() << "this build's OpenMP is not GCC's";
-  EXPECT_EQ(shown("env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT"), "2000");
-  EXPECT_EQ(shown("env -u OMP_WAIT_POLICY GOMP_SPINCOUNT=77"), "77");
-  EXPECT_EQ(shown("env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=passive"), "0");
-}
-
 }  // namespace
 }  // namespace candela

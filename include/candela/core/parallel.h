@@ -4,8 +4,19 @@
 #include <memory>
 #include <type_traits>
 
-/// The one team of threads that works on ops: all host threads share it, one at a time, and oneDNN uses the
-/// same, so that the machine is never oversubscribed.
+/// The one team of threads that works on ops, the calling thread among them. All host threads share it, one
+/// at a time, so that the machine is never oversubscribed. Libraries that multiply matrices are called on
+/// single threads of it and start none of their own.
+///
+/// Waiting: a thread that waits spins for at most 0.3 ms and then sleeps. Where it notices that others want
+/// its core (another program, a quota of its control group), or where thread_count() exceeds usable_cpus(),
+/// it sleeps at once.
+/// Threads that the system does not grant: the team goes on with those it has, with the same results, and
+/// says so once on standard error.
+/// fork(): waits for the op that runs. The child's team starts anew at its first op. A fork from inside a
+/// body of parallel_for is for exec only.
+/// OpenMP in the host program: its threads and settings are its own. Ops called from inside its parallel
+/// regions queue for the team as ops of any host thread do.
 namespace candela {
 
 /// A non-owning reference to a callable `void(begin, end)`.
@@ -40,7 +51,7 @@ int thread_count();
 void set_thread_count(int count);
 
 /// Holds the team: other host threads wait for it at their next op. The thread that holds it may take it
-/// again. Kernels run under one; what brings OpenMP regions of its own (oneDNN) must.
+/// again. Kernels run under one.
 class TeamLock {
  public:
   TeamLock();

@@ -8,6 +8,8 @@
 
 #include "backend/cpu/accelerate.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/gemm_cut.h"
+#include "backend/cpu/vendor_threads.h"
 
 /// f32 products by the BLAS call of the vendor's library.
 namespace candela::gemm_detail {
@@ -25,6 +27,7 @@ void call_sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, con
               static_cast<int>(a.ld), right, static_cast<int>(b.ld), beta, out, static_cast<int>(c.ld));
 #else
   prepare_vendor();
+  const OneVendorThread alone;
   const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha,
                                           left, a.ld, right, b.ld, beta, out, c.ld);
   require<DeviceError>(status == dnnl_success, "matmul: oneDNN failed with status {} on [{}, {}] x [{}, {}]",
@@ -45,9 +48,10 @@ std::string sgemm_supports(const Product& p) {
   return {};
 }
 
-/// The bias goes in first, as the start of the sum.
-void sgemm(const Product& p, Workspace memory) {
-  if (memory.measuring()) return;
+namespace {
+
+/// By one call. The bias goes in first, as the start of the sum.
+void multiply_piece(const Product& p) {
   BlasMatrix left;
   BlasMatrix right;
   BlasMatrix result;
@@ -66,6 +70,17 @@ void sgemm(const Product& p, Workspace memory) {
   left.transposed = !left.transposed;
   right.transposed = !right.transposed;
   call_sgemm(p.n, p.m, p.k, scale, right, left, keep, result);
+}
+
+}  // namespace
+
+void sgemm(const Product& p, Workspace memory) {
+  if (memory.measuring()) return;
+#if defined(__APPLE__)
+  multiply_piece(p);  // Accelerate has the matrix units of the whole chip behind one call
+#else
+  for_each_piece(p, multiply_piece);
+#endif
 }
 
 }  // namespace candela::gemm_detail

@@ -31,10 +31,12 @@ std::string describe_vendor() {
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
 
+#include "backend/cpu/gemm_cut.h"
 #include "backend/cpu/instruction_limit.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/vendor_threads.h"
 
-/// f32 and bf16 products by oneDNN, on the operands as they lie.
+/// f32 and bf16 products by oneDNN, on the operands as they lie: one primitive for each piece.
 namespace candela::gemm_detail {
 namespace {
 
@@ -46,7 +48,6 @@ struct Shape {
   std::int64_t a_strides[2] = {}, b_strides[2] = {}, c_strides[2] = {};
   DType operands = DType::F32, result = DType::F32, bias = DType::F32;
   bool has_bias = false;
-  int threads = 0;  // that share the work; 0: one, inside a parallel loop
   float alpha = 1, beta = 0;
 
   // NOLINTNEXTLINE(modernize-use-nullptr): it sees one in what the compiler writes
@@ -180,8 +181,10 @@ std::string onednn_supports(const Product& p) {
   return {};
 }
 
-void onednn(const Product& p, Workspace memory) {
-  if (memory.measuring()) return;
+namespace {
+
+/// On the calling thread alone.
+void multiply_piece(const Product& p) {
   Shape shape;
   shape.m = p.m;
   shape.n = p.n;
@@ -193,15 +196,23 @@ void onednn(const Product& p, Workspace memory) {
   shape.result = p.c.dtype;
   shape.has_bias = p.bias.data != nullptr;
   shape.bias = shape.has_bias ? p.bias.dtype : DType::F32;
-  shape.threads = in_parallel() ? 0 : thread_count();
   shape.alpha = static_cast<float>(p.alpha);
   shape.beta = static_cast<float>(p.beta);
+  // Held where primitives are made, too: they are made for a number of threads.
+  const OneVendorThread alone;
   try {
     multiplication(shape).run(p);
   } catch (const dnnl::error& error) {
     throw DeviceError(
         fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
   }
+}
+
+}  // namespace
+
+void onednn(const Product& p, Workspace memory) {
+  if (memory.measuring()) return;
+  for_each_piece(p, multiply_piece);
 }
 
 }  // namespace candela::gemm_detail
