@@ -21,8 +21,9 @@
 #include <unistd.h>
 
 /// bf16 products on the tile unit: C (16 x 16 f32) += A (16 x 32 bf16) B (32 x 16 bf16) is one instruction.
-/// Operands are packed into tiles of 1 KiB once per product: A tiles hold rows of 32 elements along k, B
-/// tiles hold pairs of k next to each other for 16 columns. What lies beyond the edges is zero.
+/// B is packed once per product into tiles of 1 KiB, which hold pairs of k next to each other for 16 columns.
+/// A's tiles are rows of 32 elements along k: they are read where they lie, or packed if A is stored
+/// otherwise. What lies beyond the edges is zero.
 namespace candela::gemm_detail {
 namespace {
 
@@ -31,8 +32,9 @@ constexpr std::int64_t kTileDepth = 32;
 constexpr std::int64_t kTileElements = 512;
 /// Rows or columns that the inner kernel handles at once: two tiles.
 constexpr std::int64_t kPanel = 2 * kTile;
-/// Depth of one pass over the tiles: a panel of A and one of B stay in the first caches.
-constexpr std::int64_t kDepth = 1024;
+/// Depth of one pass over the tiles: a panel of A is 32 KiB then and stays in the first cache, while those of
+/// B stream by.
+constexpr std::int64_t kDepth = 512;
 /// Panels per task and side, at most.
 constexpr std::int64_t kTaskPanels = 8;
 /// Elements of one packed operand at a time: 16 MiB.
@@ -58,19 +60,6 @@ const std::uint16_t* element(const Matrix& x, std::int64_t i, std::int64_t j) {
 std::uint16_t element_or_zero(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t i,
                               std::int64_t j) {
   return i < rows && j < cols ? *element(x, i, j) : std::uint16_t{0};
-}
-
-/// A tile: rows [row, row + 16), depth [p, p + 32) of a [m, k].
-CANDELA_TILE_TARGET void pack_left(const Matrix& a, std::int64_t m, std::int64_t k, std::int64_t row,
-                                   std::int64_t p, std::uint16_t* to) {
-  for (std::int64_t i = 0; i < kTile; ++i) {
-    std::uint16_t* out = to + i * kTileDepth;
-    if (row + i < m && a.col_stride == 1) {
-      _mm512_storeu_si512(out, _mm512_maskz_loadu_epi16(first_lanes(k - p), element(a, row + i, p)));
-      continue;
-    }
-    for (std::int64_t q = 0; q < kTileDepth; ++q) out[q] = element_or_zero(a, m, k, row + i, p + q);
-  }
 }
 
 /// Transposes 16 x 16 words of 32 bits.
@@ -100,6 +89,43 @@ CANDELA_TILE_TARGET void transpose_words(__m512i (&r)[16]) {
   }
 }
 
+/// Words (i, i + 1) of 16 elements side by side: element (row, q) in the low half, (row, q + 1) in the high
+/// half. x's rows are contiguous; what lies beyond its `rows` rows is zero.
+CANDELA_TILE_TARGET __m512i pairs_of_rows(const Matrix& x, std::int64_t rows, std::int64_t row,
+                                          std::int64_t col, __mmask16 lanes) {
+  const auto load = [&](std::int64_t at) CANDELA_TILE_TARGET {
+    return at < rows ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, element(x, at, col)))
+                     : _mm512_setzero_si512();
+  };
+  return _mm512_or_si512(load(row), _mm512_slli_epi32(load(row + 1), 16));
+}
+
+__mmask16 lanes_of(std::int64_t count) {
+  return static_cast<__mmask16>(first_lanes(std::min(count, kTile)));
+}
+
+/// A tile: rows [row, row + 16), depth [p, p + 32) of a [m, k].
+CANDELA_TILE_TARGET void pack_left(const Matrix& a, std::int64_t m, std::int64_t k, std::int64_t row,
+                                   std::int64_t p, std::uint16_t* to) {
+  if (a.row_stride == 1 && a.col_stride != 1) {
+    const Matrix along = a.transposed();
+    __m512i words[16];
+    for (std::int64_t q = 0; q < kTile; ++q)
+      words[q] = pairs_of_rows(along, k, p + 2 * q, row, lanes_of(m - row));
+    transpose_words(words);
+    for (std::int64_t i = 0; i < kTile; ++i) _mm512_storeu_si512(to + i * kTileDepth, words[i]);
+    return;
+  }
+  for (std::int64_t i = 0; i < kTile; ++i) {
+    std::uint16_t* out = to + i * kTileDepth;
+    if (row + i < m && a.col_stride == 1) {
+      _mm512_storeu_si512(out, _mm512_maskz_loadu_epi16(first_lanes(k - p), element(a, row + i, p)));
+      continue;
+    }
+    for (std::int64_t q = 0; q < kTileDepth; ++q) out[q] = element_or_zero(a, m, k, row + i, p + q);
+  }
+}
+
 /// B tile: depth [p, p + 32), columns [col, col + 16) of b [k, n]; row q of the tile holds the pairs (2 q, 2
 /// q + 1) of each column.
 CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_t n, std::int64_t p,
@@ -114,16 +140,11 @@ CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_
     for (std::int64_t q = 0; q < kTile; ++q) _mm512_storeu_si512(to + q * kTileDepth, columns[q]);
     return;
   }
-  const auto lanes = static_cast<__mmask16>(first_lanes(std::min(n - col, kTile)));
   for (std::int64_t q = 0; q < kTile; ++q) {
     std::uint16_t* out = to + q * kTileDepth;
     const std::int64_t depth = p + 2 * q;
     if (b.col_stride == 1) {
-      const auto row = [&](std::int64_t at) CANDELA_TILE_TARGET {
-        return at < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, element(b, at, col)))
-                      : _mm512_setzero_si512();
-      };
-      _mm512_storeu_si512(out, _mm512_or_si512(row(depth), _mm512_slli_epi32(row(depth + 1), 16)));
+      _mm512_storeu_si512(out, pairs_of_rows(b, k, depth, col, lanes_of(n - col)));
       continue;
     }
     for (std::int64_t j = 0; j < kTile; ++j) {
@@ -132,6 +153,14 @@ CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_
     }
   }
 }
+
+/// Where the tiles of one panel of the left operand lie: two below each other at each step of depth.
+struct LeftPanel {
+  const std::uint16_t* tiles;
+  std::int64_t below;      ///< elements from the upper tile to the lower
+  std::int64_t step;       ///< elements from one step of depth to the next
+  std::int64_t row_bytes;  ///< from one row of a tile to the next
+};
 
 /// An operand, or a block of one, as tiles: panel by panel, along k, two tiles each.
 struct Packed {
@@ -142,26 +171,60 @@ struct Packed {
       : depth_tiles(ceil_div(k, kTileDepth)),
         tiles(memory.take<std::uint16_t>(panels * depth_tiles * 2 * kTileElements)) {}
   std::uint16_t* panel(std::int64_t index) const { return tiles + index * depth_tiles * 2 * kTileElements; }
+};
 
-  void fill_left(const Matrix& a, std::int64_t m, std::int64_t k) const {
-    parallel_for(ceil_div(m, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        for (std::int64_t t = 0; t < 2 * depth_tiles; ++t) {
-          pack_left(a, m, k, i * kPanel + t % 2 * kTile, t / 2 * kTileDepth, panel(i) + t * kTileElements);
-        }
-      }
-    });
-  }
-  void fill_right(const Matrix& b, std::int64_t k, std::int64_t n) const {
-    parallel_for(ceil_div(n, kPanel), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t j = begin; j < end; ++j) {
-        for (std::int64_t t = 0; t < 2 * depth_tiles; ++t) {
-          pack_right(b, k, n, t / 2 * kTileDepth, j * kPanel + t % 2 * kTile, panel(j) + t * kTileElements);
-        }
-      }
-    });
+/// Panels of a [m, k] that are read where they lie: whole ones of rows with whole tiles. Rows a multiple of a
+/// page apart would share one set of the cache.
+std::int64_t panels_in_place(const Matrix& a, std::int64_t m, std::int64_t k) {
+  constexpr std::int64_t kPageElements = 2048;
+  return a.col_stride == 1 && k % kTileDepth == 0 && a.row_stride % kPageElements != 0 ? m / kPanel : 0;
+}
+
+/// The left operand: its first panels where they lie, the others packed.
+struct Left {
+  Matrix a;
+  std::int64_t rows, in_place;
+  const Packed& packed;
+
+  Left(const Matrix& of, std::int64_t m, std::int64_t k, const Packed& packed_here)
+      : a(of), rows(m), in_place(panels_in_place(of, m, k)), packed(packed_here) {}
+
+  std::int64_t packed_panels() const { return ceil_div(rows, kPanel) - in_place; }
+
+  LeftPanel panel(std::int64_t index) const {
+    if (index < in_place) {
+      return {element(a, index * kPanel, 0), kTile * a.row_stride, kTileDepth,
+              a.row_stride * static_cast<std::int64_t>(sizeof(std::uint16_t))};
+    }
+    return {packed.panel(index - in_place), kTileElements, 2 * kTileElements, 64};
   }
 };
+
+/// Packs b [k, n], and of `left` what is not in place (null: nothing), in one parallel loop: a piece is one
+/// panel by kDepth of depth.
+void pack(const Left* left, const Matrix& b, std::int64_t k, std::int64_t n, const Packed& right) {
+  constexpr std::int64_t kStep = kDepth / kTileDepth;
+  const std::int64_t steps = ceil_div(right.depth_tiles, kStep);
+  const std::int64_t left_panels = left != nullptr ? left->packed_panels() : 0;
+  const std::int64_t panels = left_panels + ceil_div(n, kPanel);
+  parallel_for(panels * steps, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const std::int64_t panel = piece / steps;
+      const std::int64_t first = piece % steps * kStep;
+      const std::int64_t last = std::min(first + kStep, right.depth_tiles);
+      for (std::int64_t t = 2 * first; t < 2 * last; ++t) {
+        const std::int64_t depth = t / 2 * kTileDepth;
+        if (panel < left_panels) {
+          pack_left(left->a, left->rows, k, (left->in_place + panel) * kPanel + t % 2 * kTile, depth,
+                    left->packed.panel(panel) + t * kTileElements);
+        } else {
+          const std::int64_t j = panel - left_panels;
+          pack_right(b, k, n, depth, j * kPanel + t % 2 * kTile, right.panel(j) + t * kTileElements);
+        }
+      }
+    }
+  });
+}
 
 /// Layout of the eight tile registers: 16 rows of 64 bytes each.
 struct alignas(64) TileConfig {
@@ -185,9 +248,11 @@ class TileUnit {
   TileConfig config_;
 };
 
-/// c [32, 32] (f32, `ld` floats from row to row) = or += the product of `count` pairs of tiles.
-CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint16_t* b, std::int64_t count,
-                                         float* c, std::int64_t ld, bool add) {
+/// c [32, 32] (f32, `ld` floats from row to row) = or += the product of `count` pairs of tiles, from the
+/// left panel's step `first` on.
+CANDELA_TILE_TARGET void multiply_panels(const LeftPanel& left, std::int64_t first, const std::uint16_t* b,
+                                         std::int64_t count, float* c, std::int64_t ld, bool add) {
+  const std::uint16_t* a = left.tiles + first * left.step;
   float* below = c + kTile * ld;
   const std::int64_t bytes = ld * static_cast<std::int64_t>(sizeof(float));
   if (add) {
@@ -202,15 +267,15 @@ CANDELA_TILE_TARGET void multiply_panels(const std::uint16_t* a, const std::uint
     _tile_zero(3);
   }
   for (std::int64_t t = 0; t < count; ++t) {
-    _tile_loadd(4, a, 64);
+    _tile_loadd(4, a, left.row_bytes);
     _tile_loadd(6, b, 64);
     _tile_loadd(7, b + kTileElements, 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, a + kTileElements, 64);
+    _tile_loadd(5, a + left.below, left.row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
-    a += 2 * kTileElements;
+    a += left.step;
     b += 2 * kTileElements;
   }
   _tile_stored(0, c, bytes);
@@ -242,7 +307,7 @@ std::int64_t packed_panels(std::int64_t size, std::int64_t k) {
 }
 
 /// c [m, n] from packed operands.
-void multiply_packed(const Packed& left, const Packed& right, WorkspaceSlots& slots, std::int64_t m,
+void multiply_packed(const Left& left, const Packed& right, WorkspaceSlots& slots, std::int64_t m,
                      std::int64_t n, const Matrix& c, double alpha, double beta, const RowBias& bias) {
   const std::int64_t row_panels = ceil_div(m, kPanel);
   const std::int64_t col_panels = ceil_div(n, kPanel);
@@ -258,12 +323,11 @@ void multiply_packed(const Packed& left, const Packed& right, WorkspaceSlots& sl
       const std::int64_t col = task % across * shape.cols;
       const std::int64_t rows = std::min(shape.rows, row_panels - row);
       const std::int64_t cols = std::min(shape.cols, col_panels - col);
-      for (std::int64_t t = 0; t < left.depth_tiles; t += kDepth / kTileDepth) {
-        const std::int64_t count = std::min(kDepth / kTileDepth, left.depth_tiles - t);
+      for (std::int64_t t = 0; t < right.depth_tiles; t += kDepth / kTileDepth) {
+        const std::int64_t count = std::min(kDepth / kTileDepth, right.depth_tiles - t);
         for (std::int64_t i = 0; i < rows; ++i) {
           for (std::int64_t j = 0; j < cols; ++j) {
-            multiply_panels(left.panel(row + i) + t * 2 * kTileElements,
-                            right.panel(col + j) + t * 2 * kTileElements, count,
+            multiply_panels(left.panel(row + i), t, right.panel(col + j) + t * 2 * kTileElements, count,
                             sums + i * kPanel * ld + j * kPanel, ld, t > 0);
           }
         }
@@ -298,11 +362,21 @@ std::string amx_supports(const Product& p) {
   return p.a.dtype == DType::BF16 && p.b.dtype == DType::BF16 ? "" : "takes bf16 only";
 }
 
+namespace {
+
+/// Panels of rows of the left operand that are multiplied at once: all, if they need no packing.
+std::int64_t left_panels(const Product& p) {
+  return panels_in_place(p.a, p.m, p.k) > 0 ? ceil_div(p.m, kPanel) : packed_panels(p.m, p.k);
+}
+
+}  // namespace
+
 void amx(const Product& p, Workspace memory) {
-  const std::int64_t row_panels = packed_panels(p.m, p.k);
+  const std::int64_t row_panels = left_panels(p);
   const std::int64_t col_panels = packed_panels(p.n, p.k);
-  const Packed left(row_panels, p.k, memory);
   const Packed right(col_panels, p.k, memory);
+  const Packed left_packed(row_panels - panels_in_place(p.a, std::min(row_panels * kPanel, p.m), p.k), p.k,
+                           memory);
   // A last, smaller block may be cut into smaller tasks, never into larger ones.
   const TaskShape shape(row_panels, col_panels);
   WorkspaceSlots sums(memory, concurrent_bodies(shape.tasks(row_panels, col_panels), 1),
@@ -310,10 +384,10 @@ void amx(const Product& p, Workspace memory) {
   if (memory.measuring()) return;
   for (std::int64_t i = 0; i < p.m; i += row_panels * kPanel) {
     const std::int64_t rows = std::min(row_panels * kPanel, p.m - i);
-    left.fill_left(p.a.at(i, 0), rows, p.k);
+    const Left left(p.a.at(i, 0), rows, p.k, left_packed);
     for (std::int64_t j = 0; j < p.n; j += col_panels * kPanel) {
       const std::int64_t cols = std::min(col_panels * kPanel, p.n - j);
-      right.fill_right(p.b.at(0, j), p.k, cols);
+      pack(j == 0 ? &left : nullptr, p.b.at(0, j), p.k, cols, right);
       multiply_packed(left, right, sums, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
