@@ -35,6 +35,12 @@ class ModelFolder {
     return ModelConfig::load(path_);
   }
 
+  /// A file of any name in the folder.
+  void put(const char* name, std::string_view text) const {
+    std::ofstream(path_ / name, std::ios::binary | std::ios::trunc) << text;
+  }
+  const std::filesystem::path& path() const { return path_; }
+
  private:
   std::filesystem::path path_, file_;
 };

@@ -6,6 +6,8 @@
 #include <candela/autograd/backward.h>
 #include <candela/autograd/checkpoint.h>
 #include <candela/core/atomic_file.h>
+#include <candela/core/atomic_folder.h>
+#include <candela/core/descriptor.h>
 #include <candela/core/device.h>
 #include <candela/core/dtype.h>
 #include <candela/core/error.h>

@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <set>
 #include <sstream>
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include "cli/usage.h"
 #include "io/json.h"
+#include "io/missing.h"
 
 namespace candela::cli {
 namespace {
@@ -98,6 +100,9 @@ std::vector<ConfigEntry> read_yaml(const std::string& text, const std::string& f
     ValueBytes bytes(text.size(), file);
     for (const auto& item : document) entries.push_back(from_yaml(item.first, item.second, bytes));
     return entries;
+  } catch (const YAML::DeepRecursion& error) {
+    throw UsageError(fmt::format("{}:{}: must nest less deeply; expected one mapping from option names to values",
+                                 file, error.mark.line + 1));
   } catch (const YAML::Exception& error) {
     throw UsageError(fmt::format("{}:{}: is not YAML: {}", file, error.mark.line + 1, error.msg));
   }
@@ -143,7 +148,7 @@ std::string scalar_text(const io::Json& value) {
 }
 
 std::vector<ConfigEntry> read_json(const std::string& text, const std::string& file) {
-  io::Json document;
+  io::JsonTree document;
   try {
     document = io::parse_json(text, file);
   } catch (const IoError& error) {
@@ -179,8 +184,10 @@ std::vector<ConfigEntry> read_config_entries(const std::string& file) {
   std::error_code unseen;
   require<UsageError>(!std::filesystem::is_directory(file, unseen),
                       "{}: is a folder; --config takes a YAML or JSON file", file);
-  require<UsageError>(std::filesystem::is_regular_file(file, unseen),
-                      "{}: no such file; --config takes a YAML or JSON file", file);
+  std::string why;
+  const bool there = io::is_there(file, why);
+  require<UsageError>(why.empty(), "{}: {}", file, why);
+  require<UsageError>(there, "{}: no such file; --config takes a YAML or JSON file", file);
   std::string text;
   try {
     text = io::read_file(file, std::size_t{1} << 20);

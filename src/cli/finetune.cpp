@@ -2,7 +2,6 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
-#include <unistd.h>
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/process.h>
@@ -48,31 +47,6 @@ Data load_data(const FinetuneOptions& options, const ModelConfig& config, const 
                       "--validate-every: there is nothing to validate on; give --valid, --valid-split, or a "
                       "valid.jsonl beside train.jsonl");
   return data;
-}
-
-/// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
-void check_folder_can_be_made(const fs::path& folder) {
-  const OutputFolder made(folder);
-  require<IoError>(::access(folder.c_str(), W_OK | X_OK) == 0,
-                   "{}: cannot be written: no permission; choose another --output", folder.string());
-}
-
-/// Finds out before any work whether the run could be saved in the end.
-void check_output(const FinetuneOptions& options) {
-  const fs::path output = options.output;
-  std::error_code error;
-  require(!fs::exists(output, error) || fs::is_directory(output, error),
-          "{}: is not a folder; choose another --output", options.output);
-  require(!fs::equivalent(output, options.model.model, error),
-          "{}: is the model's own folder; choose another --output", options.output);
-  check_folder_can_be_made(output);
-  if (options.overwrite) return;
-  const fs::path adapter = output / "adapter_model.safetensors";
-  require(!fs::exists(adapter, error), "{}: exists already; choose another --output, or give --overwrite",
-          adapter.string());
-  require(!Checkpoints::any_in(output),
-          "{}: holds checkpoints of an earlier run; choose another --output, or give --overwrite",
-          options.output);
 }
 
 void print_plan(const FinetuneOptions& options, const Data& data, const Model& shape, const LoraConfig& lora,
@@ -160,8 +134,23 @@ void draw(const FinetuneOptions& options, const Outcome& outcome) {
   }
 }
 
+void print_saved(const FinetuneOptions& options, const StepReport& last) {
+  print_out("trained     {} tokens in {}, {} tok/s; loss {:.4f}{}; peak memory {}\n",
+            format_count(last.tokens), format_duration(last.seconds),
+            format_count(std::llround(static_cast<double>(last.tokens) / last.seconds)), last.loss,
+            last.validation_loss ? fmt::format(", validation {:.4f}", *last.validation_loss) : "",
+            format_bytes(static_cast<double>(process_memory().peak_resident)));
+  print_out(
+      "saved       {}: adapter_model.safetensors, adapter_config.json, loss.svg, metrics.jsonl, "
+      "finetune.yaml\n",
+      options.output);
+  flush_output();
+}
+
 void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lora,
-          const Checkpoints& checkpoints, MetricsFile& metrics, const std::string& run_config) {
+          const Checkpoints& checkpoints, MetricsFile& metrics, const std::string& run_config,
+          const StopSignals& signals) {
+  signals.hold();
   const int signal = StopSignals::received();
   const auto stopped = [&] {
     return fmt::format("stopped by {} after step {} of {}", StopSignals::name(signal), outcome.last.step,
@@ -179,24 +168,19 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
   metrics.put_in_place();
   checkpoints.remove_others();
   draw(options, outcome);
-  const StepReport& last = outcome.last;
-  print_out("trained     {} tokens in {}, {} tok/s; loss {:.4f}{}; peak memory {}\n",
-            format_count(last.tokens), format_duration(last.seconds),
-            format_count(std::llround(static_cast<double>(last.tokens) / last.seconds)), last.loss,
-            last.validation_loss ? fmt::format(", validation {:.4f}", *last.validation_loss) : "",
-            format_bytes(static_cast<double>(process_memory().peak_resident)));
-  print_out(
-      "saved       {}: adapter_model.safetensors, adapter_config.json, loss.svg, metrics.jsonl, "
-      "finetune.yaml\n",
-      options.output);
-  flush_output();
+  try {
+    print_saved(options, outcome.last);
+  } catch (const IoError&) {
+    if (outcome.finished) throw;  // else standard output may have gone with the terminal that hung up
+  }
   if (!outcome.finished) throw Interrupted(signal, stopped() + ": the adapter is saved as it was then");
 }
 
 void finetune(FinetuneOptions options, const std::string& run_config) {
   finish_finetune_options(options);
   set_up_compute(options.model);
-  if (!options.plan_only) check_output(options);
+  if (!options.plan_only)
+    check_output(options.output, options.model.model, options.overwrite, options.save_every);
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
   const Data data = load_data(options, config, tokenizer);
@@ -221,6 +205,7 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   check_fits(plan);
   if (options.plan_only) return;
   const OutputFolder folder(options.output);
+  const RunLock lock(options.output);
   const auto model =
       load_model(options.model.model, load_options(options.model, true, parse_device(options.model.device)));
   const Lora lora = attach(*model);
@@ -229,7 +214,7 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   const StopSignals signals;
   try {
     const Outcome outcome = train(options, data, *model, lora, checkpoints, metrics);
-    save(options, outcome, lora, checkpoints, metrics, run_config);
+    save(options, outcome, lora, checkpoints, metrics, run_config, signals);
   } catch (const Interrupted&) {
     throw;
   } catch (const std::exception&) {
@@ -252,9 +237,8 @@ void add_finetune(CLI::App& app, Action& action) {
       "--rank 16 --learning-rate 3e-3\n"
       "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
       "Metrics are in OUTPUT/metrics.jsonl.partial while it runs, and in metrics.jsonl once it is saved.\n"
-      "Ctrl-C (SIGINT, SIGTERM) ends the run after the step at hand and saves the adapter; the status is "
-      "then 130 "
-      "(143).");
+      "Ctrl-C (SIGINT, SIGTERM, SIGHUP) ends the run after the step at hand and saves the adapter; the "
+      "status is then 130 (143, 129).");
   command->callback([&action, options, command] {
     action = [options, config = config_of(*command)] { finetune(*options, config); };
   });

@@ -2,8 +2,6 @@
 #include <cmath>
 #include <cstdio>
 #include <fmt/format.h>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -12,6 +10,7 @@
 #include <candela/io/dataset.h>
 
 #include "cli/command.h"
+#include "cli/input.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -45,7 +44,7 @@ std::string read_prompt(const GenerateCommand& command) {
   require<UsageError>(command.prompt.has_value(),
                       "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
   if (*command.prompt != "-") return *command.prompt;
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  return read_standard_input();
 }
 
 /// The prompt as the model is to continue it: as given, or as the user's turn of a ChatML chat.
@@ -57,7 +56,20 @@ std::string full_prompt(const GenerateCommand& command, const std::string& promp
   return render_chatml(messages, true);
 }
 
+/// What the command line alone gives; UsageError for a value out of range.
+void check_flags(const SamplingFlags& flags) {
+  SamplingOptions given;
+  given.temperature = flags.temperature.value_or(given.temperature);
+  given.repetition_penalty = flags.repetition_penalty.value_or(given.repetition_penalty);
+  try {
+    check_sampling(given);
+  } catch (const InvalidArgument& error) {
+    throw UsageError(std::string("generate: --temperature, --repetition-penalty: ") + error.what());
+  }
+}
+
 SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config) {
+  check_flags(flags);
   SamplingOptions result = default_sampling(config);
   result.temperature = flags.temperature.value_or(result.temperature);
   result.top_k = flags.top_k.value_or(result.top_k);
@@ -76,7 +88,7 @@ SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& 
   }
   try {
     check_sampling(result);
-  } catch (const InvalidArgument& error) {  // flags are checked where they are read
+  } catch (const InvalidArgument& error) {  // the flags are in range
     throw IoError(fmt::format("{}: {}", config.generation_source, error.what()));
   }
   return result;
@@ -88,7 +100,7 @@ void print_probabilities(const Generation& result, const Tokenizer& tokenizer) {
     const std::string text = tokenizer.decode(std::span(&token.id, 1), false);
     const std::string shown =
         nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    write_error(fmt::format("{:>8.4f}  {}\n", std::exp(token.log_probability), shown));
+    write_error(fmt::format("{:>8.4f}  {}\n", std::exp(token.log_probability), escaped_name(shown)));
   }
 }
 
@@ -107,7 +119,7 @@ void generate(GenerateCommand command) {
   const auto start = std::chrono::steady_clock::now();
   const Generation result =
       generator.generate(full_prompt(command, prompt), command.generate, [](std::string_view text) {
-        write_output(text);
+        write_text(text);
         flush_output();
         return true;
       });
@@ -126,9 +138,8 @@ void generate(GenerateCommand command) {
 }
 
 void declare_sampling_options(CLI::App& command, GenerateCommand& options) {
-  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
   SamplingFlags& sampling = options.sampling;
-  add_number(command, "--temperature", sampling.temperature, {0, kNoLimit},
+  add_number(command, "--temperature", sampling.temperature, {0, kLargestSamplingScale},
              "0: always the most likely token; higher: more varied");
   add_number(command, "--top-k", sampling.top_k, {0, kMostCount},
              "Draw from the k most likely tokens only; 0: all");
@@ -136,8 +147,8 @@ void declare_sampling_options(CLI::App& command, GenerateCommand& options) {
              "Draw from the most likely tokens whose probabilities reach this sum");
   add_number(command, "--min-p", sampling.min_p, {0, 1},
              "Drop tokens less likely than this share of the most likely one");
-  add_number(command, "--repetition-penalty", sampling.repetition_penalty, {0, kNoLimit, true},
-             "Above 1: discourage tokens seen before");
+  add_number(command, "--repetition-penalty", sampling.repetition_penalty,
+             {kSmallestSamplingScale, kLargestSamplingScale}, "Above 1: discourage tokens seen before");
   add_number(command, "--seed", options.generate.seed, {0, 9.2e18}, "Seed of the draws");
 }
 

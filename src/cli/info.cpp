@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "io/json.h"
+#include "io/missing.h"
 #include "lora/adapter_file.h"
 
 namespace candela::cli {
@@ -44,7 +45,8 @@ void print_tensors(const SafetensorsReader& reader, bool each) {
     const std::optional<std::int64_t> count = count_of(entry.shape);
     counted = counted && count && elements <= std::numeric_limits<std::int64_t>::max() - *count;
     if (counted) elements += *count;
-    if (each) print_out("  {:<60} {:<5} [{}]\n", name, entry.dtype, fmt::join(entry.shape, ", "));
+    if (each) print_out("  {:<60} {:<5} [{}]\n", escaped_name(name), escaped_name(entry.dtype),
+                fmt::join(entry.shape, ", "));
   }
   print_out("tensors         {} with {} elements, {} in {} file(s)\n", reader.names().size(),
             counted ? format_count(elements) : "more than 2^63",
@@ -54,14 +56,14 @@ void print_tensors(const SafetensorsReader& reader, bool each) {
 void print_model(const fs::path& folder) {
   const ModelConfig config = ModelConfig::load(folder);
   const auto model = load_model(folder, {std::nullopt, Device::plan()});
-  print_out("model_type      {}\n", config.model_type);
+  print_out("model_type      {}\n", escaped_name(config.model_type));
   print_out("parameters      {}\n", format_count(model->parameter_count()));
   print_out(
       "geometry        {} layers, hidden {}, MLP {}, {} query and {} key/value heads of {}, vocabulary {}\n",
       config.num_layers, config.hidden_size, config.intermediate_size, config.num_heads, config.num_kv_heads,
       config.head_dim, config.vocab_size);
   print_out("context         {} tokens, rope {} (theta {:g})\n", config.max_position_embeddings,
-            config.rope.type, config.rope.theta);
+            escaped_name(config.rope.type), config.rope.theta);
   print_out("output layer    {}\n", config.tie_word_embeddings ? "tied to the embedding" : "its own weights");
   print_out("ends with       {}\n", config.eos_token_ids.empty()
                                         ? "no token"
@@ -75,7 +77,7 @@ std::string describe(const ModuleFilter& filter) {
   std::string text = fmt::format("{}", fmt::join(filter.names, ", "));
   if (!filter.pattern.empty())
     text += (text.empty() ? "" : ", ") + fmt::format("layers that match {}", filter.pattern);
-  return text;
+  return escaped_name(text);
 }
 
 void print_adapter(const fs::path& folder) {
@@ -86,21 +88,23 @@ void print_adapter(const fs::path& folder) {
   print_out("adapter         LoRA, rank {}, alpha {:g}, scale {:g}{}\n", config.rank, config.alpha,
             config.scale_of(""), config.use_rslora ? " (rsLoRA: alpha / sqrt(rank))" : " (alpha / rank)");
   for (const auto& [pattern, rank] : config.rank_pattern)
-    print_out("  rank          {} for {}\n", rank, pattern);
+    print_out("  rank          {} for {}\n", rank, escaped_name(pattern));
   for (const auto& [pattern, alpha] : config.alpha_pattern)
-    print_out("  alpha         {:g} for {}\n", alpha, pattern);
+    print_out("  alpha         {:g} for {}\n", alpha, escaped_name(pattern));
   print_out("targets         {}\n", describe(config.targets));
   if (!config.excluded.empty()) print_out("excluded        {}\n", describe(config.excluded));
   if (!config.layers.empty()) print_out("blocks          {}\n", fmt::join(config.layers, ", "));
   if (config.dropout > 0) print_out("dropout         {:g}\n", config.dropout);
-  print_out("base model      {}\n", base.empty() ? "not recorded" : base);
+  print_out("base model      {}\n", base.empty() ? "not recorded" : escaped_name(base));
 }
 
 void info(const InfoOptions& options) {
   const fs::path path = options.path;
   std::error_code error;
-  require<IoError>(fs::exists(path, error), "{}: {}", options.path,
-                   error ? error.message() : "no such file or folder");
+  std::string why;
+  const bool there = io::is_there(path, why);
+  require<IoError>(why.empty(), "{}: {}", options.path, why);
+  require<IoError>(there, "{}: no such file or folder; check the path", options.path);
   if (fs::exists(path / "adapter_config.json", error)) {
     print_adapter(path);
     print_tensors(SafetensorsReader::open(path / "adapter_model.safetensors"), options.tensors);

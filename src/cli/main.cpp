@@ -2,9 +2,11 @@
 #include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <iostream>
 #include <new>
 #include <span>
+#include <sstream>
+#include <string_view>
+#include <unistd.h>
 
 #include "cli/chat_commands.h"
 #include "cli/command.h"
@@ -65,9 +67,13 @@ int run(int argc, char** argv) {
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    std::cout.flush();
-    return code == 0 ? 0 : kUsage;
+    std::ostringstream out;
+    std::ostringstream errors;
+    const int code = app.exit(error, out, errors);
+    write_output(out.str());
+    if (code == 0) return 0;
+    write_error(printable(errors.str()));
+    return kUsage;
   }
   action();
   return 0;
@@ -78,10 +84,15 @@ int fail(int status, const std::exception& error) {
   return status;
 }
 
-}  // namespace
+/// From static memory: there is no other.
+int fail_without_memory() {
+  constexpr std::string_view kText =
+      "candela: error: out of memory: use a smaller batch, a shorter length or a smaller file\n";
+  static_cast<void>(::write(STDERR_FILENO, kText.data(), kText.size()) < 0);
+  return kFailed;
+}
 
-int main(int argc, char** argv) {
-  prepare_process();
+int run_to_status(int argc, char** argv) {
   try {
     const int status = run(argc, argv);
     flush_output();
@@ -92,9 +103,19 @@ int main(int argc, char** argv) {
   } catch (const UsageError& error) {
     return fail(kUsage, error);
   } catch (const std::bad_alloc&) {
-    return fail(kFailed, candela::DeviceError(
-                             "out of memory: use a smaller batch, a shorter length or a smaller file"));
+    return fail_without_memory();
   } catch (const std::exception& error) {
     return fail(kFailed, error);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  prepare_process();
+  try {
+    return run_to_status(argc, argv);
+  } catch (const std::bad_alloc&) {  // while an error was being told
+    return fail_without_memory();
   }
 }

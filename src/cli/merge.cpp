@@ -17,6 +17,7 @@ struct MergeOptions {
 
 void merge(const MergeOptions& options) {
   LoadedModel loaded = load(options.model, false);
+  check_save_model(*loaded.model, options.output, options.model.model);
   loaded.lora->merge(false);
   save_model(*loaded.model, options.output, options.model.model);
   print_out("merged {} into {}: {} tensors in {}\n", options.model.adapter, options.model.model,

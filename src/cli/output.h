@@ -9,7 +9,10 @@ namespace candela::cli {
 /// Writes to standard output; throws IoError if it does not take all of it.
 void write_output(std::string_view text);
 
-/// The same, formatted.
+/// Text that a model or a file made: escaped() on a terminal, elsewhere byte for byte.
+void write_text(std::string_view text);
+
+/// As write_output(), formatted.
 template <class... Args>
 void print_out(fmt::format_string<Args...> format, Args&&... args) {
   write_output(fmt::format(format, std::forward<Args>(args)...));
@@ -21,8 +24,13 @@ void flush_output();
 /// A line on standard error. That it may be closed ends nothing.
 void write_error(std::string_view text);
 
-/// `text`, which may quote files from anywhere, as it may go to a terminal: control characters but line
-/// breaks and tabs as \xNN, and of a very long text its first 8192 bytes.
+/// `text`, which may come from anywhere, as it may go to a terminal. Control characters (C0 but line break
+/// and tab, C1, DEL) and bytes that are not UTF-8 become \xNN; characters that reorder the text around them
+/// (bidirectional marks, embeddings, overrides, isolates) and line separators become \u{NNNN}.
+std::string escaped(std::string_view text);
+/// As escaped(), with line breaks and tabs escaped too: a name in a table.
+std::string escaped_name(std::string_view text);
+/// As escaped(), and of a very long text its first 8192 bytes: what an error quotes.
 std::string printable(std::string_view text);
 
 /// "candela: note: TEXT": what a person should know.

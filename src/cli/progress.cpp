@@ -32,7 +32,7 @@ void Progress::update(std::int64_t done, const std::string& note) {
 
 void Progress::say(const std::string& line) {
   if (quiet_) return;
-  write_error(fmt::format("{}{}\n", terminal_ ? "\r\x1b[K" : "", line));
+  write_error(fmt::format("{}{}\n", terminal_ ? "\r\x1b[K" : "", printable(line)));
 }
 
 void Progress::finish() {

@@ -1,17 +1,24 @@
 #include "cli/run_files.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fcntl.h>
+#include <fstream>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
 
+#include <candela/core/atomic_folder.h>
 #include <candela/core/process.h>
 
 #include "cli/output.h"
-#include "io/folders.h"
+#include "core/folders.h"
+#include "lora/adapter_file.h"
 
 namespace candela::cli {
 namespace {
@@ -34,96 +41,187 @@ nlohmann::json to_json(const StepReport& report) {
   return line;
 }
 
-/// Whether a folder of this name is one that save_if_due makes: checkpoint-STEP, or .checkpoint-STEP while it
-/// is being written. Others, such as a person's checkpoint-best, are not a run's to remove.
+/// Whether `name` is checkpoint-STEP.
 bool is_checkpoint(std::string_view name) {
-  if (name.starts_with('.')) name.remove_prefix(1);
   if (!name.starts_with(kCheckpoint)) return false;
   name.remove_prefix(kCheckpoint.size());
   return !name.empty() && name.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-/// The checkpoints in `output`, and what a killed run left of one.
-std::vector<fs::path> checkpoint_folders(const fs::path& output) {
+/// Whether `name` is that of a checkpoint that is being written or removed: .checkpoint-STEP.PID-N.tmp, or
+/// .checkpoint-STEP of earlier versions.
+bool is_unfinished(std::string_view name) {
+  if (!name.starts_with('.')) return false;
+  name.remove_prefix(1);
+  return is_checkpoint(name.substr(0, name.find('.')));
+}
+
+/// Whether a run made this checkpoint: its adapter has the mark of ours. An empty folder holds nothing of
+/// anybody's.
+bool is_own(const fs::path& folder) {
+  std::error_code error;
+  return fs::is_empty(folder, error) || is_own_adapter(folder);
+}
+
+/// Folders in `output`, not links to some, whose names `test` takes.
+template <class Test>
+std::vector<fs::path> folders_in(const fs::path& output, const Test& test) {
   std::vector<fs::path> folders;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(output, error)) {
-    if (entry.is_directory() && is_checkpoint(entry.path().filename().string()))
-      folders.push_back(entry.path());
+  for (fs::directory_iterator entry(output, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    std::error_code ignored;
+    if (fs::is_directory(entry->symlink_status(ignored)) && test(entry->path().filename().string()))
+      folders.push_back(entry->path());
   }
   return folders;
 }
 
-/// A name in `output` that nothing has, that is_checkpoint knows and that save_if_due never takes: its steps
-/// are written without a 0 in front. What could not be removed may have the first ones.
-fs::path name_to_remove_under(const fs::path& output) {
-  std::error_code error;
-  for (std::int64_t number = 0;; ++number) {
-    fs::path name = output / fmt::format(".{}0{}", kCheckpoint, number);
-    if (!fs::exists(fs::symlink_status(name, error))) return name;
-  }
+/// One that cannot be removed costs its room, not the run: a warning.
+void remove_whole(const fs::path& folder) {
+  const std::string why = remove_folder_whole(folder);
+  if (!why.empty()) warn(why);
 }
 
-/// Takes a checkpoint away under another name before it goes file by file: one that is there is whole,
-/// whenever the run is killed. One that cannot be taken away stays as it is. Either costs its room, not the
-/// run: a warning.
-void remove_whole(const fs::path& folder) {
-  std::error_code error;
-  fs::path going = folder;
-  if (!folder.filename().string().starts_with('.')) {
-    going = name_to_remove_under(folder.parent_path());
-    fs::rename(folder, going, error);
-    if (error == std::errc::no_such_file_or_directory) return;
-    if (error) going = folder;
-  }
-  if (!error) fs::remove_all(going, error);
-  if (error) warn(fmt::format("{}: could not be removed: {}", going.string(), error.message()));
+/// Where a run puts what is not the adapter itself.
+constexpr const char* kFiles[] = {kAdapterWeightsName, kAdapterConfigName, "finetune.yaml",
+                                  "loss.svg",          "metrics.jsonl",    "metrics.jsonl.partial"};
+
+/// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
+void check_folder_can_be_made(const fs::path& folder) {
+  const OutputFolder made(folder);
+  if (::access(folder.c_str(), W_OK | X_OK) == 0) return;
+  throw IoError(fmt::format("{}: cannot be written: {}; choose another --output", folder.string(),
+                            std::generic_category().message(errno)));
+}
+
+/// The rows of a run's metrics are its own to replace; anything else of that name is somebody's file.
+bool is_metrics(const fs::path& file) {
+  std::ifstream in(file);
+  std::string line;
+  return !std::getline(in, line) || line.starts_with("{\"");
 }
 
 }  // namespace
 
-OutputFolder::OutputFolder(const fs::path& folder) : made_(io::missing_folders(folder)) {
+void check_output(const fs::path& output, const fs::path& model, bool overwrite, std::int64_t save_every) {
   std::error_code error;
-  fs::create_directories(folder, error);
-  require<IoError>(!error, "{}: cannot be made: {}; choose another --output", folder.string(),
-                   error.message());
+  require(!fs::exists(output, error) || fs::is_directory(output, error),
+          "{}: is not a folder; choose another --output", output.string());
+  require(!fs::equivalent(output, model, error), "{}: is the model's own folder; choose another --output",
+          output.string());
+  check_folder_can_be_made(output);
+  require(overwrite || !Checkpoints::any_in(output),
+          "{}: holds checkpoints of an earlier run; choose another --output, or give --overwrite",
+          output.string());
+  for (const char* name : kFiles) {
+    const fs::path file = output / name;
+    const fs::file_status status = fs::symlink_status(file, error);
+    if (!fs::exists(status)) continue;
+    require(fs::is_regular_file(status),
+            "{}: must be a regular file or not exist, and no link; move it away, or choose another --output",
+            file.string());
+    const bool partial = file.extension() == ".partial";  // what a killed run leaves, and the next one replaces
+    require(partial ? is_metrics(file) : overwrite,
+            "{}: exists already; choose another --output, or {}", file.string(),
+            partial ? "move it away" : "give --overwrite");
+  }
+  if (save_every == 0) return;
+  for (const fs::path& folder : folders_in(output, is_checkpoint)) {
+    const std::string digits = folder.filename().string().substr(kCheckpoint.size());
+    const bool due = digits.size() < 18 && std::stoll(digits) % save_every == 0;
+    require(!due || is_own(folder),
+            "{}: is no checkpoint of a run, and has the name of one that this run saves; move it away, or choose "
+            "another --output",
+            folder.string());
+  }
+}
+
+RunLock::RunLock(const fs::path& output) : path_(output / ".finetune.lock") {
+  for (;;) {
+    file_.reset(::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666));
+    const auto failed = [&](int error) {
+      return IoError(fmt::format("{}: could not be opened: {}; remove it, or choose another --output",
+                                 path_.string(), std::generic_category().message(error)));
+    };
+    struct stat held {};
+    if (!file_.open() || ::fstat(file_.value(), &held) != 0) throw failed(errno);
+    require<IoError>(S_ISREG(held.st_mode), "{}: must be a regular file; remove it, or choose another --output",
+                     path_.string());
+    if (::flock(file_.value(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != EWOULDBLOCK) {
+        warn(fmt::format("{}: cannot be locked: {}; make sure that no other run has this --output",
+                         path_.string(), std::generic_category().message(errno)));
+        break;
+      }
+      std::array<char, 32> text{};
+      const ssize_t length = ::pread(file_.value(), text.data(), text.size() - 1, 0);
+      std::string holder(text.data(), static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+      holder.resize(std::min(holder.find('\n'), holder.size()));
+      throw InvalidArgument(fmt::format("{}: another run (process {}) is writing into this folder; choose another "
+                                        "--output, or wait for it",
+                                        output.string(), holder.empty() ? "unknown" : holder));
+    }
+    // Whoever had it removed it in between: a lock on a name that is gone holds nobody off.
+    struct stat named {};
+    if (::lstat(path_.c_str(), &named) == 0 && named.st_ino == held.st_ino && named.st_dev == held.st_dev) break;
+  }
+  const std::string text = fmt::format("{}\n", ::getpid());
+  static_cast<void>(::ftruncate(file_.value(), 0) != 0);
+  static_cast<void>(::pwrite(file_.value(), text.data(), text.size(), 0) < 0);  // for the message above only
+}
+
+RunLock::~RunLock() {
+  if (file_.open()) ::unlink(path_.c_str());  // before the lock goes with the descriptor
+}
+
+OutputFolder::OutputFolder(const fs::path& folder) : made_(missing_folders(folder)) {
+  std::error_code error;
+  try {
+    fs::create_directories(folder, error);
+  } catch (const std::bad_alloc&) {
+    error = std::make_error_code(std::errc::not_enough_memory);
+  }
+  if (!error) return;
+  for (const fs::path& one : made_) ::rmdir(one.c_str());
+  if (error == std::errc::not_enough_memory) throw std::bad_alloc();
+  throw IoError(fmt::format("{}: cannot be made: {}; choose another --output", folder.string(), error.message()));
 }
 
 OutputFolder::~OutputFolder() {
-  std::error_code error;
-  for (const fs::path& one : made_) fs::remove(one, error);  // fails where something is in it
+  for (const fs::path& one : made_) ::rmdir(one.c_str());  // fails where something is in it
 }
 
 MetricsFile::MetricsFile(fs::path path) : path_(std::move(path)), partial_(path_) {
   partial_ += ".partial";
 }
 
-MetricsFile::~MetricsFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
+MetricsFile::~MetricsFile() = default;
 
 void MetricsFile::open() {
-  descriptor_ = ::open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) give_up(errno);
+  // A file of its own, so that no link is followed and no pipe waited for. check_output() looked at what goes.
+  ::unlink(partial_.c_str());
+  file_.reset(::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!file_.open()) give_up(errno);
 }
 
 void MetricsFile::give_up(int error) {
   warn(fmt::format("{}: could not be written: {}; the run goes on without it", partial_.string(),
                    std::generic_category().message(error)));
-  if (descriptor_ >= 0) ::close(descriptor_);
-  if (descriptor_ >= 0 && size_ == 0) ::unlink(partial_.c_str());
-  descriptor_ = -1;
+  if (file_.open() && size_ == 0) ::unlink(partial_.c_str());
+  file_.reset();
   given_up_ = true;
 }
 
 void MetricsFile::add(const StepReport& report) {
-  if (descriptor_ < 0 && !given_up_) open();
+  if (!file_.open() && !given_up_) open();
   if (given_up_) return;
   const std::string line = to_json(report).dump() + "\n";
   std::size_t done = 0;
   int error = 0;
   while (done < line.size() && error == 0) {
-    const ssize_t written = ::write(descriptor_, line.data() + done, line.size() - done);
+    const ssize_t written = ::write(file_.value(), line.data() + done, line.size() - done);
     if (written >= 0) done += static_cast<std::size_t>(written);
     if (written < 0 && errno != EINTR) error = errno;
   }
@@ -131,14 +229,13 @@ void MetricsFile::add(const StepReport& report) {
     size_ += static_cast<long long>(line.size());
     return;
   }
-  const int taken_back = ::ftruncate(descriptor_, size_);
+  const int taken_back = ::ftruncate(file_.value(), size_);
   static_cast<void>(taken_back);  // nothing more can be done
   give_up(error);
 }
 
 void MetricsFile::put_in_place() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-  descriptor_ = -1;
+  file_.reset();
   given_up_ = true;
   std::error_code error;
   if (size_ == 0) {
@@ -155,25 +252,27 @@ Checkpoints::Checkpoints(fs::path output, std::int64_t every, std::int64_t keep)
     : output_(std::move(output)), every_(every), keep_(keep) {}
 
 bool Checkpoints::any_in(const fs::path& output) {
-  return !checkpoint_folders(output).empty();
+  const std::vector<fs::path> folders = folders_in(output, is_checkpoint);
+  return std::any_of(folders.begin(), folders.end(), is_own);
 }
 
 bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model) {
   if (every_ == 0 || step % every_ != 0) return false;
-  const std::string name = std::string(kCheckpoint) + std::to_string(step);
-  const fs::path aside = output_ / ("." + name);
-  try {
-    fs::remove_all(aside);
-    lora.save(aside, base_model);
-    remove_whole(output_ / name);  // an earlier run's
-    fs::rename(aside, output_ / name);
-  } catch (const std::exception& error) {
-    std::error_code ignored;
-    fs::remove_all(aside, ignored);
-    warn(fmt::format("{}: no checkpoint: {}", (output_ / name).string(), error.what()));
+  const fs::path target = output_ / (std::string(kCheckpoint) + std::to_string(step));
+  const auto give_up = [&](std::string_view why) {
+    warn(fmt::format("{}: no checkpoint: {}", target.string(), why));
     return false;
+  };
+  try {
+    AtomicFolder folder(target);
+    lora.save(folder.path(), base_model);
+    folder.replace();  // an earlier run's
+  } catch (const std::bad_alloc&) {
+    return give_up("out of memory");
+  } catch (const std::exception& error) {
+    return give_up(error.what());
   }
-  saved_.push_back(output_ / name);
+  saved_.push_back(target);
   if (saved_.size() > static_cast<std::size_t>(keep_)) {
     remove_whole(saved_.front());
     saved_.erase(saved_.begin());
@@ -182,8 +281,18 @@ bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::st
 }
 
 void Checkpoints::remove_others() const {
-  for (const fs::path& folder : checkpoint_folders(output_)) {
-    if (std::find(saved_.begin(), saved_.end(), folder) == saved_.end()) remove_whole(folder);
+  for (const fs::path& folder : folders_in(output_, is_unfinished)) {
+    std::error_code error;
+    fs::remove_all(folder, error);
+    if (error) warn(fmt::format("{}: could not be removed: {}", folder.string(), error.message()));
+  }
+  for (const fs::path& folder : folders_in(output_, is_checkpoint)) {
+    if (std::find(saved_.begin(), saved_.end(), folder) != saved_.end()) continue;
+    if (is_own(folder)) {
+      remove_whole(folder);
+    } else {
+      warn(fmt::format("{}: is no checkpoint of a run; it stays", folder.string()));
+    }
   }
 }
 

@@ -4,12 +4,36 @@
 #include <string>
 #include <vector>
 
+#include <candela/core/descriptor.h>
 #include <candela/lora/lora.h>
 #include <candela/train/loss_curve.h>
 #include <candela/train/trainer.h>
 
 /// What a run writes beside its adapter. A disk that fills costs these files, not the run.
 namespace candela::cli {
+
+/// What a run writes into its folder. InvalidArgument for a folder that cannot be a run's output, naming what is
+/// in the way: before any work, and without leaving anything. Every file that the run writes must be a regular
+/// file or absent, links included; without `overwrite` it must be absent, as must checkpoints. `save_every`:
+/// as Checkpoints.
+void check_output(const std::filesystem::path& output, const std::filesystem::path& model, bool overwrite,
+                  std::int64_t save_every);
+
+/// One run at a time in a folder: two would replace each other's files. The lock is OUTPUT/.finetune.lock, with
+/// the process id in it; the system lets it go with the process, so that a killed run's is taken over. On a file
+/// system without locks the run goes on with a warning.
+class RunLock {
+ public:
+  /// InvalidArgument naming the process that has it.
+  explicit RunLock(const std::filesystem::path& output);
+  RunLock(const RunLock&) = delete;
+  RunLock& operator=(const RunLock&) = delete;
+  ~RunLock();
+
+ private:
+  std::filesystem::path path_;
+  Descriptor file_;
+};
 
 /// The folder of a run, made with its parents, and taken back with them if nothing came into it.
 class OutputFolder {
@@ -46,7 +70,7 @@ class MetricsFile {
   std::filesystem::path path_;
   std::filesystem::path partial_;
   bool given_up_ = false;
-  int descriptor_ = -1;
+  Descriptor file_;
   long long size_ = 0;
 };
 
@@ -63,7 +87,7 @@ class Checkpoints {
   /// The folder of the last one; empty: none.
   std::filesystem::path last() const { return saved_.empty() ? std::filesystem::path() : saved_.back(); }
 
-  /// Whether a folder holds checkpoints.
+  /// Whether a folder holds checkpoints of a run. Folders of the same name that others made are none.
   static bool any_in(const std::filesystem::path& output);
 
  private:
@@ -83,7 +107,7 @@ class CurvePoints {
 
  private:
   CurveSeries series_;
-  std::size_t stride_ = 1;  // every how manieth point is kept
+  std::size_t stride_ = 1;  // one point in `stride_` is kept
   std::size_t seen_ = 0;
 };
 

@@ -12,10 +12,12 @@
 namespace candela::cli {
 namespace {
 
+constexpr int kStops[] = {SIGINT, SIGTERM, SIGHUP};
+
 volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing else
 
 void note_signal(int signal) {
-  received_signal = signal;
+  if (received_signal == 0) received_signal = signal;
 }
 
 /// Models are mapped into memory: a page of a file that has become shorter meanwhile is no memory any more.
@@ -35,6 +37,11 @@ void handle(int signal, void (*handler)(int), int flags) {
   ::sigaction(signal, &action, nullptr);
 }
 
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 }  // namespace
 
 void prepare_process() {
@@ -51,11 +58,21 @@ void prepare_process() {
 StopSignals::StopSignals() {
   received_signal = 0;
   // RESETHAND: the second one has its usual effect. RESTART: no read or write is cut short.
-  for (const int signal : {SIGINT, SIGTERM}) handle(signal, note_signal, SA_RESETHAND | SA_RESTART);
+  for (const int signal : kStops) {
+    if (signal != SIGHUP || !is_ignored(signal)) handle(signal, note_signal, SA_RESETHAND | SA_RESTART);
+  }
 }
 
 StopSignals::~StopSignals() {
-  for (const int signal : {SIGINT, SIGTERM}) handle(signal, SIG_DFL, 0);
+  for (const int signal : kStops) {
+    if (signal != SIGHUP || !is_ignored(signal)) handle(signal, SIG_DFL, 0);
+  }
+}
+
+void StopSignals::hold() const {
+  for (const int signal : kStops) {
+    if (!is_ignored(signal)) handle(signal, note_signal, SA_RESTART);
+  }
 }
 
 int StopSignals::received() {
@@ -63,7 +80,7 @@ int StopSignals::received() {
 }
 
 const char* StopSignals::name(int signal) {
-  return signal == SIGINT ? "SIGINT" : "SIGTERM";
+  return signal == SIGINT ? "SIGINT" : signal == SIGTERM ? "SIGTERM" : "SIGHUP";
 }
 
 }  // namespace candela::cli

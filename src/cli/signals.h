@@ -7,13 +7,17 @@ namespace candela::cli {
 /// ending the process; a mapped file that becomes shorter ends it with an error.
 void prepare_process();
 
-/// While it lives, SIGINT and SIGTERM are noted instead of ending the process; a second one ends it.
+/// While it lives, SIGINT, SIGTERM and SIGHUP are noted instead of ending the process; a second one ends it.
+/// A SIGHUP that is ignored (nohup) stays so.
 class StopSignals {
  public:
   StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
   ~StopSignals();
+
+  /// From here on no further one ends the process: what was computed is being saved.
+  void hold() const;
 
   /// The signal that came; 0: none.
   static int received();

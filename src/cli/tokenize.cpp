@@ -1,12 +1,11 @@
 #include <fmt/ranges.h>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <string>
 
 #include <candela/io/tokenizer.h>
 
 #include "cli/command.h"
+#include "cli/input.h"
 #include "cli/options.h"
 #include "cli/output.h"
 
@@ -21,13 +20,14 @@ struct TokenizeOptions {
 
 void tokenize(const TokenizeOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-  const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  const std::string text = read_standard_input();
   const std::vector<TokenId> ids = tokenizer.encode(text, options.special);
   if (!options.show) {
     print_out("[{}]\n", fmt::join(ids, ", "));
     return;
   }
-  for (const TokenId id : ids) print_out("{:>8}  {}\n", id, tokenizer.id_to_token(id).value_or("(no token)"));
+  for (const TokenId id : ids)
+    print_out("{:>8}  {}\n", id, escaped_name(tokenizer.id_to_token(id).value_or("(no token)")));
 }
 
 }  // namespace

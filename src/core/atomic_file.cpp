@@ -2,14 +2,15 @@
 #include <atomic>
 #include <cerrno>
 #include <fcntl.h>
-#include <fstream>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <candela/core/atomic_file.h>
+#include <candela/core/descriptor.h>
 #include <candela/core/error.h>
 
 namespace candela {
@@ -27,14 +28,6 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-/// Makes a rename in `folder` last; best effort, as some file systems cannot.
-void flush_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::fsync(descriptor);
-  ::close(descriptor);
-}
-
 /// Whoever writes a file aside holds a lock on it, which ends with the process: one that can be locked is
 /// nobody's. (A process number would say less: it may be another container's.)
 void remove_stale(const std::filesystem::path& folder, const std::string& prefix) {
@@ -44,9 +37,12 @@ void remove_stale(const std::filesystem::path& folder, const std::string& prefix
     const std::filesystem::path& path = entry->path();
     const std::string name = path.filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    // Non-blocking: what has the name may be a pipe, which nobody may ever open at its other end.
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (descriptor < 0) continue;
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+    struct stat status {};
+    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    if (regular && ::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
     ::close(descriptor);
   }
 }
@@ -76,7 +72,19 @@ void check_target(const std::filesystem::path& path) {
 /// More than macOS takes in one write() is refused as invalid.
 constexpr std::size_t kMostWritten = std::size_t{1} << 30U;
 
+/// What replaces a file has its permissions, so that a private one stays private. Best effort: the file may be
+/// another user's, and some file systems have no permissions.
+void take_permissions(int descriptor, const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) static_cast<void>(::fchmod(descriptor, status.st_mode & 0777U) != 0);
+}
+
 }  // namespace
+
+void flush_folder(const std::filesystem::path& folder) {
+  const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_CLOEXEC));
+  if (descriptor.open()) ::fsync(descriptor.value());
+}
 
 void check_replaceable(const std::filesystem::path& path) {
   check_target(resolved(path));
@@ -102,6 +110,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(resolved(path)
     aside_.clear();
     fail("be created", reason);
   }
+  take_permissions(descriptor_, path_);
 }
 
 AtomicFile::~AtomicFile() {
@@ -132,6 +141,13 @@ void AtomicFile::write(std::string_view text) {
   write(std::as_bytes(std::span(text.data(), text.size())));
 }
 
+void AtomicFile::restrict_permissions(unsigned mode) {
+  struct stat status {};
+  const unsigned others = 077U & ~mode;
+  if (::fstat(descriptor_, &status) != 0 || ::fchmod(descriptor_, status.st_mode & 0777U & ~others) != 0)
+    fail("be kept as private as what it is copied from", errno);
+}
+
 void AtomicFile::flush() {
   require<IoError>(descriptor_ >= 0, "{}: is committed already", path_.string());
   if (::fsync(descriptor_) != 0) fail("be flushed to disk", errno);
@@ -139,12 +155,22 @@ void AtomicFile::flush() {
 
 void AtomicFile::commit() {
   flush();
+  rename();
+  flush_folder(folder_of(path_));
+}
+
+std::filesystem::path AtomicFile::leave_aside() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = -1;
+  return std::exchange(aside_, {});
+}
+
+void AtomicFile::rename() {
   // Renamed before it is closed: the lock goes with the descriptor.
   if (::rename(aside_.c_str(), path_.c_str()) != 0) fail("be put in place", errno);
   aside_.clear();
   ::close(descriptor_);
   descriptor_ = -1;
-  flush_folder(folder_of(path_));
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
@@ -154,15 +180,23 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 }
 
 void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
-  std::ifstream in(from, std::ios::binary);
-  require<IoError>(in.good(), "{}: cannot be opened for reading; check its permissions", from.string());
+  const auto unreadable = [&] {
+    return IoError(fmt::format("{}: cannot be read: {}", from.string(), std::generic_category().message(errno)));
+  };
+  const Descriptor in(::open(from.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  struct stat status {};
+  if (!in.open() || ::fstat(in.value(), &status) != 0) throw unreadable();
+  require<IoError>(S_ISREG(status.st_mode), "{}: must be a regular file to be copied", from.string());
   AtomicFile out(to);
-  std::vector<char> buffer(std::size_t{1} << 20U);
-  while (in.good()) {
-    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    out.write(std::string_view(buffer.data(), static_cast<std::size_t>(in.gcount())));
+  out.restrict_permissions(status.st_mode);
+  std::vector<std::byte> buffer(std::size_t{1} << 20U);
+  for (;;) {
+    const ssize_t got = ::read(in.value(), buffer.data(), buffer.size());
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw unreadable();
+    out.write(std::span(buffer.data(), static_cast<std::size_t>(got)));
   }
-  require<IoError>(in.eof(), "{}: could not be read to its end", from.string());
   out.commit();
 }
 

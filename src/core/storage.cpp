@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include <candela/core/error.h>
@@ -141,16 +142,29 @@ struct CachingAllocator::State {
     return block;
   }
 
-  void give_back(const MemoryBlock& block) {
+  /// Keeps a block for reuse; false where that itself takes memory that is not there.
+  bool keep(const MemoryBlock& block) noexcept {
+    auto entry = free_blocks.end();
+    try {
+      entry = free_blocks.try_emplace(block.bytes).first;
+      entry->second.push_back(block);
+      return true;
+    } catch (const std::bad_alloc&) {
+      if (entry != free_blocks.end() && entry->second.empty()) free_blocks.erase(entry);
+      return false;
+    }
+  }
+
+  /// Runs in destructors.
+  void give_back(const MemoryBlock& block) noexcept {
     const std::lock_guard lock(mutex);
     stats.allocated -= block.bytes;
-    if (closed) {
-      source->release(block);
-      stats.reserved -= block.bytes;
+    if (!closed && keep(block)) {
+      cached += block.bytes;
       return;
     }
-    free_blocks[block.bytes].push_back(block);
-    cached += block.bytes;
+    source->release(block);
+    stats.reserved -= block.bytes;
   }
 };
 
@@ -177,8 +191,13 @@ std::size_t CachingAllocator::round_up(std::size_t bytes) {
 StoragePtr CachingAllocator::allocate(std::size_t bytes) {
   require<DeviceError>(bytes <= std::size_t{1} << 46U, "allocate: {} bytes is beyond any device", bytes);
   const MemoryBlock block = state_->take(round_up(bytes));
-  return std::make_shared<Storage>(state_->device, block,
-                                   [state = state_](const MemoryBlock& freed) { state->give_back(freed); });
+  try {
+    return std::make_shared<Storage>(state_->device, block,
+                                     [state = state_](const MemoryBlock& freed) { state->give_back(freed); });
+  } catch (const std::bad_alloc&) {
+    state_->give_back(block);
+    throw;
+  }
 }
 
 MemoryStats CachingAllocator::stats() const {

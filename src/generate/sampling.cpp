@@ -21,11 +21,13 @@ void check_logits(std::span<const float> logits) {
   require(!logits.empty(), "sample: there are no logits");
   bool finite = false;
   for (const float logit : logits) {
+    // Which sign a NaN has is chance.
     require(!std::isnan(logit) && logit != std::numeric_limits<float>::infinity(),
-            "sample: the model gave a logit of {}; its weights or adapter are broken", logit);
+            "sample: every logit must be finite or -inf; got {}: the model's weights or adapter are broken",
+            std::isnan(logit) ? "nan" : "inf");
     finite = finite || std::isfinite(logit);
   }
-  require(finite, "sample: no logit is finite; the model's weights or adapter are broken");
+  require(finite, "sample: at least one logit must be finite; got none: the model's weights or adapter are broken");
 }
 
 std::vector<Scored> penalized(std::span<const float> logits, double penalty, std::span<const TokenId> seen) {
@@ -85,33 +87,44 @@ SamplingOptions default_sampling(const ModelConfig& config) {
 }
 
 void check_sampling(const SamplingOptions& options) {
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          "sampling: temperature must be 0 or more; got {}", options.temperature);
+  // Written so that NaN is outside every range.
+  const auto scales = [](double value) {
+    return value >= kSmallestSamplingScale && value <= kLargestSamplingScale;
+  };
+  require(options.temperature == 0 || scales(options.temperature),
+          "sampling: temperature must be 0 or in [{}, {}]; got {}", kSmallestSamplingScale,
+          kLargestSamplingScale, options.temperature);
   require(options.top_k >= 0, "sampling: top_k must be 0 (all) or more; got {}", options.top_k);
   require(options.top_p > 0 && options.top_p <= 1, "sampling: top_p must be in (0, 1]; got {}",
           options.top_p);
   require(options.min_p >= 0 && options.min_p <= 1, "sampling: min_p must be in [0, 1]; got {}",
           options.min_p);
-  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-          "sampling: repetition_penalty must be positive; got {}", options.repetition_penalty);
+  require(scales(options.repetition_penalty), "sampling: repetition_penalty must be in [{}, {}]; got {}",
+          kSmallestSamplingScale, kLargestSamplingScale, options.repetition_penalty);
 }
 
 namespace {
 
-/// The tokens that all filters leave, in no particular order; temperature > 0.
+double max_logit(const std::vector<Scored>& scores) {
+  return std::min_element(scores.begin(), scores.end(), likelier)->logit;
+}
+
+/// The tokens that all filters leave, in no particular order, their logits as differences to the largest one,
+/// divided by the temperature (> 0). Never empty: the likeliest token, at 0, passes every filter.
 std::vector<Scored> filtered(std::span<const float> logits, const SamplingOptions& options,
                              std::span<const TokenId> seen) {
   std::vector<Scored> scores = penalized(logits, options.repetition_penalty, seen);
-  for (Scored& score : scores) score.logit /= options.temperature;
+  // Subtracted before the division: a quotient may overflow, and inf - inf is NaN.
+  const double max = max_logit(scores);
+  for (Scored& score : scores) score.logit = (score.logit - max) / options.temperature;
   if (options.top_k > 0 && static_cast<std::size_t>(options.top_k) < scores.size()) {
     order_front(scores, static_cast<std::size_t>(options.top_k));
     scores.resize(static_cast<std::size_t>(options.top_k));
   }
-  const double top = std::min_element(scores.begin(), scores.end(), likelier)->logit;
-  if (options.top_p < 1) scores.resize(nucleus(scores, options.top_p, top));
+  if (options.top_p < 1) scores.resize(nucleus(scores, options.top_p, 0));
   std::erase_if(scores, [&](const Scored& score) {
     return score.logit == -std::numeric_limits<double>::infinity() ||
-           (options.min_p > 0 && std::exp(score.logit - top) < options.min_p);
+           (options.min_p > 0 && std::exp(score.logit) < options.min_p);
   });
   return scores;
 }
@@ -131,11 +144,10 @@ std::vector<Candidate> candidates(std::span<const float> logits, const SamplingO
   if (options.temperature == 0) return {{most_likely(logits, options, seen), 1.0}};
   std::vector<Scored> scores = filtered(logits, options, seen);
   std::sort(scores.begin(), scores.end(), likelier);
-  const double top = scores.front().logit;
-  const double total = partition(scores, top);
+  const double total = partition(scores, 0);
   std::vector<Candidate> result;
   result.reserve(scores.size());
-  for (const Scored& score : scores) result.push_back({score.id, std::exp(score.logit - top) / total});
+  for (const Scored& score : scores) result.push_back({score.id, std::exp(score.logit) / total});
   return result;
 }
 
@@ -145,10 +157,9 @@ TokenId sample(std::span<const float> logits, const SamplingOptions& options, st
   check_logits(logits);
   if (options.temperature == 0) return most_likely(logits, options, seen);
   const std::vector<Scored> scores = filtered(logits, options, seen);
-  const double top = std::min_element(scores.begin(), scores.end(), likelier)->logit;
-  double rest = generator.next_uniform() * partition(scores, top);
+  double rest = generator.next_uniform() * partition(scores, 0);
   for (const Scored& score : scores) {
-    rest -= std::exp(score.logit - top);
+    rest -= std::exp(score.logit);
     if (rest < 0) return score.id;
   }
   return scores.back().id;  // rounding left a little over

@@ -6,6 +6,7 @@
 
 #include "io/architectures.h"
 #include "io/json.h"
+#include "io/missing.h"
 
 namespace candela {
 namespace {
@@ -322,7 +323,7 @@ const Architecture* find_architecture(std::string_view name) {
 }
 
 ModelConfig ModelConfig::parse(std::string_view json, const std::string& source) {
-  const io::Json document = io::parse_json(json, source);
+  const io::JsonTree document = io::parse_json(json, source);
   return read_config(JsonObject(document, source));
 }
 
@@ -331,9 +332,11 @@ ModelConfig ModelConfig::load(const std::filesystem::path& folder) {
   ModelConfig config = parse(io::read_file(file, kMostBytes), file.string());
   const auto read = [&](const char* name, void (*apply)(const JsonObject&, ModelConfig&)) {
     const std::filesystem::path path = folder / name;
-    std::error_code error;
-    if (!std::filesystem::exists(path, error)) return;
-    const io::Json document = io::load_json(path, {.max_bytes = kMostBytes});
+    std::string why;
+    const bool there = io::is_there(path, why);
+    require<IoError>(why.empty(), "{}: {}", path.string(), why);
+    if (!there) return;
+    const io::JsonTree document = io::load_json(path, {.max_bytes = kMostBytes});
     apply(JsonObject(document, path.string()), config);
   };
   read("generation_config.json", read_generation);

@@ -11,6 +11,7 @@
 #include "io/json.h"
 #include "io/listing.h"
 #include "io/mapped_file.h"
+#include "io/missing.h"
 
 namespace candela {
 namespace {
@@ -263,7 +264,7 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
       if (start >= jsonl.size() || blank(jsonl.substr(start))) break;
       throw IoError(fmt::format("{}: must hold a JSON object; got an empty line", where));
     }
-    const io::Json document = io::parse_json(line, where, {.max_bytes = kMaxRowBytes});
+    const io::JsonTree document = io::parse_json(line, where, {.max_bytes = kMaxRowBytes});
     const JsonObject row(document, where);
     if (!format) {
       format = detect(row);
@@ -322,14 +323,20 @@ Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokeni
 DatasetFiles DatasetFiles::find(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) {
-    require<IoError>(std::filesystem::exists(path, error),
+    std::string why;
+    const bool there = io::is_there(path, why);
+    require<IoError>(why.empty(), "{}: {}", path.string(), why);
+    require<IoError>(there,
                      "{}: no such file or folder; expected a .jsonl file or a folder with train.jsonl",
                      path.string());
     return {path, std::nullopt, std::nullopt};
   }
   const auto optional_file = [&](const char* name) {
     const auto file = path / name;
-    return std::filesystem::exists(file, error) ? std::optional(file) : std::nullopt;
+    std::string why;
+    const bool there = io::is_there(file, why);
+    require<IoError>(why.empty(), "{}: {}", file.string(), why);
+    return there ? std::optional(file) : std::nullopt;
   };
   const auto train = optional_file("train.jsonl");
   require<IoError>(train.has_value(), "{}: must hold train.jsonl; it is not there", path.string());

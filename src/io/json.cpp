@@ -1,9 +1,16 @@
 #include "io/json.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
-#include <fstream>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <system_error>
+#include <unistd.h>
+
+#include <candela/core/descriptor.h>
+
+#include "io/missing.h"
 
 namespace candela::io {
 namespace {
@@ -42,22 +49,27 @@ std::string plain_message(const char* what) {
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  require<IoError>(std::filesystem::exists(status), "{}: no such file; check the path", path.string());
-  require<IoError>(std::filesystem::is_regular_file(status), "{}: must be a regular file", path.string());
-  std::ifstream file(path, std::ios::binary);
-  require<IoError>(file.good(), "{}: cannot be opened for reading; check its permissions", path.string());
-  file.seekg(0, std::ios::end);
-  const std::streamoff size = file.tellg();
-  require<IoError>(size >= 0, "{}: its size cannot be read", path.string());
-  require<IoError>(static_cast<std::uint64_t>(size) <= max_bytes, "{}: must be at most {} bytes; got {}",
-                   path.string(), max_bytes, size);
+  // Non-blocking, so that a named pipe is refused below instead of waited for.
+  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (descriptor.value() < 0) throw IoError(fmt::format("{}: {}", path.string(), why_not_opened(errno)));
+  struct stat status {};
+  const auto unreadable = [&] {
+    return IoError(fmt::format("{}: cannot be read: {}", path.string(), std::generic_category().message(errno)));
+  };
+  if (::fstat(descriptor.value(), &status) != 0) throw unreadable();
+  require<IoError>(S_ISREG(status.st_mode), "{}: must be a regular file", path.string());
+  const auto size = static_cast<std::uint64_t>(status.st_size);
+  require<IoError>(size <= max_bytes, "{}: must be at most {} bytes; got {}", path.string(), max_bytes, size);
   std::string content(static_cast<std::size_t>(size), '\0');
-  file.seekg(0);
-  file.read(content.data(), size);
-  require<IoError>(file.gcount() == size, "{}: expected {} bytes; got {}", path.string(), size,
-                   file.gcount());
+  std::size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t got = ::read(descriptor.value(), content.data() + done, content.size() - done);
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw unreadable();
+    done += static_cast<std::size_t>(got);
+  }
+  require<IoError>(done == content.size(), "{}: expected {} bytes; got {}", path.string(), size, done);
   return content;
 }
 
@@ -70,16 +82,38 @@ std::string shown(const Json& value) {
   return text;
 }
 
+void dismantle(Json& value) noexcept {
+  if (auto* const array = value.get_ptr<Json::array_t*>()) {
+    for (Json& item : *array) dismantle(item);
+    array->clear();
+  } else if (auto* const object = value.get_ptr<Json::object_t*>()) {
+    for (auto& [key, item] : *object) dismantle(item);
+    object->clear();
+  }
+}
+
+JsonTree& JsonTree::operator=(JsonTree&& other) noexcept {
+  dismantle(*this);
+  Json::operator=(static_cast<Json&&>(other));
+  return *this;
+}
+
+JsonTree::~JsonTree() {
+  dismantle(*this);
+}
+
 bool is_json(std::string_view text) {
   return text.find('\0') == std::string_view::npos && Json::accept(text);
 }
 
-JsonBuilder::JsonBuilder(std::string_view text, std::string source, int max_depth)
-    : text_(text), source_(std::move(source)), max_depth_(max_depth) {}
+JsonBuilder::JsonBuilder(std::string_view text, std::string source, const JsonLimits& limits)
+    : text_(text), source_(std::move(source)), limits_(limits) {}
 
 Json* JsonBuilder::place(Json&& value) {
+  require<IoError>(++values_ <= limits_.max_values, "{}: must hold at most {} values; got more", source_,
+                   limits_.max_values);
   if (open_.empty()) {
-    root_ = std::move(value);
+    root_ = JsonTree(std::move(value));
     return &root_;
   }
   Json& parent = *open_.back();
@@ -99,8 +133,8 @@ bool JsonBuilder::add(Json&& value) {
 }
 
 bool JsonBuilder::open(Json&& value) {
-  require<IoError>(open_.size() < static_cast<std::size_t>(max_depth_),
-                   "{}: must nest at most {} levels deep; got more", source_, max_depth_);
+  require<IoError>(open_.size() < static_cast<std::size_t>(limits_.max_depth),
+                   "{}: must nest at most {} levels deep; got more", source_, limits_.max_depth);
   open_.push_back(place(std::move(value)));
   return true;
 }
@@ -108,6 +142,15 @@ bool JsonBuilder::open(Json&& value) {
 bool JsonBuilder::close() {
   open_.pop_back();
   return true;
+}
+
+std::optional<JsonTree> JsonBuilder::take_member(const std::string& key) {
+  const auto found = root_.is_object() ? root_.find(key) : root_.end();
+  if (found == root_.end()) return std::nullopt;
+  JsonTree value(std::move(*found));
+  root_.erase(found);
+  values_ = root_.size() + 1;
+  return value;
 }
 
 bool JsonBuilder::number_float(number_float_t value, const string_t&) {
@@ -149,13 +192,52 @@ void parse_json_events(std::string_view text, const std::string& source, JsonEve
   require<IoError>(complete, "{}: must be valid JSON", source);
 }
 
-Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
-  JsonBuilder builder(text, source, limits.max_depth);
+JsonTree parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
+  JsonBuilder builder(text, source, limits);
   parse_json_events(text, source, builder, limits);
   return builder.take();
 }
 
-Json load_json(const std::filesystem::path& path, const JsonLimits& limits) {
+namespace {
+
+/// Hands over the members of the outermost object one by one.
+class MemberReader final : public JsonBuilder {
+ public:
+  MemberReader(std::string_view text, const std::string& source, const JsonLimits& limits,
+               const std::function<void(const std::string&, const Json&)>& take)
+      : JsonBuilder(text, source, limits), take_(take) {}
+
+  bool key(string_t& value) override {
+    if (depth() == 1) member_ = value;
+    return JsonBuilder::key(value);
+  }
+
+ protected:
+  bool close() override {
+    JsonBuilder::close();
+    if (depth() != 1) return true;
+    if (const std::optional<JsonTree> value = take_member(member_)) take_(member_, *value);
+    return true;
+  }
+
+ private:
+  const std::function<void(const std::string&, const Json&)>& take_;
+  std::string member_;
+};
+
+}  // namespace
+
+void parse_json_members(std::string_view text, const std::string& source, const JsonLimits& limits,
+                        const std::function<void(const std::string&, const Json&)>& take) {
+  MemberReader reader(text, source, limits, take);
+  parse_json_events(text, source, reader, limits);
+  // What is left are members that are no objects or arrays.
+  const JsonTree rest = reader.take();
+  const JsonObject top(rest, source);
+  for (const auto& [key, value] : rest.items()) take(key, value);
+}
+
+JsonTree load_json(const std::filesystem::path& path, const JsonLimits& limits) {
   return parse_json(read_file(path, limits.max_bytes), path.string(), limits);
 }
 

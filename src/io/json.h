@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -17,10 +18,28 @@ namespace candela::io {
 
 using Json = nlohmann::json;
 
-/// Bounds on a document. Deeper nesting or more bytes is an IoError before anything is built from it.
+/// A document from outside. nlohmann's destructor allocates, which ends the process where memory has run out:
+/// this one takes the tree apart itself, as deep as JsonLimits let it become.
+class JsonTree : public Json {
+ public:
+  JsonTree() = default;
+  JsonTree(Json&& value) noexcept : Json(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  JsonTree(JsonTree&&) noexcept = default;
+  JsonTree& operator=(JsonTree&& other) noexcept;
+  JsonTree(const JsonTree&) = delete;
+  JsonTree& operator=(const JsonTree&) = delete;
+  ~JsonTree();
+};
+
+/// Empties `value` without allocating.
+void dismantle(Json& value) noexcept;
+
+/// Bounds on a document. Beyond them it is an IoError, and what was built so far is dropped.
 struct JsonLimits {
   std::size_t max_bytes = std::size_t{1} << 30;
   int max_depth = 64;
+  /// Objects, arrays, texts, numbers and so on. As a tree, `[{},{},...]` takes 32 times its bytes.
+  std::size_t max_values = std::size_t{1} << 20;
 };
 
 /// The bytes of the regular file at `path`; IoError if it is missing, not a regular file, or above
@@ -31,16 +50,22 @@ std::string read_file(const std::filesystem::path& path, std::size_t max_bytes =
 bool is_json(std::string_view text);
 
 /// Parses one document. `source` (a file, or file:line) opens every error text.
-Json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits = {});
+JsonTree parse_json(std::string_view text, const std::string& source, const JsonLimits& limits = {});
 
 /// Reads and parses the file at `path`.
-Json load_json(const std::filesystem::path& path, const JsonLimits& limits = {});
+JsonTree load_json(const std::filesystem::path& path, const JsonLimits& limits = {});
 
 /// Runs nlohmann's SAX parser with the bounds of `limits` over `text` and lets `handler` see every event;
 /// IoError with line and column if the text is not JSON.
 class JsonEvents;
 void parse_json_events(std::string_view text, const std::string& source, JsonEvents& handler,
                        const JsonLimits& limits = {});
+
+/// Parses an object of any number of members, each handed to `take` once it is read and dropped afterwards: the
+/// bounds of `limits` on depth and values hold for one member. IoError if the document is no object, or a member
+/// is no object itself; `take` finds keys that occur twice.
+void parse_json_members(std::string_view text, const std::string& source, const JsonLimits& limits,
+                        const std::function<void(const std::string& key, const Json& value)>& take);
 
 /// A value as it should appear in an error text: compact JSON, shortened to about 60 characters.
 std::string shown(const Json& value);
@@ -124,9 +149,9 @@ class JsonEvents {
 /// take parts of the document for itself (a vocabulary need not become a tree).
 class JsonBuilder : public JsonEvents {
  public:
-  JsonBuilder(std::string_view text, std::string source, int max_depth);
+  JsonBuilder(std::string_view text, std::string source, const JsonLimits& limits = {});
 
-  Json take() { return std::move(root_); }
+  JsonTree take() { return std::move(root_); }
 
   bool null() override { return add(Json(nullptr)); }
   bool boolean(bool value) override { return add(Json(value)); }
@@ -148,17 +173,22 @@ class JsonBuilder : public JsonEvents {
   /// The key last read in the innermost open object.
   const std::string& current_key() const { return key_; }
   const std::string& source() const { return source_; }
+  /// Ends the innermost object or array.
+  virtual bool close();
+  /// Takes the member `key` of the outermost object out of the document, where it no longer counts; nothing if
+  /// the document is no object or has no such member.
+  std::optional<JsonTree> take_member(const std::string& key);
 
  private:
   bool add(Json&& value);
   bool open(Json&& value);
-  bool close();
   Json* place(Json&& value);
 
   std::string_view text_;
   std::string source_;
-  int max_depth_;
-  Json root_;
+  JsonLimits limits_;
+  std::size_t values_ = 0;
+  JsonTree root_;
   std::vector<Json*> open_;
   std::string key_;
 };

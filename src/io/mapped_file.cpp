@@ -8,7 +8,10 @@
 #include <system_error>
 #include <unistd.h>
 
+#include <candela/core/descriptor.h>
 #include <candela/core/error.h>
+
+#include "io/missing.h"
 
 namespace candela::io {
 namespace {
@@ -49,24 +52,17 @@ void* map_aligned(int descriptor, std::size_t bytes, void*& reserved, std::size_
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  struct Descriptor {
-    int value;
-    ~Descriptor() {
-      if (value >= 0) ::close(value);
-    }
-  };
   const auto reason = [] { return std::generic_category().message(errno); };
   // Non-blocking, so that a named pipe is refused below instead of waited for.
-  const Descriptor descriptor{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (descriptor.value < 0)
-    throw IoError(fmt::format("{}: cannot be opened: {}; check the path", path.string(), reason()));
+  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!descriptor.open()) throw IoError(fmt::format("{}: {}", path.string(), why_not_opened(errno)));
   struct stat status {};
-  if (::fstat(descriptor.value, &status) != 0)
+  if (::fstat(descriptor.value(), &status) != 0)
     throw IoError(fmt::format("{}: cannot be read: {}", path.string(), reason()));
   require<IoError>(S_ISREG(status.st_mode), "{}: must be a regular file", path.string());
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;
-  void* address = map_aligned(descriptor.value, size_, reserved_, reserved_bytes_);
+  void* address = map_aligned(descriptor.value(), size_, reserved_, reserved_bytes_);
   if (address == MAP_FAILED) throw IoError(fmt::format("{}: cannot be mapped: {}", path.string(), reason()));
   data_ = static_cast<std::byte*>(address);
 }

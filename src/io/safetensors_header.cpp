@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include <candela/io/safetensors.h>
 
@@ -110,23 +111,30 @@ SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t
   SafetensorsHeader header;
   header.data_offset = kLengthBytes + length;
   const std::string where = source + ": header";
-  const io::Json document = io::parse_json(bytes.substr(kLengthBytes, length), where,
-                                           {.max_bytes = kMaxHeaderBytes, .max_depth = 8});
-  const JsonObject top(document, where);
-  const auto first = static_cast<unsigned char>(bytes[kLengthBytes]);
-  require<IoError>(first == '{', "{}: must begin with {{; got the byte {:#04x}", where, first);
-  for (const auto& [name, value] : document.items()) {
+  bool has_metadata = false;
+  const auto read = [&](const std::string& name, const io::Json& value) {
     if (name != "__metadata__") {
-      header.tensors.emplace(name,
-                             read_entry(JsonObject(value, where, name), file_size - header.data_offset));
-      continue;
+      const bool once =
+          header.tensors
+              .emplace(name, read_entry(JsonObject(value, where, name), file_size - header.data_offset))
+              .second;
+      require<IoError>(once, "{}: key \"{}\" must occur once; it occurs again in the same object", where, name);
+      return;
     }
     const JsonObject metadata(value, where, name);
+    require<IoError>(!std::exchange(has_metadata, true),
+                     "{}: key \"{}\" must occur once; it occurs again in the same object", where, name);
     for (const auto& [key, text] : value.items()) {
       if (!text.is_string()) metadata.fail(key.c_str(), "a string");
       header.metadata.emplace(key, text.get<std::string>());
     }
-  }
+  };
+  // One tensor at a time: as a tree, 100 MB of header can take gigabytes.
+  constexpr std::size_t kMostValues = 1 << 16;  // of one tensor, or of the metadata
+  io::parse_json_members(bytes.substr(kLengthBytes, length), where,
+                         {.max_bytes = kMaxHeaderBytes, .max_depth = 8, .max_values = kMostValues}, read);
+  const auto first = static_cast<unsigned char>(bytes[kLengthBytes]);
+  require<IoError>(first == '{', "{}: must begin with {{; got the byte {:#04x}", where, first);
   check_cover(header.tensors, file_size - header.data_offset, source);
   return header;
 }

@@ -7,6 +7,7 @@
 
 #include "io/json.h"
 #include "io/mapped_file.h"
+#include "io/missing.h"
 
 namespace candela {
 namespace {
@@ -92,7 +93,10 @@ std::filesystem::path file_in(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return path;
   for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
-    if (std::filesystem::exists(path / name, error)) return path / name;
+    std::string why;
+    const bool there = io::is_there(path / name, why);
+    require<IoError>(why.empty(), "{}: {}", (path / name).string(), why);
+    if (there) return path / name;
   }
   throw IoError(fmt::format("{}: must hold model.safetensors or model.safetensors.index.json; got neither",
                             path.string()));
@@ -123,7 +127,7 @@ void SafetensorsReader::State::add(Shard shard) {
 }
 
 void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
-  const io::Json document = io::load_json(index);
+  const io::JsonTree document = io::load_json(index);
   const JsonObject top(document, index.string());
   check_total_size(top);
   const JsonObject map = top.object("weight_map");
@@ -136,9 +140,10 @@ void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
   require<IoError>(!tensors_of.empty(), "{}: weight_map must name at least one tensor", index.string());
   for (const auto& [file, expected] : tensors_of) {
     const auto path = index.parent_path() / file;
-    std::error_code error;
-    require<IoError>(std::filesystem::exists(path, error),
-                     "{}: weight_map names {}, which is not there; fetch the missing shard", index.string(),
+    std::string why;
+    const bool there = io::is_there(path, why);
+    require<IoError>(why.empty(), "{}: {}", path.string(), why);
+    require<IoError>(there, "{}: weight_map names {}, which is not there; fetch the missing shard", index.string(),
                      file);
     Shard shard = open_shard(path);
     for (const std::string& name : expected) {

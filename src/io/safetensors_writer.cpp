@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <fmt/ranges.h>
+#include <set>
+#include <string_view>
 
 #include <candela/core/atomic_file.h>
 #include <candela/io/safetensors.h>
@@ -74,26 +77,40 @@ std::vector<const Item*> in_file_order(const std::vector<Item>& tensors, const s
   return order;
 }
 
+/// `text` as JSON writes it.
+std::string quoted(const std::string& text, const std::string& path) {
+  try {
+    return io::Json(text).dump();
+  } catch (const io::Json::exception&) {
+    throw InvalidArgument(fmt::format("{}: tensor names and metadata must be valid UTF-8", path));
+  }
+}
+
 std::string header_of(const std::vector<const Item*>& order,
                       const std::map<std::string, std::string>& metadata, const std::string& path) {
-  io::Json header = io::Json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::set<std::string_view> names;
+  std::string text;
+  const auto add = [&](const std::string& key, std::string_view value) {
+    text += fmt::format("{}{}:{}", text.empty() ? "{" : ",", quoted(key, path), value);
+  };
+  if (!metadata.empty()) {
+    std::string entries;
+    for (const auto& [key, value] : metadata)
+      entries += fmt::format("{}{}:{}", entries.empty() ? "" : ",", quoted(key, path), quoted(value, path));
+    add("__metadata__", fmt::format("{{{}}}", entries));
+  }
   std::uint64_t position = 0;
   for (const Item* item : order) {
     const Tensor& tensor = item->second;
     const std::uint64_t bytes = static_cast<std::uint64_t>(tensor.numel()) * size_of(tensor.dtype());
-    require(!header.contains(item->first), "{}: the tensor name {} must occur once", path, item->first);
-    header[item->first] = {{"dtype", name_of(tensor.dtype())},
-                           {"shape", std::vector<std::int64_t>(tensor.shape().begin(), tensor.shape().end())},
-                           {"data_offsets", {position, position + bytes}}};
+    require(names.insert(item->first).second, "{}: the tensor name {} must occur once", path, item->first);
+    add(item->first, fmt::format(R"({{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                                 name_of(tensor.dtype()),
+                                 fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), position,
+                                 position + bytes));
     position += bytes;
   }
-  std::string text;
-  try {
-    text = header.dump();
-  } catch (const io::Json::exception&) {
-    throw InvalidArgument(fmt::format("{}: tensor names and metadata must be valid UTF-8", path));
-  }
+  text += text.empty() ? "{}" : "}";
   text.append((8 - text.size() % 8) % 8, ' ');
   return text;
 }

@@ -5,13 +5,15 @@
 namespace candela::io {
 namespace {
 
-constexpr int kMaxDepth = 64;
+/// Far above any there is; what is made of an entry takes several times its bytes.
+constexpr std::size_t kMostTokens = std::size_t{1} << 22U;
+constexpr std::size_t kMostMerges = std::size_t{1} << 22U;
 
 /// Builds the document and takes `model.vocab` and `model.merges` out of the stream of events.
 class Reader final : public JsonBuilder {
  public:
   Reader(std::string_view text, const std::string& source, TokenizerFile& file)
-      : JsonBuilder(text, source, kMaxDepth), file_(file) {}
+      : JsonBuilder(text, source), file_(file) {}
 
   bool null() override { return taking() ? refuse("null") : JsonBuilder::null(); }
   bool boolean(bool value) override {
@@ -104,12 +106,15 @@ class Reader final : public JsonBuilder {
   bool end_array() override {
     if (state_ == State::Pair) {
       if (pair_size_ != 2) return refuse("an array of fewer than two strings");
+      check_merges();
       file_.merges.push_back(std::move(pair_));
       state_ = State::Merges;
       return true;
     }
     if (state_ == State::Scored) {
       if (pair_size_ != 2) return refuse("an array of fewer than two elements");
+      require<IoError>(file_.scored_vocabulary.size() < kMostTokens,
+                       "{}: model.vocab must have at most {} tokens; got more", source(), kMostTokens);
       file_.scored_vocabulary.emplace_back(std::move(token_), score_);
       state_ = State::ScoredVocabulary;
       return true;
@@ -142,6 +147,8 @@ class Reader final : public JsonBuilder {
 
   bool take_id(std::int64_t value) {
     if (state_ != State::Vocabulary) return refuse(std::to_string(value));
+    require<IoError>(file_.vocabulary.size() < kMostTokens, "{}: model.vocab must have at most {} tokens; got more",
+                     source(), kMostTokens);
     file_.vocabulary.emplace_back(std::move(token_), value);
     return true;
   }
@@ -151,8 +158,14 @@ class Reader final : public JsonBuilder {
     if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
       return refuse(fmt::format("{:?}", text));
     }
+    check_merges();
     file_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
     return true;
+  }
+
+  void check_merges() const {
+    require<IoError>(file_.merges.size() < kMostMerges, "{}: model.merges must have at most {} entries; got more",
+                     source(), kMostMerges);
   }
 
   bool refuse(const std::string& got) const {

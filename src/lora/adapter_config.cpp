@@ -85,7 +85,7 @@ class AdapterConfigBuilder final : public io::JsonBuilder {
   using Order = std::vector<std::string>;
 
   AdapterConfigBuilder(std::string_view text, const std::string& source)
-      : JsonBuilder(text, source, io::JsonLimits{}.max_depth) {}
+      : JsonBuilder(text, source) {}
 
   const Order& ranks() const { return ranks_; }
   const Order& alphas() const { return alphas_; }
@@ -140,7 +140,7 @@ OrderedJson format_number(double value) {
 LoraConfig parse_adapter_config(const std::string& text, const std::string& source) {
   AdapterConfigBuilder builder(text, source);
   io::parse_json_events(text, source, builder, {.max_bytes = kMostAdapterConfigBytes});
-  const io::Json document = builder.take();
+  const io::JsonTree document = builder.take();
   const io::JsonObject object(document, source);
   const std::string type = object.string("peft_type");
   require<Unsupported>(type == "LORA", "{}: peft_type must be LORA; got {}", source, io::shown(type));
@@ -172,7 +172,7 @@ LoraConfig parse_adapter_config(const std::string& text, const std::string& sour
 }
 
 std::string parse_base_model(const std::string& text, const std::string& source) {
-  const io::Json document = io::parse_json(text, source, {.max_bytes = kMostAdapterConfigBytes});
+  const io::JsonTree document = io::parse_json(text, source, {.max_bytes = kMostAdapterConfigBytes});
   return io::JsonObject(document, source).string("base_model_name_or_path", "");
 }
 

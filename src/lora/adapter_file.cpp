@@ -7,7 +7,6 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include <candela/core/atomic_file.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
 #include <candela/io/safetensors.h>
@@ -22,8 +21,8 @@ namespace candela {
 namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
-constexpr const char* kConfigName = "adapter_config.json";
-constexpr const char* kWeightsName = "adapter_model.safetensors";
+constexpr const char* kConfigName = kAdapterConfigName;
+constexpr const char* kWeightsName = kAdapterWeightsName;
 
 /// The two keys of one layer's adapter in the file; empty where there is none.
 struct Keys {
@@ -235,8 +234,10 @@ AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
   const NoGrad guard;
   const std::filesystem::path config_file = folder / kConfigName;
   AdapterFile result;
-  const std::string text = io::read_file(config_file, kMostAdapterConfigBytes);
-  result.config = parse_adapter_config(text, config_file.string());
+  const AdapterConfigText found = find_adapter_config(folder);
+  const std::string& text = found.text;
+  if (!found.note.empty()) result.notes.push_back(found.note);
+  result.config = found.config ? *found.config : parse_adapter_config(text, config_file.string());
   result.base_model = parse_base_model(text, config_file.string());
   const std::filesystem::path base = std::filesystem::path(model.config().source).parent_path();
   std::error_code error;
@@ -250,26 +251,13 @@ AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
                    "{}: target_modules, exclude_modules and layers_to_transform must leave a linear layer of "
                    "this {} model; got none",
                    config_file.string(), model.config().model_type);
+  require<IoError>(!found.mismatched,
+                   "{}: must mean what its weights were saved with (rank, lora_alpha, use_rslora and the patterns "
+                   "of each layer); got another configuration: its save was cut short, or the file was edited; "
+                   "put the right one back, or save the adapter again",
+                   config_file.string());
   note_idle_targets(result.config, config_file.string(), model, result.notes);
   return result;
-}
-
-void write_adapter(const std::filesystem::path& folder, const LoraConfig& config,
-                   const std::vector<NamedTensor>& parameters, const std::string& base_model) {
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  tensors.reserve(parameters.size());
-  for (const NamedTensor& parameter : parameters)
-    tensors.emplace_back(parameter.name, parameter.tensor.detach());
-  // Weights of one run and the configuration of another would be worse than no save: both are on the disk
-  // before either takes its place.
-  AtomicFile weights_file(folder / kWeightsName);
-  AtomicFile config_file(folder / kConfigName);
-  write_safetensors(weights_file, folder / kWeightsName, tensors);
-  config_file.write(format_adapter_config(config, base_model));
-  weights_file.flush();
-  config_file.flush();
-  weights_file.commit();
-  config_file.commit();
 }
 
 }  // namespace candela

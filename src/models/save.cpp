@@ -1,14 +1,16 @@
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <sys/statvfs.h>
 #include <system_error>
 #include <vector>
 
 #include <candela/core/atomic_file.h>
+#include <candela/core/atomic_folder.h>
 #include <candela/core/error.h>
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 
-#include "io/folders.h"
 #include "io/json.h"
 #include "models/values.h"
 
@@ -27,30 +29,6 @@ bool is_weights(const std::string& name) {
   return std::any_of(kEnds.begin(), kEnds.end(), [&](const char* end) { return name.ends_with(end); });
 }
 
-/// Takes back what was written unless it is kept: files, and folders that were made for them.
-class NewFolder {
- public:
-  explicit NewFolder(const fs::path& folder) : folder_(folder), made_(io::missing_folders(folder)) {}
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-  ~NewFolder() {
-    std::error_code error;
-    if (kept_) return;
-    for (const fs::path& file : files_) fs::remove(file, error);
-    for (const fs::path& made : made_) fs::remove(made, error);  // fails where others have put something
-  }
-
-  /// The path of a file that is about to be written.
-  fs::path file(const std::string& name) { return files_.emplace_back(folder_ / name); }
-  void keep() { kept_ = true; }
-
- private:
-  fs::path folder_;
-  std::vector<fs::path> files_;
-  std::vector<fs::path> made_;  // the innermost first
-  bool kept_ = false;
-};
-
 fs::directory_iterator files_in(const fs::path& folder) {
   std::error_code error;
   fs::directory_iterator files(folder, error);
@@ -65,14 +43,27 @@ fs::path resolved(const fs::path& path) {
   return result;
 }
 
-/// Files of the source that belong to the saved model unchanged.
+/// Whether `target`, what the link `link` leads to, belongs to the model: a file of its folder, or one that
+/// Hugging Face's cache keeps for it (models--ORG--NAME/blobs/HASH).
+bool belongs(const fs::path& target, const fs::path& folder) {
+  const fs::path blobs = target.parent_path();
+  return blobs == folder || (blobs.filename() == "blobs" &&
+                             blobs.parent_path().filename().string().starts_with("models--"));
+}
+
+/// Files of the source that belong to the saved model unchanged. IoError for a link out of the model's folder:
+/// whoever made the folder chose what it leads to, and a copy would be passed on with the model.
 std::vector<std::string> companions(const fs::path& source) {
   std::vector<std::string> names;
   for (const auto& entry : files_in(source)) {
     const std::string name = entry.path().filename().string();
     std::error_code error;  // of links that lead nowhere
-    if (entry.is_regular_file(error) && !name.starts_with('.') && !is_weights(name) && name != kConfig)
-      names.push_back(name);
+    if (!entry.is_regular_file(error) || name.starts_with('.') || is_weights(name) || name == kConfig) continue;
+    require<IoError>(!entry.is_symlink() || belongs(resolved(entry.path()), resolved(source)),
+                     "{}: must not lead out of the model's folder to be copied with it; it leads to {}: put the "
+                     "file itself there, or remove the link",
+                     entry.path().string(), resolved(entry.path()).string());
+    names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -89,7 +80,30 @@ void check_folder(const fs::path& folder, const fs::path& source, const std::vec
     const bool taken =
         is_weights(name) || name == kConfig || std::find(names.begin(), names.end(), name) != names.end();
     require(!taken, "{}: exists already; choose another folder (--output)", entry.path().string());
+    throw InvalidArgument(fmt::format("{}: must be empty or not exist; it holds {}: choose another folder (--output)",
+                                      folder.string(), name));
   }
+}
+
+/// IoError unless the file system of `folder` has room for the model; one that does not tell passes.
+void check_room(const Model& model, const fs::path& folder, const fs::path& source,
+                const std::vector<std::string>& names) {
+  std::uint64_t needed = 0;
+  for (const NamedTensor& parameter : model.named_parameters())
+    needed += static_cast<std::uint64_t>(parameter.tensor.numel()) * size_of(parameter.tensor.dtype());
+  std::error_code error;
+  for (const std::string& name : names) {
+    const std::uintmax_t bytes = fs::file_size(source / name, error);
+    if (!error) needed += bytes;
+  }
+  fs::path at = fs::absolute(folder);
+  while (!fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
+  struct statvfs disk {};
+  if (::statvfs(at.c_str(), &disk) != 0 || disk.f_blocks == 0) return;
+  const std::uint64_t free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  require<IoError>(needed <= free,
+                   "{}: needs {} bytes; {} are free there: free some space, or choose another folder (--output)",
+                   folder.string(), needed, free);
 }
 
 const char* dtype_name(DType dtype) {
@@ -111,7 +125,7 @@ std::string config_text(const Model& model, const fs::path& source) {
   constexpr std::size_t kMostValues = 10'000;
   const std::string file = (source / kConfig).string();
   std::string text = io::read_file(file);
-  const io::Json checked = io::parse_json(text, file);  // bounded, and with named errors
+  const io::JsonTree checked = io::parse_json(text, file);  // bounded, and with named errors
   const io::JsonObject object(checked, file);
   const bool retyped = model.dtype() != model.config().dtype;
   const bool untied = model.config().tie_word_embeddings && !model.tied();
@@ -128,12 +142,17 @@ std::string config_text(const Model& model, const fs::path& source) {
 
 }  // namespace
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& source) {
+void check_save_model(const Model& model, const fs::path& folder, const fs::path& source) {
   std::error_code error;
   require<IoError>(fs::is_directory(source, error),
                    "{}: no such folder; save_model needs the one the model came from", source.string());
   const std::vector<std::string> names = companions(source);
   check_folder(folder, source, names);
+  check_room(model, folder, source, names);
+}
+
+void save_model(const Model& model, const fs::path& folder, const fs::path& source) {
+  check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
   // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.
   const std::string bad = first_non_finite(parameters);
@@ -144,11 +163,12 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& sour
   tensors.reserve(parameters.size());
   for (const NamedTensor& parameter : parameters)
     tensors.emplace_back(parameter.name, parameter.tensor.detach());
-  NewFolder target(folder);
-  write_file_atomically(target.file(kConfig), config_text(model, source));
-  for (const std::string& name : names) copy_file_atomically(source / name, target.file(name));
-  write_safetensors(target.file(kWeights), tensors);
-  target.keep();
+  AtomicFolder target(folder);
+  write_file_atomically(target.path() / kConfig, config_text(model, source));
+  for (const std::string& name : companions(source))
+    copy_file_atomically(source / name, target.path() / name);
+  write_safetensors(target.path() / kWeights, tensors);
+  target.commit();
 }
 
 }  // namespace candela

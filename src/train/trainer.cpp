@@ -201,8 +201,11 @@ std::pair<double, double> Trainer::step(std::span<const Batch> batches, double l
     throw Error(fmt::format("train: the loss became {} at step {}: {}", std::isnan(loss) ? "nan" : "infinite",
                             number, blame(model_)));
   if (!std::isfinite(norm)) {
-    throw Error(fmt::format("train: the gradient became {} at step {}, first in {}; lower the learning rate",
-                            norm, number, first_bad_gradient(model_)));
+    const std::string tensor = first_bad_gradient(model_);
+    throw Error(fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
+                            tensor.empty() ? "'s norm" : "", norm, number,
+                            tensor.empty() ? ", the squares of finite gradients being beyond f32"
+                                           : ", first in " + tensor));
   }
   // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
   const double scale = options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + 1e-6)) : 1.0;

@@ -60,6 +60,32 @@ TEST_F(GenerateCli, TheGenerationConfigDecidesWhereNoFlagDoes) {
   EXPECT_TRUE(run("generate --help").says("generation_config.json"));
 }
 
+/// A pipe has no size to look at first, and may never end.
+TEST_F(GenerateCli, EndlessInputIsRefused) {
+  const std::string model = write_tiny_model("model");
+  for (const std::string& command : {fmt::format("generate --model '{}' --prompt -", model),
+                                     fmt::format("tokenize --tokenizer '{}'", model)}) {
+    const Outcome result = run(command, "", "</dev/zero");
+    EXPECT_EQ(result.status, 1) << command;
+    EXPECT_TRUE(result.says("standard input: must be at most 268435456 bytes; got more")) << result.err;
+  }
+}
+
+TEST_F(GenerateCli, TemperaturesAndPenaltiesAreBounded) {
+  const std::string model = write_tiny_model("model");
+  const std::string command = fmt::format("generate --model '{}' --prompt Once --max-tokens 2", model);
+  write("model/generation_config.json", R"({"do_sample": true, "temperature": 1e-310})");
+  const Outcome file = run(command);
+  EXPECT_EQ(file.status, 1);
+  EXPECT_TRUE(file.says("generation_config.json: sampling: temperature must be 0 or in [1e-06, 1000000]"))
+      << file.err;
+  write("model/generation_config.json", R"({"repetition_penalty": 1e308})");
+  EXPECT_EQ(run(command).status, 1);
+  EXPECT_EQ(run(command + " --repetition-penalty 1.1").status, 0);
+  for (const char* flag : {"--temperature 1e-310", "--temperature 1e300", "--repetition-penalty 1e308"})
+    EXPECT_EQ(run(command + " --repetition-penalty 1 " + flag).status, 2) << flag;
+}
+
 TEST_F(GenerateCli, ADefaultOutOfRangeHindersOnlyWhatUsesIt) {
   const std::string model = write_tiny_model("model");
   write("model/generation_config.json", R"({"do_sample": true, "top_k": -1})");

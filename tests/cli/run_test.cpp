@@ -54,7 +54,7 @@ class Run : public Cli {
 };
 
 TEST_F(Run, ASignalEndsTheRunAndSavesTheAdapter) {
-  for (const auto& [signal, status] : {std::pair("INT", 130), std::pair("TERM", 143)}) {
+  for (const auto& [signal, status] : {std::pair("INT", 130), std::pair("TERM", 143), std::pair("HUP", 129)}) {
     fs::remove_all(path("adapter"));
     const Outcome result = interrupted(signal);
     EXPECT_EQ(result.status, status) << result.err;
@@ -133,18 +133,21 @@ TEST_F(Run, CheckpointsGoWhole) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may remove everything";
   const std::vector<std::string> whole = {"adapter_config.json", "adapter_model.safetensors"};
   const std::vector<std::string> old = {"checkpoint-2", "checkpoint-8", "checkpoint-9"};
+  ASSERT_EQ(tune("--max-steps 2 --save-every 2").status, 0);
+  for (const std::string& name : {old[1], old[2]})
+    fs::copy(path("adapter/checkpoint-2"), path("adapter/" + name), fs::copy_options::recursive);
+  const std::string before = read(path("adapter/checkpoint-2/adapter_model.safetensors"));
   for (const std::string& name : old) {
-    for (const std::string& file : whole) write("adapter/" + name + "/" + file, "old");
     write("adapter/" + name + "/locked/file", name);
     fs::permissions(path("adapter/" + name + "/locked"), fs::perms::owner_read | fs::perms::owner_exec);
   }
-  const Outcome result = tune("--max-steps 2 --save-every 1 --overwrite");
+  const Outcome result = tune("--max-steps 2 --save-every 1 --overwrite --seed 9");
   std::vector<std::string> left;
   for (const auto& entry : fs::recursive_directory_iterator(path("adapter"))) {
     if (entry.path().filename() != "locked") continue;
     fs::permissions(entry.path(), fs::perms::owner_all);  // for those that clean up after this test
     left.push_back(read(entry.path() / "file"));
-    EXPECT_EQ(entry.path().parent_path().filename().string().rfind(".checkpoint-0", 0), 0U) << entry.path();
+    EXPECT_EQ(entry.path().parent_path().filename().string().rfind(".checkpoint-", 0), 0U) << entry.path();
     EXPECT_TRUE(result.says(fmt::format("{}: could not be removed: ", entry.path().parent_path().string())))
         << result.err;
   }
@@ -153,7 +156,7 @@ TEST_F(Run, CheckpointsGoWhole) {
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(listing("adapter/checkpoint-1"), whole);
   EXPECT_EQ(listing("adapter/checkpoint-2"), whole);
-  EXPECT_NE(read(path("adapter/checkpoint-2/adapter_config.json")), "old");
+  EXPECT_NE(read(path("adapter/checkpoint-2/adapter_model.safetensors")), before);
   ASSERT_EQ(tune("--max-steps 1 --overwrite").status, 0);
   EXPECT_EQ(listing("adapter"), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
                                                           "finetune.yaml", "loss.svg", "metrics.jsonl"}));

@@ -101,6 +101,30 @@ TEST(AtomicFile, CopiesHaveThePermissionsOfANewFile) {
   expect_contains(error_of<IoError>([&] { copy_file_atomically(folder / "none", folder / "x"); }), "none");
 }
 
+TEST(AtomicFile, APrivateFileStaysPrivate) {
+  const test::TemporaryFolder folder;
+  const auto mode = [&](const char* name) {
+    struct stat status {};
+    EXPECT_EQ(::stat((folder / name).c_str(), &status), 0);
+    return status.st_mode & 0777U;
+  };
+  write_file_atomically(folder / "a", "secret");
+  ASSERT_EQ(::chmod((folder / "a").c_str(), 0600), 0);
+  copy_file_atomically(folder / "a", folder / "copy");
+  EXPECT_EQ(mode("copy"), 0600U);
+  write_file_atomically(folder / "a", "changed");
+  EXPECT_EQ(mode("a"), 0600U);
+}
+
+/// Opened for writing, a pipe that nobody reads would be waited for.
+TEST(AtomicFile, APipeWithTheNameOfALeftOverFileIsLeftAlone) {
+  const test::TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / ".a.1-0.tmp").c_str(), 0600), 0);
+  write_file_atomically(folder / "a", "text");
+  EXPECT_EQ(test::read_text(folder / "a"), "text");
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / ".a.1-0.tmp"));
+}
+
 TEST(AtomicFile, FolderThatCannotBeWritten) {
   const test::TemporaryFolder folder;
   write_file_atomically(folder / "file", "x");

@@ -117,11 +117,48 @@ TEST(Sampling, ExcludedTokensMayBeMinusInfinity) {
             (std::vector<TokenId>{1}));
 }
 
+/// Where a quotient by the temperature, or a product with the penalty, would be beyond a double.
+TEST(Sampling, ATokenIsLeftWhateverTheOptions) {
+  const std::vector<float> negative = {-3e38F, -1, -2e38F, -5};
+  const std::vector<TokenId> all = {0, 1, 2, 3};
+  for (const double temperature : {kSmallestSamplingScale, 1.0, kLargestSamplingScale}) {
+    for (const double penalty : {kSmallestSamplingScale, 1.0, kLargestSamplingScale}) {
+      const SamplingOptions options{.temperature = temperature, .repetition_penalty = penalty};
+      const std::vector<Candidate> choices = candidates(negative, options, all);
+      ASSERT_FALSE(choices.empty());
+      EXPECT_EQ(choices.front().id, 1);
+      double total = 0;
+      for (const Candidate& choice : choices) total += choice.probability;
+      EXPECT_NEAR(total, 1, 1e-12);
+      Generator generator(5);
+      EXPECT_LT(sample(negative, options, all, generator), 4);
+    }
+  }
+  for (const double beyond : {1e-310, 1e-308, 1e308, -1.0, std::nan("")}) {
+    EXPECT_THROW(check_sampling({.temperature = beyond}), InvalidArgument) << beyond;
+    EXPECT_THROW(check_sampling({.repetition_penalty = beyond}), InvalidArgument) << beyond;
+  }
+}
+
+/// Differences far below the temperature's reach keep their order and never become NaN.
+TEST(Sampling, ASmallTemperatureTakesTheLikeliest) {
+  const std::vector<float> mixed = {1, 3e38F, -3e38F, 2.5e38F};
+  Generator generator(5);
+  EXPECT_EQ(sample(mixed, {.temperature = kSmallestSamplingScale}, {}, generator), 1);
+}
+
 TEST(Sampling, BrokenLogitsAndOptionsAreRefused) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
   Generator generator;
   EXPECT_THROW(sample(std::vector<float>{0, nan}, {}, {}, generator), InvalidArgument);
+  for (const float bad : {nan, -nan}) {
+    try {
+      sample(std::vector<float>{0, bad}, {}, {}, generator);
+    } catch (const InvalidArgument& error) {
+      EXPECT_NE(std::string(error.what()).find("got nan"), std::string::npos) << error.what();
+    }
+  }
   EXPECT_THROW(sample(std::vector<float>{0, inf}, {}, {}, generator), InvalidArgument);
   EXPECT_THROW(sample(std::vector<float>{-inf, -inf}, {}, {}, generator), InvalidArgument);
   EXPECT_THROW(sample(std::vector<float>{}, {}, {}, generator), InvalidArgument);

@@ -17,6 +17,35 @@ TEST(Json, NamesTheFileLineAndColumnOfASyntaxError) {
                   "x.json: must be valid JSON; at column 7: ");
 }
 
+/// As a tree, two bytes become a hundred.
+TEST(Json, ATreeOfManySmallValuesIsRefused) {
+  std::string many = "[{}";
+  for (int i = 0; i < 1 << 20; ++i) many += ",{}";
+  many += "]";
+  expect_contains(error_of<IoError>([&] { parse_json(many, "x"); }), "x: must hold at most 1048576 values");
+  expect_contains(error_of<IoError>([] { parse_json("[1, 2, 3]", "x", {.max_values = 3}); }), "at most 3 values");
+  EXPECT_NO_THROW(parse_json("[1, 2]", "x", {.max_values = 3}));
+}
+
+TEST(Json, MembersAreReadOneByOne) {
+  std::vector<std::string> seen;
+  const auto take = [&](const std::string& key, const Json& value) { seen.push_back(key + value.dump()); };
+  parse_json_members(R"({"a": {"x": [1, 2]}, "b": 3, "c": [{}], "a": {}})", "x", {.max_values = 6}, take);
+  EXPECT_EQ(seen, (std::vector<std::string>{R"(a{"x":[1,2]})", "c[{}]", "a{}", "b3"}));
+  for (const char* text : {"[{}, {}]", "[[1]]", "3", "\"x\"", "null", "{\"a\": 1, \"a\": {}}", "{\"a\": {}"})
+    EXPECT_THROW(parse_json_members(text, "x", {}, take), IoError) << text;
+  EXPECT_THROW(parse_json_members(R"({"a": [1, 2, 3, 4]})", "x", {.max_values = 4}, take), IoError);
+}
+
+/// Whatever hinders a look at a file is not its absence.
+TEST(Json, AFileThatCannotBeLookedAtIsNotMissing) {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_symlink("b.json", folder / "a.json");
+  std::filesystem::create_symlink("a.json", folder / "b.json");
+  expect_contains(error_of<IoError>([&] { load_json(folder / "a.json"); }),
+                  "a.json: cannot be opened: Too many levels of symbolic links");
+}
+
 TEST(Json, RefusesWhatFollowsTheDocument) {
   EXPECT_THROW(parse_json("{} {}", "x"), IoError);
   EXPECT_THROW(parse_json("", "x"), IoError);

@@ -9,6 +9,7 @@
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 
+#include "io/json.h"
 #include "lora/adapters.h"
 #include "support/errors.h"
 #include "support/golden.h"
@@ -55,6 +56,72 @@ class LoraFolder : public testing::Test {
   std::map<std::string, Tensor> tensors_;
   const std::string q0_ = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
 };
+
+/// A save that is cut short at any of its steps leaves the earlier adapter or the new one.
+TEST_F(LoraFolder, ATornSaveReadsAsTheEarlierAdapterOrTheNew) {
+  const auto config_file = folder_ / "adapter_config.json";
+  const std::string old_weights = read_file(weights());
+  const std::string old_config = read_file(config_file);
+  const auto loaded = [&] {
+    Lora lora = Lora::load(*model_, folder_);
+    const double alpha = lora.config().alpha;
+    std::vector<double> logits = logits_of(*model_);
+    lora.detach();
+    return std::pair(alpha, logits);
+  };
+  const auto before = loaded();
+  LoraConfig config = names({"q_proj", "down_proj"});
+  config.alpha = 64;
+  Lora fresh = Lora::attach(*model_, config, 9);
+  stir(fresh);
+  const auto scratch = test::scratch_folder("torn");
+  fresh.save(scratch, "base/model");
+  fresh.detach();
+  const std::string new_weights = read_file(scratch / "adapter_model.safetensors");
+  const std::string new_config = read_file(scratch / "adapter_config.json");
+  const auto aside = folder_ / ".adapter_config.json.1-0.tmp";
+  // The new weights are in place, the new configuration not yet.
+  write_file_atomically(weights(), new_weights);
+  write_file_atomically(aside, new_config);
+  const auto after = loaded();
+  EXPECT_EQ(after.first, 64);
+  EXPECT_NE(after.second, before.second);
+  EXPECT_NE(Lora::load(*make_model(tiny_config("llama")), folder_).notes().front().find("cut short"),
+            std::string::npos);
+  // The other way round, as a loss of power may leave it.
+  write_file_atomically(weights(), old_weights);
+  write_file_atomically(config_file, new_config);
+  write_file_atomically(aside, old_config);
+  EXPECT_EQ(loaded(), before);
+  // A further save that is cut short before its first rename must not cost what was left aside.
+  { const AtomicFile next(config_file); }
+  write_file_atomically(config_file, old_config);
+  EXPECT_EQ(loaded(), before);
+}
+
+TEST_F(LoraFolder, WeightsAndAConfigurationThatDoNotBelongTogetherAreRefused) {
+  const auto config_file = folder_ / "adapter_config.json";
+  auto config = nlohmann::json::parse(read_file(config_file));
+  config["lora_alpha"] = 99;
+  write_config(config.dump());
+  const std::string error = load_error();
+  EXPECT_NE(error.find("adapter_config.json: must mean what its weights were saved with"), std::string::npos)
+      << error;
+  // Written anew with the same meaning: other order, other form of the numbers, no rank-stabilised scale spelt out.
+  config["lora_alpha"] = 16.0;
+  config["target_modules"] = {"down_proj", "q_proj"};
+  config["alpha_pattern"] = {{"q_proj", 16}};
+  config.erase("use_rslora");
+  write_config(config.dump(4));
+  EXPECT_EQ(load_error(), "no error");
+  for (Linear& layer : model_->linears()) layer.adapter = {};
+  // Others' weights have no mark, and any configuration that fits.
+  write_tensors();
+  config["lora_alpha"] = 99;
+  config.erase("alpha_pattern");
+  write_config(config.dump());
+  EXPECT_EQ(load_error(), "no error");
+}
 
 TEST_F(LoraFolder, SavedFolderHoldsPeftsKeysAndLoadsAgain) {
   EXPECT_EQ(tensors_.size(), 8U);
@@ -239,7 +306,8 @@ TEST_F(LoraFolder, LongConfigurationsTakeTimeInProportion) {
   for (Linear& layer : model_->linears()) layer.adapter = {};
   std::string names_text;
   for (int i = 0; i < 400'000; ++i) names_text += fmt::format(", \"name_{}\"", i);
-  write_config(R"({"peft_type": "LORA", "target_modules": ["q_proj", "down_proj")" + names_text + "]}");
+  write_config(R"({"peft_type": "LORA", "lora_alpha": 16, "target_modules": ["q_proj", "down_proj")" + names_text +
+               "]}");
   EXPECT_EQ(load_error(), "no error");
   for (Linear& layer : model_->linears()) layer.adapter = {};
   write_config(config_with("\"x\": \"" + std::string(std::size_t{1} << 24, ' ') + '"'));
@@ -281,7 +349,7 @@ TEST_F(LoraFolder, PatternsThatCannotBeMatchedNameFileAndField) {
 TEST_F(LoraFolder, TargetsThatMatchNothingAreReported) {
   const std::string file = (folder_ / "adapter_config.json").string();
   write_config(
-      R"({"peft_type": "LORA", "target_modules": ["q_proj", "c_attn", "down_proj"],
+      R"({"peft_type": "LORA", "lora_alpha": 16, "target_modules": ["q_proj", "c_attn", "down_proj"],
           "layers_to_transform": [0, 1, 99]})");
   const Lora loaded = Lora::load(*model_, folder_);
   ASSERT_EQ(loaded.notes().size(), 2U);

@@ -29,6 +29,11 @@ struct SamplingOptions {
 /// are out of range.
 SamplingOptions default_sampling(const ModelConfig& config);
 
+/// Range of a temperature above 0 and of repetition_penalty. Beyond it, logits of any model differ by nothing
+/// or by everything.
+inline constexpr double kSmallestSamplingScale = 1e-6;
+inline constexpr double kLargestSamplingScale = 1e6;
+
 /// Throws InvalidArgument naming the option that is out of range.
 void check_sampling(const SamplingOptions& options);
 

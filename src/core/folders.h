@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <vector>
 
-namespace candela::io {
+namespace candela {
 
 /// The folders that would have to be made for `folder` to be there, the innermost first: what to take back
 /// after a failure.
@@ -17,4 +17,4 @@ inline std::vector<std::filesystem::path> missing_folders(const std::filesystem:
   return missing;
 }
 
-}  // namespace candela::io
+}  // namespace candela

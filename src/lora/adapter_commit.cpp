@@ -1,0 +1,183 @@
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <sys/stat.h>
+
+#include <candela/core/atomic_file.h>
+#include <candela/core/error.h>
+#include <candela/io/safetensors.h>
+
+#include "io/json.h"
+#include "lora/adapter_file.h"
+#include "lora/matcher.h"
+
+/// The two files of an adapter as one. No system renames two files at once, so each state that a loss of power
+/// can leave must tell what it is:
+///
+///     weights   configuration   aside              read as
+///     old       old             -                  old
+///     new       old             new configuration  new
+///     old       new             old configuration  old
+///     new       new             -                  new
+///
+/// The weights hold a digest of their configuration, so whatever is read is checked to belong together.
+namespace candela {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// FNV-1a, 64 bits: nobody is kept out by it, it tells one configuration from another.
+std::uint64_t fnv(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return hash;
+}
+
+/// The path of the layer whose A the tensor `name` is; nothing for others.
+std::optional<std::string> adapted_path(std::string_view name) {
+  constexpr std::string_view kPrefix = "base_model.model.";
+  constexpr std::string_view kEnd = ".lora_A.weight";
+  if (!name.ends_with(kEnd)) return std::nullopt;
+  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+  return std::string(name.substr(0, name.size() - kEnd.size()));
+}
+
+bool is_there(const fs::path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0;
+}
+
+/// What ties the weights in `folder` to their configuration.
+struct Mark {
+  std::string digest;
+  std::vector<std::string> names;
+};
+
+/// Nothing where there are no weights, none that can be read, or others' without the mark.
+std::optional<Mark> mark_of(const fs::path& folder) {
+  if (!is_there(folder / kAdapterWeightsName)) return std::nullopt;
+  try {
+    const SafetensorsReader reader = SafetensorsReader::open(folder / kAdapterWeightsName);
+    const auto found = reader.metadata().find(kAdapterMark);
+    if (found == reader.metadata().end()) return std::nullopt;
+    return Mark{found->second, reader.names()};
+  } catch (const Error&) {
+    return std::nullopt;  // whoever reads the weights says what is wrong with them
+  }
+}
+
+/// The configuration in `text` if it is that of the weights with this mark.
+std::optional<LoraConfig> belonging(const std::string& text, const Mark& mark, const std::string& source) {
+  try {
+    LoraConfig config = parse_adapter_config(text, source);
+    if (adapter_digest(mark.names, config) == mark.digest) return config;
+  } catch (const Error&) {  // whoever needs it reads it again, and says so
+  }
+  return std::nullopt;
+}
+
+/// The configuration of these weights that an interrupted write_adapter() left aside.
+std::optional<fs::path> aside_config(const fs::path& folder, const Mark& mark) {
+  const std::string prefix = std::string(".") + kAdapterConfigName + ".";
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
+    if (fs::is_symlink(entry->symlink_status(error))) continue;
+    try {
+      if (belonging(io::read_file(entry->path(), kMostAdapterConfigBytes), mark, entry->path().string()))
+        return entry->path();
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  return std::nullopt;
+}
+
+/// Finishes what an earlier save was cut short in: its configuration would go with what is left over.
+void finish_earlier_save(const fs::path& folder) {
+  const std::optional<Mark> mark = mark_of(folder);
+  if (!mark) return;
+  const fs::path config = folder / kAdapterConfigName;
+  if (is_there(config) && belonging(io::read_file(config, kMostAdapterConfigBytes), *mark, config.string())) return;
+  const std::optional<fs::path> aside = aside_config(folder, *mark);
+  if (aside) write_file_atomically(config, io::read_file(*aside, kMostAdapterConfigBytes));
+}
+
+}  // namespace
+
+std::string adapter_digest(const std::vector<std::string>& names, const LoraConfig& config) {
+  const LoraMatcher matcher(config);
+  std::vector<std::string> lines;
+  for (const std::string& name : names) {
+    const std::optional<std::string> path = adapted_path(name);
+    if (path) lines.push_back(fmt::format("{} {} {:a}\n", *path, matcher.rank_of(*path), matcher.scale_of(*path)));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const std::string& line : lines) text += line;
+  return fmt::format("{:016x}", fnv(text));
+}
+
+bool is_own_adapter(const fs::path& folder) {
+  return mark_of(folder).has_value();
+}
+
+AdapterConfigText find_adapter_config(const fs::path& folder) {
+  const fs::path config = folder / kAdapterConfigName;
+  const std::optional<Mark> mark = mark_of(folder);
+  AdapterConfigText result;
+  if (!mark || is_there(config)) result.text = io::read_file(config, kMostAdapterConfigBytes);
+  if (mark && !result.text.empty()) result.config = belonging(result.text, *mark, config.string());
+  if (!mark || result.config) return result;
+  if (const std::optional<fs::path> aside = aside_config(folder, *mark)) {
+    result.text = io::read_file(*aside, kMostAdapterConfigBytes);
+    result.note = fmt::format("{}: its save was cut short; the configuration of its weights is read from {}",
+                              config.string(), aside->filename().string());
+    return result;
+  }
+  if (result.text.empty()) result.text = io::read_file(config, kMostAdapterConfigBytes);
+  result.mismatched = true;
+  return result;
+}
+
+void write_adapter(const fs::path& folder, const LoraConfig& config, const std::vector<NamedTensor>& parameters,
+                   const std::string& base_model) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  std::vector<std::string> names;
+  for (const NamedTensor& parameter : parameters) {
+    names.push_back(parameter.name);
+    tensors.emplace_back(parameter.name, parameter.tensor.detach());
+  }
+  const fs::path weights_path = folder / kAdapterWeightsName;
+  const fs::path config_path = folder / kAdapterConfigName;
+  finish_earlier_save(folder);
+  AtomicFile weights_file(weights_path);
+  AtomicFile config_file(config_path);
+  write_safetensors(weights_file, weights_path, tensors,
+                    {{"format", "pt"}, {kAdapterMark, adapter_digest(names, config)}});
+  config_file.write(format_adapter_config(config, base_model));
+  weights_file.flush();
+  config_file.flush();
+  // Never committed: until both renames last, the earlier configuration is there for the earlier weights.
+  std::optional<AtomicFile> earlier;
+  if (is_there(weights_path) && is_there(config_path)) {
+    earlier.emplace(config_path);
+    earlier->write(io::read_file(config_path, kMostAdapterConfigBytes));
+    earlier->flush();
+  }
+  flush_folder(folder);
+  weights_file.rename();
+  try {
+    config_file.rename();
+  } catch (const IoError& error) {
+    // Left where the new weights find it.
+    const fs::path aside = config_file.leave_aside();
+    throw IoError(fmt::format("{}; the weights are saved already: rename {} to {}", error.what(), aside.string(),
+                              kAdapterConfigName));
+  }
+  flush_folder(folder);
+}
+
+}  // namespace candela

@@ -1,0 +1,129 @@
+#include <optional>
+#include <random>
+#include <set>
+
+#include <candela/core/parallel.h>
+#include <candela/lora/lora.h>
+
+#include "cli/cli.h"
+#include "faults/sweep.h"
+
+/// Any sequence of commands, some of them killed, against what a user may rely on.
+namespace candela::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Commands : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    write_rows("rows.jsonl", 8);
+    set_thread_count(1);
+    model_ = write_tiny_model("model");
+    loaded_ = load_model(model_);
+  }
+
+  /// The alpha of the adapter in `folder`, by which the runs here differ; nothing: it does not load.
+  std::optional<double> alpha_in(const fs::path& folder) const {
+    try {
+      Lora lora = Lora::load(*loaded_, folder);
+      const double alpha = lora.config().alpha;
+      lora.detach();
+      return alpha;
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+
+  /// Runs a command, killed at its `kill`-th change of a file where that is not 0.
+  Outcome command(const std::string& text, long kill) const {
+    const std::string fault =
+        kill == 0 ? "" : fmt::format("CANDELA_FAULT=change:{}:0 LD_PRELOAD='{}'", kill, CANDELA_FAULTS_LIBRARY);
+    return run(text + " --threads 1", "OMP_NUM_THREADS=1 GOMP_SPINCOUNT=2000 " + fault);
+  }
+
+  void expect_checkpoints_whole() const {
+    for (const auto& entry : fs::directory_iterator(path("out"))) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("checkpoint-") && name != "checkpoint-best")
+        EXPECT_TRUE(alpha_in(entry.path())) << history_ << name;
+    }
+  }
+
+  /// One run into the folder. What it may hold afterwards: what was there, or, if the run got as far, its own.
+  void finetune_once(std::mt19937& draw) {
+    const bool overwrite = draw() % 2 == 0;
+    const long kill = draw() % 3 == 0 ? 0 : 1 + static_cast<long>(draw() % 90);
+    const int alpha = ++runs_;
+    history_ += fmt::format("finetune alpha {} overwrite {} kill {}\n", alpha, overwrite, kill);
+    const std::optional<double> before = alpha_in(path("out"));
+    const Outcome result = command(finetune(fmt::format("--output '{}' --max-steps 2 --save-every 1 --alpha {} {}",
+                                                        path("out"), alpha, overwrite ? "--overwrite" : ""),
+                                            model_),
+                                   kill);
+    const std::optional<double> after = alpha_in(path("out"));
+    if (before && !overwrite) EXPECT_NE(result.status, 0) << history_;
+    if (result.status == 0) EXPECT_EQ(after, std::optional<double>(alpha)) << history_;
+    if (result.status == 1) EXPECT_EQ(after, before) << history_ << result.err;
+    EXPECT_TRUE(after == before || after == std::optional<double>(alpha)) << history_ << result.err;
+    EXPECT_TRUE(result.status == 0 || result.status == 1 || result.status == 128 + SIGKILL) << history_ << result.err;
+    if (overwrite && kill == 0) EXPECT_EQ(result.status, 0) << history_ << result.err;
+    if (exists("out")) expect_checkpoints_whole();
+  }
+
+  void merge_once(std::mt19937& draw) {
+    const long kill = draw() % 2 == 0 ? 0 : 1 + static_cast<long>(draw() % 30);
+    history_ += fmt::format("merge kill {}\n", kill);
+    const bool there = exists("merged");
+    const bool adapter = alpha_in(path("out")).has_value();
+    const Outcome result = command(fmt::format("merge --model '{}' --adapter '{}' --output '{}'", model_, path("out"),
+                                               path("merged")),
+                                   kill);
+    if (kill == 0) EXPECT_EQ(result.status == 0, adapter && !there) << history_ << result.err;
+    if (there) EXPECT_NE(result.status, 0) << history_;
+    // A folder of that name is a whole model.
+    if (exists("merged")) EXPECT_NO_THROW(load_model(path("merged"))) << history_;
+  }
+
+  std::string model_, history_;
+  std::unique_ptr<Model> loaded_;
+  int runs_ = 0;
+};
+
+TEST_F(Commands, NoSequenceLosesOrMixesAnything) {
+  const int sequences = full_sweep() ? 1000 : 4;
+  std::mt19937 draw(11);
+  int sequence = 0;
+  for (; sequence < sequences && !HasFailure(); ++sequence) {
+    history_.clear();
+    fs::remove_all(path("out"));
+    fs::remove_all(path("merged"));
+    write("out/notes.txt", "mine");
+    write("out/checkpoint-best/adapter_model.safetensors", "mine");
+    for (int step = 0; step < 5 && !HasFailure(); ++step) {
+      switch (draw() % 6) {
+        case 0:
+          merge_once(draw);
+          break;
+        case 1:
+          history_ += "delete merged\n";
+          fs::remove_all(path("merged"));
+          break;
+        case 2:
+          history_ += "delete the adapter\n";
+          fs::remove(path("out/adapter_model.safetensors"));
+          fs::remove(path("out/adapter_config.json"));
+          break;
+        default:
+          finetune_once(draw);
+      }
+      EXPECT_EQ(read(path("out/notes.txt")), "mine") << history_;
+      EXPECT_EQ(read(path("out/checkpoint-best/adapter_model.safetensors")), "mine") << history_;
+    }
+  }
+  report_tries("random sequences of finetune, merge, delete, overwrite, killed at any call", sequence);
+}
+
+}  // namespace
+}  // namespace candela::test
