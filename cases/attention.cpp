@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include <candela/ops/attention.h>
 #include <candela/ops/copy.h>
 
@@ -18,12 +20,21 @@ struct Mask {
   double scale = 0;
   std::vector<std::int32_t> starts = {};  ///< q_start
   std::vector<std::int32_t> bounds = {};  ///< cu_seqlens
+  std::int64_t after = 0;                 ///< window_after
+  std::int64_t bias_heads = 0;            ///< of distance_bias, whose reach is 5; 0: none
 };
 
 AttentionOptions options_of(const Mask& mask, Device device) {
   AttentionOptions options;
   options.causal = mask.causal;
   options.window = mask.window;
+  options.window_after = mask.after;
+  if (mask.bias_heads > 0) {
+    std::vector<float> bias;
+    for (std::int64_t i = 0; i < mask.bias_heads * 11; ++i)
+      bias.push_back(static_cast<float>(std::sin(static_cast<double>(3 * i))));
+    options.distance_bias = Tensor::from_values(bias, {mask.bias_heads, 11}, device);
+  }
   options.scale = mask.scale;
   const auto vector_on = [&](const std::vector<std::int32_t>& values) {
     return values.empty() ? Tensor()
@@ -84,8 +95,17 @@ OpCase packed_case(const std::string& name, const Heads& shape, const Mask& mask
 
 std::vector<OpCase> packed_cases() {
   const Heads shape = {2, 37, 37, 4, 2, 17};
+  const Heads long_shape = {1, 150, 150, 4, 2, 16};
   return {packed_case("one_tensor", shape, {.name = "causal"}, false),
           packed_case("one_tensor_window", shape, {.name = "window", .window = 6}, false),
+          packed_case("one_tensor_both_ways", long_shape,
+                      {.name = "both", .causal = false, .window = 9, .after = 9}, true),
+          packed_case("one_tensor_after_grouped", shape, {.name = "after", .causal = false, .after = 3}, false),
+          packed_case("one_tensor_bias", long_shape, {.name = "bias", .causal = false, .bias_heads = 4}, false),
+          packed_case("one_tensor_bias_causal", shape, {.name = "bias", .bias_heads = 4}, true),
+          packed_case("one_tensor_bias_sequences", {1, 12, 12, 2, 1, 16},
+                      {.name = "sequences", .causal = false, .bounds = {0, 5, 5, 12}, .bias_heads = 2}, false),
+          packed_case("one_tensor_bias_one_token", {2, 1, 1, 2, 1, 16}, {.name = "bias", .bias_heads = 2}, false),
           packed_case("one_tensor_rotary", shape, {.name = "causal"}, true),
           packed_case("one_tensor_rotary_full", {2, 9, 9, 3, 3, 16}, {.name = "full", .causal = false}, true),
           packed_case("one_tensor_rotary_sequences", {1, 12, 12, 2, 1, 16},

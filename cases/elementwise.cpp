@@ -151,28 +151,46 @@ std::vector<OpCase> binary_cases(const BinaryEntry& entry) {
   return list;
 }
 
-std::vector<OpCase> swiglu_cases() {
+/// A product of up and a function of gate.
+std::vector<OpCase> gated_cases(const char* op, const char* prefix, const Call& call, const Call& reference,
+                                bool bench) {
   std::vector<OpCase> list;
-  const auto add_case = [&](const char* name, const Input& gate, const Input& up) {
-    OpCase made{.op = "swiglu", .name = name, .inputs = {gate, up}};
-    made.fused = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {swiglu(in[0], in[1])}; };
-    made.composed = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      return {composed::swiglu(in[0], in[1])};
-    };
-    made.kernel = "swiglu";
-    made.kernel_grad = "swiglu_grad";
+  const auto add_case = [&](const std::string& name, const Input& gate, const Input& up) {
+    OpCase made{.op = op, .name = prefix + name, .inputs = {gate, up}, .fused = call, .composed = reference};
+    made.kernel = op;
+    made.kernel_grad = std::string(op) + "_grad";
     list.push_back(std::move(made));
   };
   for (const Variant& variant : matrix_variants()) {
     Input up = variant.input;
     if (variant.name == "sliced") up.arrange = Arrange::Transposed;
-    add_case(variant.name.c_str(), variant.input, up);
+    add_case(variant.name, variant.input, up);
   }
+  if (!bench) return list;
   add_case("bench", {.shape = {4096, 4096}}, {.shape = {4096, 4096}});
   list.back().bench = true;
   list.back().forward = {.flops = 5 * kBenchElements, .elements = 3 * kBenchElements};
   list.back().backward = {.flops = 12 * kBenchElements, .elements = 5 * kBenchElements};
   return list;
+}
+
+std::vector<OpCase> swiglu_cases() {
+  const Call call = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {swiglu(in[0], in[1])}; };
+  const Call reference = [](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {composed::swiglu(in[0], in[1])};
+  };
+  return gated_cases("swiglu", "", call, reference, true);
+}
+
+std::vector<OpCase> geglu_cases(GeluKind kind) {
+  const Call call = [kind](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {geglu(in[0], in[1], kind)};
+  };
+  const Call reference = [kind](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {composed::geglu(in[0], in[1], kind)};
+  };
+  const bool tanh = kind == GeluKind::Tanh;
+  return gated_cases("geglu", tanh ? "" : "exact_", call, reference, tanh);
 }
 
 }  // namespace
@@ -182,6 +200,8 @@ std::vector<OpCase> elementwise_cases() {
   for (const UnaryEntry& entry : kUnary) append(list, unary_cases(entry));
   for (const BinaryEntry& entry : kBinary) append(list, binary_cases(entry));
   append(list, swiglu_cases());
+  append(list, geglu_cases(GeluKind::Tanh));
+  append(list, geglu_cases(GeluKind::Exact));
   return list;
 }
 

@@ -76,21 +76,34 @@ struct Head {
   DType index = DType::I64;
   std::int64_t ignored = kIgnoreIndex;
   Arrange weight = Arrange::Contiguous;
+  std::int64_t rank = 0;  ///< of an adapter's share of the logits; 0: none
+  std::optional<DType> adapter_dtype = {};
+  bool frozen = false;  ///< the weight needs no gradient
 };
 
 OpCase linear_cross_entropy_case(const Head& head) {
   OpCase made{.op = "linear_cross_entropy", .name = head.name, .inputs = {head.x}};
   const std::int64_t width = head.x.shape[1];
   const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
-  made.inputs.push_back({.shape = {head.classes, width}, .arrange = head.weight, .scale = spread});
+  made.inputs.push_back({.shape = {head.classes, width},
+                         .arrange = head.weight,
+                         .gradient = !head.frozen,
+                         .scale = spread});
   made.inputs.push_back(
       {.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
   made.inputs.back().high = static_cast<double>(std::max<std::int64_t>(head.classes, 1));
-  made.fused = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
-    return {linear_cross_entropy(in[0], in[1], in[2], ignored)};
+  if (head.rank > 0) {
+    made.inputs.push_back({.shape = {head.x.shape[0], head.rank}, .dtype = head.adapter_dtype});
+    made.inputs.push_back({.shape = {head.classes, head.rank}, .dtype = head.adapter_dtype});
+  }
+  const auto extra = [](std::span<const Tensor> in) {
+    return in.size() > 3 ? LowRankLogits{in[3], in[4]} : LowRankLogits();
   };
-  made.composed = [ignored = head.ignored](std::span<const Tensor> in) -> std::vector<Tensor> {
-    return {composed::linear_cross_entropy(in[0], in[1], in[2], ignored)};
+  made.fused = [ignored = head.ignored, extra](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {linear_cross_entropy(in[0], in[1], in[2], ignored, extra(in))};
+  };
+  made.composed = [ignored = head.ignored, extra](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {composed::linear_cross_entropy(in[0], in[1], in[2], ignored, extra(in))};
   };
   made.kernel = "linear_cross_entropy";
   made.kernel_grad = "linear_cross_entropy";
@@ -120,6 +133,19 @@ std::vector<OpCase> linear_cross_entropy_cases() {
        DType::I64,
        kIgnoreIndex,
        Arrange::Transposed});
+  const auto adapted = [&](const char* name, const Input& x, std::int64_t classes, std::int64_t rank,
+                           std::optional<DType> dtype, bool frozen) {
+    Head head{name, x, classes, DType::I64, kIgnored};
+    head.rank = rank;
+    head.adapter_dtype = dtype;
+    head.frozen = frozen;
+    add(head);
+  };
+  adapted("adapter", {.shape = {12, 33}}, 17, 3, {}, true);
+  adapted("adapter_f32", {.shape = {40, 33}}, 29, 5, DType::F32, true);
+  adapted("adapter_beside_a_trained_weight", {.shape = {12, 33}}, 17, 3, {}, false);
+  adapted("adapter_many_rows", {.shape = {1100, 8}}, 17, 2, DType::F32, true);
+  adapted("adapter_empty", {.shape = {0, 5}}, 7, 2, {}, true);
   add({"large", {.shape = {6, 33}, .fill = Fill::Large}, 17});
   add({"tiny", {.shape = {6, 33}, .fill = Fill::Tiny}, 17});
   add({"nan", {.shape = {6, 33}, .fill = Fill::WithNan}, 17});

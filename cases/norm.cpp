@@ -27,13 +27,13 @@ Input row_vector(const Input& x, double scale = 1) {
 
 std::vector<OpCase> rms_norm_cases() {
   std::vector<OpCase> list;
-  const auto add_case = [&](const std::string& name, const Input& x) {
+  const auto add_case = [&](const std::string& name, const Input& x, double offset = 0) {
     OpCase made{.op = "rms_norm", .name = name, .inputs = {x, row_vector(x)}};
-    made.fused = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      return {rms_norm(in[0], in[1], kEps)};
+    made.fused = [offset](std::span<const Tensor> in) -> std::vector<Tensor> {
+      return {rms_norm(in[0], in[1], kEps, offset)};
     };
-    made.composed = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      return {composed::rms_norm(in[0], in[1], kEps)};
+    made.composed = [offset](std::span<const Tensor> in) -> std::vector<Tensor> {
+      return {composed::rms_norm(in[0], in[1], kEps, offset)};
     };
     made.kernel = "rms_norm";
     made.kernel_grad = "rms_norm_grad";
@@ -41,6 +41,8 @@ std::vector<OpCase> rms_norm_cases() {
   };
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input);
   add_case("many_rows", kManyRows);
+  for (const Shape& shape : {Shape{9, 33}, Shape{3, 4}, Shape{2, 5, 300}})
+    add_case(fmt::format("plus_one_{}", shape[shape.rank() - 1]), {.shape = shape}, 1);
   for (const BenchShape& bench : kBench) {
     const auto elements = static_cast<double>(numel(bench.shape));
     add_case(bench.name, {.shape = bench.shape});
@@ -53,16 +55,16 @@ std::vector<OpCase> rms_norm_cases() {
 
 std::vector<OpCase> add_rms_norm_cases() {
   std::vector<OpCase> list;
-  const auto add_case = [&](const std::string& name, const Input& x) {
+  const auto add_case = [&](const std::string& name, const Input& x, double offset = 0) {
     Input residual = x;
     if (x.arrange == Arrange::Transposed) residual.arrange = Arrange::Contiguous;
     OpCase made{.op = "add_rms_norm", .name = name, .inputs = {x, residual, row_vector(x)}};
-    made.fused = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      auto [h, normed] = add_rms_norm(in[0], in[1], in[2], kEps);
+    made.fused = [offset](std::span<const Tensor> in) -> std::vector<Tensor> {
+      auto [h, normed] = add_rms_norm(in[0], in[1], in[2], kEps, offset);
       return {h, normed};
     };
-    made.composed = [](std::span<const Tensor> in) -> std::vector<Tensor> {
-      auto [h, normed] = composed::add_rms_norm(in[0], in[1], in[2], kEps);
+    made.composed = [offset](std::span<const Tensor> in) -> std::vector<Tensor> {
+      auto [h, normed] = composed::add_rms_norm(in[0], in[1], in[2], kEps, offset);
       return {h, normed};
     };
     made.kernel = "rms_norm";
@@ -71,6 +73,7 @@ std::vector<OpCase> add_rms_norm_cases() {
   };
   for (const Variant& variant : matrix_variants()) add_case(variant.name, variant.input);
   add_case("many_rows", kManyRows);
+  add_case("plus_one", {.shape = {9, 33}}, 1);
   for (const BenchShape& bench : kBench) {
     const auto elements = static_cast<double>(numel(bench.shape));
     add_case(bench.name, {.shape = bench.shape});

@@ -1,4 +1,4 @@
-#include <candela/io/config.h>
+#include <candela/models/config.h>
 
 #include "fuzz/fuzz.h"
 

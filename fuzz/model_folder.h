@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include <candela/io/config.h>
+#include <candela/models/config.h>
 
 #include "fuzz/fuzz.h"
 

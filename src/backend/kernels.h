@@ -111,6 +111,8 @@ struct KernelTable {
   KernelList<BinaryArgs> binary{"binary", {}};
   KernelList<SwigluArgs> swiglu{"swiglu", {}};
   KernelList<SwigluGradArgs> swiglu_grad{"swiglu_grad", {}};
+  KernelList<GegluArgs> geglu{"geglu", {}};
+  KernelList<GegluGradArgs> geglu_grad{"geglu_grad", {}};
   KernelList<ReduceArgs> reduce{"reduce", {}};
   KernelList<ArgmaxArgs> argmax{"argmax", {}};
   KernelList<MatmulArgs> matmul{"matmul", {}};
@@ -151,6 +153,8 @@ struct KernelTable {
     visit.template operator()<&KernelTable::binary>();
     visit.template operator()<&KernelTable::swiglu>();
     visit.template operator()<&KernelTable::swiglu_grad>();
+    visit.template operator()<&KernelTable::geglu>();
+    visit.template operator()<&KernelTable::geglu_grad>();
     visit.template operator()<&KernelTable::reduce>();
     visit.template operator()<&KernelTable::argmax>();
     visit.template operator()<&KernelTable::matmul>();

@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 #include <memory>
 
-#include <candela/io/config.h>
+#include <candela/models/config.h>
 #include <candela/io/safetensors.h>
 #include <candela/io/tokenizer.h>
 #include <candela/models/model.h>

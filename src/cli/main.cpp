@@ -37,6 +37,8 @@ void declare(CLI::App& app, Action& action) {
   add_tokenize(app, action);
   add_render(app, action);
   add_logits(app, action);
+  add_embed(app, action);
+  add_search(app, action);
   add_bench(app, action);
   add_devices(app, action);
 }

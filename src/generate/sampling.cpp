@@ -75,7 +75,7 @@ std::size_t nucleus(std::vector<Scored>& scores, double p, double top) {
 
 }  // namespace
 
-SamplingOptions default_sampling(const ModelConfig& config) {
+SamplingOptions default_sampling(const TextConfig& config) {
   const bool sample = config.do_sample.value_or(false);
   SamplingOptions options;
   options.temperature = sample ? config.temperature.value_or(1) : 0;

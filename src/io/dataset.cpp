@@ -225,7 +225,7 @@ void require_chatml(const Tokenizer& tokenizer, const std::string& where) {
   }
 }
 
-DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const ModelConfig& config) {
+DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const TextConfig& config) {
   DatasetOptions options;
   options.max_length = static_cast<std::size_t>(config.max_position_embeddings);
   options.frame = text_frame(tokenizer, config);

@@ -10,7 +10,7 @@ std::vector<TokenId> TextFrame::framed(std::vector<TokenId> ids) const {
   return ids;
 }
 
-TextFrame text_frame(const Tokenizer& tokenizer, const ModelConfig& config) {
+TextFrame text_frame(const Tokenizer& tokenizer, const TextConfig& config) {
   const auto id_of = [&](const std::optional<std::string>& token) {
     return token ? tokenizer.token_to_id(*token) : std::nullopt;
   };

@@ -1,101 +1,45 @@
 #include "models/decoder.h"
 
 #include <algorithm>
-#include <bit>
-#include <tuple>
 
 #include <candela/core/error.h>
-#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
-#include <candela/ops/loss.h>
-#include <candela/ops/matmul.h>
-#include <candela/ops/norm.h>
-#include <candela/ops/random.h>
+#include <candela/ops/rope.h>
 
 namespace candela {
-
-Tensor ResidualStream::normed(const Tensor& weight, double eps) {
-  if (!update_.defined()) return rms_norm(x_, weight, eps);
-  auto [sum, result] = add_rms_norm(update_, x_, weight, eps);
-  x_ = std::move(sum);
-  update_ = Tensor();
-  return result;
-}
-
-Tensor ResidualStream::value() const {
-  return update_.defined() ? candela::add(update_, x_) : x_;
-}
-
-GatedMlp::GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config, bool bias)
-    : gate_up_(parameters.group(
-          {{path + ".gate_proj", config.intermediate_size}, {path + ".up_proj", config.intermediate_size}},
-          config.hidden_size, bias)),
-      down_(parameters.linear(path + ".down_proj", config.hidden_size, config.intermediate_size, bias)) {}
-
-Tensor GatedMlp::forward(const Tensor& x, const Step& step) const {
-  const std::vector<Tensor> gate_up = gate_up_.forward(x, step.dropout);
-  return apply_linear(Prologue::swiglu(gate_up[0], gate_up[1]), down_, step.dropout);
-}
-
-Tensor split_heads(const Tensor& x, std::int64_t head_dim) {
-  return reshape(x, {x.size(0), x.size(1), x.size(2) / head_dim, head_dim});
-}
-
-std::int64_t layer_window(const ModelConfig& config, int layer) {
-  const bool slides = config.use_sliding_window &&
-                      config.layer_types.at(static_cast<std::size_t>(layer)) == "sliding_attention";
-  return slides ? config.sliding_window : 0;
-}
-
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
-              std::int64_t window) {
-  AttentionOptions options = step.attention;
-  options.window = window;
-  Tensor out;
-  if (step.cache == nullptr) {
-    out = rotary_attention(q, k, v, step.rope, step.positions, options);
-  } else {
-    rope_(q, step.rope, step.positions);
-    rope_(k, step.rope, step.positions);
-    const auto [keys, values] = step.cache->append(layer, k, v);
-    out = attention(q, keys, values, options);
-  }
-  return reshape(out, {out.size(0), out.size(1), out.size(2) * out.size(3)});
-}
-
-Decoder::Decoder(ModelConfig config, WeightSource& source)
-    : config_(std::move(config)),
-      parameters_(source),
-      bf16_rope_frequencies_(source.bf16_rope_frequencies()),
-      embedding_(parameters_.tensor("model.embed_tokens.weight", {config_.vocab_size, config_.hidden_size})) {
-  require<Unsupported>(config_.hidden_act == "silu", "{}: hidden_act must be silu; got {}",
-                       config_.model_type, config_.hidden_act);
-}
-
-void Decoder::finish() {
-  final_norm_ = &parameters_.tensor("model.norm.weight", {config_.hidden_size});
-  head_ = config_.tie_word_embeddings
-              ? &parameters_.tied_linear("lm_head", embedding_)
-              : &parameters_.linear("lm_head", config_.vocab_size, config_.hidden_size);
-  parameters_.finish();
-}
-
 namespace {
 
-/// i32 [B, T] (or [T] where all rows start alike): the positions of T ids behind `starts`.
-Tensor positions_behind(const std::vector<std::int64_t>& starts, std::int64_t tokens, Device device) {
-  const bool even =
-      std::all_of(starts.begin(), starts.end(), [&](std::int64_t start) { return start == starts[0]; });
-  const std::size_t rows = even ? 1 : starts.size();
-  std::vector<std::int32_t> positions;
-  positions.reserve(rows * static_cast<std::size_t>(tokens));
-  for (std::size_t b = 0; b < rows; ++b) {
-    for (std::int64_t t = 0; t < tokens; ++t) positions.push_back(static_cast<std::int32_t>(starts[b] + t));
-  }
-  const Shape shape = even ? Shape{tokens} : Shape{static_cast<std::int64_t>(rows), tokens};
-  return Tensor::from_values(positions, shape, device);
+std::optional<Norm> norm_at(Parameters& parameters, const char* name, const ModelConfig& config,
+                            NormKind kind) {
+  if (name == nullptr) return std::nullopt;
+  return std::optional<Norm>(std::in_place, parameters, name, config.hidden_size, kind, config.norm_eps);
+}
+
+std::optional<Norm> norm_at(Parameters& parameters, const std::string& path, const char* name,
+                            const ModelConfig& config, NormKind kind) {
+  if (name == nullptr) return std::nullopt;
+  return norm_at(parameters, (path + "." + name).c_str(), config, kind);
+}
+
+std::optional<Norm> head_norm(Parameters& parameters, const std::string& path, const ModelConfig& config,
+                              const DecoderStyle& style, std::int64_t heads) {
+  if (style.qk_norm == QkNorm::None) return std::nullopt;
+  const std::int64_t width = style.qk_norm == QkNorm::Head ? config.head_dim : heads * config.head_dim;
+  return std::optional<Norm>(std::in_place, parameters, path, width, style.norm, config.norm_eps);
+}
+
+bool rotates(const ModelConfig& config, int layer) {
+  return config.rope_layers.empty() || config.rope_layers.at(static_cast<std::size_t>(layer));
+}
+
+/// `value` as a tensor of `dtype` holds it.
+double rounded(double value, DType dtype) {
+  const auto single = static_cast<float>(value);
+  if (dtype == DType::BF16) return static_cast<float>(BFloat16(single));
+  if (dtype == DType::F16) return static_cast<float>(Float16(single));
+  return single;
 }
 
 void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOptions& options) {
@@ -112,60 +56,175 @@ void check_forward(const ModelConfig& config, const Tensor& ids, const ForwardOp
           "{}: packed sequences need the position of each id within its sequence", config.model_type);
 }
 
-}  // namespace
-
-const RopeTable& Decoder::rope(std::int64_t length) {
-  const RopeConfig& config = config_.rope;
-  const std::int64_t trained = config.max_positions;
-  // The angles of `dynamic` depend on the length once it is beyond max_position_embeddings: each length has
-  // its own table there. Otherwise tables are made for powers of two, so that decoding does not need a new
-  // one per token.
-  const bool own_table = config.type == "dynamic" && length > trained;
-  const bool reusable = own_table
-                            ? rope_length_ == length
-                            : rope_length_ >= length && (config.type != "dynamic" || rope_length_ <= trained);
-  if (!reusable) {
-    std::int64_t made =
-        own_table ? length : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
-    if (!own_table && config.type == "dynamic") made = std::min(made, trained);
-    rope_ = rope_table(config, made, device(), bf16_rope_frequencies_);
-    rope_length_ = made;
+/// i32 [B, T]: the positions of T ids behind `starts`.
+Tensor positions_behind(const std::vector<std::int64_t>& starts, std::int64_t tokens, Device device) {
+  std::vector<std::int32_t> positions;
+  positions.reserve(starts.size() * static_cast<std::size_t>(tokens));
+  for (const std::int64_t start : starts) {
+    for (std::int64_t t = 0; t < tokens; ++t) positions.push_back(static_cast<std::int32_t>(start + t));
   }
-  return rope_;
+  return Tensor::from_values(positions, {static_cast<std::int64_t>(starts.size()), tokens}, device);
 }
 
-Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) {
+}  // namespace
+
+SelfAttention::SelfAttention(Parameters& parameters, const std::string& path, const ModelConfig& config,
+                             const DecoderStyle& style, int layer)
+    : layer_(layer),
+      head_dim_(config.head_dim),
+      window_(config.slides(layer) ? config.sliding_window : 0),
+      both_ways_(!style.causal),
+      rotates_(rotates(config, layer)),
+      sliding_rope_(config.slides(layer) && config.sliding_rope.has_value()),
+      scale_(config.attention_scale),
+      qk_norm_(style.qk_norm),
+      qkv_(parameters, path,
+           {{"q_proj", config.num_heads * head_dim_},
+            {"k_proj", config.num_kv_heads * head_dim_},
+            {"v_proj", config.num_kv_heads * head_dim_}},
+           config.hidden_size, style.qkv_bias, style.packed ? style.names.qkv : ""),
+      o_(parameters.linear(path + "." + style.names.o, config.hidden_size, config.num_heads * head_dim_,
+                           style.o_bias)),
+      q_norm_(head_norm(parameters, path + ".q_norm", config, style, config.num_heads)),
+      k_norm_(head_norm(parameters, path + ".k_norm", config, style, config.num_kv_heads)) {}
+
+Tensor SelfAttention::forward(const Tensor& x, const Step& step) const {
+  std::vector<Tensor> qkv = qkv_.forward(x, step.dropout);
+  if (qk_norm_ == QkNorm::Whole) {
+    qkv[0] = q_norm_->apply(qkv[0]);
+    qkv[1] = k_norm_->apply(qkv[1]);
+  }
+  for (Tensor& part : qkv) part = split_heads(part, head_dim_);
+  if (qk_norm_ == QkNorm::Head) {
+    qkv[0] = q_norm_->apply(qkv[0]);
+    qkv[1] = k_norm_->apply(qkv[1]);
+  }
+  return apply_linear(join_heads(attend(qkv[0], qkv[1], qkv[2], step)), o_, step.dropout);
+}
+
+/// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and
+/// attends: [B, T, H, D].
+Tensor SelfAttention::attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step) const {
+  const RopeTable& table = sliding_rope_ ? step.sliding_rope : step.rope;
+  AttentionOptions options = step.attention;
+  options.window = window_;
+  options.window_after = both_ways_ ? window_ : 0;
+  options.scale = scale_;
+  if (step.cache == nullptr) {
+    return rotates_ ? rotary_attention(q, k, v, table, step.positions, options) : attention(q, k, v, options);
+  }
+  if (rotates_) {
+    rope_(q, table, step.positions);
+    rope_(k, table, step.positions);
+  }
+  const auto [keys, values] = step.cache->append(layer_, k, v);
+  return attention(q, keys, values, options);
+}
+
+GatedMlp::GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config,
+                   const DecoderStyle& style)
+    : activation_(activation_of(config)),
+      gate_up_(parameters, path,
+               {{"gate_proj", config.intermediate_size}, {"up_proj", config.intermediate_size}},
+               config.hidden_size, style.mlp_bias, style.packed ? style.names.gate_up : ""),
+      down_(parameters.linear(path + "." + style.names.down, config.hidden_size, config.intermediate_size,
+                              style.mlp_bias)) {}
+
+Tensor GatedMlp::forward(const Tensor& x, const Step& step) const {
+  const std::vector<Tensor> gate_up = gate_up_.forward(x, step.dropout);
+  return apply_linear(activate_gated(activation_, gate_up[0], gate_up[1]), down_, step.dropout);
+}
+
+DecoderBlock::DecoderBlock(Parameters& parameters, const std::string& path, const ModelConfig& config,
+                           const DecoderStyle& style, int layer)
+    : attention_in_(norm_at(parameters, path,
+                            layer > 0 || style.first_attention_norm ? style.norms.attention_in : nullptr,
+                            config, style.norm)),
+      attention_(parameters, path + "." + style.names.attention, config, style, layer),
+      attention_out_(norm_at(parameters, path, style.norms.attention_out, config, style.norm)),
+      mlp_in_(norm_at(parameters, path, style.norms.mlp_in, config, style.norm)),
+      mlp_(parameters, path + ".mlp", config, style),
+      mlp_out_(norm_at(parameters, path, style.norms.mlp_out, config, style.norm)),
+      residual_multiplier_(style.residual_multiplier) {}
+
+void DecoderBlock::forward(ResidualStream& stream, const Step& step) const {
+  const auto add = [&](Tensor update, const std::optional<Norm>& norm) {
+    if (norm) update = norm->apply(update);
+    if (residual_multiplier_ != 1) update = affine(update, residual_multiplier_, 0);
+    stream.add(std::move(update));
+  };
+  add(attention_.forward(stream.normed(attention_in_), step), attention_out_);
+  add(mlp_.forward(stream.normed(mlp_in_), step), mlp_out_);
+}
+
+namespace {
+
+std::deque<DecoderBlock> make_blocks(const ModelConfig& config, const DecoderStyle& style,
+                                     Parameters& parameters) {
+  std::deque<DecoderBlock> blocks;
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    blocks.emplace_back(parameters, style.names.layers + std::to_string(layer), config, style, layer);
+  return blocks;
+}
+
+}  // namespace
+
+Decoder::Decoder(const ModelConfig& config, const DecoderStyle& style, Parameters& parameters)
+    : config_(config),
+      causal_(style.causal),
+      embedding_multiplier_(rounded(style.embedding_multiplier, parameters.dtype())),
+      embedding_(parameters.tensor(style.names.embedding, {config.vocab_size, config.hidden_size})),
+      embedding_norm_(norm_at(parameters, style.names.embedding_norm, config, style.norm)),
+      blocks_(make_blocks(config, style, parameters)),
+      final_norm_(parameters, style.names.final_norm, config.hidden_size, style.norm, config.norm_eps),
+      ropes_(config.rope, parameters.device(), parameters.bf16_rope_frequencies()),
+      positions_(parameters.device()) {
+  if (config.sliding_rope)
+    sliding_ropes_.emplace(*config.sliding_rope, parameters.device(), parameters.bf16_rope_frequencies());
+}
+
+Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) const {
   const std::int64_t tokens = ids.size(1);
   Step step;
   step.cache = options.cache;
   step.dropout = options.dropout;
+  step.attention.causal = causal_;
   step.attention.cu_seqlens = options.cu_seqlens;
+  std::int64_t length = tokens;
   if (options.cache == nullptr) {
-    step.positions = options.positions.defined() ? options.positions : arange(tokens, DType::I32, device());
-    step.rope = rope(tokens);
-    return step;
+    step.positions = options.positions.defined() ? options.positions : positions_.get(0, tokens);
+  } else {
+    require<Unsupported>(causal_, "{}: tokens see those after them, so that no cache can serve it",
+                         config_.model_type);
+    options.cache->reserve(tokens);
+    length = options.cache->longest() + tokens;
+    const std::vector<std::int64_t>& starts = options.cache->lengths();
+    // Rows of one length stand at the end of the keys alike.
+    if (std::all_of(starts.begin(), starts.end(), [&](std::int64_t start) { return start == starts[0]; })) {
+      step.positions = positions_.get(starts[0], tokens);
+    } else {
+      step.positions = positions_behind(starts, tokens, ids.device());
+      const std::vector<std::int32_t> q_start(starts.begin(), starts.end());
+      step.attention.q_start = Tensor::from_values(q_start, {ids.size(0)}, ids.device());
+    }
   }
-  options.cache->reserve(tokens);
-  const std::vector<std::int64_t>& starts = options.cache->lengths();
-  step.positions = positions_behind(starts, tokens, device());
-  step.rope = rope(options.cache->longest() + tokens);
-  if (step.positions.rank() ==
-      2) {  // rows of different lengths; otherwise all queries stand at the end of the keys
-    const std::vector<std::int32_t> q_start(starts.begin(), starts.end());
-    step.attention.q_start = Tensor::from_values(q_start, {ids.size(0)}, device());
-  }
+  step.rope = ropes_.get(length);
+  if (sliding_ropes_) step.sliding_rope = sliding_ropes_->get(length);
   return step;
 }
 
-Tensor Decoder::forward_hidden(const Tensor& ids, const ForwardOptions& options) {
+Tensor Decoder::forward(const Tensor& ids, const ForwardOptions& options) const {
   check_forward(config_, ids, options);
   const Step step = prepare(ids, options);
-  ResidualStream stream(embedding(embedding_, ids));
-  for (const std::unique_ptr<Block>& block : blocks_) {
+  Tensor embedded = candela::embedding(embedding_, ids);
+  if (embedding_multiplier_ != 1) embedded = affine(embedded, embedding_multiplier_, 0);
+  if (embedding_norm_) embedded = embedding_norm_->apply(embedded);
+  ResidualStream stream(std::move(embedded));
+  for (const DecoderBlock& block : blocks_) {
     if (options.hidden_states != nullptr) options.hidden_states->push_back(stream.value());
-    block->forward(stream, step);
+    block.forward(stream, step);
   }
-  Tensor hidden = stream.normed(*final_norm_, config_.rms_norm_eps);
+  Tensor hidden = stream.normed(final_norm_);
   if (options.hidden_states != nullptr) options.hidden_states->push_back(hidden);
   if (options.cache != nullptr) {
     if (options.row_lengths.empty()) {
@@ -175,56 +234,6 @@ Tensor Decoder::forward_hidden(const Tensor& ids, const ForwardOptions& options)
     }
   }
   return hidden;
-}
-
-Tensor Decoder::logits(const Tensor& hidden, Generator* dropout) const {
-  return apply_linear(hidden, *head_, dropout);
-}
-
-namespace {
-
-/// What is lost when x is rounded to `dtype`, rounded in turn; a constant to autograd.
-Tensor remainder(const Tensor& x, DType dtype) {
-  const NoGrad guard;
-  const Tensor whole = x.detach();
-  return cast(sub(whole, cast(cast(whole, dtype), whole.dtype())), dtype);
-}
-
-/// An adapted output layer is a wider one, [h, l] [W, B]^T = h W^T + l B^T with l = s d(h) A^T, so that the
-/// chunked loss serves it too: l [N, r] and B [V, r] as columns in `dtype`. Where the adapters are wider than
-/// the weights, each is split into its rounded value and the remainder, l = l' + l", B = B' + B": l B^T = l'
-/// B'^T + l" B'^T + l' B"^T, but for the product of the remainders. The gradients of l and B through the
-/// rounded values alone are those of the whole.
-std::pair<Tensor, Tensor> low_rank_columns(const Tensor& low, const Tensor& b, DType dtype) {
-  if (low.dtype() == dtype) return {low, b};
-  const Tensor rounded_low = cast(low, dtype);
-  const Tensor rounded_b = cast(b, dtype);
-  return {concat({rounded_low, remainder(low, dtype), rounded_low}, 1),
-          concat({rounded_b, rounded_b, remainder(b, dtype)}, 1)};
-}
-
-}  // namespace
-
-Tensor Decoder::loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const {
-  const std::int64_t width = config_.hidden_size;
-  require(hidden.defined() && hidden.rank() >= 1 && hidden.size(-1) == width,
-          "{}: hidden must be [..., {}]; got {}", config_.model_type, width, hidden);
-  const Tensor rows = reshape(hidden, {-1, width});
-  const Tensor flat = reshape(targets, {targets.numel()});
-  if (!head_->adapted()) return linear_cross_entropy(rows, head_->weight.dense(), flat);
-  const LoraAdapter& adapter = head_->adapter;
-  const Tensor seen =
-      dropout != nullptr && adapter.dropout > 0 ? candela::dropout(rows, adapter.dropout, *dropout) : rows;
-  const Tensor low = affine(linear(cast(seen, adapter.a.dtype()), adapter.a), adapter.scale, 0);
-  const auto [columns, weights] = low_rank_columns(low, adapter.b, rows.dtype());
-  return linear_cross_entropy(concat({rows, columns}, 1), concat({head_->weight.dense(), weights}, 1), flat);
-}
-
-std::vector<NamedTensor> Decoder::named_parameters() const {
-  std::vector<NamedTensor> result = parameters_.named();
-  // A tied output layer becomes a weight of its own once an adapter is merged into it.
-  if (config_.tie_word_embeddings && !tied()) result.push_back({"lm_head.weight", head_->weight.dense()});
-  return result;
 }
 
 }  // namespace candela

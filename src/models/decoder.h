@@ -1,150 +1,149 @@
 #pragma once
 
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
-#include <candela/models/model.h>
+#include <candela/models/backbone.h>
+#include <candela/models/config.h>
 #include <candela/ops/attention.h>
-#include <candela/ops/rope.h>
 
-#include "models/parameters.h"
+#include "models/parts.h"
+#include "models/positions.h"
 
-/// What decoder-only transformers share: embedding, a stack of blocks on a residual stream, final norm,
-/// output layer.
+/// Decoder-only transformers: embedding, a stack of blocks on a residual stream, final norm. What sets an
+/// architecture apart is a DecoderStyle, which its file fills in.
 namespace candela {
+
+/// Norms of q and k before the rotation.
+enum class QkNorm : std::uint8_t {
+  None,
+  Head,   ///< of each head
+  Whole,  ///< of all heads as one row
+};
+
+/// Where the norms of a block stand, by their names in the checkpoint; null: none there.
+struct BlockNorms {
+  const char* attention_in = "input_layernorm";
+  const char* attention_out = nullptr;
+  const char* mlp_in = "post_attention_layernorm";
+  const char* mlp_out = nullptr;
+};
+
+/// Names of layers in the checkpoint, each below the one that holds it.
+struct DecoderNames {
+  const char* embedding = "model.embed_tokens.weight";
+  const char* embedding_norm = nullptr;  ///< null: none
+  const char* layers = "model.layers.";
+  const char* final_norm = "model.norm";
+  const char* attention = "self_attn";
+  const char* qkv = "qkv_proj";  ///< of packed ones
+  const char* o = "o_proj";
+  const char* gate_up = "gate_up_proj";  ///< of packed ones
+  const char* down = "down_proj";
+};
+
+/// The parts of a decoder's blocks. The defaults are Llama's.
+struct DecoderStyle {
+  NormKind norm = NormKind::Rms;
+  DecoderNames names;
+  BlockNorms norms;
+  bool first_attention_norm = true;  ///< false: layer 0 has no attention_in
+  QkNorm qk_norm = QkNorm::None;
+  bool qkv_bias = false;
+  bool o_bias = false;
+  bool mlp_bias = false;
+  bool packed = false;  ///< q, k and v are one layer, as are gate and up
+  double embedding_multiplier = 1;  ///< rounded to the weights' dtype
+  double residual_multiplier = 1;   ///< of what a block adds to the stream
+  bool causal = true;  ///< whether tokens see those before them only; else windows reach both ways
+};
 
 /// What every block of one forward pass is given.
 struct Step {
-  RopeTable rope;
-  Tensor positions;            ///< i32 [T] or [B, T]
-  AttentionOptions attention;  ///< but for the window, which is each layer's own
+  RopeTable rope, sliding_rope;  // sliding_rope undefined: rope
+  Tensor positions;              ///< i32 [T] or [B, T]
+  AttentionOptions attention;    ///< but for what each layer sets
   KvCache* cache = nullptr;
   Generator* dropout = nullptr;
 };
 
-/// The residual stream of a pre-norm transformer. Updates are added where the next norm reads the stream, so
-/// that both are one fused op.
-class ResidualStream {
+/// Grouped-query attention with rotary positions.
+class SelfAttention {
  public:
-  explicit ResidualStream(Tensor x) : x_(std::move(x)) {}
-
-  /// The RMS norm of the stream.
-  Tensor normed(const Tensor& weight, double eps);
-  /// To be called once between two norms.
-  void add(Tensor update) { update_ = std::move(update); }
-  /// The stream as it stands, [B, T, D].
-  Tensor value() const;
-
- private:
-  Tensor x_;
-  Tensor update_;  // not yet added
-};
-
-class Block {
- public:
-  Block() = default;
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  virtual ~Block() = default;
-
-  virtual void forward(ResidualStream& stream, const Step& step) const = 0;
-};
-
-/// silu(x gate^T) (x up^T) down^T (Shazeer, 2020).
-class GatedMlp {
- public:
-  GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config, bool bias = false);
+  SelfAttention(Parameters& parameters, const std::string& path, const ModelConfig& config,
+                const DecoderStyle& style, int layer);
   Tensor forward(const Tensor& x, const Step& step) const;
 
  private:
-  const LinearGroup& gate_up_;
+  Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step) const;
+
+  int layer_;
+  std::int64_t head_dim_;
+  std::int64_t window_;  // 0: none
+  bool both_ways_;       // the window
+  bool rotates_;
+  bool sliding_rope_;
+  double scale_;  // 0: 1 / sqrt(head_dim)
+  QkNorm qk_norm_;
+  Projections qkv_;
+  const Linear& o_;
+  std::optional<Norm> q_norm_, k_norm_;
+};
+
+/// act(x gate^T) (x up^T) down^T (Shazeer, 2020).
+class GatedMlp {
+ public:
+  GatedMlp(Parameters& parameters, const std::string& path, const ModelConfig& config,
+           const DecoderStyle& style);
+  Tensor forward(const Tensor& x, const Step& step) const;
+
+ private:
+  Activation activation_;
+  Projections gate_up_;
   const Linear& down_;
 };
 
-/// x += attention(norm(x)), x += mlp(norm(x)): the block of Llama and its kin. `Attention` is made from the
-/// parameters, the path of its weights, the configuration and the layer's number.
-template <class Attention>
-class PreNormBlock final : public Block {
+/// x += out_norm(attention(in_norm(x))), x += out_norm(mlp(in_norm(x))).
+class DecoderBlock {
  public:
-  PreNormBlock(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
-      : eps_(config.rms_norm_eps),
-        input_norm_(parameters.tensor(path + ".input_layernorm.weight", {config.hidden_size})),
-        attention_(parameters, path + ".self_attn", config, layer),
-        post_norm_(parameters.tensor(path + ".post_attention_layernorm.weight", {config.hidden_size})),
-        mlp_(parameters, path + ".mlp", config, config.mlp_bias) {}
-
-  void forward(ResidualStream& stream, const Step& step) const override {
-    stream.add(attention_.forward(stream.normed(input_norm_, eps_), step));
-    stream.add(mlp_.forward(stream.normed(post_norm_, eps_), step));
-  }
+  DecoderBlock(Parameters& parameters, const std::string& path, const ModelConfig& config,
+               const DecoderStyle& style, int layer);
+  void forward(ResidualStream& stream, const Step& step) const;
 
  private:
-  double eps_;
-  const Tensor& input_norm_;
-  Attention attention_;
-  const Tensor& post_norm_;
+  std::optional<Norm> attention_in_;
+  SelfAttention attention_;
+  std::optional<Norm> attention_out_, mlp_in_;
   GatedMlp mlp_;
+  std::optional<Norm> mlp_out_;
+  double residual_multiplier_;
 };
 
-/// Rotates q [B, T, H, D] and k [B, T, K, D], puts k and v behind the cache's where there is one, and
-/// attends: [B, T, H D]. window: as in AttentionOptions.
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Step& step, int layer,
-              std::int64_t window);
-
-/// How many positions back the tokens of a layer see, as AttentionOptions::window: 0 for all.
-std::int64_t layer_window(const ModelConfig& config, int layer);
-
-/// The last dimension of x split into heads: [B, T, H D] -> [B, T, H, D].
-Tensor split_heads(const Tensor& x, std::int64_t head_dim);
-
-class Decoder : public Model {
+class Decoder final : public Backbone {
  public:
-  const ModelConfig& config() const override { return config_; }
-  DType dtype() const override { return embedding_.dtype(); }
-  Device device() const override { return embedding_.device(); }
-  Tensor forward_hidden(const Tensor& ids, const ForwardOptions& options) override;
-  Tensor logits(const Tensor& hidden, Generator* dropout) const override;
-  Tensor loss(const Tensor& hidden, const Tensor& targets, Generator* dropout) const override;
-  std::vector<NamedTensor> named_parameters() const override;
-  std::deque<Linear>& linears() override { return parameters_.linears(); }
-  const std::deque<Linear>& linears() const override { return parameters_.linears(); }
-  const Linear& head() const override { return *head_; }
-  bool tied() const override { return head_->weight.dense().same_as(embedding_); }
+  /// Weights are declared in the order of the network.
+  Decoder(const ModelConfig& config, const DecoderStyle& style, Parameters& parameters);
 
- protected:
-  /// The embedding; the derived class then adds its blocks, and calls finish().
-  Decoder(ModelConfig config, WeightSource& source);
-  /// The final norm and the output layer; checks that every weight was found.
-  void finish();
+  Tensor forward(const Tensor& ids, const ForwardOptions& options) const override;
+  const Tensor& embedding() const override { return embedding_; }
+  std::int64_t max_tokens() const override { return config_.max_position_embeddings; }
+  bool sees_both_ways() const override { return !causal_; }
+
+ private:
+  Step prepare(const Tensor& ids, const ForwardOptions& options) const;
 
   ModelConfig config_;
-  Parameters parameters_;
-  std::vector<std::unique_ptr<Block>> blocks_;
-
- private:
-  Step prepare(const Tensor& ids, const ForwardOptions& options);
-  const RopeTable& rope(std::int64_t length);
-
-  bool bf16_rope_frequencies_;
+  bool causal_;
+  double embedding_multiplier_;
   const Tensor& embedding_;  // [V, D]
-  const Tensor* final_norm_ = nullptr;
-  const Linear* head_ = nullptr;
-  RopeTable rope_;
-  std::int64_t rope_length_ = 0;
-};
-
-/// A decoder whose layers are all `Layer`s, made as PreNormBlock is.
-template <class Layer>
-class DecoderOf final : public Decoder {
- public:
-  DecoderOf(const ModelConfig& config, WeightSource& source) : Decoder(config, source) {
-    for (int layer = 0; layer < config_.num_layers; ++layer) {
-      blocks_.push_back(
-          std::make_unique<Layer>(parameters_, "model.layers." + std::to_string(layer), config_, layer));
-    }
-    finish();
-  }
+  std::optional<Norm> embedding_norm_;
+  std::deque<DecoderBlock> blocks_;
+  Norm final_norm_;
+  RopeTables ropes_;
+  std::optional<RopeTables> sliding_ropes_;
+  PositionRange positions_;
 };
 
 }  // namespace candela

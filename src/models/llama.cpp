@@ -1,4 +1,5 @@
-#include "models/architectures.h"
+#include "models/architecture.h"
+#include "models/config_reader.h"
 #include "models/decoder.h"
 
 /// Llama 1 to 3 (Touvron et al., 2023): RMS norm before each half of a block, rotary positions, grouped-query
@@ -6,36 +7,24 @@
 namespace candela {
 namespace {
 
-class LlamaAttention {
- public:
-  LlamaAttention(Parameters& parameters, const std::string& path, const ModelConfig& config, int layer)
-      : layer_(layer),
-        head_dim_(config.head_dim),
-        qkv_(parameters.group({{path + ".q_proj", config.num_heads * head_dim_},
-                               {path + ".k_proj", config.num_kv_heads * head_dim_},
-                               {path + ".v_proj", config.num_kv_heads * head_dim_}},
-                              config.hidden_size, config.attention_bias)),
-        o_(parameters.linear(path + ".o_proj", config.hidden_size, config.num_heads * head_dim_,
-                             config.attention_bias)) {}
+void read(const JsonObject& json, ModelConfig& config) {
+  read_sizes(json, {.max_positions = 2048}, config);
+  read_decoder(json, config);
+  config.mlp_bias = json.boolean("mlp_bias", false);
+  read_rope(json, config);
+  read_windows(json, Windows::Never, 0, 0, config);
+}
 
-  Tensor forward(const Tensor& x, const Step& step) const {
-    const std::vector<Tensor> qkv = qkv_.forward(x, step.dropout);
-    const Tensor mixed = attend(split_heads(qkv[0], head_dim_), split_heads(qkv[1], head_dim_),
-                                split_heads(qkv[2], head_dim_), step, layer_, 0);
-    return apply_linear(mixed, o_, step.dropout);
-  }
-
- private:
-  int layer_;
-  std::int64_t head_dim_;
-  const LinearGroup& qkv_;
-  const Linear& o_;
-};
+std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters) {
+  DecoderStyle style;
+  style.qkv_bias = style.o_bias = config.attention_bias;
+  style.mlp_bias = config.mlp_bias;
+  return std::make_unique<Decoder>(config, style, parameters);
+}
 
 }  // namespace
 
-std::unique_ptr<Model> make_llama(const ModelConfig& config, WeightSource& source) {
-  return std::make_unique<DecoderOf<PreNormBlock<LlamaAttention>>>(config, source);
-}
+extern const Architecture kLlama;
+const Architecture kLlama = {"llama", read, make};
 
 }  // namespace candela

@@ -8,6 +8,7 @@
 #include <candela/ops/copy.h>
 
 #include "io/listing.h"
+#include "models/architecture.h"
 #include "models/registry.h"
 #include "models/values.h"
 
@@ -18,19 +19,22 @@ namespace {
 class CheckpointWeights final : public WeightSource {
  public:
   CheckpointWeights(const std::filesystem::path& folder, const ModelConfig& config,
-                    const LoadOptions& options)
+                    const Architecture& architecture, const LoadOptions& options)
       : folder_(folder.string()),
         reader_(SafetensorsReader::open(folder)),
+        architecture_(architecture),
+        embedding_(stored_name(std::string(architecture.embedding))),
         dtype_(options.dtype.value_or(stored_dtype(config))),
         options_(options),
-        tied_(config.tie_word_embeddings) {
+        tied_(config.tie_word_embeddings && architecture.causal && !options.backbone_only) {
     require(dtype_ == DType::F32 || dtype_ == DType::BF16 || dtype_ == DType::F16,
             "load_model: dtype must be f32, bf16 or f16; got {}", to_string(dtype_));
     left_over_.insert(reader_.names().begin(), reader_.names().end());
     // Older exports keep the rotary frequencies, which follow from the config; a tied output layer may be
     // stored a second time.
     std::erase_if(left_over_, [&](const std::string& name) {
-      return name.ends_with(".rotary_emb.inv_freq") || (tied_ && name == kHead);
+      return name.ends_with(".rotary_emb.inv_freq") || (name == kHead && (tied_ || options.backbone_only)) ||
+             unread(name);
     });
   }
 
@@ -38,7 +42,10 @@ class CheckpointWeights final : public WeightSource {
   Device device() const override { return options_.device; }
   bool bf16_rope_frequencies() const override { return options_.bf16_rope_frequencies; }
 
-  Tensor take(const std::string& name, const Shape& shape) override {
+  bool has(const std::string& name) const override { return reader_.contains(stored_name(name)); }
+
+  Tensor take(const std::string& given, const Shape& shape, Init) override {
+    const std::string name = stored_name(given);
     left_over_.erase(name);
     if (!reader_.contains(name)) {
       problems_.push_back("missing: " + name);
@@ -60,8 +67,26 @@ class CheckpointWeights final : public WeightSource {
   }
 
  private:
-  static constexpr const char* kEmbedding = "model.embed_tokens.weight";
   static constexpr const char* kHead = "lm_head.weight";
+
+  /// The name of a weight in the file, which may have the architecture's prefix or not.
+  std::string stored_name(const std::string& name) const {
+    const std::string prefix(architecture_.prefix);
+    if (reader_.contains(name)) return name;
+    if (name.starts_with(prefix) && reader_.contains(name.substr(prefix.size())))
+      return name.substr(prefix.size());
+    return reader_.contains(prefix + name) ? prefix + name : name;
+  }
+
+  /// Whether checkpoints of this architecture hold `name`, and nothing here reads it.
+  bool unread(const std::string& name) const {
+    std::string_view bare = name;
+    if (bare.starts_with(architecture_.prefix)) bare.remove_prefix(architecture_.prefix.size());
+    for (const char* start : architecture_.unread) {
+      if (start != nullptr && bare.starts_with(start)) return true;
+    }
+    return false;
+  }
 
   Tensor floating(const std::string& name, Device device) const {
     Tensor stored = reader_.tensor(name, device);
@@ -74,17 +99,17 @@ class CheckpointWeights final : public WeightSource {
   /// merge or a training run put there.
   void check_second_head() const {
     if (!reader_.contains(kHead) || options_.device.type == DeviceType::Plan) return;
-    require<IoError>(same_values(floating(kHead, Device::cpu()), floating(kEmbedding, Device::cpu())),
+    require<IoError>(same_values(floating(kHead, Device::cpu()), floating(embedding_, Device::cpu())),
                      "{}: config.json says tie_word_embeddings, but {} differs from {}: set "
                      "tie_word_embeddings to false if "
                      "the output layer has weights of its own, or remove {}",
-                     folder_, kHead, kEmbedding, kHead);
+                     folder_, kHead, embedding_, kHead);
   }
 
   /// The dtype of the embedding, which every model has; config.json may say something else.
   DType stored_dtype(const ModelConfig& config) const {
-    if (!reader_.contains(kEmbedding)) return config.dtype;
-    const std::string& stored = reader_.entry(kEmbedding).dtype;
+    if (!reader_.contains(embedding_)) return config.dtype;
+    const std::string& stored = reader_.entry(embedding_).dtype;
     if (stored == "BF16") return DType::BF16;
     if (stored == "F16") return DType::F16;
     return DType::F32;
@@ -92,6 +117,8 @@ class CheckpointWeights final : public WeightSource {
 
   std::string folder_;
   SafetensorsReader reader_;
+  const Architecture& architecture_;
+  std::string embedding_;  // as the file names it
   DType dtype_;
   LoadOptions options_;
   bool tied_;
@@ -104,8 +131,11 @@ class CheckpointWeights final : public WeightSource {
 std::unique_ptr<Model> load_model(const std::filesystem::path& folder, const LoadOptions& options) {
   const NoGrad guard;
   const ModelConfig config = ModelConfig::load(folder);
-  CheckpointWeights source(folder, config, options);
-  return build_model(config, source);
+  const Architecture* const architecture = find_architecture(config.model_type);
+  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {}", config.source,
+                       architecture_names(), config.model_type);
+  CheckpointWeights source(folder, config, *architecture, options);
+  return build_model(config, source, options.backbone_only);
 }
 
 }  // namespace candela

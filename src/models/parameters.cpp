@@ -2,8 +2,8 @@
 
 namespace candela {
 
-const Tensor& Parameters::tensor(const std::string& name, const Shape& shape) {
-  tensors_.push_back(source_->take(name, shape));
+const Tensor& Parameters::tensor(const std::string& name, const Shape& shape, Init init) {
+  tensors_.push_back(source_->take(name, shape, init));
   entries_.push_back({name, &tensors_.back()});
   return tensors_.back();
 }
@@ -12,10 +12,10 @@ Linear& Parameters::add_linear(const std::string& path, std::int64_t outputs, st
                                bool bias) {
   Linear& layer = linears_.emplace_back();
   layer.path = path;
-  layer.weight = source_->take(path + ".weight", {outputs, inputs});
+  layer.weight = source_->take(path + ".weight", {outputs, inputs}, Init::Normal);
   entries_.push_back({path + ".weight", &layer.weight});
   if (bias) {
-    layer.bias = source_->take(path + ".bias", {outputs});
+    layer.bias = source_->take(path + ".bias", {outputs}, Init::Zeros);
     entries_.push_back({path + ".bias", &layer.bias});
   }
   return layer;
@@ -53,12 +53,12 @@ void Parameters::finish() {
   source_ = nullptr;
 }
 
-std::vector<NamedTensor> Parameters::named() const {
-  std::vector<NamedTensor> result;
+std::vector<std::pair<std::string, Tensor>> Parameters::named() const {
+  std::vector<std::pair<std::string, Tensor>> result;
   result.reserve(entries_.size());
   for (const Entry& entry : entries_) {
     const auto* const weight = std::get_if<const Weight*>(&entry.value);
-    result.push_back({entry.name, weight ? (*weight)->dense() : *std::get<const Tensor*>(entry.value)});
+    result.emplace_back(entry.name, weight ? (*weight)->dense() : *std::get<const Tensor*>(entry.value));
   }
   return result;
 }

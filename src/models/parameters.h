@@ -6,9 +6,13 @@
 #include <variant>
 #include <vector>
 
-#include <candela/models/model.h>
+#include <candela/core/tensor.h>
+#include <candela/models/linear.h>
 
 namespace candela {
+
+/// What random weights are drawn as.
+enum class Init : std::uint8_t { Normal, Ones, Zeros };
 
 /// Where a model under construction gets its weights from.
 class WeightSource {
@@ -24,7 +28,9 @@ class WeightSource {
   virtual bool bf16_rope_frequencies() const = 0;
   /// The weight `name`, of this shape, in dtype() on device(). What cannot be had is noted, and reported by
   /// finish().
-  virtual Tensor take(const std::string& name, const Shape& shape) = 0;
+  virtual Tensor take(const std::string& name, const Shape& shape, Init init) = 0;
+  /// Whether take() would find `name`.
+  virtual bool has(const std::string& name) const = 0;
   /// Throws IoError listing everything that was missing, misshapen or left over.
   virtual void finish() = 0;
 };
@@ -32,11 +38,23 @@ class WeightSource {
 /// The weights of a model, by name, in the order they were declared. References stay valid: blocks keep them.
 class Parameters {
  public:
-  explicit Parameters(WeightSource& source) : source_(&source) {}
+  /// `source` must live until finish().
+  explicit Parameters(WeightSource& source)
+      : source_(&source),
+        dtype_(source.dtype()),
+        device_(source.device()),
+        bf16_rope_frequencies_(source.bf16_rope_frequencies()) {}
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
 
-  const Tensor& tensor(const std::string& name, const Shape& shape);
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+  /// As LoadOptions::bf16_rope_frequencies.
+  bool bf16_rope_frequencies() const { return bf16_rope_frequencies_; }
+  /// Whether the weights have `name`, for what a checkpoint may leave out.
+  bool has(const std::string& name) const { return source_->has(name); }
+
+  const Tensor& tensor(const std::string& name, const Shape& shape, Init init = Init::Normal);
   /// `path`.weight [outputs, inputs] and, with `bias`, `path`.bias [outputs].
   const Linear& linear(const std::string& path, std::int64_t outputs, std::int64_t inputs, bool bias = false);
   /// Linear layers that share an input of this width, as linear() makes each, given path and outputs.
@@ -47,7 +65,8 @@ class Parameters {
   /// To be called once all are declared.
   void finish();
 
-  std::vector<NamedTensor> named() const;
+  /// Every weight by name, in the order of declaration.
+  std::vector<std::pair<std::string, Tensor>> named() const;
   std::deque<Linear>& linears() { return linears_; }
   const std::deque<Linear>& linears() const { return linears_; }
 
@@ -60,6 +79,9 @@ class Parameters {
   Linear& add_linear(const std::string& path, std::int64_t outputs, std::int64_t inputs, bool bias);
 
   WeightSource* source_;  // null once finished
+  DType dtype_;
+  Device device_;
+  bool bf16_rope_frequencies_;
   std::deque<Tensor> tensors_;
   std::deque<Linear> linears_;
   std::deque<LinearGroup> groups_;

@@ -1,12 +1,13 @@
 #include "models/registry.h"
 
+#include <numeric>
+
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
 #include <candela/ops/random.h>
 
-#include "io/architectures.h"
-#include "models/architectures.h"
+#include "models/architecture.h"
 
 namespace candela {
 namespace {
@@ -45,9 +46,10 @@ class RandomWeights final : public WeightSource {
   Device device() const override { return options_.device; }
   bool bf16_rope_frequencies() const override { return options_.bf16_rope_frequencies; }
 
-  Tensor take(const std::string& name, const Shape& shape) override {
-    if (name.ends_with("norm.weight")) return ones(shape, dtype_, options_.device);
-    if (name.ends_with(".bias")) return zeros(shape, dtype_, options_.device);
+  bool has(const std::string&) const override { return true; }
+  Tensor take(const std::string&, const Shape& shape, Init init) override {
+    if (init == Init::Ones) return ones(shape, dtype_, options_.device);
+    if (init == Init::Zeros) return zeros(shape, dtype_, options_.device);
     return normal(shape, generator_, 0, stddev_, dtype_, options_.device);
   }
   void finish() override {}
@@ -61,34 +63,68 @@ class RandomWeights final : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& source) {
+std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& source, bool backbone_only) {
   const Architecture* const architecture = find_architecture(config.model_type);
   require<Unsupported>(architecture != nullptr, "config.json: model_type must be one of {}; got {}",
                        architecture_names(), config.model_type);
   check_geometry(config);
-  switch (architecture->type) {
-    case ModelType::Llama:
-      return make_llama(config, source);
-    case ModelType::Mistral:
-      return make_mistral(config, source);
-    case ModelType::Qwen2:
-      return make_qwen2(config, source);
-    case ModelType::Qwen3:
-      return make_qwen3(config, source);
+  auto parameters = std::make_unique<Parameters>(source);
+  std::unique_ptr<Backbone> backbone = architecture->make(config, *parameters);
+  const Linear* head = nullptr;
+  if (architecture->causal && !backbone_only) {
+    head = config.tie_word_embeddings
+               ? &parameters->tied_linear("lm_head", backbone->embedding())
+               : &parameters->linear("lm_head", config.vocab_size, config.hidden_size);
   }
-  throw Unsupported("build_model: unknown architecture");
-}
-
-std::vector<std::string> model_types() {
-  std::vector<std::string> types;
-  types.reserve(std::size(kArchitectures));
-  for (const Architecture& architecture : kArchitectures) types.emplace_back(architecture.name);
-  return types;
+  parameters->finish();
+  return std::make_unique<Model>(config, std::move(parameters), std::move(backbone), head);
 }
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const LoadOptions& options, std::uint64_t seed) {
   RandomWeights source(config, options, seed);
-  return build_model(config, source);
+  return build_model(config, source, options.backbone_only);
+}
+
+Model::Model(ModelConfig config, std::unique_ptr<Parameters> parameters, std::unique_ptr<Backbone> backbone,
+             const Linear* head)
+    : config_(std::move(config)), parameters_(std::move(parameters)), backbone_(std::move(backbone)) {
+  if (head != nullptr)
+    head_.emplace(*head, CausalHead::Options{config_.logit_multiplier, config_.logit_softcap});
+}
+
+Model::~Model() = default;
+
+std::vector<std::int32_t> Backbone::positions_of(std::span<const std::int64_t> ids) const {
+  std::vector<std::int32_t> positions(ids.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  return positions;
+}
+
+const CausalHead& Model::causal_head() const {
+  require<Unsupported>(head_.has_value(), "{}: the model has no output layer: it makes embeddings",
+                       config_.model_type);
+  return *head_;
+}
+
+std::vector<NamedTensor> Model::named_parameters() const {
+  std::vector<NamedTensor> result;
+  for (auto& [name, tensor] : parameters_->named()) result.push_back({name, tensor});
+  // A tied output layer becomes a weight of its own once an adapter is merged into it.
+  if (has_head() && config_.tie_word_embeddings && !tied())
+    result.push_back({head().path + ".weight", head().weight.dense()});
+  return result;
+}
+
+std::deque<Linear>& Model::linears() {
+  return parameters_->linears();
+}
+
+const std::deque<Linear>& Model::linears() const {
+  return parameters_->linears();
+}
+
+bool Model::tied() const {
+  return has_head() && head().weight.same_as(backbone_->embedding());
 }
 
 KvCache Model::make_cache(std::int64_t batch, std::int64_t capacity) const {

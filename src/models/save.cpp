@@ -128,7 +128,7 @@ std::string config_text(const Model& model, const fs::path& source) {
   const io::JsonTree checked = io::parse_json(text, file);  // bounded, and with named errors
   const io::JsonObject object(checked, file);
   const bool retyped = model.dtype() != model.config().dtype;
-  const bool untied = model.config().tie_word_embeddings && !model.tied();
+  const bool untied = model.has_head() && model.config().tie_word_embeddings && !model.tied();
   if (!retyped && !untied) return text;
   const std::size_t values = count_values(checked);
   require<IoError>(values <= kMostValues,

@@ -31,9 +31,24 @@ void check_bounds(const Tensor& cu_seqlens, std::int64_t tokens) {
   require(bounds.back() == tokens, "attention: cu_seqlens must end at T = {}; got {}", tokens, bounds.back());
 }
 
+void check_distance_bias(const Tensor& q, const Tensor& k, const AttentionOptions& options) {
+  const Tensor& bias = options.distance_bias;
+  if (!bias.defined()) return;
+  require(bias.dtype() == DType::F32 && bias.rank() == 2 && bias.size(0) == q.size(2) && bias.size(1) % 2 == 1,
+          "attention: distance_bias must be f32 [{}, 2 M + 1]; got {}", q.size(2), bias);
+  require(q.size(1) == k.size(1) && !options.q_start.defined(),
+          "attention: distance_bias needs T = S and no q_start; got q {}, k {} and q_start {}", q.shape(),
+          k.shape(), options.q_start);
+  check_same_device("attention", {q, bias});
+  refuse_grad("attention through distance_bias", {bias});
+}
+
 void check_positions(const Tensor& q, const Tensor& k, const AttentionOptions& options) {
   require(options.window >= 0, "attention: window must be at least 1, or 0 for no limit; got {}",
           options.window);
+  require(options.window_after >= 0, "attention: window_after must be at least 1, or 0 for no limit; got {}",
+          options.window_after);
+  check_distance_bias(q, k, options);
   const auto scale = static_cast<float>(options.scale);
   require(std::isfinite(scale) && (scale != 0 || options.scale == 0),
           "attention: scale must be a finite f32 number, or 0 for 1 / sqrt(D); got {}", options.scale);
@@ -86,8 +101,13 @@ struct AttentionCall {
   double scale = 1;
 
   AttentionArgs args() const {
-    return {q,     k,          v,     out, top, total, options.q_start, options.cu_seqlens,
-            scale, options.causal, options.window};
+    return {q,     k,
+            v,     out,
+            top,   total,
+            options.q_start,       options.cu_seqlens,
+            scale, options.causal,
+            options.window,        options.window_after,
+            options.distance_bias};
   }
 };
 
@@ -137,7 +157,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   if (grad) {
     call.out = out.detach();
     const std::vector<Tensor> saved = {call.q,     call.k,          call.v,            call.out, call.top,
-                                       call.total, options.q_start, options.cu_seqlens};
+                                       call.total, options.q_start, options.cu_seqlens, options.distance_bias};
     record("attention", {q, k, v}, {&out},
            [call](std::span<const Tensor> grads) { return attention_gradients(call, grads[0]); }, saved);
   }
@@ -161,7 +181,7 @@ Tensor rotary_attention(const Tensor& q, const Tensor& k, const Tensor& v, const
   if (grad) {
     call.out = out.detach();
     const std::vector<Tensor> saved = {call.q,    call.k,    call.v,          call.out,           call.top, call.total,
-                                       table.cos, table.sin, options.q_start, options.cu_seqlens, positions};
+                                       table.cos, table.sin, options.q_start, options.cu_seqlens, options.distance_bias, positions};
     record("rotary_attention", {q, k, v}, {&out},
            [call, table, positions](std::span<const Tensor> grads) {
              std::vector<Tensor> result = attention_gradients(call, grads[0]);
@@ -198,6 +218,7 @@ std::vector<Run> runs_of(const Tensor& q, const Tensor& k, const AttentionOption
     const std::int64_t p = start + t;
     const auto sees = [&](std::int64_t s) {
       return (!options.causal || s <= p) && (options.window == 0 || s > p - options.window) &&
+             (options.window_after == 0 || s < p + options.window_after) &&
              sequence_of(t) == sequence_of(s);
     };
     std::int64_t first = 0;
@@ -215,16 +236,36 @@ std::vector<Run> runs_of(const Tensor& q, const Tensor& k, const AttentionOption
 
 /// Queries [B, T, H, D] of which each sees all of the keys [B, S, K, D]. Without keys (S = 0) the sum over
 /// them is zero.
-Tensor attend_all(const Tensor& q, const Tensor& k, const Tensor& v, double scale) {
+/// `bias` [1, K, H / K * T, S], if defined, is added to the scores.
+Tensor attend_all(const Tensor& q, const Tensor& k, const Tensor& v, double scale, const Tensor& bias = {}) {
   const std::int64_t batch = q.size(0);
   const std::int64_t heads = q.size(2);
   const std::int64_t key_heads = k.size(2);
   // [B, K, H / K * T, D]: each key head serves H / K neighbouring query heads.
   const Tensor rows =
       reshape(transpose(q, 1, 2), {batch, key_heads, heads / key_heads * q.size(1), q.size(3)});
-  const Tensor scores = affine(matmul(rows, transpose(transpose(k, 1, 2), 2, 3)), scale, 0);
+  Tensor scores = affine(matmul(rows, transpose(transpose(k, 1, 2), 2, 3)), scale, 0);
+  if (bias.defined()) scores = add(scores, cast(bias, scores.dtype()));
   const Tensor out = matmul(composed::softmax(scores, 3), transpose(v, 1, 2));
   return transpose(reshape(out, {batch, heads, q.size(1), q.size(3)}), 1, 2);
+}
+
+/// The biases of a run, as attend_all takes them; undefined without any.
+Tensor run_bias(const Tensor& q, const Tensor& k, const AttentionOptions& options, const Run& run) {
+  if (!options.distance_bias.defined()) return {};
+  const std::vector<float> table = options.distance_bias.to_vector<float>();
+  const std::int64_t width = options.distance_bias.size(1);
+  const std::int64_t reach = width / 2;
+  std::vector<float> values;
+  for (std::int64_t h = 0; h < q.size(2); ++h) {
+    for (std::int64_t t = run.begin; t < run.end; ++t) {
+      for (std::int64_t j = run.first_key; j < run.last_key; ++j)
+        values.push_back(table[static_cast<std::size_t>(h * width + std::clamp(j - t, -reach, reach) + reach)]);
+    }
+  }
+  const std::int64_t group = q.size(2) / k.size(2);
+  return Tensor::from_values(
+      values, {1, k.size(2), group * (run.end - run.begin), run.last_key - run.first_key}, q.device());
 }
 
 }  // namespace
@@ -242,7 +283,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     std::vector<Tensor> parts;
     for (const Run& run : runs_of(q, k, options, b)) {
       parts.push_back(attend_all(part(q, run.begin, run.end), part(k, run.first_key, run.last_key),
-                                 part(v, run.first_key, run.last_key), scale_of(options, q.size(3))));
+                                 part(v, run.first_key, run.last_key), scale_of(options, q.size(3)),
+                                 run_bias(q, k, options, run)));
     }
     rows.push_back(concat(parts, 1));
   }

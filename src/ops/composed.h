@@ -6,7 +6,9 @@
 #include <vector>
 
 #include <candela/ops/attention.h>
+#include <candela/ops/elementwise.h>
 #include <candela/ops/lora.h>
+#include <candela/ops/loss.h>
 #include <candela/ops/optimizer.h>
 #include <candela/ops/rope.h>
 #include <candela/ops/topk.h>
@@ -17,19 +19,20 @@
 namespace candela::composed {
 
 Tensor swiglu(const Tensor& gate, const Tensor& up);
+Tensor geglu(const Tensor& gate, const Tensor& up, GeluKind kind);
 Tensor softmax(const Tensor& x, int dim);
 Tensor log_softmax(const Tensor& x, int dim);
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, double weight_offset);
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
-                                       double eps);
+                                       double eps, double weight_offset);
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
 /// Builds the T x S matrix of scores, for one run after the other of queries that see the same keys: for
 /// references and small inputs.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options);
 Tensor rope(const Tensor& x, const RopeTable& table, const Tensor& positions);
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignore_index);
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
-                            std::int64_t ignore_index);
+Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
+                            std::int64_t ignore_index, const LowRankLogits& extra);
 Tensor lora_linear(const Tensor& x, const Weight& weight, const Tensor& bias,
                    std::span<const LowRank> adapters, const Tensor& lora_x);
 Tensor embedding(const Tensor& weight, const Tensor& ids);

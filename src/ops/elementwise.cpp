@@ -202,33 +202,71 @@ Tensor gelu_tanh(const Tensor& x) {
   return run_unary("gelu_tanh", UnaryOp::GeluTanh, x);
 }
 
-Tensor swiglu(const Tensor& gate, const Tensor& up) {
-  check_floating("swiglu", "gate", gate);
-  check_floating("swiglu", "up", up);
-  const Device device = check_same_device("swiglu", {gate, up});
-  check_same_dtype("swiglu", gate, up);
-  require(gate.shape() == up.shape(), "swiglu: gate and up must have one shape; got {} and {}", gate.shape(),
+namespace {
+
+void check_gated(const char* op, const Tensor& gate, const Tensor& up) {
+  check_floating(op, "gate", gate);
+  check_floating(op, "up", up);
+  check_same_device(op, {gate, up});
+  check_same_dtype(op, gate, up);
+  require(gate.shape() == up.shape(), "{}: gate and up must have one shape; got {} and {}", op, gate.shape(),
           up.shape());
-  Tensor out = Tensor::empty(gate.shape(), gate.dtype(), device);
+}
+
+/// Records the gradient of out, a product of up and a function of gate, and how to make it again.
+/// `gradient(gate, up, dy, dgate, dup)` runs the kernel.
+template <class Gradient, class Again>
+void record_gated(const char* op, const Tensor& gate, const Tensor& up, Tensor& out, Gradient gradient,
+                  Again again) {
+  record(op, {gate, up}, {&out},
+         [gate = gate.detach(), up = up.detach(),
+          gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
+           std::vector<Tensor> result = empty_beside(std::vector{gate, up}, std::max(gate.rank() - 1, 0));
+           if (gate.numel() > 0) gradient(gate, up, grads[0], result[0], result[1]);
+           return result;
+         },
+         {gate, up});
+  const auto make = [again, gate = gate.detach(), up = up.detach()] { return again(gate, up); };
+  out.set_recipe(std::make_shared<Recipe>(Recipe{make, {gate.detach(), up.detach()}}));
+}
+
+}  // namespace
+
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  check_gated("swiglu", gate, up);
+  Tensor out = Tensor::empty(gate.shape(), gate.dtype(), gate.device());
   std::string reasons;
-  if (out.numel() > 0 && !try_run(&KernelTable::swiglu, device, SwigluArgs{gate, up, out}, &reasons)) {
-    log_composed_once("swiglu", device, reasons);
+  if (out.numel() > 0 && !try_run(&KernelTable::swiglu, gate.device(), SwigluArgs{gate, up, out}, &reasons)) {
+    log_composed_once("swiglu", gate.device(), reasons);
     return composed::swiglu(gate, up);
   }
   if (needs_grad({gate, up})) {
-    record("swiglu", {gate, up}, {&out},
-           [gate = gate.detach(), up = up.detach()](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const int last = std::max(gate.rank() - 1, 0);
-             std::vector<Tensor> result = empty_beside(std::vector{gate, up}, last);
-             if (gate.numel() > 0) {
-               run(&KernelTable::swiglu_grad, gate.device(),
-                   SwigluGradArgs{gate, up, grads[0], result[0], result[1]});
-             }
-             return result;
-           },
-           {gate, up});
-    const auto again = [gate = gate.detach(), up = up.detach()] { return swiglu(gate, up); };
-    out.set_recipe(std::make_shared<Recipe>(Recipe{again, {gate.detach(), up.detach()}}));
+    const auto gradient = [](const Tensor& g, const Tensor& u, const Tensor& dy, const Tensor& dg,
+                             const Tensor& du) {
+      run(&KernelTable::swiglu_grad, g.device(), SwigluGradArgs{g, u, dy, dg, du});
+    };
+    record_gated("swiglu", gate, up, out, gradient, swiglu);
+  }
+  return out;
+}
+
+Tensor geglu(const Tensor& gate, const Tensor& up, GeluKind kind) {
+  check_gated("geglu", gate, up);
+  const UnaryOp gelu = kind == GeluKind::Tanh ? UnaryOp::GeluTanh : UnaryOp::Gelu;
+  Tensor out = Tensor::empty(gate.shape(), gate.dtype(), gate.device());
+  std::string reasons;
+  if (out.numel() > 0 &&
+      !try_run(&KernelTable::geglu, gate.device(), GegluArgs{gelu, gate, up, out}, &reasons)) {
+    log_composed_once("geglu", gate.device(), reasons);
+    return composed::geglu(gate, up, kind);
+  }
+  if (needs_grad({gate, up})) {
+    const auto gradient = [gelu](const Tensor& g, const Tensor& u, const Tensor& dy, const Tensor& dg,
+                                 const Tensor& du) {
+      run(&KernelTable::geglu_grad, g.device(), GegluGradArgs{gelu, g, u, dy, dg, du});
+    };
+    record_gated("geglu", gate, up, out, gradient,
+                 [kind](const Tensor& g, const Tensor& u) { return geglu(g, u, kind); });
   }
   return out;
 }
@@ -251,6 +289,10 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   // silu as one op: the product rule on gate sigmoid(gate) would take infinity from infinity where up is
   // infinite.
   return mul(silu(gate), up);
+}
+
+Tensor geglu(const Tensor& gate, const Tensor& up, GeluKind kind) {
+  return mul(kind == GeluKind::Tanh ? gelu_tanh(gate) : gelu(gate), up);
 }
 
 }  // namespace composed

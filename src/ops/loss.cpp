@@ -50,36 +50,69 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   return loss;
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
-                            std::int64_t ignore_index) {
-  check_floating("linear_cross_entropy", "x", x);
-  check_floating("linear_cross_entropy", "weight", weight);
-  const Device device = check_same_device("linear_cross_entropy", {x, weight, targets});
-  check_same_dtype("linear_cross_entropy", x, weight);
-  check_targets("linear_cross_entropy", x, targets);
-  require(weight.rank() == 2 && weight.size(1) == x.size(1),
+namespace {
+
+void check_linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
+                                const LowRankLogits& extra) {
+  constexpr const char* kOp = "linear_cross_entropy";
+  check_floating(kOp, "x", x);
+  check_floating(kOp, "weight", weight.dense());
+  check_same_device(kOp, {x, weight.dense(), targets, extra.low, extra.b});
+  check_same_dtype(kOp, x, weight.dense());
+  check_targets(kOp, x, targets);
+  require(weight.dense().rank() == 2 && weight.inputs() == x.size(1),
           "linear_cross_entropy: weight must be [V, {}] to match x {}; got {}", x.size(1), x.shape(),
-          weight.shape());
-  const bool need_x = needs_grad({x});
-  const bool need_weight = needs_grad({weight});
+          weight.dense().shape());
+  require(extra.low.defined() == extra.b.defined(),
+          "linear_cross_entropy: low and b come together or not at all");
+  if (!extra.low.defined()) return;
+  check_floating(kOp, "low", extra.low);
+  check_floating(kOp, "b", extra.b);
+  require(extra.low.rank() == 2 && extra.low.size(0) == x.size(0),
+          "linear_cross_entropy: low must be [{}, R] to match x {}; got {}", x.size(0), x.shape(),
+          extra.low.shape());
+  require(extra.b.shape() == (Shape{weight.outputs(), extra.low.size(1)}),
+          "linear_cross_entropy: b must be [{}, {}] to match weight {} and low {}; got {}", weight.outputs(),
+          extra.low.size(1), weight.dense().shape(), extra.low.shape(), extra.b.shape());
+}
+
+}  // namespace
+
+Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
+                            std::int64_t ignore_index, const LowRankLogits& extra) {
+  check_linear_cross_entropy(x, weight, targets, extra);
+  const Device device = x.device();
+  const Tensor& values = weight.dense();
+  // dweight adds up over the chunks in f32.
+  const auto gradient_of = [&](const Tensor& t, DType dtype) {
+    return t.defined() && needs_grad({t}) ? zeros(t.shape(), dtype, device) : Tensor();
+  };
+  const Tensor dx = gradient_of(x, x.dtype());
+  const Tensor dweight = gradient_of(values, DType::F32);
+  const Tensor dlow = extra.low.defined() ? gradient_of(extra.low, extra.low.dtype()) : Tensor();
+  const Tensor db = extra.b.defined() ? gradient_of(extra.b, DType::F32) : Tensor();
   Tensor loss = zeros({1}, DType::F32, device);
-  Tensor dx = need_x ? Tensor::empty(x.shape(), x.dtype(), device) : Tensor();
-  Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, device) : Tensor();
+  LinearCrossEntropyArgs args{x, values, targets, loss, dx, dweight, ignore_index};
+  args.low = extra.low;
+  args.b = extra.b;
+  args.dlow = dlow;
+  args.db = db;
   std::string reasons;
-  if (x.size(0) > 0 &&
-      !try_run(&KernelTable::linear_cross_entropy, device,
-               LinearCrossEntropyArgs{x, weight, targets, loss, dx, dweight, ignore_index}, &reasons)) {
+  if (x.size(0) > 0 && !try_run(&KernelTable::linear_cross_entropy, device, args, &reasons)) {
     log_composed_once("linear_cross_entropy", device, reasons);
-    return composed::linear_cross_entropy(x, weight, targets, ignore_index);
+    return composed::linear_cross_entropy(x, weight, targets, ignore_index, extra);
   }
-  if (need_x || need_weight) {
-    record("linear_cross_entropy", {x, weight}, {&loss},
-           [dx, dweight, dtype = x.dtype()](std::span<const Tensor> grads) -> std::vector<Tensor> {
+  if (args.any_gradient()) {
+    record("linear_cross_entropy", {x, values, extra.low, extra.b}, {&loss},
+           [dx, dweight, dlow, db, dtype = x.dtype(),
+            b_dtype = extra.b.defined() ? extra.b.dtype() : DType::F32](
+               std::span<const Tensor> grads) -> std::vector<Tensor> {
              // The gradients of the sum are there already: what is left is the chain rule's scalar.
-             const auto scaled = [&](const Tensor& grad) {
-               return grad.defined() ? cast(mul(grad, cast(grads[0], grad.dtype())), dtype) : Tensor();
+             const auto scaled = [&](const Tensor& grad, DType to) {
+               return grad.defined() ? cast(mul(grad, cast(grads[0], grad.dtype())), to) : Tensor();
              };
-             return {scaled(dx), scaled(dweight)};
+             return {scaled(dx, dtype), scaled(dweight, dtype),
+                     dlow.defined() ? scaled(dlow, dlow.dtype()) : Tensor(), scaled(db, b_dtype)};
            });
   }
   return loss;
@@ -111,9 +144,15 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t i
   return logits.dtype() == DType::F64 ? loss : cast(loss, DType::F32);
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
-                            std::int64_t ignore_index) {
-  return sum(composed::cross_entropy(matmul(x, transpose(weight, 0, 1)), targets, ignore_index), {0}, true);
+Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
+                            std::int64_t ignore_index, const LowRankLogits& extra) {
+  Tensor logits = matmul(x, transpose(weight.dense(), 0, 1));
+  if (extra.low.defined()) {
+    const DType dtype = extra.low.dtype();
+    const Tensor own = matmul(extra.low, transpose(cast(extra.b, dtype), 0, 1));
+    logits = add(logits, cast(own, logits.dtype()));
+  }
+  return sum(composed::cross_entropy(logits, targets, ignore_index), {0}, true);
 }
 
 }  // namespace composed

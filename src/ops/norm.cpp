@@ -31,34 +31,34 @@ struct RmsNormResult {
 
 /// Both entry points: with a residual the sum is an output too, and its gradient joins on the way back.
 RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residual, const Tensor& weight,
-                           double eps) {
+                           double eps, double weight_offset) {
   const bool grad = needs_grad({x, residual, weight});
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   Tensor sum = residual.defined() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
   Tensor rstd = statistics(x, grad);
   std::string reasons;
   if (x.numel() > 0 && !try_run(&KernelTable::rms_norm, x.device(),
-                                RmsNormArgs{x, residual, weight, out, sum, rstd, eps}, &reasons)) {
+                                RmsNormArgs{x, residual, weight, out, sum, rstd, eps, weight_offset}, &reasons)) {
     log_composed_once(op, x.device(), reasons);
-    if (!residual.defined()) return {{}, composed::rms_norm(x, weight, eps)};
-    auto [h, normed] = composed::add_rms_norm(x, residual, weight, eps);
+    if (!residual.defined()) return {{}, composed::rms_norm(x, weight, eps, weight_offset)};
+    auto [h, normed] = composed::add_rms_norm(x, residual, weight, eps, weight_offset);
     return {h, normed};
   }
   if (!grad) return {sum, out};
   const bool need_weight = weight.requires_grad();
   const Tensor h = residual.defined() ? sum.detach() : x.detach();
-  auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps](const Tensor& dy,
+  auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps, weight_offset](const Tensor& dy,
                                                                         const Tensor& dsum) {
     Tensor dx = Tensor::empty(h.shape(), h.dtype(), h.device());
     Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, h.device()) : Tensor();
     if (h.numel() > 0) {
       run(&KernelTable::rms_norm_grad, h.device(),
-          RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight, eps});
+          RmsNormGradArgs{h, weight, rstd, dy, dsum, dx, dweight, eps, weight_offset});
     }
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };
   const auto again = std::make_shared<Recipe>(
-      Recipe{[h, weight = weight.detach(), eps] { return rms_norm(h, weight, eps); }, {h, weight.detach()}});
+      Recipe{[h, weight = weight.detach(), eps, weight_offset] { return rms_norm(h, weight, eps, weight_offset); }, {h, weight.detach()}});
   if (!residual.defined()) {
     record(op, {x, weight}, {&out},
            [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {
@@ -95,16 +95,16 @@ void check_rms_norm(const char* op, const Tensor& x, const Tensor& residual, con
 
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, double weight_offset) {
   check_rms_norm("rms_norm", x, {}, weight);
-  return run_rms_norm("rms_norm", x, {}, weight, eps).out;
+  return run_rms_norm("rms_norm", x, {}, weight, eps, weight_offset).out;
 }
 
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
-                                       double eps) {
+                                       double eps, double weight_offset) {
   check_defined("add_rms_norm", "residual", residual);
   check_rms_norm("add_rms_norm", x, residual, weight);
-  const RmsNormResult result = run_rms_norm("add_rms_norm", x, residual, weight, eps);
+  const RmsNormResult result = run_rms_norm("add_rms_norm", x, residual, weight, eps, weight_offset);
   return {result.sum, result.out};
 }
 
@@ -146,15 +146,15 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 
 namespace composed {
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, double weight_offset) {
   const Tensor rstd = rsqrt(mean(square(x), {-1}, true) + eps);
-  return mul(mul(x, rstd), weight);
+  return mul(mul(x, rstd), weight_offset == 0 ? weight : affine(weight, 1, weight_offset));
 }
 
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
-                                       double eps) {
+                                       double eps, double weight_offset) {
   const Tensor h = add(x, residual);
-  return {h, composed::rms_norm(h, weight, eps)};
+  return {h, composed::rms_norm(h, weight, eps, weight_offset)};
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {

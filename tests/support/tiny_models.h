@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include <candela/io/config.h>
+#include <candela/models/config.h>
 
 namespace candela::test {
 

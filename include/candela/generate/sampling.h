@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <candela/core/random.h>
-#include <candela/io/config.h>
+#include <candela/io/text_config.h>
 #include <candela/io/tokenizer.h>
 
 /// From logits to the next token, on the host.
@@ -27,7 +27,7 @@ struct SamplingOptions {
 /// set; then a temperature of 1 and the 50 most likely tokens where it does not say otherwise. The other
 /// values are taken as they are written, for whoever sets a temperature: check_sampling() finds those that
 /// are out of range.
-SamplingOptions default_sampling(const ModelConfig& config);
+SamplingOptions default_sampling(const TextConfig& config);
 
 /// Range of a temperature above 0 and of repetition_penalty. Beyond it, logits of any model differ by nothing
 /// or by everything.

@@ -57,7 +57,7 @@ struct DatasetOptions {
   std::int64_t vocab_size = 0;
 
   /// What suits a model: its text_frame(), and its context as the limit.
-  static DatasetOptions for_model(const Tokenizer& tokenizer, const ModelConfig& config);
+  static DatasetOptions for_model(const Tokenizer& tokenizer, const TextConfig& config);
 };
 
 struct DatasetStatistics {

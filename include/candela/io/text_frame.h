@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include <candela/io/config.h>
+#include <candela/io/text_config.h>
 #include <candela/io/tokenizer.h>
 
 namespace candela {
@@ -24,6 +24,6 @@ struct TextFrame {
 /// where tokenizer_config.json says add_bos_token, it is BOS or nothing, as transformers does. EOS is the
 /// eos_token of tokenizer_config.json if it is among the tokens that end a generated text, else the first of
 /// those.
-TextFrame text_frame(const Tokenizer& tokenizer, const ModelConfig& config);
+TextFrame text_frame(const Tokenizer& tokenizer, const TextConfig& config);
 
 }  // namespace candela

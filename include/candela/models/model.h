@@ -3,20 +3,19 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <candela/core/random.h>
 #include <candela/core/tensor.h>
-#include <candela/io/config.h>
+#include <candela/models/backbone.h>
+#include <candela/models/causal_head.h>
+#include <candela/models/config.h>
 #include <candela/models/kv_cache.h>
 #include <candela/models/linear.h>
 
-/// Causal language models: one class per `model_type` of config.json behind one interface.
 namespace candela {
 
 /// A parameter under the name it has in a Hugging Face checkpoint.
@@ -25,62 +24,66 @@ struct NamedTensor {
   Tensor tensor;
 };
 
-/// What a forward pass may need beside the ids.
-struct ForwardOptions {
-  /// Keys and values of the tokens before `ids`, row by row; those of `ids` are added. Without gradients
-  /// only.
-  KvCache* cache = nullptr;
-  /// With a cache: how many ids of each row count; what follows is padding, whose results mean nothing.
-  /// Empty: all of them.
-  std::vector<std::int64_t> row_lengths;
-  /// i32 [T] or [B, T], each in [0, T): the position of each id within its own sequence. Undefined: 0, 1,
-  /// ..., or behind the cache.
-  Tensor positions;
-  /// i32 [N + 1]: with B = 1, sequences packed along T, which do not see each other. Goes with `positions`.
-  Tensor cu_seqlens;
-  /// Draws the dropout masks of the adapters; null: no dropout.
-  Generator* dropout = nullptr;
-  /// Receives [B, T, D] after the embedding, after each block but the last, and after the final norm.
-  std::vector<Tensor>* hidden_states = nullptr;
-};
+class Parameters;
 
+/// A transformer of one of model_types(): a backbone, and for causal language models a head. Threads: const
+/// members may be called on several threads at once, each with a cache and a generator of its own; nothing
+/// else may change the layers (their adapters, weights) meanwhile.
 class Model {
  public:
-  Model() = default;
+  /// The parts of one model, whose weights are `parameters`; `head` is the output layer, or null. Made by
+  /// load_model() and make_model().
+  Model(ModelConfig config, std::unique_ptr<Parameters> parameters, std::unique_ptr<Backbone> backbone,
+        const Linear* head);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
-  virtual ~Model() = default;
+  ~Model();
 
-  virtual const ModelConfig& config() const = 0;
-  virtual DType dtype() const = 0;
-  virtual Device device() const = 0;
+  const ModelConfig& config() const { return config_; }
+  DType dtype() const { return backbone_->embedding().dtype(); }
+  Device device() const { return backbone_->embedding().device(); }
 
-  /// ids i32 or i64 [B, T] -> hidden states [B, T, D] after the final norm, in the weights' dtype. Throws
-  /// InvalidArgument if ids do not fit the options.
-  virtual Tensor forward_hidden(const Tensor& ids, const ForwardOptions& options = {}) = 0;
-  /// hidden [..., D] -> logits [..., V] in the weights' dtype.
-  virtual Tensor logits(const Tensor& hidden, Generator* dropout = nullptr) const = 0;
-  /// The sum, f32 [1], over hidden's rows [..., D] of the cross entropy against targets (i32 or i64 [...]:
-  /// the id that should come next, or kIgnoreIndex). Divide by the number of targets that count for the mean.
-  /// The logits never exist as a whole.
-  virtual Tensor loss(const Tensor& hidden, const Tensor& targets, Generator* dropout = nullptr) const = 0;
+  const Backbone& backbone() const { return *backbone_; }
+  bool has_head() const { return head_.has_value(); }
+  /// Throws Unsupported for a model without one.
+  const CausalHead& causal_head() const;
+
+  /// As Backbone::forward.
+  Tensor forward_hidden(const Tensor& ids, const ForwardOptions& options = {}) const {
+    return backbone_->forward(ids, options);
+  }
+  /// As those of causal_head().
+  Tensor logits(const Tensor& hidden, Generator* dropout = nullptr) const {
+    return causal_head().logits(hidden, dropout);
+  }
+  Tensor loss(const Tensor& hidden, const Tensor& targets, Generator* dropout = nullptr) const {
+    return causal_head().loss(hidden, targets, dropout);
+  }
 
   /// Every weight of the base model, in the order of the network; adapters are not among them. A tied output
   /// layer appears once, as the embedding.
-  virtual std::vector<NamedTensor> named_parameters() const = 0;
+  std::vector<NamedTensor> named_parameters() const;
   /// The linear layers in the order of the network, the output layer last. The references live as long as the
   /// model.
-  virtual std::deque<Linear>& linears() = 0;
-  virtual const std::deque<Linear>& linears() const = 0;
-  /// The output layer: the last of linears().
-  virtual const Linear& head() const = 0;
+  std::deque<Linear>& linears();
+  const std::deque<Linear>& linears() const;
+  /// The output layer: the last of linears(). Throws as causal_head().
+  const Linear& head() const { return causal_head().layer(); }
+  /// Whether `layer` is the output layer.
+  bool is_head(const Linear& layer) const { return head_.has_value() && &layer == &head_->layer(); }
   /// Whether the output layer's weight is the embedding's.
-  virtual bool tied() const = 0;
+  bool tied() const;
 
   /// An empty cache for this model.
   KvCache make_cache(std::int64_t batch, std::int64_t capacity = 0) const;
   /// Number of elements of all named_parameters().
   std::int64_t parameter_count() const;
+
+ private:
+  ModelConfig config_;
+  std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<Backbone> backbone_;
+  std::optional<CausalHead> head_;
 };
 
 /// Targets of next-token training: target[b, t] = labels[b, t + 1], and kIgnoreIndex at the end of each row.
@@ -95,12 +98,15 @@ struct LoadOptions {
   /// made (`model.to(torch.bfloat16)`, some trainers); transformers' from_pretrained does not, and neither is
   /// it the default here.
   bool bf16_rope_frequencies = false;
+  /// Leaves the output layer of a causal language model out: for embeddings.
+  bool backbone_only = false;
 };
 
 /// A model from a Hugging Face folder (config.json, model.safetensors or its shards). Weights that have the
-/// wanted dtype are used where the file is mapped, without a copy, if the device can; others are converted.
-/// Throws IoError listing every tensor that is missing, left over or of the wrong shape, and Unsupported for
-/// a `model_type` that is not known. On Device::plan() nothing but the headers is read.
+/// wanted dtype are used where the file is mapped, without a copy, if the device can and layers that share an
+/// input lie side by side; others are copied or converted. Throws IoError listing every tensor that is
+/// missing, left over or of the wrong shape, and Unsupported for a `model_type` that is not known. On
+/// Device::plan() nothing but the headers is read.
 std::unique_ptr<Model> load_model(const std::filesystem::path& folder, const LoadOptions& options = {});
 
 /// A model of this geometry with random weights (normal, stddev config.initializer_range; norms 1, biases 0).

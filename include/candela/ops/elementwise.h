@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include <candela/core/tensor.h>
 
 /// Elementwise ops. Floating dtypes; two operands share a dtype and a device and broadcast by NumPy's rule:
@@ -37,6 +39,9 @@ Tensor gelu(const Tensor& x);
 Tensor gelu_tanh(const Tensor& x);
 /// silu(gate) up, fused (Shazeer, 2020). Shapes equal.
 Tensor swiglu(const Tensor& gate, const Tensor& up);
+enum class GeluKind : std::uint8_t { Exact, Tanh };
+/// gelu(gate) up, or with gelu_tanh, fused (Shazeer, 2020). Shapes equal.
+Tensor geglu(const Tensor& gate, const Tensor& up, GeluKind kind = GeluKind::Tanh);
 
 /// 1 where true, 0 where not, in the dtype of the inputs; no gradient flows.
 Tensor equal(const Tensor& a, const Tensor& b);

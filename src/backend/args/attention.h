@@ -6,7 +6,8 @@ namespace candela {
 
 /// out[b,t,h] = sum_j softmax_j(scale q[b,t,h] . k[b,j,h / (H / K)]) v[b,j,...] over the visible keys j.
 /// q, out [B, T, H, D]; k, v [B, S, K, D], last stride 1. Query t of row b stands at position p = q_start[b]
-/// + t (q_start i32 [B]; absent: S - T). Visible: j < S; causal: j <= p; window w > 0: j > p - w. cu_seqlens
+/// + t (q_start i32 [B]; absent: S - T). Visible: j < S; causal: j <= p; window w > 0: j > p - w;
+/// window_after a > 0: j < p + a. cu_seqlens
 /// i32 [N + 1], optional, B = 1 and S = T: sequences [cu[n], cu[n+1]) packed along T that do not see each
 /// other. A key that is not visible contributes nothing, be it NaN or infinite. A query that sees no key
 /// gives zeros; one whose visible scores are all -inf gives NaN.
@@ -20,6 +21,10 @@ struct AttentionArgs {
   double scale;
   bool causal;
   std::int64_t window = 0;
+  std::int64_t window_after = 0;
+  /// f32 [H, 2 M + 1], optional, only where S = T without q_start: added to the score of query t and key j is
+  /// [h, clamp(j - t, -M, M) + M].
+  TensorArg distance_bias{};
 };
 
 /// Gradients dq, dk, dv (shapes and dtypes of q, k, v) of `forward` given dout; forward.out, forward.top and

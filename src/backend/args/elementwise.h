@@ -63,4 +63,16 @@ struct SwigluGradArgs {
   TensorArg gate, up, dy, dgate, dup;
 };
 
+/// out = gelu(gate) * up (GeGLU); `gelu` is UnaryOp::Gelu or GeluTanh; shapes equal.
+struct GegluArgs {
+  UnaryOp gelu;
+  TensorArg gate, up, out;
+};
+
+/// dgate = dy up gelu'(gate), dup = dy gelu(gate).
+struct GegluGradArgs {
+  UnaryOp gelu;
+  TensorArg gate, up, dy, dgate, dup;
+};
+
 }  // namespace candela

@@ -27,12 +27,19 @@ inline std::int64_t cross_entropy_chunk_rows(std::int64_t rows, std::int64_t cla
   return std::min(std::max<std::int64_t>(rows, 1), most);
 }
 
-/// Sum over rows of the cross entropy of logits = x weight^T, in chunks of rows: logits never exist as a
-/// whole. x [N, D], weight [V, D], targets [N]; loss f32 [1] the sum over rows that are not ignored. dx (x's
-/// dtype) and dweight (f32), optional: the gradients of the sum, computed on the way.
+/// Sum over rows of the cross entropy of logits = x weight^T (+ low b^T, an adapter's), in chunks of rows:
+/// logits never exist as a whole. x [N, D], weight [V, D], targets [N]; loss f32 [1] the sum over rows that
+/// are not ignored. low [N, R] and b [V, R], optional and together, of any floating dtype. dx (x's dtype),
+/// dweight (f32), dlow and db (of the dtypes of low and b), each optional: gradients of the sum, computed on
+/// the way.
 struct LinearCrossEntropyArgs {
   TensorArg x, weight, targets, loss, dx, dweight;
   std::int64_t ignore_index;
+  TensorArg low{}, b{}, dlow{}, db{};
+
+  bool any_gradient() const {
+    return dx.present() || dweight.present() || dlow.present() || db.present();
+  }
 };
 
 }  // namespace candela

@@ -4,19 +4,22 @@
 
 namespace candela {
 
-/// h = x + residual (if present, written to `sum`), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight.
+/// h = x + residual (if present, written to `sum`), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd (weight +
+/// weight_offset).
 /// x, residual, sum, out [..., D]; weight [D]; rstd f32 [rows], optional.
 struct RmsNormArgs {
   TensorArg x, residual, weight, out, sum, rstd;
   double eps;
+  double weight_offset = 0;  ///< 1 where weights are stored as their difference from 1
 };
 
-/// With g = dy weight, c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present); dweight f32 [D] = sum
+/// With g = dy (weight + weight_offset), c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present); dweight f32 [D] = sum
 /// over rows of dy h rstd (optional). eps is the forward's: in rows of few elements g - h c nearly cancels,
 /// and needs rstd to more digits than f32 keeps.
 struct RmsNormGradArgs {
   TensorArg x, weight, rstd, dy, dsum, dx, dweight;
   double eps;
+  double weight_offset = 0;
 };
 
 /// out = (x - mean) rstd weight + bias. mean, rstd f32 [rows], optional; weight, bias [D], optional.

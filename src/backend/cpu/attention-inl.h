@@ -337,6 +337,25 @@ void score_products(const FloatRows& keys, std::int64_t count, const float* pane
   }
 }
 
+/// The bias of row i of the tile for key j, in units of the products in `scores`.
+HWY_INLINE float distance_bias(const AttentionArgs& args, const Tile& tile, std::int64_t i, std::int64_t j) {
+  const TensorArg& bias = args.distance_bias;
+  const std::int64_t reach = bias.shape[1] / 2;
+  const std::int64_t at = std::clamp(j - tile.query[i], -reach, reach) + reach;
+  return bias.as<float>()[tile.head[i] * bias.strides[0] + at * bias.strides[1]] /
+         static_cast<float>(std::abs(args.scale));
+}
+
+/// scores [count, kTileRows] += the biases of keys [key, key + count).
+inline void add_distance_bias(const AttentionArgs& args, const Tile& tile, std::int64_t key,
+                              std::int64_t count, float* scores) {
+  if (!args.distance_bias.present()) return;
+  for (std::int64_t j = 0; j < count; ++j) {
+    for (std::int64_t i = 0; i < tile.count; ++i)
+      scores[j * kTileRows + i] += distance_bias(args, tile, i, key + j);
+  }
+}
+
 /// out [rows, padded] += weights^T values, weights [count, kTileRows], values [count, D].
 inline void add_to_rows(const float* weights, const FloatRows& values, std::int64_t count, std::int64_t rows,
                         const BlockMask* mask, const Geometry& g, float* out) {

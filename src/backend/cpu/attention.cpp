@@ -32,6 +32,7 @@ Range visible_keys(const AttentionArgs& args, std::int64_t b, std::int64_t t) {
     if (low < args.cu_seqlens.shape[0]) seen.end = std::clamp<std::int64_t>(bound(low), 0, keys);
   }
   if (args.causal) seen.end = std::min(seen.end, position + 1);
+  if (args.window_after > 0) seen.end = std::min(seen.end, position + args.window_after);
   if (args.window > 0) seen.begin = std::max(seen.begin, position - args.window + 1);
   return seen.empty() ? Range{} : seen;
 }

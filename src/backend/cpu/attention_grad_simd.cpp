@@ -177,6 +177,7 @@ void grad_tile(const AttentionGradArgs& args, const Geometry& g, const Tile& til
     const BlockMask* seen_by = masked ? &*mask : nullptr;
     score_products(k, count, q_transposed, tile.count, seen_by, g, weights,
                    [&](std::int64_t j, std::int64_t rows) { heads.fetch(key + count + j, rows); });
+    add_distance_bias(forward, tile, key, count, weights);
     score_products(v, count, dout_transposed, tile.count, seen_by, g, slopes,
                    [](std::int64_t, std::int64_t) {});
     (masked ? score_gradients<true> : score_gradients<false>)(weights, slopes, count, seen_by, forward.scale,

@@ -96,6 +96,7 @@ void forward_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile
     const BlockMask* seen_by = masked ? &*mask : nullptr;
     score_products(k, count, transposed, tile.count, seen_by, g, scores,
                    [&](std::int64_t j, std::int64_t rows_on) { heads.fetch(key + count + j, rows_on); });
+    add_distance_bias(args, tile, key, count, scores);
     (masked ? online_softmax<true> : online_softmax<false>)(scores, count, seen_by, power.factor, columns,
                                                             sums, decay);
     for (std::int64_t i = 0; i < tile.count; ++i) {
@@ -213,6 +214,8 @@ void decode_tile(const AttentionArgs& args, const Geometry& g, const Tile& tile,
                                 ordered, scores);
     for (std::int64_t i = 0; i < tile.count; ++i) {
       float* row = scores + i * count;
+      for (std::int64_t j = 0; j < (args.distance_bias.present() ? count : 0); ++j)
+        row[j] += distance_bias(args, tile, i, key + j);
       const float before = sums.top[i];
       sums.top[i] = std::max(before, max_of_row(row, count));
       const float shift = shift_of(sums.top[i]);

@@ -336,6 +336,40 @@ void swiglu_grad_blocks(const SwigluGradArgs& args, Stream&) {
   });
 }
 
+void geglu_blocks(const GegluArgs& args, Stream&) {
+  dispatch_floating(args.out.dtype, "geglu", [&]<class T>() {
+    on_blocks<T, 1>({args.out, args.gate, args.up},
+                    [&](const float* const* in, float* const* out, std::int64_t count) {
+                      alignas(64) float gelu[kBlock];
+                      spans::unary(args.gelu, in[0], gelu, count, 1, 0);
+                      spans::binary(BinaryOp::Mul, gelu, in[1], out[0], count);
+                    });
+  });
+}
+
+void geglu_grad_blocks(const GegluGradArgs& args, Stream&) {
+  dispatch_floating(args.dgate.dtype, "geglu_grad", [&]<class T>() {
+    on_blocks<T, 2>({args.dgate, args.dup, args.gate, args.up, args.dy},
+                    [&](const float* const* in, float* const* out, std::int64_t count) {
+                      const float* const gate = in[0];
+                      const float* const up = in[1];
+                      const float* const dy = in[2];
+                      alignas(64) float work[kBlock];
+                      spans::binary(BinaryOp::Mul, dy, up, work, count);
+                      spans::unary_grad(args.gelu, gate, work, out[0], count, 1);
+                      spans::unary(args.gelu, gate, work, count, 1, 0);
+                      spans::binary(BinaryOp::Mul, dy, work, out[1], count);
+                    });
+  });
+}
+
+std::string supports_geglu(const GegluArgs& args) {
+  return refuse_f64(args.out);
+}
+std::string supports_geglu_grad(const GegluGradArgs& args) {
+  return refuse_f64(args.dgate);
+}
+
 }  // namespace
 
 void fill_elementwise(KernelTable& table) {
@@ -349,6 +383,8 @@ void fill_elementwise(KernelTable& table) {
   table.swiglu.add("loops", supports_all, swiglu);
   table.swiglu_grad.add("highway", supports_swiglu_grad, swiglu_grad_blocks);
   table.swiglu_grad.add("loops", supports_all, swiglu_grad);
+  table.geglu.add("highway", supports_geglu, geglu_blocks);
+  table.geglu_grad.add("highway", supports_geglu_grad, geglu_grad_blocks);
 }
 
 }  // namespace candela

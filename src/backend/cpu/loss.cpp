@@ -202,7 +202,7 @@ struct ChunkedLoss {
   std::vector<std::int64_t> rows, targets;  // of the rows that are not ignored
   std::int64_t classes, width, chunk;
   float* logits;
-  std::byte *x, *dx, *dlogits16;
+  std::byte *x, *dx, *low, *dlow, *dlogits16;
   std::vector<float> losses;
 
   /// Takes memory as if every row counted: which do is not known before the targets are there.
@@ -212,11 +212,19 @@ struct ChunkedLoss {
         width(given.x.shape[1]),
         chunk(cross_entropy_chunk_rows(given.x.shape[0], classes)) {
     const auto element = static_cast<std::int64_t>(size_of(args.x.dtype));
-    const bool grad = args.dx.present() || args.dweight.present();
+    const bool grad = args.any_gradient();
     logits = memory.take<float>(chunk * classes);
     x = memory.take<std::byte>(chunk * width * element);
     dx = memory.take<std::byte>(args.dx.present() ? chunk * width * element : 0);
+    low = memory.take<std::byte>(row_bytes(args.low));
+    dlow = memory.take<std::byte>(row_bytes(args.dlow));
     dlogits16 = memory.take<std::byte>(grad && narrow_gradient() ? chunk * classes * element : 0);
+  }
+
+  /// Bytes of a chunk's rows of low or its gradient, packed; 0 without one.
+  std::int64_t row_bytes(const TensorArg& of) const {
+    if (!of.present()) return 0;
+    return chunk * of.shape[1] * static_cast<std::int64_t>(size_of(of.dtype));
   }
 
   void read_targets() {
@@ -246,7 +254,7 @@ void move_rows(const ChunkedLoss& work, std::int64_t first, std::int64_t count, 
     for (std::int64_t i = 0; i < count; ++i) {
       T* row = strided.as<T>() + work.rows[static_cast<std::size_t>(first + i)] * strided.strides[0];
       T* flat = static_cast<T*>(packed.data) + i * packed.row_stride;
-      for (std::int64_t j = 0; j < work.width; ++j) {
+      for (std::int64_t j = 0; j < strided.shape[1]; ++j) {
         if (gather) {
           flat[j] = row[j * strided.strides[1]];
         } else {
@@ -274,20 +282,28 @@ void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, boo
   });
 }
 
-/// The products of one chunk of rows: logits = x weight^T, dx = dlogits weight, dweight += dlogits^T x.
+/// The products of one chunk of rows: logits = x weight^T + low b^T, dx = dlogits weight, dweight +=
+/// dlogits^T x, dlow = dlogits b, db += dlogits^T low.
 struct ChunkProducts {
   const ChunkedLoss& work;
-  Matrix weight, x, dx, logits;
+  Matrix weight, x, dx, logits, low, dlow;
 
   explicit ChunkProducts(const ChunkedLoss& of)
       : work(of),
         weight(as_matrix(of.args.weight)),
         x{of.x, of.args.x.dtype, of.width, 1},
         dx{of.dx, of.args.x.dtype, of.width, 1},
-        logits{of.logits, DType::F32, of.classes, 1} {}
+        logits{of.logits, DType::F32, of.classes, 1},
+        low{of.low, of.args.low.dtype, rank(), 1},
+        dlow{of.dlow, of.args.dlow.dtype, rank(), 1} {}
+
+  std::int64_t rank() const { return work.args.low.present() ? work.args.low.shape[1] : 0; }
 
   void forward(std::int64_t count, Workspace memory) const {
     gemm(count, work.classes, work.width, x, weight.transposed(), logits, memory);
+    if (work.args.low.present()) {
+      gemm(count, work.classes, rank(), low, as_matrix(work.args.b).transposed(), logits, memory, 1, 1);
+    }
   }
   void input_gradient(std::int64_t count, Workspace memory) const {
     if (!work.args.dx.present()) return;
@@ -298,6 +314,14 @@ struct ChunkProducts {
     gemm(work.classes, work.width, count, work.gradient().transposed(), x, as_matrix(work.args.dweight),
          memory, 1, add ? 1 : 0);
   }
+  void low_rank_gradients(std::int64_t count, bool add, Workspace memory) const {
+    if (work.args.dlow.present())
+      gemm(count, rank(), work.classes, work.gradient(), as_matrix(work.args.b), dlow, memory);
+    if (work.args.db.present()) {
+      gemm(work.classes, rank(), count, work.gradient().transposed(), low, as_matrix(work.args.db), memory, 1,
+           add ? 1 : 0);
+    }
+  }
   /// For any number of rows that count: few rows, and a single one, go to other products than many.
   void measure(Workspace memory) const {
     for (const std::int64_t most : {work.chunk, gemm_detail::kNarrowRows, std::int64_t{1}}) {
@@ -305,30 +329,37 @@ struct ChunkProducts {
       forward(count, memory);
       input_gradient(count, memory);
       weight_gradient(count, true, memory);
+      low_rank_gradients(count, true, memory);
     }
   }
 };
+
+/// Fills a gradient with zeros: rows that do not count have none.
+void clear(const TensorArg& gradient) {
+  if (!gradient.present()) return;
+  dispatch_floating(gradient.dtype, "linear_cross_entropy",
+                    [&]<class T>() { std::fill_n(gradient.as<T>(), gradient.numel(), T(0.0F)); });
+}
 
 void linear_cross_entropy(const LinearCrossEntropyArgs& args, Workspace memory) {
   ChunkedLoss work(args, memory);
   const ChunkProducts products(work);
   if (memory.measuring()) return products.measure(memory);
   work.read_targets();
-  const bool grad = args.dx.present() || args.dweight.present();
-  if (args.dx.present()) {
-    dispatch_floating(args.dx.dtype, "linear_cross_entropy",
-                      [&]<class T>() { std::fill_n(args.dx.as<T>(), args.dx.numel(), T(0.0F)); });
-  }
-  if (args.dweight.present()) std::fill_n(args.dweight.as<float>(), args.dweight.numel(), 0.0F);
+  const bool grad = args.any_gradient();
+  for (const TensorArg* gradient : {&args.dx, &args.dweight, &args.dlow, &args.db}) clear(*gradient);
   const auto total = static_cast<std::int64_t>(work.rows.size());
   for (std::int64_t first = 0; first < total; first += work.chunk) {
     const std::int64_t count = std::min(work.chunk, total - first);
     move_rows(work, first, count, products.x, args.x, true);
+    if (args.low.present()) move_rows(work, first, count, products.low, args.low, true);
     products.forward(count, memory);
     chunk_losses(work, first, count, grad);
     products.input_gradient(count, memory);
     if (args.dx.present()) move_rows(work, first, count, products.dx, args.dx, false);
     products.weight_gradient(count, first > 0, memory);
+    products.low_rank_gradients(count, first > 0, memory);
+    if (args.dlow.present()) move_rows(work, first, count, products.dlow, args.dlow, false);
   }
   double sum = 0;
   for (const float loss : work.losses) sum += loss;
@@ -339,6 +370,7 @@ std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
   if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
   if (args.dx.present() && !args.dx.contiguous()) return "needs a contiguous dx";
   if (args.dweight.present() && !args.dweight.contiguous()) return "needs a contiguous dweight";
+  if (args.low.dtype == DType::F64 || args.b.dtype == DType::F64) return "f64 is for references";
   return {};
 }
 

@@ -18,6 +18,14 @@ using norm_detail::Mode;
 using norm_detail::Moments;
 using norm_detail::padded;
 
+/// weight + offset.
+std::vector<float> shifted(std::vector<float> weight, double offset) {
+  if (offset != 0) {
+    for (float& w : weight) w += static_cast<float>(offset);
+  }
+  return weight;
+}
+
 /// weight or bias [D] as floats, `absent` everywhere if there is none.
 std::vector<float> row_vector(const TensorArg& x, std::int64_t length, float absent) {
   std::vector<float> result(static_cast<std::size_t>(length), absent);
@@ -64,7 +72,8 @@ void rms_norm(const RmsNormArgs& args, Workspace memory) {
     WorkspaceSlots slots(memory, concurrent_bodies(rows.count, grain),
                          static_cast<std::size_t>(kept) * sizeof(float));
     if (memory.measuring()) return;
-    const std::vector<float> weight = ordered_vector(args.weight, args.x.dtype, rows.length, 1);
+    const std::vector<float> weight =
+        shifted(ordered_vector(args.weight, args.x.dtype, rows.length, 1), args.weight_offset);
     const bool unit = rows.strides[1] == 1 && (!added || rows.strides[3] == 1);
     const bool stream = unit && streams_rows(args.out, {args.x, or_like(args.residual, args.x)}) &&
                         (!added || streams_rows(args.sum, {args.x, args.residual}));
@@ -258,8 +267,10 @@ void rms_norm_grad(const RmsNormGradArgs& args, Workspace memory) {
     ColumnTotals dweight(args.dweight, args.x.dtype, chunks, rows.length, memory);
     RowChunks work(rows.count, chunks, rows.length, {&dweight}, memory);
     if (memory.measuring()) return;
-    const std::vector<float> plain_weight = row_vector(args.weight, rows.length, 1);
-    const std::vector<float> weight = ordered_vector(args.weight, args.x.dtype, rows.length, 1);
+    const std::vector<float> plain_weight =
+        shifted(row_vector(args.weight, rows.length, 1), args.weight_offset);
+    const std::vector<float> weight =
+        shifted(ordered_vector(args.weight, args.x.dtype, rows.length, 1), args.weight_offset);
     const Mode mode{args.x.dtype, rows.strides[2] == 1 &&
                                       streams_rows(args.dx, {args.x, args.dy, or_like(args.dsum, args.x)})};
     work.for_each([&](std::int64_t chunk, std::int64_t begin, std::int64_t end, Workspace own) {

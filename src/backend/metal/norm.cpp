@@ -31,6 +31,7 @@ void rms_norm(const RmsNormArgs& args, Stream& stream) {
   RowMajorResult out(args.out);
   RowMajorResult sum(args.sum);
   shader::NormParams params = params_of(args.x, args.eps);
+  params.weight_offset = static_cast<float>(args.weight_offset);
   params.has_residual = args.residual.present() ? 1 : 0;
   params.has_statistics = args.rstd.present() ? 1 : 0;
   engine.encode("rms_norm", {0, 2 * bytes_of(args.x) + 2 * bytes_of(args.residual)}, [&](Encoding& encoding) {
@@ -85,6 +86,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
   const RowMajor dsum(engine, args.dsum);
   RowMajorResult dx(args.dx);
   shader::NormParams params = params_of(args.x, args.eps);
+  params.weight_offset = static_cast<float>(args.weight_offset);
   params.has_sum_gradient = args.dsum.present() ? 1 : 0;
   engine.encode("rms_norm_grad", {0, 3 * bytes_of(args.x) + bytes_of(args.dsum)}, [&](Encoding& encoding) {
     Launch(encoding, "norm", "rms_norm_grad" + suffix(args.x.dtype))

@@ -4,7 +4,8 @@ using namespace candela::shader;
 
 constant constexpr uint kFewElements = 8;
 
-/// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight. One
+/// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd (weight +
+/// offset). One
 /// threadgroup per row.
 template <class T>
 [[kernel]] void rms_norm(device const T* x [[buffer(0)]], device const T* residual [[buffer(1)]],
@@ -31,11 +32,11 @@ template <class T>
   for (uint i = thread_index; i < p.length; i += threads) {
     // Each thread reads back what it wrote itself.
     float h = to_float(p.has_residual != 0 ? kept_sum[base + i] : x[base + i]);
-    out[base + i] = from_float<T>(h * rstd * to_float(weight[i]));
+    out[base + i] = from_float<T>(h * rstd * (to_float(weight[i]) + p.weight_offset));
   }
 }
 
-/// With g = dy weight and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c
+/// With g = dy (weight + offset) and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c
 /// nearly cancels; there the same is taken as rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j h_i) / D), where
 /// nothing does.
 template <class T>
@@ -50,11 +51,11 @@ template <class T>
   float rstd = rstds[row];
   float dot = 0.0f;
   for (uint i = thread_index; i < p.length; i += threads) {
-    dot += to_float(dy[base + i]) * to_float(weight[i]) * (to_float(x[base + i]) * rstd);
+    dot += to_float(dy[base + i]) * (to_float(weight[i]) + p.weight_offset) * (to_float(x[base + i]) * rstd);
   }
   dot = group_sum(dot, slots, thread_index, threads) / static_cast<float>(p.length);
   for (uint i = thread_index; i < p.length; i += threads) {
-    float g = to_float(dy[base + i]) * to_float(weight[i]);
+    float g = to_float(dy[base + i]) * (to_float(weight[i]) + p.weight_offset);
     float h = to_float(x[base + i]);
     float value = rstd * (g - h * rstd * dot);
     if (p.length <= kFewElements) {
@@ -62,7 +63,7 @@ template <class T>
       for (uint j = 0; j < p.length; ++j) {
         if (j == i) continue;  // zero, but for rounding
         float hj = to_float(x[base + j]) * rstd;
-        rest += hj * (g * hj - to_float(dy[base + j]) * to_float(weight[j]) * (h * rstd));
+        rest += hj * (g * hj - to_float(dy[base + j]) * (to_float(weight[j]) + p.weight_offset) * (h * rstd));
       }
       value = rstd * (p.eps * g * rstd * rstd + rest / static_cast<float>(p.length));
     }

@@ -67,7 +67,7 @@ struct SoftmaxParams {
 
 struct NormParams {
   uint32_t rows, length;
-  float eps;
+  float eps, weight_offset;
   uint32_t has_residual, has_statistics, has_weight, has_bias, has_sum_gradient;
 };
 

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include <candela/core/error.h>
-#include <candela/io/config.h>
+#include <candela/models/config.h>
 
 #include "io/files.h"
 
@@ -47,7 +47,7 @@ TEST(Config, ReadsWhatTransformers4Writes) {
   EXPECT_EQ(config.num_heads, 4);
   EXPECT_EQ(config.num_kv_heads, 2);
   EXPECT_EQ(config.head_dim, 16);
-  EXPECT_DOUBLE_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_DOUBLE_EQ(config.norm_eps, 1e-5);
   EXPECT_EQ(config.dtype, DType::BF16);
   EXPECT_EQ(config.eos_token_ids, std::vector<std::int64_t>{2});
   EXPECT_EQ(config.rope.type, "llama3");
