@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include <candela/io/dataset.h>
+#include <candela/models/config.h>
 
 namespace candela::cli {
 

@@ -6,6 +6,7 @@
 
 #include <candela/core/error.h>
 #include <candela/generate/sampling.h>
+#include <candela/models/config.h>
 
 namespace candela {
 namespace {

@@ -4,6 +4,7 @@
 
 #include <candela/core/error.h>
 #include <candela/io/dataset.h>
+#include <candela/models/config.h>
 
 #include "io/files.h"
 

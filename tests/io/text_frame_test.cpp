@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include <candela/io/text_frame.h>
+#include <candela/models/config.h>
 
 namespace candela {
 namespace {

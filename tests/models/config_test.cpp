@@ -242,7 +242,8 @@ TEST(ConfigErrors, WhatIsNotKnownIsUnsupported) {
     return error_of<Unsupported>([&] { parse(document); });
   };
   expect_contains(unsupported("model_type", "gpt5"),
-                  "model_type must be one of llama, mistral, qwen2, qwen3; got \"gpt5\"");
+                  "model_type must be one of bert, gemma3_text, llama, mistral, modernbert, mpnet, phi3, "
+                  "qwen2, qwen3, roberta, smollm3, xlm-roberta; got \"gpt5\"");
   expect_contains(unsupported("hidden_act", "gelu"), "hidden_act must be silu");
   const std::string lengthy(1'000'000, 'x');
   for (const char* field : {"model_type", "hidden_act", "torch_dtype"})
@@ -365,6 +366,89 @@ TEST(ConfigErrors, RopeScalingAndRopeParametersMustAgree) {
 TEST(ConfigErrors, MissingFile) {
   const test::TemporaryFolder folder;
   expect_contains(error_of<IoError>([&] { ModelConfig::load(folder.path()); }), "config.json: no such file");
+}
+
+/// Gemma 3 as transformers 4 writes it: ropes by key, every sixth layer without a window.
+TEST(Config, Gemma3OfTransformers4) {
+  json document = llama();
+  document["model_type"] = "gemma3_text";
+  document["num_hidden_layers"] = 7;
+  document["hidden_activation"] = "gelu_pytorch_tanh";
+  document["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 8.0}};
+  document["sliding_window"] = 16;
+  document["query_pre_attn_scalar"] = 64;
+  const ModelConfig config = parse(document);
+  EXPECT_EQ(config.head_dim, 256);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.rope.type, "linear");
+  EXPECT_DOUBLE_EQ(config.rope.theta, 1e6);
+  ASSERT_TRUE(config.sliding_rope.has_value());
+  EXPECT_EQ(config.sliding_rope->type, "default");
+  EXPECT_DOUBLE_EQ(config.sliding_rope->theta, 1e4);
+  EXPECT_EQ(config.sliding_rope->rotary_dim, 256);
+  EXPECT_DOUBLE_EQ(config.attention_scale, 1 / 8.0);
+  for (std::int64_t layer = 0; layer < 7; ++layer) EXPECT_EQ(config.slides(layer), layer != 5) << layer;
+  document["attn_logit_softcapping"] = 50.0;
+  expect_contains(error_of<Unsupported>([&] { parse(document); }),
+                  "attn_logit_softcapping is not supported for gemma3_text; got 50.0");
+  document["attn_logit_softcapping"] = nullptr;
+  document["hidden_activation"] = "silu";
+  expect_contains(error_of<Unsupported>([&] { parse(document); }), "hidden_activation must be");
+}
+
+TEST(Config, Smollm3SaysWhichLayersRotate) {
+  json document = llama();
+  document["model_type"] = "smollm3";
+  document["num_hidden_layers"] = 5;
+  EXPECT_EQ(parse(document).rope_layers, (std::vector<bool>{true, true, true, false, true}));
+  document["no_rope_layer_interval"] = 2;
+  EXPECT_EQ(parse(document).rope_layers, (std::vector<bool>{true, false, true, false, true}));
+  document["no_rope_layers"] = {0, 1, 1, 1, 0};
+  EXPECT_EQ(parse(document).rope_layers, (std::vector<bool>{false, true, true, true, false}));
+  document["no_rope_layers"] = {0, 1};
+  expect_contains(error_of<IoError>([&] { parse(document); }),
+                  "no_rope_layers must be 5 entries of 0 or 1, one per layer");
+}
+
+TEST(Config, Phi3RotatesAPartOfEachHead) {
+  json document = llama();
+  document["model_type"] = "phi3";
+  document["partial_rotary_factor"] = 0.5;
+  EXPECT_EQ(parse(document).rope.rotary_dim, 8);
+  document["sliding_window"] = 9;
+  EXPECT_TRUE(parse(document).slides(0));
+}
+
+TEST(Config, EncodersTakeTheDefaultsOfTheirType) {
+  json document = {{"model_type", "bert"},      {"vocab_size", 99},         {"hidden_size", 64},
+                   {"intermediate_size", 128},  {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+                   {"max_position_embeddings", 32}};
+  EXPECT_EQ(parse(document).hidden_act, "gelu");
+  EXPECT_DOUBLE_EQ(parse(document).norm_eps, 1e-12);
+  EXPECT_EQ(parse(document).type_vocab_size, 2);
+  EXPECT_EQ(parse(document).pad_token_id, 0);
+  document["model_type"] = "roberta";
+  EXPECT_EQ(parse(document).pad_token_id, 1);
+  document["model_type"] = "mpnet";
+  EXPECT_EQ(parse(document).type_vocab_size, 0);
+  EXPECT_EQ(parse(document).relative_buckets, 32);
+  document["position_embedding_type"] = "relative_key";
+  expect_contains(error_of<Unsupported>([&] { parse(document); }), "position_embedding_type must be absolute");
+}
+
+TEST(Config, ModernbertSeesBothWaysWithinItsWindow) {
+  json document = {{"model_type", "modernbert"}, {"vocab_size", 99},        {"hidden_size", 64},
+                   {"intermediate_size", 128},   {"num_hidden_layers", 4},  {"num_attention_heads", 4},
+                   {"local_attention", 16},      {"global_rope_theta", 5e4}};
+  const ModelConfig config = parse(document);
+  EXPECT_EQ(config.sliding_window, 9) << "8 to each side and the token itself";
+  EXPECT_FALSE(config.slides(0));
+  EXPECT_TRUE(config.slides(1));
+  EXPECT_FALSE(config.slides(3));
+  EXPECT_DOUBLE_EQ(config.rope.theta, 5e4);
+  EXPECT_DOUBLE_EQ(config.sliding_rope->theta, 1e4);
+  document["mlp_bias"] = true;
+  EXPECT_THROW(parse(document), Unsupported);
 }
 
 }  // namespace
