@@ -22,7 +22,7 @@ ModelConfig read_config(const JsonObject& top) {
   config.source = top.source();
   config.model_type = top.string("model_type");
   const Architecture* const architecture = find_architecture(config.model_type);
-  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {}", top.source(),
+  require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {:.40}", top.source(),
                        architecture_names(), io::shown(config.model_type));
   for (const char* key : {"quantization_config", "quantization"}) {
     require<Unsupported>(!top.has(key),
