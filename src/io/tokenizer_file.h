@@ -16,7 +16,7 @@ namespace candela::io {
 /// A tokenizer.json, parsed: the vocabulary and the merges as plain lists (a tree of 300,000 nodes would take
 /// most of the loading time), all other fields as a document.
 struct TokenizerFile {
-  Json document;
+  JsonTree document;
   std::vector<std::pair<std::string, std::int64_t>> vocabulary;
   std::vector<std::pair<std::string, double>> scored_vocabulary;
   std::vector<Merge> merges;

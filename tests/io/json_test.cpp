@@ -83,7 +83,7 @@ TEST(Json, BoundsDepthAndSize) {
 }
 
 TEST(Json, FieldErrorsNameFileFieldAndValue) {
-  const Json document = parse_json(
+  const auto document = parse_json(
       R"({"a": {"n": "four", "z": null, "neg": -1, "big": 18446744073709551615, "f": 1.5}})", "c.json");
   const JsonObject object = JsonObject(document, "c.json").object("a");
   EXPECT_EQ(error_of<IoError>([&] { object.positive("n"); }),
@@ -105,7 +105,7 @@ TEST(Json, FieldErrorsNameFileFieldAndValue) {
 }
 
 TEST(Json, ReadsOneIntegerOrAList) {
-  const Json document = parse_json(R"({"one": 3, "many": [1, 2], "bad": [1, "x"]})", "c");
+  const auto document = parse_json(R"({"one": 3, "many": [1, 2], "bad": [1, "x"]})", "c");
   const JsonObject object(document, "c");
   EXPECT_EQ(object.integers_or_one("one"), std::vector<std::int64_t>{3});
   EXPECT_EQ(object.integers_or_one("many"), (std::vector<std::int64_t>{1, 2}));
