@@ -57,7 +57,9 @@
 #include <candela/ops/weight.h>
 #include <candela/template/error.h>
 #include <candela/train/batch.h>
+#include <candela/train/batch_source.h>
 #include <candela/train/loss_curve.h>
 #include <candela/train/memory_plan.h>
+#include <candela/train/optimizer.h>
 #include <candela/train/schedule.h>
 #include <candela/train/trainer.h>

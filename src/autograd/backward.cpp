@@ -25,7 +25,7 @@ bool can_own(const Tensor& grad) {
 
 void accumulate_leaf(const Tensor& leaf, Tensor grad) {
   if (leaf.grad().defined()) {
-    leaf.set_grad(add(leaf.grad(), grad));
+    add_(leaf.grad(), grad);
   } else {
     leaf.set_grad(can_own(grad) ? std::move(grad) : clone(grad));
   }

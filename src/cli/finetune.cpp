@@ -30,6 +30,17 @@ struct Data {
   std::optional<Dataset> valid;
 };
 
+/// Where the batches come from.
+struct Sources {
+  SampleSource train;
+  std::optional<ValidationSource> valid;
+
+  Sources(const Data& data, const TrainOptions& options) : train(data.train.samples, options) {
+    if (data.valid) valid.emplace(data.valid->samples, options.batch_size, options.pad_id);
+  }
+  BatchSource* validation() { return valid ? &*valid : nullptr; }
+};
+
 Data load_data(const FinetuneOptions& options, const ModelConfig& config, const Tokenizer& tokenizer) {
   const DatasetOptions rows = dataset_options(options.rows, tokenizer, config);
   const DatasetFiles files = DatasetFiles::find(options.data);
@@ -90,30 +101,30 @@ struct Outcome {
   CurvePoints validation{"validation loss"};
 };
 
-Outcome train(const FinetuneOptions& options, const Data& data, Model& model, const Lora& lora,
+Outcome train(const FinetuneOptions& options, Sources& sources, Model& model, const Lora& lora,
               Checkpoints& checkpoints, MetricsFile& metrics) {
   TrainOptions train_options = options.train;
   train_options.stop = [] { return StopSignals::received() != 0; };
   Trainer trainer(model, train_options);
   Outcome outcome;
-  Progress progress("training", trainer.length(data.train.samples).steps, "steps", options.quiet);
-  outcome.finished = trainer.fit(
-      data.train.samples,
-      data.valid ? std::span<const Sample>(data.valid->samples) : std::span<const Sample>(),
-      [&](const StepReport& report) {
-        outcome.last = report;
-        metrics.add(report);
-        const auto step = static_cast<double>(report.step);
-        outcome.loss.add(step, report.loss);
-        if (report.validation_loss) {
-          outcome.validation.add(step, *report.validation_loss);
-          progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
-        }
-        if (checkpoints.save_if_due(report.step, lora, options.model.model))
-          progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
-        progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
-                                                 format_count(std::llround(report.tokens_per_s))));
-      });
+  Progress progress("training", sources.train.length().steps, "steps", options.quiet);
+  outcome.finished = trainer.fit(sources.train, sources.validation(), [&](const StepReport& report) {
+    outcome.last = report;
+    metrics.add(report);
+    const auto step = static_cast<double>(report.step);
+    if (!report.skipped.empty())
+      progress.say(fmt::format("step {}: skipped: {}", report.step, report.skipped));
+    else
+      outcome.loss.add(step, report.loss);
+    if (report.validation_loss) {
+      outcome.validation.add(step, *report.validation_loss);
+      progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
+    }
+    if (checkpoints.save_if_due(report.step, lora, options.model.model))
+      progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
+    progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
+                                             format_count(std::llround(report.tokens_per_s))));
+  });
   progress.finish();
   return outcome;
 }
@@ -189,19 +200,19 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
     return options.model.adapter.empty() ? Lora::attach(model, options.lora, options.train.seed)
                                          : Lora::load(model, options.model.adapter, true);
   };
-  const auto prepare = [&](Device device) {
-    auto model = load_model(options.model.model, load_options(options.model, true, device));
-    attach(*model);
-    return model;
+  Sources sources(data, options.train);
+  std::unique_ptr<Model> shape;
+  std::optional<Lora> planned;
+  const auto prepare = [&]() -> Model& {
+    shape = load_model(options.model.model, load_options(options.model, true, Device::plan()));
+    planned = attach(*shape);
+    for (const std::string& text : planned->notes()) note(text);
+    sources.train.check(shape->config().vocab_size);
+    return *shape;
   };
-  const auto shape = load_model(options.model.model, load_options(options.model, true, Device::plan()));
-  const Lora planned = attach(*shape);
-  for (const std::string& text : planned.notes()) note(text);
-  const TrainLength length = Trainer(*shape, options.train).length(data.train.samples);
-  const MemoryPlan plan =
-      plan_memory(prepare, options.train, data.train.samples, length.worst_batch,
-                  data.valid ? std::span<const Sample>(data.valid->samples) : std::span<const Sample>());
-  print_plan(options, data, *shape, planned.config(), planned.parameter_count(), length, plan);
+  const MemoryPlan plan = plan_memory(prepare, options.train, sources.train, sources.validation());
+  print_plan(options, data, *shape, planned->config(), planned->parameter_count(), sources.train.length(),
+             plan);
   check_fits(plan);
   if (options.plan_only) return;
   const OutputFolder folder(options.output);
@@ -213,7 +224,7 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   MetricsFile metrics(fs::path(options.output) / "metrics.jsonl");
   const StopSignals signals;
   try {
-    const Outcome outcome = train(options, data, *model, lora, checkpoints, metrics);
+    const Outcome outcome = train(options, sources, *model, lora, checkpoints, metrics);
     save(options, outcome, lora, checkpoints, metrics, run_config, signals);
   } catch (const Interrupted&) {
     throw;

@@ -126,6 +126,8 @@ void declare_train_options(CLI::App& command, FinetuneOptions& options) {
   add_number(command, "--eps", train.adamw.eps, {0, 1, true}, "AdamW's epsilon");
   add_number(command, "--clip-norm", train.clip_norm, {0, kNoLimit},
              "Scale gradients down to this global norm; 0: never");
+  add_choice(command, "--checkpoint", options.checkpoint, {"none", "mlp", "layer"},
+             "What is computed again on the way back instead of kept: less memory, more time, the same bits");
   add_number(command, "--validate-every", train.validate_every, {0, kMostSteps},
              "Steps between validations; 0: once, at the end");
   add_number(command, "--seed", train.seed, {0, 9.2e18},
@@ -174,6 +176,7 @@ void finish_finetune_options(FinetuneOptions& options) {
   config.rank_pattern = parse_patterns<std::int64_t>(options.rank_pattern);
   config.alpha_pattern = parse_patterns<double>(options.alpha_pattern);
   options.train.schedule = parse_schedule(options.schedule);
+  options.train.checkpointing = parse_checkpointing(options.checkpoint);
   require<UsageError>(
       options.train.schedule != Schedule::Constant || options.train.floor == 0,
       "--floor: has no effect on a constant learning rate; leave it out, or choose --schedule linear "

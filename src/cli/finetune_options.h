@@ -28,6 +28,7 @@ struct FinetuneOptions {
   std::vector<std::string> alpha_pattern;
   TrainOptions train;
   std::string schedule = "cosine";
+  std::string checkpoint = "none";
   std::int64_t save_every = 0;
   std::int64_t keep_checkpoints = 3;
   bool overwrite = false;

@@ -79,6 +79,33 @@ Weight merged_weight(const Linear& layer) {
 
 }  // namespace
 
+namespace {
+
+/// One tensor for all adapters, and the parts of it that take the values of `layers`: first every A in the
+/// order of the network, then every B. The A's of layers that share an input lie below each other, as one
+/// matrix; norm, clipping and AdamW are one pass over the whole.
+class FlatAdapters {
+ public:
+  FlatAdapters(std::int64_t elements, Device device) : flat_(Tensor::empty({elements}, DType::F32, device)) {}
+
+  /// A copy of `values`, f32, in the next part.
+  Tensor add(const Tensor& values) {
+    const NoGrad guard;
+    Layout layout = Layout::contiguous(values.shape());
+    layout.offset = used_;
+    const Tensor part = flat_.with_layout(layout);
+    copy_(part, values);
+    used_ += values.numel();
+    return part;
+  }
+
+ private:
+  Tensor flat_;
+  std::int64_t used_ = 0;
+};
+
+}  // namespace
+
 Lora::Lora(Model& model, LoraConfig config) : model_(&model), config_(std::move(config)) {}
 
 void Lora::place(Linear& layer, Tensor a, Tensor b, double scale, bool trainable) const {
@@ -99,15 +126,28 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
   resolved.targets = config.resolved_targets(paths_of(model), model.head().path);
   Lora lora(model, resolved);
   const LoraMatcher matcher(resolved);
-  Generator generator(seed);
+  std::vector<Linear*> layers;
+  std::int64_t elements = 0;
   for (Linear& layer : model.linears()) {
     if (!matcher.selects(layer.path, &layer == &model.head())) continue;
-    const std::int64_t rank = matcher.rank_of(layer.path);
+    layers.push_back(&layer);
+    elements += matcher.rank_of(layer.path) * (layer.inputs() + layer.outputs());
+  }
+  FlatAdapters flat(elements, model.device());
+  Generator generator(seed);
+  std::vector<Tensor> as;
+  for (const Linear* layer : layers) {
+    const std::int64_t rank = matcher.rank_of(layer->path);
     // Kaiming's uniform with a = sqrt(5), as peft draws it, comes down to this bound.
-    const double bound = 1 / std::sqrt(static_cast<double>(layer.inputs()));
-    const Tensor a = uniform({rank, layer.inputs()}, generator, -bound, bound, DType::F32, model.device());
-    const Tensor b = zeros({layer.outputs(), rank}, DType::F32, model.device());
-    lora.place(layer, a, b, matcher.scale_of(layer.path), true);
+    const double bound = 1 / std::sqrt(static_cast<double>(layer->inputs()));
+    as.push_back(flat.add(
+        uniform({rank, layer->inputs()}, generator, -bound, bound, DType::F32, model.device())));
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    Linear& layer = *layers[i];
+    const Tensor b =
+        flat.add(zeros({layer.outputs(), matcher.rank_of(layer.path)}, DType::F32, model.device()));
+    lora.place(layer, as[i], b, matcher.scale_of(layer.path), true);
   }
   return lora;
 }
@@ -118,9 +158,13 @@ Lora Lora::load(Model& model, const std::filesystem::path& folder, bool trainabl
   Lora lora(model, std::move(file.config));
   lora.base_model_ = std::move(file.base_model);
   lora.notes_ = std::move(file.notes);
-  for (AdapterFile::Entry& entry : file.entries) {
+  std::int64_t elements = 0;
+  for (const AdapterFile::Entry& entry : file.entries) elements += entry.a.numel() + entry.b.numel();
+  FlatAdapters flat(elements, model.device());
+  for (AdapterFile::Entry& entry : file.entries) entry.a = flat.add(entry.a);
+  for (AdapterFile::Entry& entry : file.entries) entry.b = flat.add(entry.b);
+  for (AdapterFile::Entry& entry : file.entries)
     lora.place(*entry.layer, std::move(entry.a), std::move(entry.b), entry.scale, trainable);
-  }
   return lora;
 }
 

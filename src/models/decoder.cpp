@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <candela/autograd/checkpoint.h>
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -131,8 +132,13 @@ GatedMlp::GatedMlp(Parameters& parameters, const std::string& path, const ModelC
                               style.mlp_bias)) {}
 
 Tensor GatedMlp::forward(const Tensor& x, const Step& step) const {
-  const std::vector<Tensor> gate_up = gate_up_.forward(x, step.dropout);
-  return apply_linear(activate_gated(activation_, gate_up[0], gate_up[1]), down_, step.dropout);
+  const auto run = [this, dropout = step.dropout](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const std::vector<Tensor> gate_up = gate_up_.forward(in[0], dropout);
+    return {apply_linear(activate_gated(activation_, gate_up[0], gate_up[1]), down_, dropout)};
+  };
+  if (step.checkpointing == Checkpointing::Mlp)
+    return checkpoint("mlp", run, std::span(&x, 1), step.dropout).front();
+  return run(std::span(&x, 1)).front();
 }
 
 DecoderBlock::DecoderBlock(Parameters& parameters, const std::string& path, const ModelConfig& config,
@@ -148,12 +154,23 @@ DecoderBlock::DecoderBlock(Parameters& parameters, const std::string& path, cons
       residual_multiplier_(style.residual_multiplier) {}
 
 void DecoderBlock::forward(ResidualStream& stream, const Step& step) const {
+  const Tensor normed = stream.normed(attention_in_);
+  if (step.checkpointing != Checkpointing::Layer) {
+    behind_norm(stream, normed, step);
+    return;
+  }
+  stream.checkpoint(normed, step.dropout, [this, step](ResidualStream& inner, const Tensor& x) {
+    behind_norm(inner, x, step);
+  });
+}
+
+void DecoderBlock::behind_norm(ResidualStream& stream, const Tensor& normed, const Step& step) const {
   const auto add = [&](Tensor update, const std::optional<Norm>& norm) {
     if (norm) update = norm->apply(update);
     if (residual_multiplier_ != 1) update = affine(update, residual_multiplier_, 0);
     stream.add(std::move(update));
   };
-  add(attention_.forward(stream.normed(attention_in_), step), attention_out_);
+  add(attention_.forward(normed, step), attention_out_);
   add(mlp_.forward(stream.normed(mlp_in_), step), mlp_out_);
 }
 
@@ -188,6 +205,7 @@ Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) const {
   Step step;
   step.cache = options.cache;
   step.dropout = options.dropout;
+  step.checkpointing = options.checkpointing;
   step.attention.causal = causal_;
   step.attention.cu_seqlens = options.cu_seqlens;
   std::int64_t length = tokens;

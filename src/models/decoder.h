@@ -67,6 +67,7 @@ struct Step {
   AttentionOptions attention;    ///< but for what each layer sets
   KvCache* cache = nullptr;
   Generator* dropout = nullptr;
+  Checkpointing checkpointing = Checkpointing::None;
 };
 
 /// Grouped-query attention with rotary positions.
@@ -113,6 +114,9 @@ class DecoderBlock {
   void forward(ResidualStream& stream, const Step& step) const;
 
  private:
+  /// All of it behind the first norm, whose result is `normed`.
+  void behind_norm(ResidualStream& stream, const Tensor& normed, const Step& step) const;
+
   std::optional<Norm> attention_in_;
   SelfAttention attention_;
   std::optional<Norm> attention_out_, mlp_in_;

@@ -1,5 +1,6 @@
 #include "models/parts.h"
 
+#include <candela/autograd/checkpoint.h>
 #include <candela/core/error.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -47,6 +48,22 @@ Tensor ResidualStream::normed(const std::optional<Norm>& norm) {
   x_ = std::move(sum);
   update_ = Tensor();
   return result;
+}
+
+void ResidualStream::checkpoint(
+    const Tensor& normed, Generator* dropout,
+    const std::function<void(ResidualStream& stream, const Tensor& normed)>& block) {
+  const std::vector<Tensor> inputs = {x_, normed};
+  const std::vector<Tensor> results = candela::checkpoint(
+      "block",
+      [block](std::span<const Tensor> in) -> std::vector<Tensor> {
+        ResidualStream inner(in[0]);
+        block(inner, in[1]);
+        return {inner.x_, inner.update_};
+      },
+      inputs, dropout);
+  x_ = results[0];
+  update_ = results[1];
 }
 
 Tensor ResidualStream::value() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -51,6 +52,10 @@ class ResidualStream {
   void add(Tensor update) { update_ = std::move(update); }
   /// The stream as it stands, [B, T, D].
   Tensor value() const;
+  /// `block` on {the stream behind its last norm, normed}: the stream and the update that it leaves, recorded
+  /// as one node that runs it again on the way back.
+  void checkpoint(const Tensor& normed, Generator* dropout,
+                  const std::function<void(ResidualStream& stream, const Tensor& normed)>& block);
 
  private:
   Tensor x_;

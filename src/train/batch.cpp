@@ -39,32 +39,48 @@ std::size_t inputs_of(std::span<const Sample> samples, std::size_t row) {
 
 }  // namespace
 
-Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
-                 Device device) {
+HostBatch make_host_batch(std::span<const Sample> samples, std::span<const std::size_t> rows,
+                          std::int32_t pad_id) {
   require(!rows.empty(), "batch: needs at least one row");
   std::size_t longest = 0;
   for (const std::size_t row : rows) longest = std::max(longest, inputs_of(samples, row));
-  Batch batch;
-  std::vector<std::int32_t> ids(rows.size() * longest, pad_id);
-  std::vector<std::int32_t> targets;
-  std::vector<std::int32_t> positions;
+  HostBatch batch;
+  batch.rows = static_cast<std::int64_t>(rows.size());
+  batch.length = static_cast<std::int64_t>(longest);
+  batch.ids.assign(rows.size() * longest, pad_id);
   for (std::size_t b = 0; b < rows.size(); ++b) {
     const Sample& sample = samples[rows[b]];
     const std::size_t inputs = sample.ids.size() - 1;
     batch.tokens += static_cast<std::int64_t>(inputs);
     for (std::size_t t = 0; t < inputs; ++t) {
-      ids[b * longest + t] = sample.ids[t];
+      batch.ids[b * longest + t] = sample.ids[t];
       if (!sample.trained[t + 1]) continue;
-      targets.push_back(sample.ids[t + 1]);
-      positions.push_back(static_cast<std::int32_t>(b * longest + t));
+      batch.targets.push_back(sample.ids[t + 1]);
+      batch.positions.push_back(static_cast<std::int32_t>(b * longest + t));
     }
   }
-  batch.trained_tokens = static_cast<std::int64_t>(targets.size());
-  batch.ids = Tensor::from_values(
-      ids, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest)}, device);
+  return batch;
+}
+
+Batch HostBatch::upload(Device device) const {
+  Batch batch;
+  batch.tokens = tokens;
+  batch.trained_tokens = trained_tokens();
+  batch.ids = Tensor::from_values(ids, {rows, length}, device);
   batch.targets = Tensor::from_values(targets, {batch.trained_tokens}, device);
   batch.positions = Tensor::from_values(positions, {batch.trained_tokens}, device);
+  if (!sequence_positions.empty())
+    batch.sequence_positions = Tensor::from_values(sequence_positions, {rows, length}, device);
+  if (!cu_seqlens.empty()) {
+    const auto bounds = static_cast<std::int64_t>(cu_seqlens.size());
+    batch.cu_seqlens = Tensor::from_values(cu_seqlens, {bounds}, device);
+  }
   return batch;
+}
+
+Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
+                 Device device) {
+  return make_host_batch(samples, rows, pad_id).upload(device);
 }
 
 std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples,

@@ -6,8 +6,6 @@
 #include <candela/core/process.h>
 #include <candela/train/memory_plan.h>
 
-#include "train/step_batches.h"
-
 namespace candela {
 namespace {
 
@@ -21,68 +19,41 @@ constexpr std::size_t kTouchedCode = std::size_t{8} << 20U;
 constexpr std::size_t kCompiledCode = std::size_t{5} << 20U;
 constexpr std::size_t kHeapPieces = std::size_t{2} << 20U;
 
-/// Batches of different lengths that are planned: enough to leave blocks of every size class in the cache.
-constexpr std::size_t kPlannedLengths = 12;
-
-/// Positions that a batch computes, padding included.
-std::size_t positions(std::span<const Sample> samples, std::span<const std::size_t> rows) {
-  std::size_t longest = 0;
-  for (const std::size_t row : rows) longest = std::max(longest, samples[row].ids.size());
-  return longest * rows.size();
-}
-
-/// At most kPlannedLengths batches, from long rows to short ones, none beyond the worst: a run of few steps
-/// does not meet the longest rows.
-std::vector<std::vector<std::size_t>> batches_of_all_lengths(std::span<const Sample> samples,
-                                                             std::span<const std::size_t> worst,
-                                                             std::size_t batch_size) {
-  auto sorted = sorted_batches(samples, batch_size);
-  const std::size_t most = positions(samples, worst);
-  std::erase_if(sorted, [&](const auto& rows) { return positions(samples, rows) > most; });
-  std::vector<std::vector<std::size_t>> picked;
-  const std::size_t count = std::min(sorted.size(), kPlannedLengths);
-  for (std::size_t i = 0; i < count; ++i) picked.push_back(sorted[i * sorted.size() / count]);
-  return picked;
-}
-
 double mib(std::size_t bytes) {
   return static_cast<double>(bytes) / (1024.0 * 1024.0);
 }
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::function<std::unique_ptr<Model>(Device)>& prepare,
-                       const TrainOptions& options, std::span<const Sample> samples,
-                       std::span<const std::size_t> worst_batch, std::span<const Sample> valid) {
+MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOptions& options,
+                       const BatchSource& source, const BatchSource* valid) {
   MemoryPlan plan;
   plan.runtime = process_memory().resident + kTouchedCode + kCompiledCode + kHeapPieces;
   plan.available = available_memory();
   Allocator& allocator = device_interface(Device::plan()).allocator();
   allocator.trim();
   allocator.reset_peaks();
-  const std::size_t before = allocator.stats().reserved;
-  const std::unique_ptr<Model> model = prepare(Device::plan());
-  for (const NamedTensor& parameter : model->named_parameters()) plan.weights += bytes_of(parameter.tensor);
+  const MemoryStats before = allocator.stats();
+  Model& model = prepare();
+  for (const NamedTensor& parameter : model.named_parameters()) plan.weights += bytes_of(parameter.tensor);
   // Weights used where the file is mapped are not the allocator's.
-  const std::size_t loaded = allocator.stats().allocated - std::min(allocator.stats().allocated, before);
+  const std::size_t now = allocator.stats().allocated;
+  const std::size_t loaded = now - std::min(now, before.allocated);
   const std::size_t mapped = plan.weights - std::min(plan.weights, loaded);
-  Trainer trainer(*model, options);
-  for (const Tensor& parameter : trainer.parameters()) {
-    plan.adapters += bytes_of(parameter) + 2 * static_cast<std::size_t>(parameter.numel()) * sizeof(float);
-  }
-  const auto step = [&](std::span<const std::size_t> rows) {
-    const Batch batch = make_batch(samples, rows, options.pad_id, Device::plan());
+  Trainer trainer(model, options);
+  plan.adapters = trainer.optimizer().bytes();
+  const std::vector<HostBatch> batches = source.planned();
+  require(!batches.empty(), "memory: there are no batches to plan with");
+  const auto step = [&](const HostBatch& host) {
     // The gradients of the first pass of a step are there while the next one runs.
-    const std::size_t passes = StepBatches::accumulates(samples.size(), options) ? 2 : 1;
-    if (batch.trained_tokens > 0) trainer.step(std::vector<Batch>(passes, batch), options.adamw.lr);
+    const std::size_t passes = source.accumulates() ? 2 : 1;
+    if (host.trained_tokens() > 0)
+      trainer.step(std::vector<Batch>(passes, host.upload(model.device())), options.adamw.lr);
   };
-  step(worst_batch);
-  for (const auto& rows :
-       batches_of_all_lengths(samples, worst_batch, static_cast<std::size_t>(options.batch_size)))
-    step(rows);
-  step(worst_batch);
-  trainer.rehearse_validation(valid);
-  const std::size_t peak = allocator.stats().peak_reserved - before + mapped;
+  for (const HostBatch& host : batches) step(host);
+  step(batches.front());
+  if (valid != nullptr) trainer.rehearse_validation(*valid);
+  const std::size_t peak = allocator.stats().peak_reserved - before.reserved + mapped;
   plan.activations = peak - std::min(peak, plan.weights + plan.adapters);
   return plan;
 }
@@ -95,7 +66,7 @@ void check_fits(const MemoryPlan& plan) {
     const char* remedy;
   };
   const std::array<Term, 3> terms = {
-      {{"activations", plan.activations, "a smaller --batch-size or --max-length"},
+      {{"activations", plan.activations, "a smaller --batch-size or --max-length, or --checkpoint layer"},
        {"weights", plan.weights, "--dtype bf16, or a smaller model"},
        {"adapters", plan.adapters, "a smaller --rank or fewer --target-modules"}}};
   const Term& largest = *std::max_element(terms.begin(), terms.end(),

@@ -36,6 +36,14 @@ std::vector<std::vector<std::size_t>> StepBatches::next() {
   return batches;
 }
 
+bool StepBatches::seek(std::uint64_t epoch, std::size_t cursor) {
+  epoch_ = epoch;
+  shuffle();
+  if (cursor > order_.size() || (cursor % accumulation_ != 0 && cursor != order_.size())) return false;
+  cursor_ = cursor;
+  return true;
+}
+
 std::int64_t StepBatches::steps_per_epoch(std::size_t rows, const TrainOptions& options) {
   const auto up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
   return up(up(static_cast<std::int64_t>(rows), options.batch_size), options.accumulation);

@@ -19,6 +19,12 @@ class StepBatches {
   /// The batches of the next step, as rows of the samples.
   std::vector<std::vector<std::size_t>> next();
 
+  std::uint64_t epoch() const { return epoch_; }
+  /// Batches of the epoch that were given.
+  std::size_t cursor() const { return cursor_; }
+  /// Goes on behind the first `cursor` batches of `epoch`; false if the epoch has no step that ends there.
+  bool seek(std::uint64_t epoch, std::size_t cursor);
+
   static std::int64_t steps_per_epoch(std::size_t rows, const TrainOptions& options);
   /// Whether a step can take more than one batch.
   static bool accumulates(std::size_t rows, const TrainOptions& options);

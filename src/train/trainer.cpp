@@ -1,17 +1,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <tuple>
+#include <utility>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
+#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
 #include <candela/train/trainer.h>
 
 #include "models/values.h"
-#include "train/step_batches.h"
 
 namespace candela {
 namespace {
@@ -38,15 +38,10 @@ std::vector<NamedTensor> named_trainable(const Model& model) {
   return parameters;
 }
 
-void count_row(const Sample& sample, std::int64_t times, TrainLength& length) {
-  length.tokens += times * (static_cast<std::int64_t>(sample.ids.size()) - 1);
-  length.trained_tokens += times * std::count(sample.trained.begin() + 1, sample.trained.end(), 1);
-}
-
 /// The first trainable tensor whose gradient is not finite, for the error.
-std::string first_bad_gradient(const Model& model) {
+std::string first_bad_gradient(const Optimizer& optimizer) {
   std::vector<NamedTensor> gradients;
-  for (const NamedTensor& parameter : named_trainable(model)) {
+  for (const NamedTensor& parameter : optimizer.parameters()) {
     if (parameter.tensor.grad().defined()) gradients.push_back({parameter.name, parameter.tensor.grad()});
   }
   return first_non_finite(gradients);
@@ -60,12 +55,22 @@ std::string blame(const Model& model) {
 }
 
 /// Sum of the losses over the trained tokens of a batch: only their hidden states meet the output layer.
-Tensor token_loss(Model& model, const Batch& batch, Generator* dropout) {
+Tensor token_loss(Model& model, const Batch& batch, Generator* dropout,
+                  Checkpointing checkpointing = Checkpointing::None) {
   ForwardOptions forward;
   forward.dropout = dropout;
+  forward.positions = batch.sequence_positions;
+  forward.cu_seqlens = batch.cu_seqlens;
+  forward.checkpointing = checkpointing;
   const Tensor hidden = model.forward_hidden(batch.ids, forward);
   const Tensor rows = embedding(reshape(hidden, {-1, hidden.size(-1)}), batch.positions);
   return model.loss(rows, batch.targets, dropout);
+}
+
+std::vector<Batch> upload(const std::vector<HostBatch>& batches, Device device) {
+  std::vector<Batch> uploaded;
+  for (const HostBatch& batch : batches) uploaded.push_back(batch.upload(device));
+  return uploaded;
 }
 
 }  // namespace
@@ -98,6 +103,8 @@ void check_train_options(const TrainOptions& options) {
   count("accumulation", options.accumulation, 1, kMostRows);
   count("max_steps", options.max_steps, 0, kMostSteps);
   count("validate_every", options.validate_every, 0, kMostSteps);
+  count("patience", options.patience, 0, kMostSteps);
+  count("max_skipped", options.max_skipped, 0, kMostSteps);
   if (options.max_steps == 0) {
     require(options.epochs > 0 && options.epochs <= kMostEpochs,
             "train: epochs must be above 0 and at most {} where max_steps is 0; got {}", kMostEpochs,
@@ -113,128 +120,110 @@ void check_train_options(const TrainOptions& options) {
   not_negative("clip_norm", options.clip_norm);
 }
 
-Trainer::Trainer(Model& model, TrainOptions options)
-    : model_(model), options_(std::move(options)), dropout_(options_.seed ^ 0x9e3779b97f4a7c15U) {
-  check_train_options(options_);
-  require(options_.pad_id >= 0 && options_.pad_id < model.config().vocab_size,
+namespace {
+
+std::vector<NamedTensor> checked_trainable(const Model& model, const TrainOptions& options) {
+  check_train_options(options);
+  require(options.pad_id >= 0 && options.pad_id < model.config().vocab_size,
           "train: pad_id must be in [0, {}) as the model's vocab_size says; got {}",
-          model.config().vocab_size, options_.pad_id);
-  for (const Tensor& parameter : trainable_parameters(model_)) {
-    parameters_.push_back(parameter);
-    first_moments_.push_back(zeros(parameter.shape(), DType::F32, parameter.device()));
-    second_moments_.push_back(zeros(parameter.shape(), DType::F32, parameter.device()));
-  }
-  require(!parameters_.empty(), "train: the model has nothing to train; attach an adapter first");
+          model.config().vocab_size, options.pad_id);
+  std::vector<NamedTensor> parameters = named_trainable(model);
+  require(!parameters.empty(), "train: the model has nothing to train; attach an adapter first");
+  return parameters;
 }
 
-/// What would end a run in its middle is found before its start. `rows` is what the errors call them.
-void Trainer::check_samples(std::span<const Sample> samples, std::string_view rows) const {
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    const Sample& sample = samples[i];
-    const auto at = [&] { return fmt::format("{} {} (line {})", rows, i, sample.line); };
-    require(sample.ids.size() >= 2 && sample.trained.size() == sample.ids.size(),
-            "train: {} must have at least 2 tokens, each with its mark; got {} and {}", at(),
-            sample.ids.size(), sample.trained.size());
-    require(std::find(sample.trained.begin() + 1, sample.trained.end(), 1) != sample.trained.end(),
-            "train: {} has no token to train on; leave it out", at());
-    for (const TokenId id : sample.ids) {
-      require(id >= 0 && id < model_.config().vocab_size,
-              "train: {} holds the token {}, and the model's vocab_size is {}; use the model's own tokenizer",
-              at(), id, model_.config().vocab_size);
-    }
-  }
+}  // namespace
+
+Trainer::Trainer(Model& model, TrainOptions options)
+    : model_(model),
+      options_(std::move(options)),
+      optimizer_(checked_trainable(model, options_), options_.adamw, options_.clip_norm),
+      dropout_(options_.seed ^ 0x9e3779b97f4a7c15U) {}
+
+std::vector<Tensor> Trainer::parameters() const {
+  std::vector<Tensor> parameters;
+  for (const NamedTensor& parameter : optimizer_.parameters()) parameters.push_back(parameter.tensor);
+  return parameters;
 }
 
 TrainLength Trainer::length(std::span<const Sample> samples) const {
-  constexpr std::int64_t kPlannedEpochs = 16;
-  require(!samples.empty(), "train: there are no rows to train on");
-  check_samples(samples, "row");
-  const std::int64_t per_epoch = StepBatches::steps_per_epoch(samples.size(), options_);
-  TrainLength result;
-  result.steps = StepBatches::steps(samples.size(), options_);
-  const std::int64_t whole = result.steps / per_epoch;
-  Positions positions;
-  std::size_t worst = 0;
-  const auto add_steps = [&](StepBatches batches, std::int64_t steps, bool count_tokens) {
-    for (std::int64_t step = 0; step < steps; ++step) {
-      for (auto& batch : batches.next()) {
-        positions.add(samples, batch);
-        std::size_t longest = 0;
-        for (const std::size_t row : batch) {
-          longest = std::max(longest, samples[row].ids.size());
-          if (count_tokens) count_row(samples[row], 1, result);
-        }
-        if (longest * batch.size() > worst) {
-          worst = longest * batch.size();
-          result.worst_batch = std::move(batch);
-        }
-      }
-    }
-  };
-  add_steps(StepBatches(samples, options_), per_epoch * std::min(whole, kPlannedEpochs), false);
-  add_steps(StepBatches(samples, options_, static_cast<std::uint64_t>(whole)), result.steps % per_epoch,
-            true);
-  for (const Sample& sample : samples) count_row(sample, whole, result);
-  result.padding = positions.padding_share();
-  return result;
+  const SampleSource source(samples, options_);
+  source.check(model_.config().vocab_size);
+  return source.length();
 }
 
-std::pair<double, double> Trainer::step(std::span<const Batch> batches, double learning_rate) {
-  std::int64_t tokens = 0;
-  for (const Batch& batch : batches) tokens += batch.trained_tokens;
-  require(tokens > 0, "train: none of the tokens of this step is trained");
-  for (const Tensor& parameter : parameters_) parameter.set_grad({});
-  const bool planning = parameters_.front().device().type == DeviceType::Plan;
+void Trainer::restore(const RunState& state) {
+  require(state.step >= 0 && state.step >= state.updates && state.updates >= 0,
+          "train: a state must have done at least as many steps as updates; got {} and {}", state.step,
+          state.updates);
+  state_ = state;
+  dropout_.set_offset(state.random_offset);
+}
+
+/// Everything up to the optimizer's update, without a wait.
+void Trainer::enqueue(std::span<const Batch> batches, double learning_rate) {
+  step_tokens_ = 0;
+  for (const Batch& batch : batches) step_tokens_ += batch.trained_tokens;
+  require(step_tokens_ > 0, "train: none of the tokens of this step is trained");
+  optimizer_.clear_gradients();
+  const double share = 1.0 / static_cast<double>(step_tokens_);
   Tensor total;
   for (const Batch& batch : batches) {
-    const Tensor loss = token_loss(model_, batch, &dropout_);
+    const Tensor loss = token_loss(model_, batch, &dropout_, options_.checkpointing);
     total = total.defined() ? add(total, loss.detach()) : loss.detach();
-    backward(loss, full(loss.shape(), 1.0 / static_cast<double>(tokens), loss.dtype(), loss.device()));
+    backward(loss, full(loss.shape(), share, loss.dtype(), loss.device()));
   }
-  std::vector<Tensor> grads;
-  for (const Tensor& parameter : parameters_) grads.push_back(parameter.grad());
-  const double loss = planning ? 0 : total.item() / static_cast<double>(tokens);
-  const double norm = global_norm(grads);
-  const std::int64_t number = steps_done_ + 1;
-  if (!std::isfinite(loss))
+  optimizer_.step(total, learning_rate);
+}
+
+Trainer::StepOutcome Trainer::finish() {
+  const Optimizer::Result result = optimizer_.finish();
+  state_.updates = optimizer_.updates();
+  state_.random_offset = dropout_.offset();
+  ++state_.step;
+  StepOutcome outcome{result.loss / static_cast<double>(step_tokens_), result.norm, {}};
+  if (result.applied) {
+    state_.skipped_in_a_row = 0;
+    return outcome;
+  }
+  if (!std::isfinite(outcome.loss)) {
     // Which sign a NaN has is chance.
-    throw Error(fmt::format("train: the loss became {} at step {}: {}", std::isnan(loss) ? "nan" : "infinite",
-                            number, blame(model_)));
-  if (!std::isfinite(norm)) {
-    const std::string tensor = first_bad_gradient(model_);
-    throw Error(fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
-                            tensor.empty() ? "'s norm" : "", norm, number,
-                            tensor.empty() ? ", the squares of finite gradients being beyond f32"
-                                           : ", first in " + tensor));
+    outcome.skipped = fmt::format("train: the loss became {} at step {}: {}",
+                                  std::isnan(outcome.loss) ? "nan" : "infinite", state_.step, blame(model_));
+  } else {
+    const std::string tensor = first_bad_gradient(optimizer_);
+    outcome.skipped = fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
+                                  tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
+                                  tensor.empty() ? ", the squares of finite gradients being beyond f32"
+                                                 : ", first in " + tensor);
   }
-  // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
-  const double scale = options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + 1e-6)) : 1.0;
-  AdamwOptions adamw = options_.adamw;
-  adamw.lr = learning_rate;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (!grads[i].defined()) continue;
-    adamw_step(parameters_[i].detach(), grads[i], first_moments_[i], second_moments_[i], adamw, number,
-               scale);
-  }
-  steps_done_ = number;
-  return {loss, norm};
+  ++state_.skipped_in_a_row;
+  // No later step can mend a weight.
+  if (state_.skipped_in_a_row > options_.max_skipped || !first_non_finite(model_).empty())
+    throw Error(outcome.skipped);
+  return outcome;
+}
+
+Trainer::StepOutcome Trainer::step(std::span<const Batch> batches, double learning_rate) {
+  enqueue(batches, learning_rate);
+  return finish();
 }
 
 namespace {
 
 /// The mean loss over the trained tokens; nothing once `stop` says so.
-std::optional<double> mean_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
-                                std::int32_t pad_id, const std::function<bool()>& stop) {
-  require(batch_size >= 1, "evaluate: batch size must be at least 1; got {}", batch_size);
+std::optional<double> mean_loss(Model& model, BatchSource& source, const std::function<bool()>& stop) {
   const NoGrad guard;
+  source.restore("");
   double loss = 0;
   std::int64_t tokens = 0;
-  for (const auto& rows : sorted_batches(samples, static_cast<std::size_t>(batch_size))) {
-    if (stop && stop()) return std::nullopt;
-    const Batch batch = make_batch(samples, rows, pad_id, model.device());
-    if (batch.trained_tokens == 0) continue;
-    loss += token_loss(model, batch, nullptr).item();
-    tokens += batch.trained_tokens;
+  for (auto batches = source.next(); !batches.empty(); batches = source.next()) {
+    for (const HostBatch& host : batches) {
+      if (stop && stop()) return std::nullopt;
+      const Batch batch = host.upload(model.device());
+      loss += token_loss(model, batch, nullptr).item();
+      tokens += batch.trained_tokens;
+    }
   }
   require(tokens > 0, "evaluate: none of the tokens is trained");
   return loss / static_cast<double>(tokens);
@@ -242,38 +231,61 @@ std::optional<double> mean_loss(Model& model, std::span<const Sample> samples, s
 
 }  // namespace
 
-double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
-                     std::int32_t pad_id) {
-  const double loss = *mean_loss(model, samples, batch_size, pad_id, {});
+double evaluate_loss(Model& model, BatchSource& source) {
+  const double loss = *mean_loss(model, source, {});
   if (std::isfinite(loss)) return loss;
   throw Error(fmt::format("evaluate: the loss is {}: {}", loss, broken_part(model)));
 }
 
-void Trainer::rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows) {
-  const Batch batch = make_batch(samples, rows, options_.pad_id, model_.device());
+double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
+                     std::int32_t pad_id) {
+  ValidationSource source(samples, batch_size, pad_id);
+  return evaluate_loss(model, source);
+}
+
+void Trainer::rehearse(BatchSource& source) {
+  const std::vector<HostBatch> planned = source.planned();
+  if (planned.empty()) return;
+  const Batch batch = planned.front().upload(model_.device());
   Generator dropout;  // the run's own draws stay where they are
   // The gradients of the first pass of a step are there while the next one runs.
-  const int passes = StepBatches::accumulates(samples.size(), options_) ? 2 : 1;
-  for (int pass = 0; pass < passes; ++pass) backward(token_loss(model_, batch, &dropout));
-  for (const Tensor& parameter : parameters_) parameter.set_grad({});
+  const int passes = source.accumulates() ? 2 : 1;
+  optimizer_.clear_gradients();
+  for (int pass = 0; pass < passes; ++pass)
+    backward(token_loss(model_, batch, &dropout, options_.checkpointing));
+}
+
+void Trainer::rehearse_validation(const BatchSource& valid) const {
+  valid.check(model_.config().vocab_size);
+  const NoGrad guard;
+  const std::vector<HostBatch> planned = valid.planned();
+  if (!planned.empty()) token_loss(model_, planned.front().upload(model_.device()), nullptr);
 }
 
 void Trainer::rehearse_validation(std::span<const Sample> valid) const {
   if (valid.empty()) return;
-  check_samples(valid, "validation row");
-  const NoGrad guard;
-  const auto batches = sorted_batches(valid, static_cast<std::size_t>(options_.batch_size));
-  token_loss(model_, make_batch(valid, batches.front(), options_.pad_id, model_.device()), nullptr);
+  ValidationSource source(valid, options_.batch_size, options_.pad_id);
+  rehearse_validation(source);
 }
 
-std::optional<double> Trainer::validate(std::span<const Sample> valid, std::int64_t step) const {
-  const std::optional<double> loss =
-      mean_loss(model_, valid, options_.batch_size, options_.pad_id, options_.stop);
-  if (loss && !std::isfinite(*loss)) {
+/// Nothing is noted once the run is to stop.
+void Trainer::validate(BatchSource& valid, StepReport& now) {
+  const std::optional<double> loss = mean_loss(model_, valid, options_.stop);
+  if (!loss) return;
+  if (!std::isfinite(*loss)) {
     throw Error(
-        fmt::format("train: the validation loss became {} after step {}: {}", *loss, step, blame(model_)));
+        fmt::format("train: the validation loss became {} after step {}: {}", *loss, now.step, blame(model_)));
   }
-  return loss;
+  now.validation_loss = loss;
+  now.best = !state_.best_validation || *loss < *state_.best_validation;
+  if (now.best) {
+    state_.best_validation = loss;
+    state_.best_step = now.step;
+    state_.validations_without_gain = 0;
+  } else {
+    ++state_.validations_without_gain;
+  }
+  now.out_of_patience = options_.patience > 0 && state_.validations_without_gain >= options_.patience;
 }
 
 /// The loss of a step is that before its update: what the last update did shows in no step.
@@ -291,41 +303,78 @@ void Trainer::check_result(std::span<const Batch> last) const {
 
 bool Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
                   const std::function<void(const StepReport&)>& report) {
-  const TrainLength run = length(train);
-  const std::int64_t steps = run.steps;
-  check_samples(valid, "validation row");
-  rehearse(train, run.worst_batch);
+  SampleSource train_source(train, options_);
+  if (valid.empty()) return fit(train_source, nullptr, report);
+  ValidationSource valid_source(valid, options_.batch_size, options_.pad_id);
+  return fit(train_source, &valid_source, report);
+}
+
+bool Trainer::fit(BatchSource& train, BatchSource* valid,
+                  const std::function<void(const StepReport&)>& report) {
+  train.check(model_.config().vocab_size);
+  if (valid != nullptr) valid->check(model_.config().vocab_size);
+  const std::int64_t known = train.length().steps;
+  const std::int64_t steps = known > 0 ? known : options_.max_steps;
+  require(steps > 0, "train: the data do not tell how long the run will be; set max_steps");
+  rehearse(train);
+  if (!state_.place.empty()) train.restore(state_.place);
   const auto warmup = static_cast<std::int64_t>(std::llround(options_.warmup * static_cast<double>(steps)));
   const ScheduleOptions schedule{options_.schedule, options_.adamw.lr, options_.floor,
                                  std::min(warmup, steps - 1), steps};
   const auto start = std::chrono::steady_clock::now();
+  const double seconds_before = state_.seconds;
+  const std::int64_t first = state_.step;
   StepReport now;
+  now.step = first;
   now.total_steps = steps;
-  StepBatches order(train, options_);
   if (stopped()) return false;
-  for (std::int64_t i = 1; i <= steps; ++i) {
+  // The run that was gone on from had ended here.
+  if (options_.patience > 0 && state_.validations_without_gain >= options_.patience) return true;
+  if (first == 0 && options_.validate_first && valid != nullptr) {
+    validate(*valid, now);
+    if (!now.validation_loss) return false;
+    report(now);
+  }
+  std::vector<Batch> batches = upload(train.next(), model_.device());
+  std::string place = train.place();
+  for (std::int64_t i = first + 1; i <= steps; ++i) {
     const auto step_start = std::chrono::steady_clock::now();
-    std::vector<Batch> batches;
-    std::int64_t step_tokens = 0;
-    for (const auto& rows : order.next()) {
-      batches.push_back(make_batch(train, rows, options_.pad_id, model_.device()));
-      step_tokens += batches.back().tokens;
-      now.trained_tokens += batches.back().trained_tokens;
-    }
+    require(!batches.empty(), "train: the data ended after {} of {} steps; lower max_steps", i - 1, steps);
+    now = StepReport();
     now.step = i;
+    now.total_steps = steps;
     now.learning_rate = learning_rate(schedule, i);
-    std::tie(now.loss, now.grad_norm) = step(batches, now.learning_rate);
-    now.tokens += step_tokens;
+    std::int64_t step_tokens = 0;
+    for (const Batch& batch : batches) {
+      step_tokens += batch.tokens;
+      state_.trained_tokens += batch.trained_tokens;
+    }
+    state_.tokens += step_tokens;
+    enqueue(batches, now.learning_rate);
+    state_.place = std::exchange(place, {});
+    std::vector<Batch> next;
+    if (i < steps) next = upload(train.next(), model_.device());
+    if (i < steps) place = train.place();
+    StepOutcome outcome = finish();
+    now.loss = outcome.loss;
+    now.grad_norm = outcome.norm;
+    now.skipped = std::move(outcome.skipped);
+    now.tokens = state_.tokens;
+    now.trained_tokens = state_.trained_tokens;
     now.tokens_per_s = static_cast<double>(step_tokens) / std::max(seconds_since(step_start), 1e-9);
-    now.validation_loss.reset();
     const bool due = i == steps || (options_.validate_every > 0 && i % options_.validate_every == 0);
-    if (due && !valid.empty() && !stopped()) now.validation_loss = validate(valid, i);
-    now.seconds = seconds_since(start);
+    if (due && valid != nullptr && !stopped()) validate(*valid, now);
+    state_.seconds = seconds_before + seconds_since(start);
+    now.seconds = state_.seconds;
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
     report(now);
-    if (i < steps && !stopped()) continue;
+    const bool last = i == steps || now.out_of_patience;
+    if (!last && !stopped()) {
+      batches = std::move(next);
+      continue;
+    }
     check_result(now.validation_loss ? std::span<const Batch>() : std::span<const Batch>(batches));
-    return i == steps;
+    return last;
   }
   return true;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <candela/core/random.h>
@@ -9,6 +10,17 @@
 #include <candela/models/kv_cache.h>
 
 namespace candela {
+
+/// What a pass that will be walked back computes twice instead of keeping it. Norms and gated activations are
+/// computed again at every level.
+enum class Checkpointing : std::uint8_t {
+  None,
+  Mlp,    ///< the gate and up projections of each block
+  Layer,  ///< each block behind its first norm
+};
+/// "none", "mlp", "layer"; throws InvalidArgument for others.
+Checkpointing parse_checkpointing(std::string_view name);
+std::string_view to_string(Checkpointing level);
 
 /// What a forward pass may need beside the ids.
 struct ForwardOptions {
@@ -25,6 +37,8 @@ struct ForwardOptions {
   Tensor cu_seqlens;
   /// Draws the dropout masks of the adapters; null: no dropout.
   Generator* dropout = nullptr;
+  /// Results and gradients have the same bits at each level. Only decoders look at it.
+  Checkpointing checkpointing = Checkpointing::None;
   /// Receives [B, T, D] after the embedding, after each block but the last, and after the final norm.
   std::vector<Tensor>* hidden_states = nullptr;
 };

@@ -10,15 +10,39 @@
 
 namespace candela {
 
-/// Rows that are trained together, padded on the right to the longest. Token t of a row predicts token t + 1.
+/// Rows that are trained together, on a device.
 struct Batch {
   Tensor ids;        ///< i32 [B, T]
   Tensor targets;    ///< i32 [trained]: the tokens to predict
   Tensor positions;  ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
-  std::int64_t tokens =
-      0;  ///< without padding, the last token of each row not counted: B rows of length L have B (L - 1)
+  Tensor sequence_positions;  ///< of packed rows, i32 [B, T] (ForwardOptions::positions); else undefined
+  Tensor cu_seqlens;          ///< of packed rows, i32 [N + 1] (ForwardOptions::cu_seqlens); else undefined
+  std::int64_t tokens = 0;    ///< as HostBatch::tokens
   std::int64_t trained_tokens = 0;
 };
+
+/// The same before it is on a device: rows padded on the right to the longest, or packed into one. Token t of
+/// a row predicts token t + 1.
+struct HostBatch {
+  std::int64_t rows = 0;    ///< B
+  std::int64_t length = 0;  ///< T
+  std::vector<std::int32_t> ids;        ///< B T, row-major
+  std::vector<std::int32_t> targets;    ///< as in Batch
+  std::vector<std::int32_t> positions;  ///< as in Batch, one per target
+  std::vector<std::int32_t> sequence_positions;  ///< B T, or empty
+  std::vector<std::int32_t> cu_seqlens;          ///< N + 1, with B = 1, or empty
+  /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).
+  std::int64_t tokens = 0;
+
+  std::int64_t trained_tokens() const { return static_cast<std::int64_t>(targets.size()); }
+  /// Positions that it computes, padding included.
+  std::int64_t computed() const { return rows * length; }
+  Batch upload(Device device) const;
+};
+
+/// Gathers `rows` of `samples`; as make_batch.
+HostBatch make_host_batch(std::span<const Sample> samples, std::span<const std::size_t> rows,
+                          std::int32_t pad_id);
 
 /// Gathers `rows` of `samples`. `pad_id` fills; padding is never trained and never seen by a real token.
 /// Throws InvalidArgument naming a row that is not there, has fewer than 2 tokens, or not a mark for each

@@ -9,8 +9,8 @@
 
 #include <candela/io/dataset.h>
 #include <candela/models/model.h>
-#include <candela/ops/optimizer.h>
-#include <candela/train/batch.h>
+#include <candela/train/batch_source.h>
+#include <candela/train/optimizer.h>
 #include <candela/train/schedule.h>
 
 namespace candela {
@@ -26,6 +26,12 @@ struct TrainOptions {
   AdamwOptions adamw;               ///< adamw.lr is the peak learning rate
   double clip_norm = 1;             ///< gradients are scaled down to this global norm; 0: not clipped
   std::int64_t validate_every = 0;  ///< steps between validations; 0: at the end only
+  bool validate_first = false;      ///< validate before step 1 too
+  /// Ends the run after so many validations in a row without a lower loss than the lowest; 0: never.
+  std::int64_t patience = 0;
+  /// Steps in a row that may be skipped because their loss or gradient was not finite; one more ends the run.
+  std::int64_t max_skipped = 3;
+  Checkpointing checkpointing = Checkpointing::None;
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
   /// Asked after each step and between the batches of a validation; true ends the run there.
@@ -37,9 +43,9 @@ void check_train_options(const TrainOptions& options);
 
 /// What one optimizer step did.
 struct StepReport {
-  std::int64_t step = 0;  ///< from 1
-  std::int64_t total_steps = 0;
-  double loss = 0;  ///< mean over the trained tokens of the step
+  std::int64_t step = 0;         ///< from 1; 0: the validation before the first step
+  std::int64_t total_steps = 0;  ///< 0: the data do not tell
+  double loss = 0;               ///< mean over the trained tokens of the step
   double learning_rate = 0;
   double grad_norm = 0;             ///< before clipping
   std::int64_t tokens = 0;          ///< of all steps so far, without padding
@@ -48,16 +54,25 @@ struct StepReport {
   double tokens_per_s = 0;          ///< of this step
   double eta_s = 0;
   std::optional<double> validation_loss;
+  bool best = false;        ///< the validation loss is the lowest so far
+  bool out_of_patience = false;  ///< TrainOptions::patience ends the run here
+  std::string skipped;      ///< why nothing was updated, naming the first bad tensor; empty: it was
 };
 
-/// How long training will be: what is known before the first step. Of a run of very many epochs, padding and
-/// the worst batch are those of the first ones.
-struct TrainLength {
-  std::int64_t steps = 0;
-  std::int64_t tokens = 0;  ///< without padding
+/// Where a run stands between two steps: with the parameters and the optimizer's moments, all that the steps
+/// to come depend on.
+struct RunState {
+  std::int64_t step = 0;     ///< steps done, skipped ones included
+  std::int64_t updates = 0;  ///< of the optimizer
+  std::string place;         ///< BatchSource::place(); empty: the beginning
+  std::uint64_t random_offset = 0;  ///< of dropout
+  std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
-  double padding = 0;                    ///< share of the computed positions
-  std::vector<std::size_t> worst_batch;  ///< rows of the batch that needs the most memory
+  std::int64_t skipped_in_a_row = 0;
+  double seconds = 0;
+  std::optional<double> best_validation;
+  std::int64_t best_step = 0;
+  std::int64_t validations_without_gain = 0;
 };
 
 /// Everything in the model that requires a gradient: adapters, in the order of the network.
@@ -68,50 +83,73 @@ std::vector<Tensor> trainable_parameters(const Model& model);
 double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t batch_size,
                      std::int32_t pad_id);
 
+/// The same over the batches of a source, from its beginning.
+double evaluate_loss(Model& model, BatchSource& source);
+
 /// Trains the parameters that require a gradient with AdamW. Loss is summed over tokens and divided once per
 /// step, so 8 rows at once and 8 accumulated passes of one row give the same gradient. Same seed, data,
-/// options and thread count: the same bits.
+/// options and thread count: the same bits, also of a run that went on from state() and the optimizer's
+/// moments of an earlier one.
 class Trainer {
  public:
   Trainer(Model& model, TrainOptions options);
 
-  /// The batches that fit() will run, summed up.
+  /// SampleSource(samples, options).length(), the rows checked against the model's vocabulary.
   TrainLength length(std::span<const Sample> samples) const;
 
-  /// Runs all steps; `report` is called after each. False if TrainOptions::stop ended it before the last one.
-  /// The batch that needs the most memory is rehearsed first, without a step: if memory is short, the run
-  /// ends in its first seconds, and all later batches fit into blocks that are there. Throws InvalidArgument
-  /// before the first step for a row of either set that could not be run: of fewer than 2 tokens, without a
-  /// token to train on, or with a token that is not in the model's vocabulary. Throws Error when the
-  /// loss or the gradient of a step is not finite, the parameters then being those of the step before; and
-  /// when the last update left a parameter, the validation loss or, without validation, the loss of its own
-  /// rows not finite.
+  /// Runs all steps that state() has not done; `report` is called after each. `valid` may be null. False if
+  /// TrainOptions::stop ended it before the last one. The batch that needs the most memory is rehearsed first,
+  /// without a step: if memory is short, the run ends in its first seconds, and all later batches fit into
+  /// blocks that are there. A step is upload, enqueue, read: the batches of the next one are made and uploaded
+  /// while the device works.
+  /// Throws InvalidArgument before the first step for a row of either source that could not be run: of fewer
+  /// than 2 tokens, without a token to train on, or with a token that is not in the model's vocabulary. A step
+  /// whose loss or gradient is not finite changes nothing and is reported as skipped; throws Error when a
+  /// weight is not finite, after more than max_skipped of them in a row, and when the last update left a
+  /// parameter, the validation loss or, without validation, the loss of its own rows not finite.
+  bool fit(BatchSource& train, BatchSource* valid, const std::function<void(const StepReport&)>& report);
+  /// The same over samples in memory: SampleSource and ValidationSource. `valid` may be empty.
   bool fit(std::span<const Sample> train, std::span<const Sample> valid,
            const std::function<void(const StepReport&)>& report);
 
-  /// One optimizer step on these batches. Returns loss and gradient norm.
-  std::pair<double, double> step(std::span<const Batch> batches, double learning_rate);
+  struct StepOutcome {
+    double loss = 0;      ///< mean over the trained tokens
+    double norm = 0;      ///< of the gradient, before clipping
+    std::string skipped;  ///< as StepReport::skipped
+  };
+  /// One optimizer step on these batches. Throws Error naming a weight that is not finite.
+  StepOutcome step(std::span<const Batch> batches, double learning_rate);
 
-  /// The forward pass of the longest batch that fit() will validate on; nothing if `valid` is empty. Reads
-  /// no result: it also runs on Device::plan(). Throws InvalidArgument as fit() does.
+  /// The forward pass of the largest batch that fit() will validate on. Reads no result: it also runs on
+  /// Device::plan(). Throws InvalidArgument as fit() does.
+  void rehearse_validation(const BatchSource& valid) const;
   void rehearse_validation(std::span<const Sample> valid) const;
 
-  const std::vector<Tensor>& parameters() const { return parameters_; }
+  /// Where the run stands: after the last reported step.
+  const RunState& state() const { return state_; }
+  /// Goes on from a state() of a run with the same options and data. The parameters and optimizer().restore()
+  /// are the caller's.
+  void restore(const RunState& state);
+
+  const Optimizer& optimizer() const { return optimizer_; }
+  Optimizer& optimizer() { return optimizer_; }
+  /// Everything that is trained, in the order of the network.
+  std::vector<Tensor> parameters() const;
 
  private:
   bool stopped() const { return options_.stop && options_.stop(); }
-  void check_samples(std::span<const Sample> samples, std::string_view rows) const;
-  void rehearse(std::span<const Sample> samples, std::span<const std::size_t> rows);
-  std::optional<double> validate(std::span<const Sample> valid, std::int64_t step) const;
+  void rehearse(BatchSource& source);
+  void enqueue(std::span<const Batch> batches, double learning_rate);
+  StepOutcome finish();
+  void validate(BatchSource& valid, StepReport& now);
   void check_result(std::span<const Batch> last) const;
 
   Model& model_;
   TrainOptions options_;
-  std::vector<Tensor> parameters_;
-  std::vector<Tensor> first_moments_;   // f32, AdamW's m
-  std::vector<Tensor> second_moments_;  // f32, AdamW's v
-  std::int64_t steps_done_ = 0;
+  Optimizer optimizer_;
+  RunState state_;
   Generator dropout_;
+  std::int64_t step_tokens_ = 0;  // trained, of the step that is enqueued
 };
 
 }  // namespace candela

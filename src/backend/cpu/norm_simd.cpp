@@ -28,6 +28,18 @@ HWY_INLINE Two multiply(Two x, Two y) {
   return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
 }
 
+/// As a T holds them: the stream that is normed is the one that is kept, so that it can be normed again.
+template <class T>
+HWY_INLINE Two rounded(Two v) {
+  if constexpr (std::is_same_v<T, float>) {
+    return v;
+  } else {
+    T narrow[2 * kLaneBuffer];
+    store2(v, narrow);
+    return load2(narrow);
+  }
+}
+
 template <class T, bool kStream>
 float rms_norm_row_as(const RmsRow& row, const float* weight, float* scratch, std::int64_t count,
                       double eps) {
@@ -45,7 +57,7 @@ float rms_norm_row_as(const RmsRow& row, const float* weight, float* scratch, st
     squares = sum_terms(count, [&](std::int64_t i, auto extent) HWY_ATTR {
       const Two v = take2(x + i, extent);
       const Two r = take2(residual + i, extent);
-      const Two h = {hn::Add(v.a, r.a), hn::Add(v.b, r.b)};
+      const Two h = rounded<T>({hn::Add(v.a, r.a), hn::Add(v.b, r.b)});
       store2(h, scratch + i);
       write2<kStream>(h, sum + i, extent);
       return multiply(h, h);

@@ -1,0 +1,122 @@
+#include <gtest/gtest.h>
+
+#include <candela/autograd/backward.h>
+#include <candela/lora/lora.h>
+#include <candela/ops/copy.h>
+#include <candela/ops/gather.h>
+#include <candela/train/trainer.h>
+
+namespace candela {
+namespace {
+
+/// The geometry of Qwen2.5-7B but for the number of layers, on the plan device.
+ModelConfig qwen_7b(int layers) {
+  ModelConfig config = ModelConfig::parse(
+      R"({"model_type": "qwen2", "vocab_size": 1024, "hidden_size": 3584, "intermediate_size": 18944,
+    "num_hidden_layers": 1, "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": false, "initializer_range": 0.02})",
+      "7b");
+  config.num_layers = layers;
+  config.layer_types.assign(static_cast<std::size_t>(layers), "full_attention");
+  return config;
+}
+
+/// Bytes that a forward pass of `tokens` leaves behind for its gradient.
+double kept_bytes(int layers, std::int64_t tokens, Checkpointing level, double dropout) {
+  const auto model = make_model(qwen_7b(layers), {DType::BF16, Device::plan()});
+  LoraConfig lora;
+  lora.rank = 16;
+  lora.dropout = dropout;
+  Lora::attach(*model, lora);
+  Generator random;
+  ForwardOptions options;
+  options.dropout = &random;
+  options.checkpointing = level;
+  const Tensor ids = zeros({1, tokens}, DType::I32, Device::plan());
+  Allocator& allocator = device_interface(Device::plan()).allocator();
+  const std::size_t before = allocator.stats().allocated;
+  const Tensor hidden = model->forward_hidden(ids, options);
+  return static_cast<double>(allocator.stats().allocated - before);
+}
+
+/// Of one layer, per token, in KB (1000 bytes).
+double kept_kb(Checkpointing level, double dropout = 0) {
+  // Where the allocator rounds up little, by 1 to 5 %: what it hands out is what counts.
+  constexpr std::int64_t kTokens = 3072;
+  const double difference = kept_bytes(3, kTokens, level, dropout) - kept_bytes(2, kTokens, level, dropout);
+  return difference / kTokens / 1000;
+}
+
+TEST(Activations, OfTheGeometryOfQwen7BStayBelowTheirBounds) {
+  const double none = kept_kb(Checkpointing::None);
+  const double mlp = kept_kb(Checkpointing::Mlp);
+  const double layer = kept_kb(Checkpointing::Layer);
+  RecordProperty("none_kb", std::to_string(none));
+  RecordProperty("mlp_kb", std::to_string(mlp));
+  RecordProperty("layer_kb", std::to_string(layer));
+  // q, k, v, attention's result and two streams; the gate and up projections beside them; one stream alone.
+  EXPECT_LE(none, 110);
+  EXPECT_LE(mlp, 34);
+  EXPECT_LE(layer, 8);
+}
+
+TEST(Activations, OfDroppedInputsAreThereAtLevelNoneAlone) {
+  EXPECT_GT(kept_kb(Checkpointing::None, 0.1), 150);
+  EXPECT_LE(kept_kb(Checkpointing::Layer, 0.1), 8);
+}
+
+/// Losses and gradients of some steps with dropout, at a level.
+std::vector<double> losses_at(Checkpointing level, DType dtype) {
+  const ModelConfig config = ModelConfig::parse(
+      R"({"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": true, "initializer_range": 0.3})",
+      "tiny");
+  const auto model = make_model(config, {dtype, Device::cpu()}, 3);
+  LoraConfig lora;
+  lora.rank = 4;
+  lora.dropout = 0.1;
+  Lora::attach(*model, lora, 5);
+  Generator random(11);
+  std::vector<Sample> samples(24);
+  for (Sample& sample : samples) {
+    const std::uint64_t length = 6 + random.next_below(20);
+    for (std::uint64_t t = 0; t < length; ++t) {
+      sample.ids.push_back(static_cast<TokenId>(random.next_below(96)));
+      sample.trained.push_back(1);
+    }
+  }
+  TrainOptions options;
+  options.batch_size = 4;
+  options.accumulation = 2;
+  options.adamw.lr = 1e-2;
+  options.max_steps = 6;
+  options.checkpointing = level;
+  std::vector<double> values;
+  Trainer trainer(*model, options);
+  trainer.fit(samples, samples, [&](const StepReport& report) {
+    values.insert(values.end(), {report.loss, report.grad_norm, report.validation_loss.value_or(0)});
+  });
+  for (const Tensor& parameter : trainer.parameters()) {
+    const std::vector<float> part = parameter.to_vector<float>();
+    values.insert(values.end(), part.begin(), part.end());
+  }
+  return values;
+}
+
+TEST(Activations, EveryLevelOfCheckpointingGivesTheSameBits) {
+  for (const DType dtype : {DType::F32, DType::BF16}) {
+    const std::vector<double> kept = losses_at(Checkpointing::None, dtype);
+    EXPECT_EQ(losses_at(Checkpointing::Mlp, dtype), kept) << to_string(dtype);
+    EXPECT_EQ(losses_at(Checkpointing::Layer, dtype), kept) << to_string(dtype);
+  }
+}
+
+TEST(Activations, LevelsHaveNames) {
+  for (const std::string_view name : {"none", "mlp", "layer"})
+    EXPECT_EQ(to_string(parse_checkpointing(name)), name);
+  EXPECT_THROW(parse_checkpointing("block"), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace candela
