@@ -20,5 +20,6 @@ void add_logits(CLI::App& app, Action& action);
 void add_merge(CLI::App& app, Action& action);
 void add_search(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
 
 }  // namespace candela::cli

@@ -10,6 +10,7 @@
 #include "cli/config_entries.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/resume.h"
 #include "cli/usage.h"
 
 namespace candela::cli {
@@ -218,13 +219,28 @@ void check_together(const std::vector<Setting>& settings, const Options& given) 
 }
 
 void append_config(const std::string& file, CLI::App& command, const Options& given,
-                   std::vector<std::string>& out) {
-  const std::vector<Setting> settings = without_overruled(read_settings(file, command), given, file);
+                   std::vector<std::string>& out, const std::string& left_out = {}) {
+  std::vector<Setting> settings = without_overruled(read_settings(file, command), given, file);
+  std::erase_if(settings, [&](const Setting& setting) { return setting.entry.key == left_out; });
   for (const Setting& setting : settings) {
     const std::vector<std::string> arguments = arguments_of(setting.entry, *setting.option, setting.where);
     out.insert(out.end(), arguments.begin(), arguments.end());
   }
   check_together(settings, given);
+}
+
+/// `--resume RUN`: the options that the checkpoint was saved with, and RUN as the output.
+void append_resumed(CLI::App& command, const CommandLine& line, std::vector<std::string>& out) {
+  const auto name = std::find(line.arguments.begin(), line.arguments.end(), "--resume");
+  if (name == line.arguments.end() || name + 1 == line.arguments.end()) return;
+  if (command.get_option_no_throw("--resume") == nullptr) return;
+  require<UsageError>(line.config_files.empty(),
+                      "--resume: goes on with the run's own options; leave out --config");
+  const ResumePoint point = resume_point(*(name + 1));
+  const std::string file = (point.folder / kRunConfigName).string();
+  append_config(file, command, line.given, out, "output");
+  if (line.given.count(command.get_option("--output")) == 0)
+    out.insert(out.end(), {"--output", run_of(point).string()});
 }
 
 }  // namespace
@@ -237,6 +253,7 @@ std::vector<std::string> expand_config(CLI::App& app, const std::vector<std::str
   require<UsageError>(line.config_files.size() <= 1, "--config: takes one file; got {}",
                       line.config_files.size());
   for (const std::string& file : line.config_files) append_config(file, *command, line.given, expanded);
+  append_resumed(*command, line, expanded);
   expanded.insert(expanded.end(), line.arguments.begin(), line.arguments.end());
   return expanded;
 }
@@ -245,7 +262,7 @@ namespace {
 
 /// Options that concern the one run they are given to.
 bool is_passing(const std::string& name) {
-  constexpr std::array kPassing = {"overwrite", "plan"};
+  constexpr std::array kPassing = {"overwrite", "plan", "resume"};
   return std::find(kPassing.begin(), kPassing.end(), name) != kPassing.end();
 }
 

@@ -4,19 +4,22 @@
 #include <memory>
 
 #include <candela/core/atomic_file.h>
+#include <candela/core/grad.h>
 #include <candela/core/process.h>
-#include <candela/io/dataset.h>
+#include <candela/io/safetensors.h>
 #include <candela/lora/lora.h>
+#include <candela/ops/copy.h>
 #include <candela/train/loss_curve.h>
-#include <candela/train/memory_plan.h>
-#include <candela/train/trainer.h>
+#include <candela/train/run_state.h>
 
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/finetune_options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/resume.h"
 #include "cli/run_files.h"
+#include "cli/run_setup.h"
 #include "cli/signals.h"
 #include "cli/usage.h"
 
@@ -25,43 +28,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Data {
-  Dataset train;
-  std::optional<Dataset> valid;
-};
-
-/// Where the batches come from.
-struct Sources {
-  SampleSource train;
-  std::optional<ValidationSource> valid;
-
-  Sources(const Data& data, const TrainOptions& options) : train(data.train.samples, options) {
-    if (data.valid) valid.emplace(data.valid->samples, options.batch_size, options.pad_id);
-  }
-  BatchSource* validation() { return valid ? &*valid : nullptr; }
-};
-
-Data load_data(const FinetuneOptions& options, const ModelConfig& config, const Tokenizer& tokenizer) {
-  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config);
-  const DatasetFiles files = DatasetFiles::find(options.data);
-  Data data{Dataset::load(files.train, tokenizer, rows), std::nullopt};
-  if (options.valid_split > 0) {
-    require<UsageError>(!files.valid, "--valid-split: {} is there to validate on; leave one of them out",
-                        files.valid ? files.valid->string() : "");
-    data.valid = data.train.hold_out(options.valid_split, options.train.seed);
-  } else if (!options.valid.empty()) {
-    data.valid = Dataset::load(options.valid, tokenizer, rows);
-  } else if (files.valid) {
-    data.valid = Dataset::load(*files.valid, tokenizer, rows);
-  }
-  require<UsageError>(data.valid || options.train.validate_every == 0,
-                      "--validate-every: there is nothing to validate on; give --valid, --valid-split, or a "
-                      "valid.jsonl beside train.jsonl");
-  return data;
-}
-
-void print_plan(const FinetuneOptions& options, const Data& data, const Model& shape, const LoraConfig& lora,
-                std::int64_t trainable, const TrainLength& length, const MemoryPlan& plan) {
+void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
+  const FinetuneOptions& options = setup.options();
+  const RunData& data = setup.data();
+  const Model& shape = *planned.model;
+  const LoraConfig& lora = planned.lora->config();
+  const std::int64_t trainable = planned.lora->parameter_count();
+  const TrainLength length = setup.sources().train.length();
+  const MemoryPlan& plan = planned.memory;
   const std::int64_t total = shape.parameter_count();
   print_out("model       {} ({}, {} parameters, {} on {})\n", options.model.model, shape.config().model_type,
             format_count(total), to_string(shape.dtype()), options.model.device);
@@ -99,34 +73,58 @@ struct Outcome {
   StepReport last;        ///< step 0: there was none
   CurvePoints loss{"training loss"};
   CurvePoints validation{"validation loss"};
+  std::int64_t best_step = 0;
+
+  void add(const StepReport& report) {
+    last = report;
+    const auto step = static_cast<double>(report.step);
+    if (report.skipped.empty() && report.step > 0) loss.add(step, report.loss);
+    if (report.validation_loss) validation.add(step, *report.validation_loss);
+    if (report.best) best_step = report.step;
+  }
 };
 
-Outcome train(const FinetuneOptions& options, Sources& sources, Model& model, const Lora& lora,
-              Checkpoints& checkpoints, MetricsFile& metrics) {
-  TrainOptions train_options = options.train;
-  train_options.stop = [] { return StopSignals::received() != 0; };
-  Trainer trainer(model, train_options);
+Outcome train(RunSetup& setup, Trainer& trainer, const Lora& lora, Checkpoints& checkpoints,
+              MetricsFile& metrics, const std::string& run_config) {
+  const FinetuneOptions& options = setup.options();
   Outcome outcome;
-  Progress progress("training", sources.train.length().steps, "steps", options.quiet);
-  outcome.finished = trainer.fit(sources.train, sources.validation(), [&](const StepReport& report) {
-    outcome.last = report;
+  for (const StepReport& report : metrics.kept()) outcome.add(report);
+  Progress progress("training", setup.sources().train.length().steps, "steps", options.quiet);
+  const auto write = [&](const fs::path& folder) {
+    lora.save(folder, options.model.model);
+    save_run_state(folder, trainer);
+    write_file_atomically(folder / kRunConfigName, run_config);
+  };
+  outcome.finished = trainer.fit(setup.sources().train, setup.sources().validation(), [&](const StepReport& report) {
+    outcome.add(report);
     metrics.add(report);
-    const auto step = static_cast<double>(report.step);
-    if (!report.skipped.empty())
-      progress.say(fmt::format("step {}: skipped: {}", report.step, report.skipped));
-    else
-      outcome.loss.add(step, report.loss);
-    if (report.validation_loss) {
-      outcome.validation.add(step, *report.validation_loss);
+    if (!report.skipped.empty()) progress.say(fmt::format("step {}: skipped: {}", report.step, report.skipped));
+    if (report.validation_loss)
       progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
-    }
-    if (checkpoints.save_if_due(report.step, lora, options.model.model))
+    if (report.out_of_patience)
+      progress.say(fmt::format("step {}: {} validations without a lower loss end the run", report.step,
+                               options.train.patience));
+    if (checkpoints.save_if_due(report.step, write, report.best && options.keep_best))
       progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
     progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
                                              format_count(std::llround(report.tokens_per_s))));
   });
   progress.finish();
+  // What a signal ends can be gone on with.
+  const std::int64_t step = trainer.state().step;
+  if (!outcome.finished && step > 0 && checkpoints.last_step() != step)
+    checkpoints.save_if_due(step, write, false, true);
   return outcome;
+}
+
+/// Puts the adapter of the best validation in place of the last one, and says so.
+void take_best(const Outcome& outcome, const Lora& lora, const Checkpoints& checkpoints) {
+  if (checkpoints.best().empty() || outcome.best_step == outcome.last.step) return;
+  const NoGrad guard;
+  const SafetensorsReader best = SafetensorsReader::open(checkpoints.best() / "adapter_model.safetensors");
+  for (const NamedTensor& parameter : lora.parameters())
+    copy_(parameter.tensor, best.tensor(parameter.name, parameter.tensor.device()));
+  print_out("best        step {}: the adapter is that of its checkpoint\n", outcome.best_step);
 }
 
 /// The picture is for people: that it could not be drawn is no reason to fail. An earlier run's must not
@@ -184,47 +182,48 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
   } catch (const IoError&) {
     if (outcome.finished) throw;  // else standard output may have gone with the terminal that hung up
   }
-  if (!outcome.finished) throw Interrupted(signal, stopped() + ": the adapter is saved as it was then");
+  if (!outcome.finished)
+    throw Interrupted(signal, fmt::format("{}: the adapter is saved as it was then; --resume {} goes on",
+                                          stopped(), options.output));
 }
 
 void finetune(FinetuneOptions options, const std::string& run_config) {
   finish_finetune_options(options);
   set_up_compute(options.model);
+  std::optional<ResumePoint> from;
+  if (!options.resume.empty()) {
+    from = resume_point(options.resume);
+    check_resumable(*from, run_config);
+    options.overwrite = true;  // what is in the folder is this run's
+  }
   if (!options.plan_only)
     check_output(options.output, options.model.model, options.overwrite, options.save_every);
-  const ModelConfig config = ModelConfig::load(options.model.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model.model);
-  const Data data = load_data(options, config, tokenizer);
-  options.train.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
-  const auto attach = [&](Model& model) {
-    return options.model.adapter.empty() ? Lora::attach(model, options.lora, options.train.seed)
-                                         : Lora::load(model, options.model.adapter, true);
-  };
-  Sources sources(data, options.train);
-  std::unique_ptr<Model> shape;
-  std::optional<Lora> planned;
-  const auto prepare = [&]() -> Model& {
-    shape = load_model(options.model.model, load_options(options.model, true, Device::plan()));
-    planned = attach(*shape);
-    for (const std::string& text : planned->notes()) note(text);
-    sources.train.check(shape->config().vocab_size);
-    return *shape;
-  };
-  const MemoryPlan plan = plan_memory(prepare, options.train, sources.train, sources.validation());
-  print_plan(options, data, *shape, planned->config(), planned->parameter_count(), sources.train.length(),
-             plan);
-  check_fits(plan);
+  options.train.stop = [] { return StopSignals::received() != 0; };
+  RunSetup setup(options, from ? from->folder : fs::path());
+  {
+    const RunSetup::Planned planned = setup.plan();
+    print_plan(setup, planned);
+    check_fits(planned.memory);
+  }
   if (options.plan_only) return;
   const OutputFolder folder(options.output);
   const RunLock lock(options.output);
-  const auto model =
-      load_model(options.model.model, load_options(options.model, true, parse_device(options.model.device)));
-  const Lora lora = attach(*model);
+  const auto model = setup.load_model(parse_device(options.model.device));
+  const Lora lora = setup.attach(*model);
+  Trainer trainer(*model, setup.options().train);
   Checkpoints checkpoints(options.output, options.save_every, options.keep_checkpoints);
   MetricsFile metrics(fs::path(options.output) / "metrics.jsonl");
+  if (from) {
+    load_run_state(from->folder, trainer);
+    checkpoints.adopt(from->step, trainer.state().best_step);
+    metrics.keep_until(from->step);
+    print_out("resumed     after step {}, from {}\n", from->step, from->folder.string());
+    flush_output();
+  }
   const StopSignals signals;
   try {
-    const Outcome outcome = train(options, sources, *model, lora, checkpoints, metrics);
+    Outcome outcome = train(setup, trainer, lora, checkpoints, metrics, run_config);
+    if (outcome.finished && options.keep_best) take_best(outcome, lora, checkpoints);
     save(options, outcome, lora, checkpoints, metrics, run_config, signals);
   } catch (const Interrupted&) {
     throw;
@@ -248,8 +247,9 @@ void add_finetune(CLI::App& app, Action& action) {
       "--rank 16 --learning-rate 3e-3\n"
       "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
       "Metrics are in OUTPUT/metrics.jsonl.partial while it runs, and in metrics.jsonl once it is saved.\n"
-      "Ctrl-C (SIGINT, SIGTERM, SIGHUP) ends the run after the step at hand and saves the adapter; the "
-      "status is then 130 (143, 129).");
+      "Ctrl-C (SIGINT, SIGTERM, SIGHUP) ends the run after the step at hand and saves the adapter and a "
+      "checkpoint; the status is then 130 (143, 129).\n"
+      "--resume RUN goes on from the last checkpoint of a run, whatever ended it, to the same bits.");
   command->callback([&action, options, command] {
     action = [options, config = config_of(*command)] { finetune(*options, config); };
   });

@@ -130,6 +130,11 @@ void declare_train_options(CLI::App& command, FinetuneOptions& options) {
              "What is computed again on the way back instead of kept: less memory, more time, the same bits");
   add_number(command, "--validate-every", train.validate_every, {0, kMostSteps},
              "Steps between validations; 0: once, at the end");
+  command.add_flag("--validate-first", train.validate_first, "Validate before step 1 too");
+  add_number(command, "--patience", train.patience, {0, kMostSteps},
+             "End the run after so many validations in a row without a lower loss; 0: never");
+  add_number(command, "--max-skipped", train.max_skipped, {0, kMostSteps},
+             "Steps in a row that may be skipped because loss or gradient is not finite");
   add_number(command, "--seed", train.seed, {0, 9.2e18},
              "Seed of the adapters, the order of rows and dropout");
 }
@@ -141,6 +146,12 @@ void declare_run_options(CLI::App& command, FinetuneOptions& options) {
   add_number(command, "--keep-checkpoints", options.keep_checkpoints, {1, kMostCount},
              "How many checkpoints to keep, the last ones")
       ->needs(every);
+  command.add_flag("--keep-best", options.keep_best,
+                   "Keep the checkpoint of the lowest validation loss beside the last ones, and end with its "
+                   "adapter");
+  add_path(command, "--resume", options.resume,
+           "Go on from the last checkpoint in this run's folder (or from this checkpoint) with the run's own "
+           "options");
   command.add_flag("--plan", options.plan_only,
                    "Print the plan (parameters, tokens, memory, steps) and stop");
   command.add_flag(

@@ -31,6 +31,8 @@ struct FinetuneOptions {
   std::string checkpoint = "none";
   std::int64_t save_every = 0;
   std::int64_t keep_checkpoints = 3;
+  std::string resume;  ///< a run's folder or a checkpoint; empty: a new run
+  bool keep_best = false;
   bool overwrite = false;
   bool plan_only = false;
   bool quiet = false;

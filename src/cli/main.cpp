@@ -30,6 +30,7 @@ void declare(CLI::App& app, Action& action) {
       "--adapter DIR --prompt TEXT.\n"
       "`candela COMMAND --help` explains a command and shows an example.");
   add_finetune(app, action);
+  add_verify(app, action);
   add_generate(app, action);
   add_eval(app, action);
   add_merge(app, action);

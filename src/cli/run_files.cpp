@@ -7,16 +7,19 @@
 #include <fstream>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
 
+#include <candela/core/atomic_file.h>
 #include <candela/core/atomic_folder.h>
 #include <candela/core/process.h>
 
 #include "cli/output.h"
+#include "cli/resume.h"
 #include "core/folders.h"
 #include "lora/adapter_file.h"
 
@@ -38,7 +41,25 @@ nlohmann::json to_json(const StepReport& report) {
                          {"tokens_per_s", report.tokens_per_s},
                          {"peak_memory_bytes", process_memory().peak_resident}};
   if (report.validation_loss) line["validation_loss"] = *report.validation_loss;
+  if (report.best) line["best"] = true;
+  if (!report.skipped.empty()) line["skipped"] = report.skipped;
   return line;
+}
+
+/// What of a line of metrics a curve is drawn from; nothing where it is none.
+std::optional<StepReport> report_of(const std::string& text) {
+  const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
+  const auto number = [&](const char* key) { return line.contains(key) && line[key].is_number(); };
+  if (!line.is_object() || !number("step")) return std::nullopt;
+  StepReport report;
+  report.step = line["step"].get<std::int64_t>();
+  if (number("loss")) report.loss = line["loss"].get<double>();
+  if (number("tokens")) report.tokens = line["tokens"].get<std::int64_t>();
+  if (number("seconds")) report.seconds = line["seconds"].get<double>();
+  if (number("validation_loss")) report.validation_loss = line["validation_loss"].get<double>();
+  report.best = line.value("best", false);
+  report.skipped = line.value("skipped", "");
+  return report;
 }
 
 /// Whether `name` is checkpoint-STEP.
@@ -214,6 +235,29 @@ void MetricsFile::give_up(int error) {
   given_up_ = true;
 }
 
+void MetricsFile::keep_until(std::int64_t step) {
+  std::error_code error;
+  std::ifstream in(fs::exists(partial_, error) ? partial_ : path_);
+  std::string lines;
+  for (std::string line; std::getline(in, line);) {
+    const std::optional<StepReport> report = report_of(line);
+    if (!report || report->step > step) continue;
+    kept_.push_back(*report);
+    lines += line + "\n";
+  }
+  if (lines.empty()) return;
+  try {
+    write_file_atomically(partial_, lines);
+  } catch (const IoError& failure) {
+    warn(fmt::format("{}; the run goes on without it", failure.what()));
+    given_up_ = true;
+    return;
+  }
+  file_.reset(::open(partial_.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC));
+  if (!file_.open()) return give_up(errno);
+  size_ = static_cast<long long>(lines.size());
+}
+
 void MetricsFile::add(const StepReport& report) {
   if (!file_.open() && !given_up_) open();
   if (given_up_) return;
@@ -256,8 +300,30 @@ bool Checkpoints::any_in(const fs::path& output) {
   return std::any_of(folders.begin(), folders.end(), is_own);
 }
 
-bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model) {
-  if (every_ == 0 || step % every_ != 0) return false;
+void Checkpoints::adopt(std::int64_t step, std::int64_t best_step) {
+  for (const ResumePoint& point : resume_points(output_)) {
+    if (point.step > step) continue;
+    saved_.push_back(point.folder);
+    last_step_ = point.step;
+    if (point.step == best_step) best_ = point.folder;
+  }
+}
+
+void Checkpoints::drop_oldest() {
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < saved_.size();) {
+    if (saved_[i] == best_) {
+      ++i;
+      continue;
+    }
+    remove_whole(saved_[i]);
+    saved_.erase(saved_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+bool Checkpoints::save_if_due(std::int64_t step, const std::function<void(const fs::path&)>& write, bool best,
+                              bool now) {
+  const bool due = step > 0 && every_ > 0 && step % every_ == 0;
+  if (!due && !best && !now) return false;
   const fs::path target = output_ / (std::string(kCheckpoint) + std::to_string(step));
   const auto give_up = [&](std::string_view why) {
     warn(fmt::format("{}: no checkpoint: {}", target.string(), why));
@@ -265,7 +331,7 @@ bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::st
   };
   try {
     AtomicFolder folder(target);
-    lora.save(folder.path(), base_model);
+    write(folder.path());
     folder.replace();  // an earlier run's
   } catch (const std::bad_alloc&) {
     return give_up("out of memory");
@@ -273,10 +339,9 @@ bool Checkpoints::save_if_due(std::int64_t step, const Lora& lora, const std::st
     return give_up(error.what());
   }
   saved_.push_back(target);
-  if (saved_.size() > static_cast<std::size_t>(keep_)) {
-    remove_whole(saved_.front());
-    saved_.erase(saved_.begin());
-  }
+  last_step_ = step;
+  if (best) best_ = target;
+  drop_oldest();
   return true;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ class MetricsFile {
   MetricsFile& operator=(const MetricsFile&) = delete;
   ~MetricsFile();
 
+  /// Of a run that goes on: the lines of its steps up to `step` stay, and are what kept() gives.
+  void keep_until(std::int64_t step);
+  const std::vector<StepReport>& kept() const { return kept_; }
   void add(const StepReport& report);
   /// Makes what was added PATH. An earlier run's file goes even where nothing takes its place.
   void put_in_place();
@@ -72,29 +76,43 @@ class MetricsFile {
   bool given_up_ = false;
   Descriptor file_;
   long long size_ = 0;
+  std::vector<StepReport> kept_;
 };
 
-/// Adapters saved in the course of a run, OUTPUT/checkpoint-STEP, each whole or not there.
+/// What is saved in the course of a run, OUTPUT/checkpoint-STEP, each whole or not there.
 class Checkpoints {
  public:
   /// One every `every` steps (0: never), of which the last `keep` stay.
   Checkpoints(std::filesystem::path output, std::int64_t every, std::int64_t keep);
 
-  /// Saves if `step` is one to save at; true if it did.
-  bool save_if_due(std::int64_t step, const Lora& lora, const std::string& base_model);
+  /// Takes over those of the run that goes on after `step`; the one of `best_step` is the best.
+  void adopt(std::int64_t step, std::int64_t best_step);
+
+  /// Saves what `write` puts into a folder if `step` is one to save at, if it is the best so far or the last
+  /// (`now`); true if it did. Beside the last ones, the best stays.
+  bool save_if_due(std::int64_t step, const std::function<void(const std::filesystem::path&)>& write,
+                   bool best = false, bool now = false);
   /// Removes all checkpoints in the folder but the last ones of this run.
   void remove_others() const;
   /// The folder of the last one; empty: none.
   std::filesystem::path last() const { return saved_.empty() ? std::filesystem::path() : saved_.back(); }
+  /// Its step; -1: none.
+  std::int64_t last_step() const { return last_step_; }
+  /// The folder of the best one; empty: none was told to be.
+  const std::filesystem::path& best() const { return best_; }
 
   /// Whether a folder holds checkpoints of a run. Folders of the same name that others made are none.
   static bool any_in(const std::filesystem::path& output);
 
  private:
+  void drop_oldest();
+
   std::filesystem::path output_;
   std::int64_t every_;
   std::int64_t keep_;
   std::vector<std::filesystem::path> saved_;
+  std::filesystem::path best_;
+  std::int64_t last_step_ = -1;
 };
 
 /// Points of a curve, thinned out evenly once there are more than a picture can show.

@@ -1,0 +1,74 @@
+#include "cli/run_setup.h"
+
+#include <candela/models/config.h>
+#include <candela/io/tokenizer.h>
+
+#include "cli/output.h"
+#include "cli/usage.h"
+
+namespace candela::cli {
+namespace {
+
+/// Also fills in the pad id, which the batches are made with.
+RunData load_data(FinetuneOptions& options) {
+  const ModelConfig config = ModelConfig::load(options.model.model);
+  const Tokenizer tokenizer = Tokenizer::load(options.model.model);
+  options.train.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
+  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config);
+  const DatasetFiles files = DatasetFiles::find(options.data);
+  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt};
+  if (options.valid_split > 0) {
+    require<UsageError>(!files.valid, "--valid-split: {} is there to validate on; leave one of them out",
+                        files.valid ? files.valid->string() : "");
+    data.valid = data.train.hold_out(options.valid_split, options.train.seed);
+  } else if (!options.valid.empty()) {
+    data.valid = Dataset::load(options.valid, tokenizer, rows);
+  } else if (files.valid) {
+    data.valid = Dataset::load(*files.valid, tokenizer, rows);
+  }
+  const TrainOptions& train = options.train;
+  const auto needs_validation = [&](const char* option, bool asked) {
+    require<UsageError>(data.valid || !asked,
+                        "{}: there is nothing to validate on; give --valid, --valid-split, or a "
+                        "valid.jsonl beside train.jsonl",
+                        option);
+  };
+  needs_validation("--validate-every", train.validate_every > 0);
+  needs_validation("--validate-first", train.validate_first);
+  needs_validation("--patience", train.patience > 0);
+  needs_validation("--keep-best", options.keep_best);
+  return data;
+}
+
+}  // namespace
+
+RunSetup::RunSetup(FinetuneOptions options, std::filesystem::path checkpoint)
+    : options_(std::move(options)),
+      checkpoint_(std::move(checkpoint)),
+      data_(load_data(options_)),
+      sources_(data_, options_.train) {}
+
+std::unique_ptr<Model> RunSetup::load_model(Device device) const {
+  return candela::load_model(options_.model.model, load_options(options_.model, true, device));
+}
+
+Lora RunSetup::attach(Model& model) const {
+  if (!checkpoint_.empty()) return Lora::load(model, checkpoint_, true);
+  return options_.model.adapter.empty() ? Lora::attach(model, options_.lora, options_.train.seed)
+                                        : Lora::load(model, options_.model.adapter, true);
+}
+
+RunSetup::Planned RunSetup::plan() {
+  Planned planned;
+  const auto prepare = [&]() -> Model& {
+    planned.model = load_model(Device::plan());
+    planned.lora = attach(*planned.model);
+    for (const std::string& text : planned.lora->notes()) note(text);
+    sources_.train.check(planned.model->config().vocab_size);
+    return *planned.model;
+  };
+  planned.memory = plan_memory(prepare, options_.train, sources_.train, sources_.validation());
+  return planned;
+}
+
+}  // namespace candela::cli
