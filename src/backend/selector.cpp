@@ -7,6 +7,7 @@
 namespace candela {
 
 void log_composed_once(std::string_view op, Device device, const std::string& reasons) {
+  if (backend(device).planned() != nullptr) return;
   static std::mutex mutex;
   static std::set<std::string> logged;
   const std::lock_guard lock(mutex);

@@ -74,8 +74,9 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
 
 /// Bytes of workspace of the kernel that would run for `args`: with tuning on, whichever it is. Measures
 /// nothing and looks at no data.
+/// None if no kernel supports them.
 template <class Args>
-std::size_t workspace_bytes(const KernelList<Args>& list, const Args& args) {
+std::optional<std::size_t> planned_workspace(const KernelList<Args>& list, const Args& args) {
   const bool tuned = Tuning::instance().enabled();
   const Kernel<Args>* taken = nullptr;
   std::size_t most = 0;
@@ -85,31 +86,47 @@ std::size_t workspace_bytes(const KernelList<Args>& list, const Args& args) {
     if (taken == nullptr || (taken->gives_way(args) && !kernel.gives_way(args))) taken = &kernel;
     if (!tuned && !taken->gives_way(args)) break;
   }
-  return taken == nullptr ? 0 : std::max(most, taken->workspace_bytes(args));
+  if (taken == nullptr) return std::nullopt;
+  return std::max(most, taken->workspace_bytes(args));
+}
+
+/// The same, 0 if no kernel supports them.
+template <class Args>
+std::size_t workspace_bytes(const KernelList<Args>& list, const Args& args) {
+  return planned_workspace(list, args).value_or(0);
+}
+
+/// Takes from the planning device `on` what the op would take while it runs. False if no kernel supports it.
+template <class Args>
+bool plan_run(const KernelList<Args>& list, Backend& on, const Args& args) {
+  const std::optional<std::size_t> bytes = planned_workspace(list, args);
+  if (bytes.value_or(0) > 0) on.allocator().allocate(*bytes);
+  return bytes.has_value();
 }
 
 /// Runs the chosen implementation of `device`. Returns false if none supports `args`; then `reasons` (if
-/// given) tells why. On the plan device every op succeeds and nothing runs.
+/// given) tells why. On a plan device the kernel's workspace is counted and nothing runs.
 template <class Args>
 bool try_run(KernelList<Args> KernelTable::*list, Device device, const Args& args,
              std::string* reasons = nullptr) {
-  if (device.type == DeviceType::Plan) {
-    const std::size_t bytes = workspace_bytes(backend(Device::cpu()).kernels().*list, args);
-    if (bytes > 0) backend(device).allocator().allocate(bytes);
-    return true;
-  }
   Backend& on = backend(device);
-  std::optional<TeamLock> lock;
-  if (device.type == DeviceType::Cpu) lock.emplace();
-  const Kernel<Args>* kernel = choose(on.kernels().*list, on, args);
-  if (kernel == nullptr) {
-    // Not before: to put the reasons into words takes as long as a small op.
-    if (reasons != nullptr) *reasons = refusals(on.kernels().*list, args);
-    return false;
-  }
-  kernel->runs->fetch_add(1, std::memory_order_relaxed);
-  launch(*kernel, on, args);
-  return true;
+  bool ran = false;
+  const auto op = [&] {
+    if (const KernelTable* planned = on.planned()) {
+      ran = plan_run(planned->*list, on, args);
+      return;
+    }
+    const Kernel<Args>* kernel = choose(on.kernels().*list, on, args);
+    ran = kernel != nullptr;
+    if (!ran) return;
+    kernel->runs->fetch_add(1, std::memory_order_relaxed);
+    launch(*kernel, on, args);
+  };
+  on.dispatch(OpCall(op));
+  // Not before: to put the reasons into words takes as long as a small op.
+  if (!ran && reasons != nullptr)
+    *reasons = refusals((on.planned() != nullptr ? *on.planned() : on.kernels()).*list, args);
+  return ran;
 }
 
 /// Runs the chosen implementation of `list` as a part of another kernel of `on`, in the workspace of that

@@ -60,14 +60,15 @@ Lora RunSetup::attach(Model& model) const {
 
 RunSetup::Planned RunSetup::plan() {
   Planned planned;
+  const Device target = parse_device(options_.model.device);
   const auto prepare = [&]() -> Model& {
-    planned.model = load_model(Device::plan());
+    planned.model = load_model(Device::plan(target));
     planned.lora = attach(*planned.model);
     for (const std::string& text : planned.lora->notes()) note(text);
     sources_.train.check(planned.model->config().vocab_size);
     return *planned.model;
   };
-  planned.memory = plan_memory(prepare, options_.train, sources_.train, sources_.validation());
+  planned.memory = plan_memory(prepare, options_.train, sources_.train, sources_.validation(), target);
   return planned;
 }
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <candela/core/error.h>
@@ -20,8 +22,11 @@ std::string to_string(Device device) {
       return fmt::format("metal:{}", device.index);
     case DeviceType::Cuda:
       return fmt::format("cuda:{}", device.index);
+    case DeviceType::Custom:
+      return fmt::format("custom:{}", device.index);
     case DeviceType::Plan:
-      return "plan";
+      if (device.planned == DeviceType::Cpu) return "plan";
+      return fmt::format("plan of {}", Device{device.planned, device.index, DeviceType::Cpu});
   }
   throw InvalidArgument("device: unknown type");
 }
@@ -38,7 +43,7 @@ Device parse_device(std::string_view name) {
   }
   if (index_ok && type == "cpu" && index == 0) return Device::cpu();
   if (index_ok && type == "metal") return Device::metal(index);
-  if (index_ok && type == "cuda") return {DeviceType::Cuda, index};
+  if (index_ok && type == "cuda") return Device::cuda(index);
   throw InvalidArgument(fmt::format("device: expected cpu, metal[:N] or cuda[:N]; got \"{}\"", name));
 }
 
@@ -46,14 +51,29 @@ Storage::~Storage() {
   if (release_) release_(block_);
 }
 
+/// By size.
+using FreeBlocks = std::map<std::size_t, std::vector<MemoryBlock>>;
+
+/// The free blocks of a pool; the mutex of the allocator's state guards them.
+struct CachingAllocator::Pool {
+  explicit Pool(std::shared_ptr<State> of) : state(std::move(of)) {}
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  std::shared_ptr<State> state;
+  FreeBlocks free_blocks;
+};
+
 /// Free blocks by size, and the figures. Outlives the allocator while storages are alive.
 struct CachingAllocator::State {
   Device device;
   std::unique_ptr<MemorySource> source;
   mutable std::mutex mutex;
-  std::map<std::size_t, std::vector<MemoryBlock>> free_blocks;
+  FreeBlocks free_blocks;
   std::size_t cached = 0;
-  std::size_t most_reserved = 0, most_allocated = 0;  // since the last trim
+  std::size_t most_reserved = 0, most_allocated = 0;                      // since the last trim
+  std::vector<std::pair<std::thread::id, std::shared_ptr<Pool>>> scopes;  // the innermost last
   MemoryStats stats;
   bool closed = false;
 
@@ -95,22 +115,32 @@ struct CachingAllocator::State {
   /// A cached block of the wanted size class, or for a large request the smallest one that is at most half as
   /// large again: when lengths differ from batch to batch, the blocks of the longest serve all others, and no
   /// page is given back and faulted in again.
-  std::map<std::size_t, std::vector<MemoryBlock>>::iterator find_free(std::size_t bytes) {
-    const auto found = free_blocks.lower_bound(bytes);
-    if (found == free_blocks.end()) return found;
-    return found->first == bytes || (bytes >= kLarge && found->first <= bytes + bytes / 2)
-               ? found
-               : free_blocks.end();
+  static bool take_free(FreeBlocks& blocks, std::size_t bytes, MemoryBlock& block) {
+    const auto found = blocks.lower_bound(bytes);
+    if (found == blocks.end()) return false;
+    if (found->first != bytes && (bytes < kLarge || found->first > bytes + bytes / 2)) return false;
+    block = found->second.back();
+    found->second.pop_back();
+    if (found->second.empty()) blocks.erase(found);
+    return true;
   }
 
-  MemoryBlock take(std::size_t bytes) {
+  /// The pool that this thread allocates from; null: none.
+  std::shared_ptr<Pool> pool_in_use() const {
+    for (auto scope = scopes.rbegin(); scope != scopes.rend(); ++scope) {
+      if (scope->first == std::this_thread::get_id()) return scope->second;
+    }
+    return nullptr;
+  }
+
+  /// Sets `pool` to the pool that the block goes back to.
+  MemoryBlock take(std::size_t bytes, std::shared_ptr<Pool>& pool) {
     const std::lock_guard lock(mutex);
     MemoryBlock block;
-    const auto found = find_free(bytes);
-    if (found != free_blocks.end()) {
-      block = found->second.back();
-      found->second.pop_back();
-      if (found->second.empty()) free_blocks.erase(found);
+    if (!scopes.empty()) pool = pool_in_use();
+    if (pool != nullptr && take_free(pool->free_blocks, bytes, block)) {
+      ++stats.cache_hits;
+    } else if (take_free(free_blocks, bytes, block)) {
       cached -= block.bytes;
       ++stats.cache_hits;
     } else {
@@ -142,24 +172,26 @@ struct CachingAllocator::State {
     return block;
   }
 
-  /// Keeps a block for reuse; false where that itself takes memory that is not there.
-  bool keep(const MemoryBlock& block) noexcept {
-    auto entry = free_blocks.end();
+  /// Keeps a block for reuse among `kept`; false where that itself takes memory that is not there.
+  static bool keep(FreeBlocks& kept, const MemoryBlock& block) noexcept {
+    auto entry = kept.end();
     try {
-      entry = free_blocks.try_emplace(block.bytes).first;
+      entry = kept.try_emplace(block.bytes).first;
       entry->second.push_back(block);
       return true;
     } catch (const std::bad_alloc&) {
-      if (entry != free_blocks.end() && entry->second.empty()) free_blocks.erase(entry);
+      if (entry != kept.end() && entry->second.empty()) kept.erase(entry);
       return false;
     }
   }
 
-  /// Runs in destructors.
-  void give_back(const MemoryBlock& block) noexcept {
+  /// Runs in destructors. To `pool`, where the block came from one.
+  void give_back(const MemoryBlock& block, Pool* pool = nullptr) noexcept {
     const std::lock_guard lock(mutex);
     stats.allocated -= block.bytes;
-    if (!closed && keep(block)) {
+    if (pool != nullptr) {
+      if (keep(pool->free_blocks, block)) return;
+    } else if (!closed && keep(free_blocks, block)) {
       cached += block.bytes;
       return;
     }
@@ -167,6 +199,36 @@ struct CachingAllocator::State {
     stats.reserved -= block.bytes;
   }
 };
+
+CachingAllocator::Pool::~Pool() {
+  const std::lock_guard lock(state->mutex);
+  for (const auto& [bytes, blocks] : free_blocks) {
+    for (const MemoryBlock& block : blocks) {
+      state->source->release(block);
+      state->stats.reserved -= bytes;
+    }
+  }
+}
+
+std::shared_ptr<CachingAllocator::Pool> CachingAllocator::make_pool() {
+  return std::make_shared<Pool>(state_);
+}
+
+CachingAllocator::PoolScope::PoolScope(CachingAllocator& allocator, std::shared_ptr<Pool> pool)
+    : allocator_(allocator), pool_(std::move(pool)) {
+  const std::lock_guard lock(allocator_.state_->mutex);
+  allocator_.state_->scopes.emplace_back(std::this_thread::get_id(), pool_);
+}
+
+CachingAllocator::PoolScope::~PoolScope() {
+  const std::lock_guard lock(allocator_.state_->mutex);
+  auto& scopes = allocator_.state_->scopes;
+  for (std::size_t i = scopes.size(); i-- > 0;) {
+    if (scopes[i].first != std::this_thread::get_id() || scopes[i].second != pool_) continue;
+    scopes.erase(scopes.begin() + static_cast<std::ptrdiff_t>(i));
+    return;
+  }
+}
 
 CachingAllocator::CachingAllocator(Device device, std::unique_ptr<MemorySource> source)
     : state_(std::make_shared<State>()) {
@@ -190,12 +252,18 @@ std::size_t CachingAllocator::round_up(std::size_t bytes) {
 
 StoragePtr CachingAllocator::allocate(std::size_t bytes) {
   require<DeviceError>(bytes <= std::size_t{1} << 46U, "allocate: {} bytes is beyond any device", bytes);
-  const MemoryBlock block = state_->take(round_up(bytes));
+  std::shared_ptr<Pool> pool;
+  const MemoryBlock block = state_->take(round_up(bytes), pool);
   try {
+    if (pool != nullptr) {
+      return std::make_shared<Storage>(
+          state_->device, block,
+          [state = state_, pool](const MemoryBlock& freed) { state->give_back(freed, pool.get()); });
+    }
     return std::make_shared<Storage>(state_->device, block,
                                      [state = state_](const MemoryBlock& freed) { state->give_back(freed); });
   } catch (const std::bad_alloc&) {
-    state_->give_back(block);
+    state_->give_back(block, pool.get());
     throw;
   }
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include <candela/core/grad.h>
 #include <candela/core/tensor.h>
@@ -38,13 +39,7 @@ Tensor Tensor::from_bytes(std::span<const std::byte> bytes, const Shape& shape, 
   const auto expected = static_cast<std::size_t>(result.numel()) * size_of(dtype);
   require(bytes.size() == expected, "tensor: {} {} needs {} bytes; got {}", to_string(dtype), shape, expected,
           bytes.size());
-  DeviceInterface& on = device_interface(device);
-  if (device.type == DeviceType::Plan || bytes.empty()) return result;
-  require<Unsupported>(on.host_accessible(), "tensor: the memory of {} cannot be written by the host",
-                       device);
-  if (device.type != DeviceType::Cpu)
-    on.synchronize();  // the block may be a recycled one that queued work still reads
-  std::memcpy(result.storage()->data(), bytes.data(), bytes.size());
+  device_interface(device).copy_in(*result.storage(), 0, bytes);
   return result;
 }
 
@@ -102,12 +97,28 @@ void* Tensor::host_data(DType expected) const {
          static_cast<std::size_t>(layout().offset) * size_of(expected);
 }
 
+/// Where the host waits: for all of the device's work where it can read the memory itself, else for a copy.
 void Tensor::read_bytes(DType expected, void* out) const {
-  const auto* from = static_cast<const std::byte*>(host_data(expected));
+  require(dtype() == expected, "tensor: read as {}, but it is {}", candela::to_string(expected), *this);
   const std::size_t width = size_of(expected);
   auto* to = static_cast<std::byte*>(out);
   const std::int64_t count = numel();
   if (count == 0) return;
+  DeviceInterface& on = device_interface(device());
+  const std::size_t begin = static_cast<std::size_t>(layout().offset) * width;
+  std::vector<std::byte> copied;
+  const std::byte* from = nullptr;
+  if (on.host_accessible()) {
+    on.synchronize();
+    from = static_cast<const std::byte*>(storage()->data()) + begin;
+  } else if (is_contiguous()) {
+    on.copy_out(*storage(), begin, {to, static_cast<std::size_t>(count) * width})->wait();
+    return;
+  } else {
+    copied.resize(static_cast<std::size_t>(layout().extent()) * width - begin);
+    on.copy_out(*storage(), begin, copied)->wait();
+    from = copied.data();
+  }
   if (is_contiguous()) {
     std::memcpy(to, from, static_cast<std::size_t>(count) * width);
     return;
@@ -124,21 +135,25 @@ void Tensor::read_bytes(DType expected, void* out) const {
 
 double Tensor::item() const {
   require(numel() == 1, "item: needs a tensor with one element; got {}", shape());
+  const auto read = [this]<class T>(T value) {
+    read_bytes(DTypeOf<T>::kValue, &value);
+    return value;
+  };
   switch (dtype()) {
     case DType::F32:
-      return *data<float>();
+      return read(float{});
     case DType::F64:
-      return *data<double>();
+      return read(double{});
     case DType::BF16:
-      return static_cast<float>(*data<BFloat16>());
+      return static_cast<float>(read(BFloat16{}));
     case DType::F16:
-      return static_cast<float>(*data<Float16>());
+      return static_cast<float>(read(Float16{}));
     case DType::I64:
-      return static_cast<double>(*data<std::int64_t>());
+      return static_cast<double>(read(std::int64_t{}));
     case DType::I32:
-      return *data<std::int32_t>();
+      return read(std::int32_t{});
     case DType::U8:
-      return *data<std::uint8_t>();
+      return read(std::uint8_t{});
   }
   throw InvalidArgument("item: unknown dtype");
 }

@@ -16,26 +16,12 @@
 namespace candela {
 namespace {
 
-/// The values of cu_seqlens, where the host can read them; kernels elsewhere have to stay within T
-/// themselves.
-void check_bounds(const Tensor& cu_seqlens, std::int64_t tokens) {
-  const Device device = cu_seqlens.device();
-  if (device.type == DeviceType::Plan || !device_interface(device).host_accessible()) return;
-  const auto bounds = cu_seqlens.to_vector<std::int32_t>();
-  require(bounds.front() == 0, "attention: cu_seqlens must start at 0; got {}", bounds.front());
-  for (std::size_t n = 1; n < bounds.size(); ++n) {
-    require(bounds[n] >= bounds[n - 1],
-            "attention: cu_seqlens must not decrease; got {} after {} at index {}", bounds[n], bounds[n - 1],
-            n);
-  }
-  require(bounds.back() == tokens, "attention: cu_seqlens must end at T = {}; got {}", tokens, bounds.back());
-}
-
 void check_distance_bias(const Tensor& q, const Tensor& k, const AttentionOptions& options) {
   const Tensor& bias = options.distance_bias;
   if (!bias.defined()) return;
-  require(bias.dtype() == DType::F32 && bias.rank() == 2 && bias.size(0) == q.size(2) && bias.size(1) % 2 == 1,
-          "attention: distance_bias must be f32 [{}, 2 M + 1]; got {}", q.size(2), bias);
+  require(
+      bias.dtype() == DType::F32 && bias.rank() == 2 && bias.size(0) == q.size(2) && bias.size(1) % 2 == 1,
+      "attention: distance_bias must be f32 [{}, 2 M + 1]; got {}", q.size(2), bias);
   require(q.size(1) == k.size(1) && !options.q_start.defined(),
           "attention: distance_bias needs T = S and no q_start; got q {}, k {} and q_start {}", q.shape(),
           k.shape(), options.q_start);
@@ -63,7 +49,6 @@ void check_positions(const Tensor& q, const Tensor& k, const AttentionOptions& o
   require(q.size(0) == 1 && q.size(1) == k.size(1) && !options.q_start.defined(),
           "attention: packed sequences need B = 1, T = S and no q_start; got q {}, k {} and q_start {}",
           q.shape(), k.shape(), options.q_start);
-  check_bounds(options.cu_seqlens, q.size(1));
 }
 
 void check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
@@ -101,12 +86,18 @@ struct AttentionCall {
   double scale = 1;
 
   AttentionArgs args() const {
-    return {q,     k,
-            v,     out,
-            top,   total,
-            options.q_start,       options.cu_seqlens,
-            scale, options.causal,
-            options.window,        options.window_after,
+    return {q,
+            k,
+            v,
+            out,
+            top,
+            total,
+            options.q_start,
+            options.cu_seqlens,
+            scale,
+            options.causal,
+            options.window,
+            options.window_after,
             options.distance_bias};
   }
 };
@@ -156,10 +147,18 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   Tensor out = call.out;
   if (grad) {
     call.out = out.detach();
-    const std::vector<Tensor> saved = {call.q,     call.k,          call.v,            call.out, call.top,
-                                       call.total, options.q_start, options.cu_seqlens, options.distance_bias};
-    record("attention", {q, k, v}, {&out},
-           [call](std::span<const Tensor> grads) { return attention_gradients(call, grads[0]); }, saved);
+    const std::vector<Tensor> saved = {call.q,
+                                       call.k,
+                                       call.v,
+                                       call.out,
+                                       call.top,
+                                       call.total,
+                                       options.q_start,
+                                       options.cu_seqlens,
+                                       options.distance_bias};
+    record(
+        "attention", {q, k, v}, {&out},
+        [call](std::span<const Tensor> grads) { return attention_gradients(call, grads[0]); }, saved);
   }
   return out;
 }
@@ -180,16 +179,27 @@ Tensor rotary_attention(const Tensor& q, const Tensor& k, const Tensor& v, const
   Tensor out = call.out;
   if (grad) {
     call.out = out.detach();
-    const std::vector<Tensor> saved = {call.q,    call.k,    call.v,          call.out,           call.top, call.total,
-                                       table.cos, table.sin, options.q_start, options.cu_seqlens, options.distance_bias, positions};
-    record("rotary_attention", {q, k, v}, {&out},
-           [call, table, positions](std::span<const Tensor> grads) {
-             std::vector<Tensor> result = attention_gradients(call, grads[0]);
-             rotate_in_place(result[0], table, positions, true);
-             rotate_in_place(result[1], table, positions, true);
-             return result;
-           },
-           saved);
+    const std::vector<Tensor> saved = {call.q,
+                                       call.k,
+                                       call.v,
+                                       call.out,
+                                       call.top,
+                                       call.total,
+                                       table.cos,
+                                       table.sin,
+                                       options.q_start,
+                                       options.cu_seqlens,
+                                       options.distance_bias,
+                                       positions};
+    record(
+        "rotary_attention", {q, k, v}, {&out},
+        [call, table, positions](std::span<const Tensor> grads) {
+          std::vector<Tensor> result = attention_gradients(call, grads[0]);
+          rotate_in_place(result[0], table, positions, true);
+          rotate_in_place(result[1], table, positions, true);
+          return result;
+        },
+        saved);
   }
   return out;
 }
@@ -218,8 +228,7 @@ std::vector<Run> runs_of(const Tensor& q, const Tensor& k, const AttentionOption
     const std::int64_t p = start + t;
     const auto sees = [&](std::int64_t s) {
       return (!options.causal || s <= p) && (options.window == 0 || s > p - options.window) &&
-             (options.window_after == 0 || s < p + options.window_after) &&
-             sequence_of(t) == sequence_of(s);
+             (options.window_after == 0 || s < p + options.window_after) && sequence_of(t) == sequence_of(s);
     };
     std::int64_t first = 0;
     while (first < keys && !sees(first)) ++first;
@@ -260,7 +269,8 @@ Tensor run_bias(const Tensor& q, const Tensor& k, const AttentionOptions& option
   for (std::int64_t h = 0; h < q.size(2); ++h) {
     for (std::int64_t t = run.begin; t < run.end; ++t) {
       for (std::int64_t j = run.first_key; j < run.last_key; ++j)
-        values.push_back(table[static_cast<std::size_t>(h * width + std::clamp(j - t, -reach, reach) + reach)]);
+        values.push_back(
+            table[static_cast<std::size_t>(h * width + std::clamp(j - t, -reach, reach) + reach)]);
     }
   }
   const std::int64_t group = q.size(2) / k.size(2);

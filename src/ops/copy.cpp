@@ -51,6 +51,28 @@ Tensor copy_to(const Tensor& x, DType dtype) {
   return result;
 }
 
+/// A copy of x on another device. Waits where x's device is not done with it; never for `device`.
+Tensor moved(const Tensor& x, Device device) {
+  Tensor result = Tensor::empty(x.shape(), x.dtype(), device);
+  DeviceInterface& from = device_interface(x.device());
+  DeviceInterface& to = device_interface(device);
+  if (!from.computes() || !to.computes() || x.numel() == 0) return result;
+  const Tensor source = contiguous(x.detach());
+  const std::size_t width = size_of(x.dtype());
+  const auto begin = static_cast<std::size_t>(source.layout().offset) * width;
+  const auto bytes = static_cast<std::size_t>(source.numel()) * width;
+  if (from.host_accessible()) {
+    from.synchronize();
+    to.copy_in(*result.storage(), 0,
+               {static_cast<const std::byte*>(source.storage()->data()) + begin, bytes});
+    return result;
+  }
+  std::vector<std::byte> host(bytes);
+  from.copy_out(*source.storage(), begin, host)->wait();
+  to.copy_in(*result.storage(), 0, host);
+  return result;
+}
+
 /// The bytes [begin, end) of its storage that x lies in.
 std::pair<std::int64_t, std::int64_t> bytes_of(const Tensor& x) {
   const auto width = static_cast<std::int64_t>(size_of(x.dtype()));
@@ -175,21 +197,7 @@ Tensor cast(const Tensor& x, DType dtype) {
 Tensor to_device(const Tensor& x, Device device) {
   check_defined("to_device", "x", x);
   if (x.device() == device) return x;
-  Tensor result;
-  if (device.type == DeviceType::Plan || x.device().type == DeviceType::Plan) {
-    result = Tensor::empty(x.shape(), x.dtype(), device);
-  } else {
-    const Tensor source = contiguous(x.detach());
-    DeviceInterface& from = device_interface(x.device());
-    require<Unsupported>(from.host_accessible(), "to_device: the memory of {} cannot be read by the host",
-                         x.device());
-    from.synchronize();
-    const auto width = static_cast<std::int64_t>(size_of(x.dtype()));
-    const auto* first =
-        static_cast<const std::byte*>(source.storage()->data()) + source.layout().offset * width;
-    result = Tensor::from_bytes({first, static_cast<std::size_t>(source.numel() * width)}, x.shape(),
-                                x.dtype(), device);
-  }
+  Tensor result = moved(x, device);
   if (needs_grad({x})) {
     record("to_device", {x}, {&result},
            [from = x.device()](std::span<const Tensor> grads) -> std::vector<Tensor> {

@@ -79,7 +79,7 @@ double global_norm(std::span<const Tensor> tensors) {
     const Tensor part = cast(reshape(sum_squares(cast(tensor, DType::F32)), {1}), DType::F32);
     total = total.defined() ? add(total, part) : part;
   }
-  return total.defined() && total.device().type != DeviceType::Plan ? std::sqrt(total.item()) : 0.0;
+  return total.defined() && device_interface(total.device()).computes() ? std::sqrt(total.item()) : 0.0;
 }
 
 namespace composed {

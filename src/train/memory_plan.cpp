@@ -26,11 +26,11 @@ double mib(std::size_t bytes) {
 }  // namespace
 
 MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOptions& options,
-                       const BatchSource& source, const BatchSource* valid) {
+                       const BatchSource& source, const BatchSource* valid, Device target) {
   MemoryPlan plan;
   plan.runtime = process_memory().resident + kTouchedCode + kCompiledCode + kHeapPieces;
-  plan.available = available_memory();
-  Allocator& allocator = device_interface(Device::plan()).allocator();
+  plan.available = device_interface(target).memory().free;
+  Allocator& allocator = device_interface(Device::plan(target)).allocator();
   allocator.trim();
   allocator.reset_peaks();
   const MemoryStats before = allocator.stats();

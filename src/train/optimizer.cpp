@@ -98,7 +98,7 @@ void Optimizer::step(const Tensor& loss, double learning_rate) {
 Optimizer::Result Optimizer::finish() {
   const NoGrad guard;
   Result result;
-  if (sums_.device().type != DeviceType::Plan) {
+  if (device_interface(sums_.device()).computes()) {
     const std::vector<float> sums = sums_.to_vector<float>();
     result.loss = sums[0];
     result.norm = std::sqrt(static_cast<double>(sums[1]));
@@ -154,7 +154,8 @@ void Optimizer::restore(std::span<const NamedTensor> moments, std::int64_t updat
   }
   require<IoError>(updates >= 0, "optimizer: updates must not be negative; got {}", updates);
   const NoGrad guard;
-  for (const NamedTensor& moment : own) copy_(moment.tensor, to_device(given.at(moment.name), sums_.device()));
+  for (const NamedTensor& moment : own)
+    copy_(moment.tensor, to_device(given.at(moment.name), sums_.device()));
   updates_ = updates;
 }
 

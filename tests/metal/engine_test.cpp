@@ -60,8 +60,7 @@ TEST_F(Engine, ThousandChainedProducts) {
   EXPECT_LE(relative_error(values(x), values(reference)), 1e-3);
 }
 
-/// The values of cu_seqlens are checked on the host, which waits for the GPU; attention runs there anyway,
-/// and finds nothing left to wait for.
+/// Attention runs on the host, which waits for the GPU and checks the values of cu_seqlens then.
 TEST_F(Engine, PackedSequencesCostNoWaitOfTheirOwn) {
   const Tensor x = random_tensor({1, 6, 2, 8}, 1);
   AttentionOptions options;

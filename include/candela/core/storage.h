@@ -13,27 +13,32 @@
 namespace candela {
 
 /// Plan is a device without memory or arithmetic: running a computation on it tells what the computation
-/// would allocate.
-enum class DeviceType : std::uint8_t { Cpu, Metal, Cuda, Plan };
+/// would allocate on the device that it plans for. Custom devices are registered by a program: tests do.
+enum class DeviceType : std::uint8_t { Cpu, Metal, Cuda, Plan, Custom };
 
 struct Device {
   DeviceType type = DeviceType::Cpu;
   int index = 0;
+  /// Type of the device that a plan device plans for, whose index it has; Cpu on other devices.
+  DeviceType planned = DeviceType::Cpu;
 
-  static constexpr Device cpu() { return {DeviceType::Cpu, 0}; }
-  static constexpr Device metal(int index = 0) { return {DeviceType::Metal, index}; }
-  static constexpr Device plan() { return {DeviceType::Plan, 0}; }
+  static constexpr Device cpu() { return {}; }
+  static constexpr Device metal(int index = 0) { return {DeviceType::Metal, index, DeviceType::Cpu}; }
+  static constexpr Device cuda(int index = 0) { return {DeviceType::Cuda, index, DeviceType::Cpu}; }
+  static constexpr Device custom(int index = 0) { return {DeviceType::Custom, index, DeviceType::Cpu}; }
+  /// The plan device of `of`.
+  static constexpr Device plan(Device of = cpu()) { return {DeviceType::Plan, of.index, of.type}; }
   bool operator==(const Device&) const = default;
 };
 
-/// "cpu", "metal:0", "cuda:1", "plan".
+/// "cpu", "metal:0", "cuda:1", "custom:0"; "plan of metal:0", and "plan" for that of the CPU.
 std::string to_string(Device device);
-/// Inverse of to_string, but for "plan", which is no device to run on; an index may be left out. Throws
-/// InvalidArgument.
+/// Inverse of to_string for the CPU, Metal and CUDA; an index may be left out. Throws InvalidArgument.
 Device parse_device(std::string_view name);
 
-/// A range of device memory. `native` is the backend's handle (an MTLBuffer, say), null where `data` says it
-/// all.
+/// A range of device memory. `data` is its address on the device, which the host may dereference where
+/// DeviceInterface::host_accessible(). `native` is the backend's handle (an MTLBuffer, say), null where
+/// `data` says it all.
 struct MemoryBlock {
   void* data = nullptr;
   void* native = nullptr;
@@ -125,6 +130,23 @@ class CachingAllocator final : public Allocator {
 
   /// The size class of a request: what `allocate(bytes)` will really take.
   static std::size_t round_up(std::size_t bytes);
+
+  struct Pool;
+  /// Blocks that are handed out to its users alone, for work that is recorded and runs again in the same
+  /// memory. They go back to the device once neither the pool nor a storage from it is left.
+  std::shared_ptr<Pool> make_pool();
+  /// While it lives, what the calling thread allocates comes from `pool`.
+  class PoolScope {
+   public:
+    PoolScope(CachingAllocator& allocator, std::shared_ptr<Pool> pool);
+    ~PoolScope();
+    PoolScope(const PoolScope&) = delete;
+    PoolScope& operator=(const PoolScope&) = delete;
+
+   private:
+    CachingAllocator& allocator_;
+    std::shared_ptr<Pool> pool_;
+  };
 
  private:
   struct State;  // shared with the storages: they may outlive the allocator

@@ -153,6 +153,23 @@ struct ForwardCut {
         sums_size(attention_detail::sums_size(g, rows)) {}
 };
 
+/// Throws InvalidArgument unless cu_seqlens goes from 0 to T without decreasing. Checked where the host has
+/// the values without waiting; kernels of all devices stay within T whatever they are.
+void check_bounds(const AttentionArgs& args) {
+  if (!args.cu_seqlens.present()) return;
+  const auto bound = [&](std::int64_t n) {
+    return args.cu_seqlens.as<std::int32_t>()[n * args.cu_seqlens.strides[0]];
+  };
+  require(bound(0) == 0, "attention: cu_seqlens must start at 0; got {}", bound(0));
+  const std::int64_t last = args.cu_seqlens.shape[0] - 1;
+  for (std::int64_t n = 1; n <= last; ++n) {
+    require(bound(n) >= bound(n - 1), "attention: cu_seqlens must not decrease; got {} after {} at index {}",
+            bound(n), bound(n - 1), n);
+  }
+  require(bound(last) == args.q.shape[1], "attention: cu_seqlens must end at T = {}; got {}", args.q.shape[1],
+          bound(last));
+}
+
 void attention(const AttentionArgs& args, Workspace memory) {
   const Geometry g(args);
   const ForwardCut cut(g);
@@ -165,6 +182,7 @@ void attention(const AttentionArgs& args, Workspace memory) {
   const double multiply_adds = 2 * product_work(g);
   WorkspaceSlots slots = Work::slots(g, memory_size + sums_size, tiles * parts, multiply_adds, memory);
   if (memory.measuring()) return;
+  check_bounds(args);
   // Few rows fill less of a vector than the head size does. But the gradient takes the scores again, tile by
   // tile, and they have to come out as they do here.
   const bool decode = g.queries == 1 && g.group <= gemm_detail::kNarrowRows && !args.top.present();

@@ -1,6 +1,7 @@
 #include "backend/cpu/device.h"
 
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include <candela/core/parallel.h>
+#include <candela/core/process.h>
 
 #include "backend/cpu/instruction_limit.h"
 #include "backend/cpu/spans.h"
@@ -114,11 +116,22 @@ class CpuMemory final : public MemorySource {
   std::size_t freed_ = 0;  // small blocks since the last trim; the allocator's mutex guards all three
 };
 
+/// Nothing to wait for: what was enqueued has run.
+class CpuEvent final : public Event {
+ public:
+  void wait() override {}
+};
+
 /// The CPU runs every op when it is called: there is nothing to wait for.
 class CpuStream final : public Stream {
  public:
   void synchronize() override {}
 };
+
+std::size_t physical_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  return pages <= 0 ? 0 : static_cast<std::size_t>(pages) * page_size();
+}
 
 std::string read_cpu_model() {
   std::ifstream info("/proc/cpuinfo");
@@ -159,6 +172,19 @@ class CpuBackend final : public Backend {
   Stream& stream() override { return stream_; }
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
+  /// The team works for one host thread at a time.
+  void dispatch(const OpCall& op) override {
+    const TeamLock lock;
+    op();
+  }
+  void copy_in(const Storage& to, std::size_t offset, std::span<const std::byte> from) override {
+    if (!from.empty()) std::memcpy(static_cast<std::byte*>(to.data()) + offset, from.data(), from.size());
+  }
+  std::unique_ptr<Event> copy_out(const Storage& from, std::size_t offset, std::span<std::byte> to) override {
+    if (!to.empty()) std::memcpy(to.data(), static_cast<const std::byte*>(from.data()) + offset, to.size());
+    return std::make_unique<CpuEvent>();
+  }
+  DeviceMemory memory() const override { return {available_memory(), physical_memory()}; }
   std::string description() const override {
     return fmt::format("{}, {} threads, {}", cpu_model(), thread_count(), spans::instruction_set());
   }

@@ -1,13 +1,16 @@
 #include "backend/metal/device.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include <candela/core/error.h>
+#include <candela/core/process.h>
 
 #include "backend/kernels.h"
 #include "backend/metal/engine.h"
 #include "backend/metal/memory.h"
 #include "backend/metal/table.h"
+#include "backend/metal/transfer.h"
 
 namespace candela {
 namespace metal {
@@ -34,6 +37,19 @@ class MetalBackend final : public Backend {
   Stream& stream() override { return *engine_; }
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
+  void copy_in(const Storage& to, std::size_t offset, std::span<const std::byte> from) override {
+    metal::copy_in(*engine_, to, offset, from);
+  }
+  std::unique_ptr<Event> copy_out(const Storage& from, std::size_t offset, std::span<std::byte> to) override {
+    return metal::copy_out(engine_, from, offset, to);
+  }
+  /// The system's memory is the device's: whichever runs out first.
+  DeviceMemory memory() const override {
+    const std::size_t total = engine_->device().recommended_working_set();
+    const std::size_t free = total - std::min(total, engine_->device().allocated());
+    const std::size_t system = available_memory();
+    return {system == 0 ? free : std::min(free, system), total};
+  }
   std::string description() const override {
     return fmt::format("{}, working set {} MiB{}", engine_->device().name(),
                        engine_->device().recommended_working_set() >> 20U, kEmulated);

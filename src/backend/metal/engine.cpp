@@ -171,6 +171,13 @@ void Engine::flush() {
   commit_open();
 }
 
+bool Engine::idle() {
+  const std::lock_guard lock(encode_mutex_);
+  if (encoding_.buffer_) return false;
+  const std::lock_guard completion_lock(completion_->mutex);
+  return completion_->in_flight.empty();
+}
+
 std::uint64_t Engine::wait_for_all() {
   std::uint64_t last = 0;
   {

@@ -123,6 +123,8 @@ class Engine final : public Stream {
   void wait_idle();
   /// Commits what is open without waiting.
   void flush();
+  /// Whether all work is done, so that the host may touch memory that no later work uses.
+  bool idle();
 
   const objc::Device& device() const { return device_; }
   AtomicCounters& counters() { return *counters_; }
