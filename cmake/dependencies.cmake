@@ -12,6 +12,8 @@ find_package(hwy REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+# Optional: `candela chat` edits its lines with it.
+pkg_check_modules(libedit libedit)
 if(NOT APPLE)
   find_package(dnnl REQUIRED)
 endif()

@@ -53,7 +53,7 @@ struct Rows {
 
 Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
-  const DatasetOptions format = dataset_options(options.rows, tokenizer, config);
+  const DatasetOptions format = dataset_options(options.rows, tokenizer, config, options.model.model);
   Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
   if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
     rows.samples.resize(static_cast<std::size_t>(options.limit));

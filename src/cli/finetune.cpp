@@ -12,6 +12,7 @@
 #include <candela/train/loss_curve.h>
 #include <candela/train/run_state.h>
 
+#include "cli/chat_record.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/finetune_options.h"
@@ -27,6 +28,14 @@ namespace candela::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// How many rows are left out, and why.
+std::string left_out(const DatasetStatistics& rows) {
+  std::string text;
+  if (rows.dropped_rows > 0) text += fmt::format(", {} left out (--max-length cuts off their answer)", rows.dropped_rows);
+  if (rows.untrained_rows > 0) text += fmt::format(", {} left out (no token of theirs is trained)", rows.untrained_rows);
+  return text;
+}
 
 void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   const FinetuneOptions& options = setup.options();
@@ -49,9 +58,7 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
             data.train.file.string(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
             100 * rows.trained_share(), rows.shortest, rows.longest,
             rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "",
-            rows.dropped_rows > 0
-                ? fmt::format(", {} left out (--max-length cuts off their answer)", rows.dropped_rows)
-                : "");
+            left_out(rows));
   if (data.valid) {
     print_out("validation  {}: {} rows{}\n", data.valid->file.string(), counted(data.valid->statistics.rows),
               options.valid_split > 0 ? " held out" : "");
@@ -158,7 +165,7 @@ void print_saved(const FinetuneOptions& options, const StepReport& last) {
 
 void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lora,
           const Checkpoints& checkpoints, MetricsFile& metrics, const std::string& run_config,
-          const StopSignals& signals) {
+          const StopSignals& signals, const ChatRecord& chat) {
   signals.hold();
   const int signal = StopSignals::received();
   const auto stopped = [&] {
@@ -173,6 +180,7 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
   config.write(run_config);
   config.flush();
   lora.save(options.output, options.model.model);
+  save_chat_record(options.output, chat);
   config.commit();
   metrics.put_in_place();
   checkpoints.remove_others();
@@ -224,7 +232,7 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   try {
     Outcome outcome = train(setup, trainer, lora, checkpoints, metrics, run_config);
     if (outcome.finished && options.keep_best) take_best(outcome, lora, checkpoints);
-    save(options, outcome, lora, checkpoints, metrics, run_config, signals);
+    save(options, outcome, lora, checkpoints, metrics, run_config, signals, setup.data().chat);
   } catch (const Interrupted&) {
     throw;
   } catch (const std::exception&) {

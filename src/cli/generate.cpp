@@ -7,24 +7,20 @@
 #include <unistd.h>
 
 #include <candela/generate/generate.h>
-#include <candela/io/dataset.h>
+#include <candela/io/text_frame.h>
 
+#include "cli/chat_format.h"
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/sampling_options.h"
 #include "cli/usage.h"
 #include "io/json.h"
 
 namespace candela::cli {
 namespace {
-
-/// Where a value is not given, generation_config.json's is taken.
-struct SamplingFlags {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::optional<std::int64_t> top_k;
-};
 
 struct GenerateCommand {
   ModelOptions model;
@@ -33,6 +29,8 @@ struct GenerateCommand {
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::string system;
+  std::string chat_template;
+  std::string chat_options;
   bool chat = false;
   bool ignore_eos = false;
   bool probabilities = false;
@@ -45,53 +43,6 @@ std::string read_prompt(const GenerateCommand& command) {
                       "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
   if (*command.prompt != "-") return *command.prompt;
   return read_standard_input();
-}
-
-/// The prompt as the model is to continue it: as given, or as the user's turn of a ChatML chat.
-std::string full_prompt(const GenerateCommand& command, const std::string& prompt) {
-  if (!command.chat) return prompt;
-  std::vector<ChatMessage> messages;
-  if (!command.system.empty()) messages.push_back({"system", command.system});
-  messages.push_back({"user", prompt});
-  return render_chatml(messages, true);
-}
-
-/// What the command line alone gives; UsageError for a value out of range.
-void check_flags(const SamplingFlags& flags) {
-  SamplingOptions given;
-  given.temperature = flags.temperature.value_or(given.temperature);
-  given.repetition_penalty = flags.repetition_penalty.value_or(given.repetition_penalty);
-  try {
-    check_sampling(given);
-  } catch (const InvalidArgument& error) {
-    throw UsageError(std::string("generate: --temperature, --repetition-penalty: ") + error.what());
-  }
-}
-
-SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config) {
-  check_flags(flags);
-  SamplingOptions result = default_sampling(config);
-  result.temperature = flags.temperature.value_or(result.temperature);
-  result.top_k = flags.top_k.value_or(result.top_k);
-  result.top_p = flags.top_p.value_or(result.top_p);
-  result.min_p = flags.min_p.value_or(result.min_p);
-  result.repetition_penalty = flags.repetition_penalty.value_or(result.repetition_penalty);
-  require<UsageError>(
-      result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
-      "generate: --top-k, --top-p and --min-p have no effect on greedy choices; give --temperature "
-      "too");
-  if (result.temperature == 0) {  // greedy choices use none of these
-    const SamplingOptions unused;
-    result.top_k = unused.top_k;
-    result.top_p = unused.top_p;
-    result.min_p = unused.min_p;
-  }
-  try {
-    check_sampling(result);
-  } catch (const InvalidArgument& error) {  // the flags are in range
-    throw IoError(fmt::format("{}: {}", config.generation_source, error.what()));
-  }
-  return result;
 }
 
 /// Each token's probability and text, as JSON writes it: white space shows.
@@ -107,18 +58,29 @@ void print_probabilities(const Generation& result, const Tokenizer& tokenizer) {
 void generate(GenerateCommand command) {
   const std::string prompt = read_prompt(command);
   const ModelConfig config = ModelConfig::load(command.model.model);
-  command.generate.sampling = resolve_sampling(command.sampling, config);
+  command.generate.sampling = resolve_sampling(command.sampling, config, "generate");
   const Tokenizer tokenizer = Tokenizer::load(command.model.model);
-  if (command.chat) require_chatml(tokenizer, command.model.model);
+  // Warns, too, where an adapter was trained on texts that are written otherwise.
+  std::optional<ChatFormat> format;
+  if (command.chat || !command.model.adapter.empty())
+    format.emplace(command.model, command.chat_template, tokenizer, config);
+  std::vector<TokenId> ids;
+  if (command.chat) {
+    ChatMessages messages;
+    if (!command.system.empty()) messages.push_back({{"role", "system"}, {"content", command.system}});
+    messages.push_back({{"role", "user"}, {"content", prompt}});
+    ids = format->encode(messages, parse_chat_options(command.chat_options));
+  } else {
+    ids = text_frame(tokenizer, config).framed(tokenizer.encode(prompt, false));
+  }
   LoadedModel loaded = load(command.model);
   TextGenerator generator(*loaded.model, tokenizer);
   command.generate.stop_at_eos = !command.ignore_eos;
-  if (command.chat && !command.ignore_eos)
-    command.generate.stop_tokens.push_back(*tokenizer.token_to_id(kChatMlEnd));
+  if (command.chat && !command.ignore_eos) command.generate.stop_tokens = format->stop_ids();
   command.generate.log_probabilities = command.probabilities;
   const auto start = std::chrono::steady_clock::now();
   const Generation result =
-      generator.generate(full_prompt(command, prompt), command.generate, [](std::string_view text) {
+      generator.generate(ids, command.generate, [](std::string_view text) {
         write_text(text);
         flush_output();
         return true;
@@ -137,21 +99,6 @@ void generate(GenerateCommand command) {
   }
 }
 
-void declare_sampling_options(CLI::App& command, GenerateCommand& options) {
-  SamplingFlags& sampling = options.sampling;
-  add_number(command, "--temperature", sampling.temperature, {0, kLargestSamplingScale},
-             "0: always the most likely token; higher: more varied");
-  add_number(command, "--top-k", sampling.top_k, {0, kMostCount},
-             "Draw from the k most likely tokens only; 0: all");
-  add_number(command, "--top-p", sampling.top_p, {0, 1, true},
-             "Draw from the most likely tokens whose probabilities reach this sum");
-  add_number(command, "--min-p", sampling.min_p, {0, 1},
-             "Drop tokens less likely than this share of the most likely one");
-  add_number(command, "--repetition-penalty", sampling.repetition_penalty,
-             {kSmallestSamplingScale, kLargestSamplingScale}, "Above 1: discourage tokens seen before");
-  add_number(command, "--seed", options.generate.seed, {0, 9.2e18}, "Seed of the draws");
-}
-
 }  // namespace
 
 void add_generate(CLI::App& app, Action& action) {
@@ -166,11 +113,18 @@ void add_generate(CLI::App& app, Action& action) {
       ->excludes(prompt);
   CLI::Option* const chat = command->add_flag(
       "--chat", options->chat,
-      "Put the prompt as the user's turn of a ChatML chat, and stop at the end of the answer");
+      "Put the prompt as the user's turn of a chat, written by the model's chat template (ChatML where it has none), and "
+      "stop at the end of the answer");
   command->add_option("--system", options->system, "The system message of the chat")->needs(chat);
+  add_path(*command, "--chat-template", options->chat_template, "Jinja file to use in place of the model's chat template")
+      ->needs(chat);
+  command
+      ->add_option("--chat-options", options->chat_options,
+                   "JSON object with further variables of the template, as in '{\"enable_thinking\": false}'")
+      ->needs(chat);
   add_number(*command, "--max-tokens", options->generate.max_tokens, {1, kMostCount},
              "Most tokens to generate");
-  declare_sampling_options(*command, *options);
+  declare_sampling_options(*command, options->sampling, options->generate.seed);
   add_list(*command, "--stop", options->generate.stop_strings,
            "End before any of these texts; may be given several times");
   command->add_flag("--ignore-eos", options->ignore_eos,

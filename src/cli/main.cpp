@@ -32,11 +32,14 @@ void declare(CLI::App& app, Action& action) {
   add_finetune(app, action);
   add_verify(app, action);
   add_generate(app, action);
+  add_chat(app, action);
   add_eval(app, action);
   add_merge(app, action);
   add_info(app, action);
   add_tokenize(app, action);
   add_render(app, action);
+  add_data(app, action);
+  add_doctor(app, action);
   add_logits(app, action);
   add_embed(app, action);
   add_search(app, action);

@@ -7,18 +7,26 @@
 
 namespace candela::cli {
 
-/// How rows become samples; finetune and eval share it, so that both see the same rows.
+/// How rows become samples; finetune, eval and data check share it, so that all see the same rows.
 struct RowOptions {
   std::int64_t max_length = 0;
   bool truncate = false;
   bool train_on_prompt = false;
+  std::string train_on = "assistant";
+  bool skip_untrained = false;
+  bool raw = false;
+  std::string chat_template;  ///< a Jinja file; empty: the model's own
+  std::vector<std::string> map;
 };
 
-/// Declares --max-length, --truncate and --train-on-prompt.
+/// Declares --max-length, --truncate, --train-on, --skip-untrained, --raw, --chat-template and --map.
 void declare_row_options(CLI::App& command, RowOptions& options);
 
-/// Says on standard error where --max-length is beyond the model's context.
+/// The template that `file` holds, or, where it is empty, that of the folder `model`; nothing if that has none.
+std::optional<ChatTemplate> chat_template_of(const std::string& file, const std::string& model);
+
+/// Says on standard error where --max-length is beyond the model's context. `model`: its folder.
 DatasetOptions dataset_options(const RowOptions& options, const Tokenizer& tokenizer,
-                               const ModelConfig& config);
+                               const ModelConfig& config, const std::string& model);
 
 }  // namespace candela::cli

@@ -105,8 +105,9 @@ void remove_whole(const fs::path& folder) {
 }
 
 /// Where a run puts what is not the adapter itself.
-constexpr const char* kFiles[] = {kAdapterWeightsName, kAdapterConfigName, "finetune.yaml",
-                                  "loss.svg",          "metrics.jsonl",    "metrics.jsonl.partial"};
+constexpr const char* kFiles[] = {kAdapterWeightsName,   kAdapterConfigName,  "finetune.yaml",
+                                  "loss.svg",            "metrics.jsonl",     "metrics.jsonl.partial",
+                                  "chat_template.jinja", "candela_chat.json"};
 
 /// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
 void check_folder_can_be_made(const fs::path& folder) {

@@ -14,9 +14,9 @@ RunData load_data(FinetuneOptions& options) {
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
   options.train.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
-  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config);
+  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
   const DatasetFiles files = DatasetFiles::find(options.data);
-  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt};
+  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer)};
   if (options.valid_split > 0) {
     require<UsageError>(!files.valid, "--valid-split: {} is there to validate on; leave one of them out",
                         files.valid ? files.valid->string() : "");

@@ -9,6 +9,7 @@
 #include <candela/train/memory_plan.h>
 #include <candela/train/trainer.h>
 
+#include "cli/chat_record.h"
 #include "cli/finetune_options.h"
 
 /// A fine-tuning run made ready, for `finetune` and `verify` alike.
@@ -17,6 +18,7 @@ namespace candela::cli {
 struct RunData {
   Dataset train;
   std::optional<Dataset> valid;
+  ChatRecord chat;  ///< how its texts are written
 };
 
 /// Where the batches come from; refers to the samples of a RunData.

@@ -1,155 +1,57 @@
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
+#include <exception>
+#include <fmt/format.h>
 #include <numeric>
 #include <set>
 
 #include <candela/core/random.h>
 #include <candela/io/dataset.h>
 
-#include "io/json.h"
-#include "io/listing.h"
 #include "io/mapped_file.h"
 #include "io/missing.h"
+#include "io/rows.h"
 
 namespace candela {
 namespace {
 
-using io::JsonObject;
-
-/// A stretch of a row that is encoded on its own.
-struct TextSpan {
-  std::string text;
-  bool trained = false;
-};
-
-/// A row as text, before encoding.
-struct Row {
-  std::vector<TextSpan> spans;
-  bool ends_with_eos = false;  // EOS is appended (and trained) unless the ids end in it
-};
-
 constexpr std::size_t kMaxRowBytes = std::size_t{64} << 20;
 
-std::string opening(const std::string& role) {
-  return "<|im_start|>" + role + "\n";
+/// What `error` says, opening with the place.
+std::string located(const Error& error, const std::string& where) {
+  const std::string_view text = error.what();
+  return text.starts_with(where) ? std::string(text) : fmt::format("{}: {}", where, text);
 }
 
-/// The text of `key`, which must be there and hold more than nothing.
-std::string text_of(const JsonObject& row, const char* key) {
-  std::string text = row.string(key);
-  if (text.empty()) row.fail(key, "a non-empty string");
-  return text;
-}
-
-std::optional<RowFormat> format_of(const JsonObject& row) {
-  if (row.has("prompt") && row.has("completion")) return RowFormat::Completions;
-  if (row.has("messages")) return RowFormat::Chat;
-  if (row.has("text")) return RowFormat::Text;
-  return std::nullopt;
-}
-
-bool has_fields(const JsonObject& row, RowFormat format) {
-  switch (format) {
-    case RowFormat::Completions:
-      return row.has("prompt") && row.has("completion");
-    case RowFormat::Chat:
-      return row.has("messages");
-    case RowFormat::Text:
-      break;
-  }
-  return row.has("text");
-}
-
-/// A row of another format than that of the file, which its first row decided.
-void check_format(const JsonObject& row, RowFormat format) {
-  const std::optional<RowFormat> own = format_of(row);
-  if (!own || has_fields(row, format)) return;  // what is missing is named when the row is read
-  throw IoError(
-      fmt::format("{}: must hold {}, which row 1 made the format of the file; got a row with {}: use one "
-                  "format in a file",
-                  row.source(), to_string(format), to_string(*own)));
-}
-
-RowFormat detect(const JsonObject& row) {
-  if (const std::optional<RowFormat> format = format_of(row)) return *format;
-  std::vector<std::string> keys;
-  for (const auto& [key, value] : row.json().items()) keys.push_back(value.is_null() ? key + " (null)" : key);
-  throw IoError(
-      fmt::format("{}: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got {}",
-                  row.source(), keys.empty() ? "no field" : io::listed(keys, ", ")));
-}
-
-std::vector<ChatMessage> read_messages(const JsonObject& row) {
-  std::vector<ChatMessage> messages;
-  constexpr std::array kRoles = {"system", "user", "assistant", "tool"};
-  for (const JsonObject& entry : row.objects("messages")) {
-    messages.push_back({text_of(entry, "role"), entry.string("content")});
-    if (std::find(kRoles.begin(), kRoles.end(), messages.back().role) == kRoles.end())
-      entry.fail("role", "system, user, assistant or tool");
-  }
-  if (messages.empty()) row.fail("messages", "a list of at least one message");
-  const bool answered = std::any_of(messages.begin(), messages.end(),
-                                    [](const ChatMessage& m) { return m.role == "assistant"; });
-  if (!answered) row.fail("messages", "a chat with a message of the role assistant");
-  return messages;
-}
-
-/// An assistant's turn is trained from the first token after its opening through its end token; the rest is
-/// context.
-Row chat_row(const std::vector<ChatMessage>& messages) {
-  Row row;
-  std::string context;
-  for (const ChatMessage& message : messages) {
-    context += opening(message.role);
-    if (message.role == "assistant") {
-      row.spans.push_back({std::move(context), false});
-      row.spans.push_back({message.content + kChatMlEnd, true});
-      context = std::string(1, '\n');
-    } else {
-      context += fmt::format("{}{}\n", message.content, kChatMlEnd);
-    }
-  }
-  if (!context.empty()) row.spans.push_back({std::move(context), false});
-  return row;
-}
-
-Row read_row(const JsonObject& json, RowFormat format) {
-  switch (format) {
-    case RowFormat::Completions:
-      return {{{text_of(json, "prompt"), false}, {text_of(json, "completion"), true}}, true};
-    case RowFormat::Chat:
-      return chat_row(read_messages(json));
-    case RowFormat::Text:
-      break;
-  }
-  return {{{text_of(json, "text"), true}}, true};
-}
-
-Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tokenizer,
-                  const DatasetOptions& options) {
-  Sample sample;
-  const auto add = [&](TokenId id, bool answer) {
-    sample.ids.push_back(id);
-    sample.answer.push_back(answer ? 1 : 0);
-    sample.trained.push_back(answer || options.train_on_prompt ? 1 : 0);
-  };
+/// The sample of a row, with what stands in front of it and behind.
+Sample encode_sample(const jinja::Value& row, RowFormat format, const std::string& where, const Tokenizer& tokenizer,
+                     const DatasetOptions& options) {
+  io::RowTokens tokens;
   try {
-    for (const TextSpan& span : row.spans) {
-      for (const TokenId id : tokenizer.encode(span.text, false)) add(id, span.trained);
-    }
+    tokens = io::encode_row(row, format, where, tokenizer, options);
   } catch (const Unsupported& error) {
-    throw Unsupported(fmt::format("{}: {}", where, error.what()));
+    throw Unsupported(located(error, where));
   } catch (const InvalidArgument& error) {
-    throw InvalidArgument(fmt::format("{}: {}", where, error.what()));
+    throw InvalidArgument(located(error, where));
+  } catch (const jinja::Failure& failure) {
+    throw TemplateError(fmt::format("{}: {}", where, failure.message));
   }
-  const std::size_t text_tokens = sample.ids.size();
-  sample.ids = options.frame.framed(std::move(sample.ids));
-  for (auto* marks : {&sample.trained, &sample.answer})
-    marks->insert(marks->begin(), sample.ids.size() - text_tokens, 0);
+  Sample sample;
+  sample.ids = std::move(tokens.marked.ids);
+  sample.answer = std::move(tokens.marked.answer);
+  std::size_t prefix = 0;
+  if (!tokens.complete) {
+    const std::size_t text_tokens = sample.ids.size();
+    sample.ids = options.frame.framed(std::move(sample.ids));
+    prefix = sample.ids.size() - text_tokens;
+    sample.answer.insert(sample.answer.begin(), prefix, 0);
+  }
   const std::optional<TokenId>& eos = options.frame.eos;
-  if (row.ends_with_eos && eos && (sample.ids.empty() || sample.ids.back() != *eos)) add(*eos, true);
+  if (tokens.ends_with_eos && eos && (sample.ids.empty() || sample.ids.back() != *eos)) {
+    sample.ids.push_back(*eos);
+    sample.answer.push_back(1);
+  }
   for (const TokenId id : sample.ids) {
     require<IoError>(
         options.vocab_size == 0 || id < options.vocab_size,
@@ -157,7 +59,13 @@ Sample encode_row(const Row& row, const std::string& where, const Tokenizer& tok
         options.vocab_size);
   }
   // Nothing comes before the first token to predict it from.
-  if (!sample.ids.empty()) sample.trained.front() = sample.answer.front() = 0;
+  if (!sample.ids.empty()) sample.answer.front() = 0;
+  sample.trained = sample.answer;
+  // Ids come with their own labels; what stands in front of a text is context whatever is trained.
+  if (options.train_on == TrainOn::All && format != RowFormat::Tokens && !sample.ids.empty()) {
+    std::fill(sample.trained.begin() + static_cast<std::ptrdiff_t>(prefix), sample.trained.end(), std::uint8_t{1});
+    sample.trained.front() = 0;
+  }
   return sample;
 }
 
@@ -180,6 +88,10 @@ bool limit_length(Sample& sample, const std::string& where, const DatasetOptions
   require<IoError>(sample.ids.size() >= 2,
                    "{}: must give at least 2 tokens (one to predict from, one to predict); got {}", where,
                    sample.ids.size());
+  if (sample.trained_tokens() == 0 && options.skip_untrained) {
+    ++statistics.untrained_rows;
+    return false;
+  }
   require<IoError>(sample.trained_tokens() > 0,
                    "{}: must have a token to train on; all {} are prompt: is the answer empty?", where,
                    sample.ids.size());
@@ -209,8 +121,8 @@ std::size_t Sample::trained_tokens() const {
 std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_generation_prompt) {
   std::string text;
   for (const ChatMessage& message : messages)
-    text += fmt::format("{}{}{}\n", opening(message.role), message.content, kChatMlEnd);
-  if (add_generation_prompt) text += opening("assistant");
+    text += fmt::format("<|im_start|>{}\n{}{}\n", message.role, message.content, kChatMlEnd);
+  if (add_generation_prompt) text += "<|im_start|>assistant\n";
   return text;
 }
 
@@ -230,20 +142,50 @@ DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const TextC
   options.max_length = static_cast<std::size_t>(config.max_position_embeddings);
   options.frame = text_frame(tokenizer, config);
   options.vocab_size = config.vocab_size;
+  for (const std::int64_t id : config.eos_token_ids) options.end_ids.push_back(static_cast<TokenId>(id));
+  if (config.eos_token)
+    if (const std::optional<TokenId> eos = tokenizer.token_to_id(*config.eos_token)) options.end_ids.push_back(*eos);
   return options;
 }
 
 std::string_view to_string(RowFormat format) {
   switch (format) {
-    case RowFormat::Completions:
-      return "prompt/completion";
-    case RowFormat::Chat:
-      return "messages";
-    case RowFormat::Text:
-      break;
+    case RowFormat::Tokens: return "input_ids";
+    case RowFormat::Completions: return "prompt/completion";
+    case RowFormat::Chat: return "messages";
+    case RowFormat::ShareGpt: return "conversations";
+    case RowFormat::Alpaca: return "instruction/output";
+    case RowFormat::Text: break;
   }
   return "text";
 }
+
+namespace {
+
+/// The rows that could not be read: the first errors in full, the others counted.
+class BadRows {
+ public:
+  void add(const Error& error, std::exception_ptr exception) {
+    if (count_++ == 0) first_ = std::move(exception);
+    if (count_ <= Dataset::kMaxShownRows) text_ += fmt::format("\n  {}", error.what());
+  }
+  /// One row's own error, or an IoError with all of them; nothing if there was none.
+  void raise(const std::string& source) const {
+    if (count_ == 0) return;
+    if (count_ == 1) std::rethrow_exception(first_);
+    const std::string more = count_ > Dataset::kMaxShownRows
+                                 ? fmt::format("\n  and {} more", count_ - Dataset::kMaxShownRows)
+                                 : std::string();
+    throw IoError(fmt::format("{}: {} rows cannot be read:{}{}", source, count_, text_, more));
+  }
+
+ private:
+  std::size_t count_ = 0;
+  std::exception_ptr first_;
+  std::string text_;
+};
+
+}  // namespace
 
 Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
                        const DatasetOptions& options) {
@@ -251,6 +193,7 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
   Dataset result;
   result.file = source;
   std::optional<RowFormat> format;
+  BadRows bad;
   std::size_t line_number = 0;
   for (std::size_t start = 0; start < jsonl.size();) {
     // No further than a row may reach: a file can be larger than memory, and have no line break.
@@ -258,27 +201,30 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
     const std::string_view line = near.substr(0, near.find('\n'));
     start += line.size() + 1;
     ++line_number;
+    if (blank(line)) continue;
     const std::string where = fmt::format("{}:{}", source, line_number);
-    if (blank(line)) {
-      // Empty lines at the very end are how some editors close a file; elsewhere a row is missing.
-      if (start >= jsonl.size() || blank(jsonl.substr(start))) break;
-      throw IoError(fmt::format("{}: must hold a JSON object; got an empty line", where));
+    try {
+      const jinja::Value row = io::parse_row(line, where, options);
+      if (!format) format = io::detect_format(row, where);
+      else io::check_format(row, *format, where);
+      Sample sample = encode_sample(row, *format, where, tokenizer, options);
+      sample.line = line_number;
+      if (!limit_length(sample, where, options, result.statistics)) continue;
+      count(result.statistics, sample);
+      result.samples.push_back(std::move(sample));
+    } catch (const DeviceError&) {
+      throw;
+    } catch (const Error& error) {
+      bad.add(error, std::current_exception());
+      if (!format) break;  // the rows that follow would only be as unknown
     }
-    const io::JsonTree document = io::parse_json(line, where, {.max_bytes = kMaxRowBytes});
-    const JsonObject row(document, where);
-    if (!format) {
-      format = detect(row);
-      if (*format == RowFormat::Chat) require_chatml(tokenizer, where);
-    }
-    check_format(row, *format);
-    Sample sample = encode_row(read_row(row, *format), where, tokenizer, options);
-    sample.line = line_number;
-    if (!limit_length(sample, where, options, result.statistics)) continue;
-    count(result.statistics, sample);
-    result.samples.push_back(std::move(sample));
   }
+  bad.raise(source);
   require<IoError>(format.has_value(), "{}: must hold at least one row; the file is empty", source);
   result.format = *format;
+  require<IoError>(!result.samples.empty() || result.statistics.dropped_rows > 0,
+                   "{}: must have tokens to train on; none of its {} rows has one", source,
+                   result.statistics.untrained_rows);
   require<IoError>(
       !result.samples.empty(),
       "{}: must have tokens to train on; the limit of {} tokens cuts off the answer of each of its "
@@ -305,6 +251,7 @@ Dataset Dataset::hold_out(double share, std::uint64_t seed) {
   Dataset kept{file, format, {}, {}};
   kept.statistics.truncated_rows = statistics.truncated_rows;
   kept.statistics.dropped_rows = statistics.dropped_rows;
+  kept.statistics.untrained_rows = statistics.untrained_rows;
   for (std::size_t i = 0; i < samples.size(); ++i) {
     Dataset& part = out.count(i) > 0 ? held : kept;
     count(part.statistics, samples[i]);

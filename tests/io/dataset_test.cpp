@@ -81,7 +81,7 @@ TEST(Dataset, CompletionsTrainOnTheCompletionOnly) {
   EXPECT_EQ(data.samples[0].ids.size(), 6U)
       << "prompt and completion are encoded on their own: no token reaches over the border";
   DatasetOptions all = with_eos();
-  all.train_on_prompt = true;
+  all.train_on = TrainOn::All;
   EXPECT_EQ(parse(R"({"prompt": "ab", "completion": "c"})", all).statistics.trained_tokens, 3U);
 }
 
@@ -110,7 +110,7 @@ TEST(Dataset, AnswersAreMarkedWhateverIsTrained) {
     options.truncate = true;
     const Sample answers = parse(rows, options).samples.at(0);
     EXPECT_EQ(answers.answer, answers.trained) << rows;
-    options.train_on_prompt = true;
+    options.train_on = TrainOn::All;
     const Sample all = parse(rows, options).samples.at(0);
     EXPECT_EQ(all.answer, answers.answer) << rows;
     EXPECT_EQ(all.trained_tokens(), all.ids.size() - 1) << rows;
@@ -206,13 +206,14 @@ TEST(DatasetErrors, NameFileLineAndField) {
                   "d.jsonl:2: text must be a string; got nothing (the field is missing)");
   expect_contains(error(good + "{\"text\": 5}\n"), "d.jsonl:2: text must be a string; got 5");
   expect_contains(error(good + "{\"text\": \"\"}\n"), "d.jsonl:2: text must be a non-empty string");
-  expect_contains(error(good + "\n" + good), "d.jsonl:2: must hold a JSON object; got an empty line");
+  EXPECT_EQ(parse(good + "\n \n" + good).samples.at(1).line, 4U) << "blank lines are skipped";
   expect_contains(error(good + "{\"text\": \"\xFF\"}\n"), "d.jsonl:2: must be valid JSON");
   expect_contains(
       error("{\"a\": 1, \"b\": 2}\n"),
-      "d.jsonl:1: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\"; got a, b");
+      "d.jsonl:1: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\", \"conversations\", "
+      "\"instruction\" and \"output\", or \"input_ids\" (--map NAME=FIELD renames others); got a, b");
   expect_contains(error("{}\n"), "got no field");
-  expect_contains(error("{\"text\": null}\n"), "or \"messages\"; got text (null)");
+  expect_contains(error("{\"text\": null}\n"), "renames others); got text (null)");
   expect_contains(error(""), "d.jsonl: must hold at least one row");
   expect_contains(error("\n\n"), "d.jsonl: must hold at least one row");
 }
