@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #if !defined(__APPLE__)
 #include <oneapi/dnnl/dnnl.h>
@@ -41,7 +42,10 @@ std::string sgemm_supports(const Product& p) {
   BlasMatrix probe;
   if (p.a.dtype != DType::F32 || p.b.dtype != DType::F32 || p.c.dtype != DType::F32) return "takes f32 only";
   // alpha = 0 must still let NaN through, which BLAS does not.
-  if (static_cast<float>(p.alpha) == 0) return "does not let NaN through where alpha is 0";
+  const auto alpha = static_cast<float>(p.alpha);
+  if (alpha == 0) return "does not let NaN through where alpha is 0";
+  // oneDNN's call loses an alpha that is NaN on SSE4.1.
+  if (!std::isfinite(alpha) || !std::isfinite(static_cast<float>(p.beta))) return "takes finite factors";
   if (!as_blas(p.a, p.m, p.k, probe) || !as_blas(p.b, p.k, p.n, probe) || !as_blas(p.c, p.m, p.n, probe)) {
     return "needs matrices with one unit stride";
   }
