@@ -67,6 +67,13 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   data_ = static_cast<std::byte*>(address);
 }
 
+void MappedFile::release(std::size_t offset, std::size_t bytes) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t first = (offset + page - 1) / page * page;
+  const std::size_t last = (offset + bytes) / page * page;
+  if (first < last) ::madvise(data_ + first, last - first, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (data_) ::munmap(reserved_, reserved_bytes_);
 }

@@ -20,6 +20,10 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
 
+  /// Gives back the pages that lie in [offset, offset + bytes) as a whole; touched again, they are read
+  /// again, and what was written to them is lost.
+  void release(std::size_t offset, std::size_t bytes) const;
+
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }

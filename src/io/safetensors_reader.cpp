@@ -217,6 +217,15 @@ Tensor SafetensorsReader::tensor(const std::string& name, Device device) const {
   return Tensor::from_bytes({memory + begin, bytes}, shape, *dtype, device);
 }
 
+void SafetensorsReader::release(const std::string& name, std::uint64_t begin, std::uint64_t end) const {
+  const SafetensorsEntry& found = entry(name);
+  const Shard& shard = state_->shards[state_->shard_of.at(name)];
+  require<IoError>(begin <= end && end <= found.end - found.begin,
+                   "{}: {} has {} bytes; bytes {} to {} are not among them", shard.path.string(), name,
+                   found.end - found.begin, begin, end);
+  shard.mapping->release(shard.header.data_offset + found.begin + begin, end - begin);
+}
+
 const std::map<std::string, std::string>& SafetensorsReader::metadata() const {
   return state_->metadata;
 }

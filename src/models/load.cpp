@@ -53,7 +53,7 @@ class CheckpointWeights final : public WeightSource {
                !std::equal(found.begin(), found.end(), shape.begin(), shape.end())) {
       problems_.push_back(fmt::format("{}: expected {}, found [{}]", name, shape, fmt::join(found, ", ")));
     } else {
-      return cast(floating(name, options_.device), dtype_);
+      return converted(name, floating(name, options_.device));
     }
     // Stands in until finish() throws, so that all problems are found in one go.
     return Tensor::empty(Shape::filled(shape.rank(), 0), dtype_, options_.device);
@@ -93,6 +93,27 @@ class CheckpointWeights final : public WeightSource {
     require<IoError>(is_floating(stored.dtype()), "{}: {} must have a floating dtype; got {}", folder_, name,
                      to_string(stored.dtype()));
     return stored;
+  }
+
+  /// The weight in dtype(). On the CPU it is converted a piece at a time, on all cores, straight from the
+  /// mapped file, and the pages that were read are given back: loading takes the memory of the result and one
+  /// piece.
+  Tensor converted(const std::string& name, const Tensor& stored) const {
+    constexpr std::int64_t kPieceBytes = std::int64_t{1} << 24U;
+    if (stored.dtype() == dtype_) return stored;
+    if (stored.device().type != DeviceType::Cpu || stored.numel() == 0 || stored.shape().rank() == 0)
+      return cast(stored, dtype_);
+    const std::int64_t rows = stored.shape()[0];
+    const std::int64_t row_bytes = stored.numel() / rows * static_cast<std::int64_t>(size_of(stored.dtype()));
+    const std::int64_t step = std::max<std::int64_t>(1, kPieceBytes / row_bytes);
+    const Tensor result = Tensor::empty(stored.shape(), dtype_);
+    for (std::int64_t row = 0; row < rows; row += step) {
+      const std::int64_t end = std::min(rows, row + step);
+      copy_(slice(result, 0, row, end), slice(stored, 0, row, end));
+      reader_.release(name, static_cast<std::uint64_t>(row * row_bytes),
+                      static_cast<std::uint64_t>(end * row_bytes));
+    }
+    return result;
   }
 
   /// A tied output layer that is stored as well must be the embedding; to pass it over would lose what a

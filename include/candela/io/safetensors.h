@@ -55,6 +55,10 @@ class SafetensorsReader {
   /// Unsupported for a dtype that Candela does not have, more than kMaxRank dimensions, or sizes whose
   /// product without those of 0 is above 2^62.
   Tensor tensor(const std::string& name, Device device = Device::cpu()) const;
+  /// Gives back the memory behind the bytes [begin, end) of the tensor's data, once they have been read:
+  /// whoever touches them again reads the file again, and what was written to them is lost. IoError if there
+  /// is no tensor `name` or it is shorter.
+  void release(const std::string& name, std::uint64_t begin, std::uint64_t end) const;
 
   /// Of the only file; of an index, the union, the first shard winning.
   const std::map<std::string, std::string>& metadata() const;
