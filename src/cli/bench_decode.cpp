@@ -20,6 +20,7 @@ struct DecodeBench {
   std::string dtype = "bf16";
   ComputeOptions compute;
   std::int64_t context = 64;
+  std::int64_t prompt = 0;
   double seconds = 6;
   bool json = false;
 };
@@ -36,10 +37,27 @@ std::unique_ptr<Model> make(const DecodeBench& options) {
   return make_model(ModelConfig::parse(kQwen05, "Qwen2.5-0.5B"), load, 1);
 }
 
+/// Tokens per second of reading `prompt` tokens into an empty cache, up to the choice of the first new one.
+double measure_prefill(Model& model, std::int64_t prompt, double seconds) {
+  KvCache cache = model.make_cache(1, prompt);
+  ForwardOptions forward;
+  forward.cache = &cache;
+  const Tensor tokens = full({1, prompt}, 1, DType::I32, model.device());
+  Tensor token;
+  const auto read = [&] {
+    cache.truncate(0);
+    const Tensor hidden = model.forward_hidden(tokens, forward);
+    token = argmax(model.logits(slice(hidden, 1, prompt - 1, prompt)), -1);
+    device_interface(model.device()).synchronize();
+  };
+  return static_cast<double>(prompt) / cases::median_seconds_in_turn({{read}}, seconds, 3).front();
+}
+
 void bench_decode(const DecodeBench& options) {
   const NoGrad guard;
   set_up_compute(options.compute);
   const auto model = make(options);
+  const double prefill = options.prompt > 0 ? measure_prefill(*model, options.prompt, options.seconds) : 0;
   KvCache cache = model->make_cache(1, options.context + 1024);
   ForwardOptions forward;
   forward.cache = &cache;
@@ -68,13 +86,17 @@ void bench_decode(const DecodeBench& options) {
   const double limit = bandwidth / bytes;
   const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
   if (options.json) {
-    fmt::print("{}\n", nlohmann::json{{"model", name},
-                                      {"tokens_per_s", rate},
-                                      {"weight_bytes", bytes},
-                                      {"read_gb_per_s", bandwidth / 1e9},
-                                      {"limit_tokens_per_s", limit},
-                                      {"share_of_limit", rate / limit}}
-                           .dump(2));
+    nlohmann::json report = {{"model", name},
+                             {"tokens_per_s", rate},
+                             {"weight_bytes", bytes},
+                             {"read_gb_per_s", bandwidth / 1e9},
+                             {"limit_tokens_per_s", limit},
+                             {"share_of_limit", rate / limit}};
+    if (options.prompt > 0) {
+      report["prompt_tokens"] = options.prompt;
+      report["prefill_tokens_per_s"] = prefill;
+    }
+    fmt::print("{}\n", report.dump(2));
     return;
   }
   fmt::print("{}, {}, batch 1, context {}\n", name, options.dtype, options.context);
@@ -82,6 +104,10 @@ void bench_decode(const DecodeBench& options) {
       "{:.1f} tok/s; reading {:.0f} MB of weights once a token at the measured {:.1f} GB/s allows {:.1f} "
       "tok/s: {:.0f} %\n",
       rate, bytes / 1e6, bandwidth / 1e9, limit, 100 * rate / limit);
+  if (options.prompt > 0) {
+    fmt::print("prefill of {} tokens: {:.1f} tok/s, {:.1f} ms to the first new token\n", options.prompt,
+               prefill, 1e3 * static_cast<double>(options.prompt) / prefill);
+  }
 }
 
 }  // namespace
@@ -95,10 +121,13 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   add_choice(*command, "--dtype", options->dtype, {"f32", "bf16", "f16"}, "Weights");
   declare_compute_options(*command, options->compute);
   add_number(*command, "--context", options->context, {1, kMostCount}, "Tokens already in the cache");
-  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
+  add_number(*command, "--prompt", options->prompt, {0, kMostCount},
+             "Also measure the prefill of so many tokens: from an empty cache to the first new token");
+  add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure each");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   command->footer(
-      "Example:\n  candela bench decode\n  candela bench decode --model models/stories-7m --dtype f32");
+      "Example:\n  candela bench decode --prompt 512\n  candela bench decode --model models/stories-7m "
+      "--dtype f32");
   command->callback([&action, options] { action = [options] { bench_decode(*options); }; });
 }
 

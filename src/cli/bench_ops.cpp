@@ -222,8 +222,9 @@ void bench_ops(const OpsOptions& options) {
         "does "
         "(GB/s), measured in between.\nTimes are {}.\n\n",
         device_interface(device).description(),
-        options.batched ? fmt::format("batched: of one of up to {} calls with one wait after them", kBatchedCalls)
-                        : "single: of one call and the wait for it");
+        options.batched
+            ? fmt::format("batched: of one of up to {} calls with one wait after them", kBatchedCalls)
+            : "single: of one call and the wait for it");
   }
   const auto take = [&](const Row& row) {
     if (options.json) {

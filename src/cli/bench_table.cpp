@@ -121,11 +121,12 @@ Times time_calls(const std::function<Tensor()>& call, Device device, double seco
     device_interface(device).synchronize();
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
-  constexpr int kWarmUps = 20;
+  constexpr double kMostWarmUps = 20;
+  constexpr double kWarmUpSeconds = 1e-2;
   constexpr double kBatchSeconds = 1e-3;
   constexpr std::size_t kLeastBatches = 5;
-  seconds_of(kWarmUps);
-  const int calls = std::max(1, static_cast<int>(kBatchSeconds * kWarmUps / seconds_of(kWarmUps)));
+  const int warm_ups = static_cast<int>(std::clamp(kWarmUpSeconds / seconds_of(1), 1.0, kMostWarmUps));
+  const int calls = std::max(1, static_cast<int>(kBatchSeconds * warm_ups / seconds_of(warm_ups)));
   std::vector<double> times;
   for (double spent = 0; times.size() < kLeastBatches || spent < seconds;) {
     const double batch = seconds_of(calls);

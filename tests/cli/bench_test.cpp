@@ -1,4 +1,5 @@
 #include <cmath>
+#include <map>
 
 #include "cli/cli.h"
 #include "support/instruction_sets.h"
@@ -105,10 +106,31 @@ TEST_F(Bench, TrainGivesRateAndShareOfThePeak) {
 TEST_F(Bench, DecodeGivesRateAndShareOfReadingTheWeights) {
   const std::string model = write_tiny_model("model");
   const nlohmann::json report =
-      bench(fmt::format("decode --model '{}' --dtype f32 --context 4 --seconds 0.01", model));
+      bench(fmt::format("decode --model '{}' --dtype f32 --context 4 --prompt 9 --seconds 0.01", model));
   EXPECT_EQ(report["model"], model);
-  expect_positive(report,
-                  {"tokens_per_s", "weight_bytes", "read_gb_per_s", "limit_tokens_per_s", "share_of_limit"});
+  expect_positive(report, {"tokens_per_s", "weight_bytes", "read_gb_per_s", "limit_tokens_per_s",
+                           "share_of_limit", "prefill_tokens_per_s"});
+  EXPECT_EQ(report["prompt_tokens"], 9);
+}
+
+TEST_F(Bench, TableMeasuresSmallOps) {
+  const nlohmann::json rows = bench("table --seconds 0.001 --threads 1");
+  std::map<std::string, std::vector<std::string>> shapes;
+  for (const nlohmann::json& row : rows) {
+    shapes[row["op"]].push_back(row["shape"]);
+    EXPECT_EQ(row["dtype"], "f32");
+    EXPECT_EQ(row["threads"], 1);
+    expect_positive(row, {"median_us", "least_us"});
+  }
+  const std::vector<std::string> lora = {"(4,16,512) r=8",  "(4,16,1024) r=8",  "(4,16,2048) r=8",
+                                         "(4,16,1024) r=4", "(4,16,1024) r=16", "(4,16,1024) r=32",
+                                         "(4,16,1024) r=64"};
+  EXPECT_EQ(shapes["LoRA delta"], lora);
+  EXPECT_EQ(shapes["LoRA layer"], lora);
+  for (const std::string op : {"softmax", "layer norm", "RMS norm"})
+    EXPECT_EQ(shapes[op], (std::vector<std::string>{"(4,16,1024)", "(1024,1024)"})) << op;
+  EXPECT_EQ(shapes["product"].front(), "64 x 64 x 64");
+  EXPECT_EQ(shapes["product"].back(), "2048 x 2048 x 2048");
 }
 
 TEST_F(Bench, TokenizeGivesRates) {
