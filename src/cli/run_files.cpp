@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cmath>
 #include <fcntl.h>
 #include <fstream>
 #include <new>
@@ -16,6 +17,7 @@
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/atomic_folder.h>
+#include <candela/core/error.h>
 #include <candela/core/process.h>
 
 #include "cli/output.h"
@@ -30,20 +32,23 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kCheckpoint = "checkpoint-";
 
-nlohmann::json to_json(const StepReport& report) {
-  nlohmann::json line = {{"step", report.step},
-                         {"loss", report.loss},
-                         {"learning_rate", report.learning_rate},
-                         {"grad_norm", report.grad_norm},
-                         {"tokens", report.tokens},
-                         {"trained_tokens", report.trained_tokens},
-                         {"seconds", report.seconds},
-                         {"tokens_per_s", report.tokens_per_s},
-                         {"peak_memory_bytes", process_memory().peak_resident}};
-  if (report.validation_loss) line["validation_loss"] = *report.validation_loss;
-  if (report.best) line["best"] = true;
-  if (!report.skipped.empty()) line["skipped"] = report.skipped;
-  return line;
+/// `value` as JSON has it: what is not finite is null.
+std::string number(double value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : "null";
+}
+
+/// Written out: a JSON tree allocates where it is destroyed, which ends the process where memory has run out.
+std::string line_of(const StepReport& report) {
+  std::string line = fmt::format(
+      R"({{"step":{},"loss":{},"learning_rate":{},"grad_norm":{},"tokens":{},"trained_tokens":{},"seconds":{},)"
+      R"("tokens_per_s":{},"peak_memory_bytes":{})",
+      report.step, number(report.loss), number(report.learning_rate), number(report.grad_norm), report.tokens,
+      report.trained_tokens, number(report.seconds), number(report.tokens_per_s),
+      process_memory().peak_resident);
+  if (report.validation_loss) line += fmt::format(R"(,"validation_loss":{})", number(*report.validation_loss));
+  if (report.best) line += R"(,"best":true)";
+  if (!report.skipped.empty()) line += fmt::format(R"(,"skipped":{})", nlohmann::json(report.skipped).dump());
+  return line + "}\n";
 }
 
 /// What of a line of metrics a curve is drawn from; nothing where it is none.
@@ -262,7 +267,7 @@ void MetricsFile::keep_until(std::int64_t step) {
 void MetricsFile::add(const StepReport& report) {
   if (!file_.open() && !given_up_) open();
   if (given_up_) return;
-  const std::string line = to_json(report).dump() + "\n";
+  const std::string line = line_of(report);
   std::size_t done = 0;
   int error = 0;
   while (done < line.size() && error == 0) {

@@ -11,8 +11,6 @@
 #include <candela/core/descriptor.h>
 #include <candela/core/error.h>
 
-#include "io/missing.h"
-
 namespace candela::io {
 namespace {
 
@@ -55,7 +53,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto reason = [] { return std::generic_category().message(errno); };
   // Non-blocking, so that a named pipe is refused below instead of waited for.
   const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!descriptor.open()) throw IoError(fmt::format("{}: {}", path.string(), why_not_opened(errno)));
+  if (!descriptor.open())
+    throw IoError(fmt::format("{}: cannot be opened: {}; check the path", path.string(), reason()));
   struct stat status {};
   if (::fstat(descriptor.value(), &status) != 0)
     throw IoError(fmt::format("{}: cannot be read: {}", path.string(), reason()));

@@ -1,5 +1,8 @@
 #include <array>
 #include <cmath>
+#include <fmt/ranges.h>
+#include <set>
+#include <string_view>
 
 #include <candela/core/error.h>
 
@@ -8,8 +11,6 @@
 
 namespace candela {
 namespace {
-
-using OrderedJson = nlohmann::ordered_json;
 
 /// Fields that describe a run, a file or a training-time choice and do not change what the adapter computes.
 constexpr std::array kIrrelevant = {
@@ -122,17 +123,44 @@ std::vector<std::pair<std::string, Value>> parse_patterns(const std::vector<std:
   return result;
 }
 
-OrderedJson format_filter(const ModuleFilter& filter, const std::string& source) {
-  require<Unsupported>(filter.names.empty() || filter.pattern.empty(),
-                       "{}: peft has no form for both names and a pattern; use one of them", source);
-  if (!filter.pattern.empty()) return filter.pattern;
-  return filter.names.empty() ? OrderedJson(nullptr) : OrderedJson(filter.names);
+// Written out below: a JSON tree allocates where it is destroyed.
+
+/// An unpaired surrogate or stray byte in a path becomes U+FFFD: the file stays valid JSON.
+std::string quoted(const std::string& text) {
+  return io::Json(text).dump(-1, ' ', false, io::Json::error_handler_t::replace);
 }
 
 /// Whole numbers without a fraction, as peft writes them.
-OrderedJson format_number(double value) {
+std::string format_number(double value) {
   const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
-  return whole ? OrderedJson(static_cast<std::int64_t>(value)) : OrderedJson(value);
+  return whole ? fmt::format("{}", static_cast<std::int64_t>(value)) : io::Json(value).dump();
+}
+
+/// The items between `brackets`, each on a line of its own; on one line where there are none.
+std::string format_items(const std::vector<std::string>& items, std::string_view brackets) {
+  if (items.empty()) return std::string(brackets);
+  return fmt::format("{}\n    {}\n  {}", brackets[0], fmt::join(items, ",\n    "), brackets[1]);
+}
+
+std::string format_filter(const ModuleFilter& filter, const std::string& source) {
+  require<Unsupported>(filter.names.empty() || filter.pattern.empty(),
+                       "{}: peft has no form for both names and a pattern; use one of them", source);
+  if (!filter.pattern.empty()) return quoted(filter.pattern);
+  if (filter.names.empty()) return "null";
+  std::vector<std::string> names;
+  for (const std::string& name : filter.names) names.push_back(quoted(name));
+  return format_items(names, "[]");
+}
+
+/// The patterns in their order; of one that is there twice, the first, which is the one that counts.
+template <class Value, class Format>
+std::string format_patterns(const std::vector<std::pair<std::string, Value>>& patterns, const Format& format) {
+  std::vector<std::string> items;
+  std::set<std::string_view> seen;
+  for (const auto& [pattern, value] : patterns) {
+    if (seen.insert(pattern).second) items.push_back(fmt::format("{}: {}", quoted(pattern), format(value)));
+  }
+  return format_items(items, "{}");
 }
 
 }  // namespace
@@ -177,33 +205,33 @@ std::string parse_base_model(const std::string& text, const std::string& source)
 }
 
 std::string format_adapter_config(const LoraConfig& config, const std::string& base_model) {
-  OrderedJson rank_pattern = OrderedJson::object();
-  for (const auto& [pattern, rank] : config.rank_pattern) rank_pattern[pattern] = rank;
-  OrderedJson alpha_pattern = OrderedJson::object();
-  for (const auto& [pattern, alpha] : config.alpha_pattern) alpha_pattern[pattern] = format_number(alpha);
-  const OrderedJson root = {
-      {"peft_type", "LORA"},
-      {"task_type", "CAUSAL_LM"},
-      {"base_model_name_or_path", base_model.empty() ? OrderedJson(nullptr) : OrderedJson(base_model)},
-      {"inference_mode", true},
-      {"r", config.rank},
+  std::vector<std::string> layers;
+  for (const std::int64_t layer : config.layers) layers.push_back(fmt::format("{}", layer));
+  const std::pair<const char*, std::string> fields[] = {
+      {"peft_type", "\"LORA\""},
+      {"task_type", "\"CAUSAL_LM\""},
+      {"base_model_name_or_path", base_model.empty() ? "null" : quoted(base_model)},
+      {"inference_mode", "true"},
+      {"r", fmt::format("{}", config.rank)},
       {"lora_alpha", format_number(config.alpha)},
-      {"lora_dropout", config.dropout},
-      {"use_rslora", config.use_rslora},
+      {"lora_dropout", io::Json(config.dropout).dump()},
+      {"use_rslora", config.use_rslora ? "true" : "false"},
       {"target_modules", format_filter(config.targets, "target_modules")},
       {"exclude_modules", format_filter(config.excluded, "exclude_modules")},
-      {"layers_to_transform", config.layers.empty() ? OrderedJson(nullptr) : OrderedJson(config.layers)},
-      {"layers_pattern", nullptr},
-      {"rank_pattern", rank_pattern},
-      {"alpha_pattern", alpha_pattern},
-      {"bias", "none"},
-      {"fan_in_fan_out", false},
-      {"init_lora_weights", true},
-      {"modules_to_save", nullptr},
-      {"use_dora", false},
+      {"layers_to_transform", layers.empty() ? "null" : format_items(layers, "[]")},
+      {"layers_pattern", "null"},
+      {"rank_pattern",
+       format_patterns(config.rank_pattern, [](std::int64_t rank) { return fmt::format("{}", rank); })},
+      {"alpha_pattern", format_patterns(config.alpha_pattern, format_number)},
+      {"bias", "\"none\""},
+      {"fan_in_fan_out", "false"},
+      {"init_lora_weights", "true"},
+      {"modules_to_save", "null"},
+      {"use_dora", "false"},
   };
-  // An unpaired surrogate or stray byte in a path becomes U+FFFD: the file stays valid JSON.
-  return root.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
+  std::vector<std::string> lines;
+  for (const auto& [key, value] : fields) lines.push_back(fmt::format("\"{}\": {}", key, value));
+  return fmt::format("{{\n  {}\n}}\n", fmt::join(lines, ",\n  "));
 }
 
 }  // namespace candela
