@@ -43,9 +43,11 @@ Plan plan;
 std::atomic<bool> counting{false};
 std::array<std::atomic<long>, kCalls> counts{};
 
+thread_local int pauses = 0;
+
 /// The error that this call is to end in; 0: none.
 int fault_of(Call call) {
-  if (!counting.load(std::memory_order_relaxed)) return 0;
+  if (!counting.load(std::memory_order_relaxed) || pauses > 0) return 0;
   const long number = ++counts[static_cast<std::size_t>(call)];
   if (!plan.on || plan.call != call || !(plan.onwards ? number >= plan.at : number == plan.at)) return 0;
   if (plan.error == 0) syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
@@ -147,6 +149,14 @@ int truncate_at(int descriptor, long length) {
 }
 
 }  // namespace
+
+Pause::Pause() {
+  ++pauses;
+}
+
+Pause::~Pause() {
+  --pauses;
+}
 
 void arm(Call call, long at, bool onwards, int error) {
   plan.call = call;

@@ -30,6 +30,15 @@ void count();
 /// Stops both. The calls of this kind since then.
 long disarm(Call call);
 
+/// While it lives, nothing fails on this thread, and nothing counts.
+class Pause {
+ public:
+  Pause();
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+  ~Pause();
+};
+
 /// What was done to a file or folder, by inode: names move.
 struct Operation {
   enum class Kind { Create, MakeFolder, Write, Truncate, Rename, Exchange, Remove, Flush };

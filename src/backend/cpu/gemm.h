@@ -114,5 +114,9 @@ bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& 
 /// tiles that were never configured. There it is kept to AVX-512.
 void prepare_vendor();
 
+/// DeviceError unless there is room for code that oneDNN is about to make: 2.6 ends the process where an
+/// allocation fails while it does.
+void require_room_for_code();
+
 }  // namespace gemm_detail
 }  // namespace candela

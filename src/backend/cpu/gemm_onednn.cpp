@@ -23,8 +23,10 @@ std::string describe_vendor() {
 #else
 
 #include <cmath>
+#include <cstdlib>
 #include <list>
 #include <map>
+#include <sys/mman.h>
 #include <tuple>
 #include <unordered_map>
 
@@ -126,6 +128,7 @@ Multiplication& multiplication(const Shape& shape) {
     places.erase(recent.back().first);
     recent.pop_back();
   }
+  require_room_for_code();
   recent.emplace_front(std::piecewise_construct, std::forward_as_tuple(shape), std::forward_as_tuple(shape));
   places.emplace(shape, recent.begin());
   return recent.front().second;
