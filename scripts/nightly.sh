@@ -14,6 +14,11 @@ stage_fuzz() {
   ctest --preset fuzz --parallel "$jobs" -R '^fuzz\.'
 }
 
+stage_faults() {
+  build portable test_faults
+  scripts/survived.sh build/portable
+}
+
 stage_tidy() {
   build portable
   scripts/lint.sh --tidy
@@ -32,6 +37,7 @@ share_objects
 # A new sweep is a function above and a line here.
 run_stages nightly.tsv \
   "sanitizers: every test under the address, undefined-behaviour and thread sanitizers" \
+  "faults: everything that a save does failing, killed at or without power, every allocation, random commands" \
   "tidy: clang-tidy over every source" \
   "arm: the ops' cases on 64-bit ARM, under QEMU" \
   "fuzz: the parsers, for long"
