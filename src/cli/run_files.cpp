@@ -33,7 +33,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kCheckpoint = "checkpoint-";
 
 /// `value` as JSON has it: what is not finite is null.
-std::string number(double value) {
+std::string as_json(double value) {
   return std::isfinite(value) ? fmt::format("{}", value) : "null";
 }
 
@@ -42,10 +42,10 @@ std::string line_of(const StepReport& report) {
   std::string line = fmt::format(
       R"({{"step":{},"loss":{},"learning_rate":{},"grad_norm":{},"tokens":{},"trained_tokens":{},"seconds":{},)"
       R"("tokens_per_s":{},"peak_memory_bytes":{})",
-      report.step, number(report.loss), number(report.learning_rate), number(report.grad_norm), report.tokens,
-      report.trained_tokens, number(report.seconds), number(report.tokens_per_s),
+      report.step, as_json(report.loss), as_json(report.learning_rate), as_json(report.grad_norm), report.tokens,
+      report.trained_tokens, as_json(report.seconds), as_json(report.tokens_per_s),
       process_memory().peak_resident);
-  if (report.validation_loss) line += fmt::format(R"(,"validation_loss":{})", number(*report.validation_loss));
+  if (report.validation_loss) line += fmt::format(R"(,"validation_loss":{})", as_json(*report.validation_loss));
   if (report.best) line += R"(,"best":true)";
   if (!report.skipped.empty()) line += fmt::format(R"(,"skipped":{})", nlohmann::json(report.skipped).dump());
   return line + "}\n";
