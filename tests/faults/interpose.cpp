@@ -193,6 +193,8 @@ std::vector<Operation> recorded() {
 
 using namespace candela::faults;
 
+// The C++ library must find these too, whatever the build hides.
+#pragma GCC visibility push(default)
 extern "C" {
 
 void* malloc(std::size_t bytes) {
@@ -295,3 +297,4 @@ void* mmap64(void* address, std::size_t bytes, int protection, int flags, int de
   return map(address, bytes, protection, flags, descriptor, offset);
 }
 }
+#pragma GCC visibility pop

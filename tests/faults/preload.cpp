@@ -44,7 +44,7 @@ int run(int count, char** arguments, char** environment) {
 
 }  // namespace
 
-extern "C" int __libc_start_main(Main main, int count, char** arguments, void (*begin)(), void (*end)(),
+extern "C" __attribute__((visibility("default"))) int __libc_start_main(Main main, int count, char** arguments, void (*begin)(), void (*end)(),
                                  void (*loaded)(), void* stack) {
   program = main;
   const auto start = reinterpret_cast<Start>(dlsym(RTLD_NEXT, "__libc_start_main"));

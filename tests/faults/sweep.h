@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <fmt/format.h>
 #include <fstream>
 #include <functional>
+#include <new>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
