@@ -13,8 +13,7 @@ namespace {
 void read(const JsonObject& json, ModelConfig& config) {
   read_sizes(json, {.max_positions = 131072, .head_dim = 256, .kv_heads = 4}, config);
   config.norm_eps = positive_number(json, "rms_norm_eps", 1e-6);
-  read_activation(json, json.has("hidden_activation") ? "hidden_activation" : "hidden_act",
-                  "gelu_pytorch_tanh", {"gelu_pytorch_tanh"}, config);
+  read_activation(json, "hidden_activation", "gelu_pytorch_tanh", {"gelu_pytorch_tanh"}, config);
   config.tie_word_embeddings = json.boolean("tie_word_embeddings", true);
   config.attention_bias = json.boolean("attention_bias", false);
   for (const char* key : {"attn_logit_softcapping", "use_bidirectional_attention"}) {

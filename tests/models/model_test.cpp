@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <gtest/gtest.h>
+#include <thread>
 
 #include <candela/autograd/backward.h>
 #include <candela/core/error.h>
@@ -8,6 +9,7 @@
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
 
+#include "support/errors.h"
 #include "support/golden.h"
 #include "support/tiny_models.h"
 
@@ -29,7 +31,9 @@ std::vector<std::int32_t> counting_ids(int count, int start = 0) {
 }
 
 TEST(Models, TypesAreThoseThatConfigurationsMayName) {
-  EXPECT_EQ(model_types(), (std::vector<std::string>{"llama", "mistral", "qwen2", "qwen3"}));
+  EXPECT_EQ(model_types(), (std::vector<std::string>{"bert", "gemma3_text", "llama", "mistral", "modernbert",
+                                                     "mpnet", "phi3", "qwen2", "qwen3", "roberta", "smollm3",
+                                                     "xlm-roberta"}));
   for (const std::string& type : model_types()) {
     EXPECT_NO_THROW(make_model(tiny_config(type), {.dtype = DType::F32, .device = Device::plan()})) << type;
   }
@@ -323,6 +327,32 @@ TEST(Models, PlanDeviceRunsAWholeStepAndTellsItsMemory) {
     const auto expected = static_cast<double>(step_peak(*real, Device::cpu()));
     EXPECT_NEAR(static_cast<double>(step_peak(*planned, Device::plan())), expected, 0.1 * expected) << type;
   }
+}
+
+/// Rope tables and positions grow behind a lock.
+TEST(Models, ForwardRunsOnSeveralThreadsAtOnce) {
+  const auto model = make_model(tiny_config("gemma3_text", R"(, "sliding_window": 4)"), {}, 1);
+  const std::vector<int> lengths = {3, 40, 9, 70, 5, 33};
+  const auto hidden = [&](int length) {
+    const NoGrad guard;
+    return values_of(model->forward_hidden(ids_of(counting_ids(length))));
+  };
+  std::vector<std::vector<double>> got(lengths.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < lengths.size(); ++i)
+    threads.emplace_back([&, i] { got[i] = hidden(lengths[i]); });
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < lengths.size(); ++i) EXPECT_EQ(got[i], hidden(lengths[i])) << lengths[i];
+}
+
+TEST(Models, ABackboneAloneHasNoLogits) {
+  const auto model = load_model(test::golden_folder() / "llama", {.backbone_only = true});
+  EXPECT_FALSE(model->has_head());
+  const Tensor hidden = model->forward_hidden(ids_of(counting_ids(5)));
+  EXPECT_EQ(hidden.shape(), (Shape{1, 5, 64}));
+  EXPECT_EQ(test::error_of<Unsupported>([&] { model->logits(hidden); }),
+            "llama: the model has no output layer: it makes embeddings");
+  for (const NamedTensor& parameter : model->named_parameters()) EXPECT_NE(parameter.name, "lm_head.weight");
 }
 
 }  // namespace
