@@ -96,20 +96,21 @@ OpCase packed_case(const std::string& name, const Heads& shape, const Mask& mask
 std::vector<OpCase> packed_cases() {
   const Heads shape = {2, 37, 37, 4, 2, 17};
   const Heads long_shape = {1, 150, 150, 4, 2, 16};
-  return {packed_case("one_tensor", shape, {.name = "causal"}, false),
-          packed_case("one_tensor_window", shape, {.name = "window", .window = 6}, false),
-          packed_case("one_tensor_both_ways", long_shape,
-                      {.name = "both", .causal = false, .window = 9, .after = 9}, true),
-          packed_case("one_tensor_after_grouped", shape, {.name = "after", .causal = false, .after = 3}, false),
-          packed_case("one_tensor_bias", long_shape, {.name = "bias", .causal = false, .bias_heads = 4}, false),
-          packed_case("one_tensor_bias_causal", shape, {.name = "bias", .bias_heads = 4}, true),
-          packed_case("one_tensor_bias_sequences", {1, 12, 12, 2, 1, 16},
-                      {.name = "sequences", .causal = false, .bounds = {0, 5, 5, 12}, .bias_heads = 2}, false),
-          packed_case("one_tensor_bias_one_token", {2, 1, 1, 2, 1, 16}, {.name = "bias", .bias_heads = 2}, false),
-          packed_case("one_tensor_rotary", shape, {.name = "causal"}, true),
-          packed_case("one_tensor_rotary_full", {2, 9, 9, 3, 3, 16}, {.name = "full", .causal = false}, true),
-          packed_case("one_tensor_rotary_sequences", {1, 12, 12, 2, 1, 16},
-                      {.name = "sequences", .bounds = {0, 5, 5, 12}}, true)};
+  return {
+      packed_case("one_tensor", shape, {.name = "causal"}, false),
+      packed_case("one_tensor_window", shape, {.name = "window", .window = 6}, false),
+      packed_case("one_tensor_both_ways", long_shape,
+                  {.name = "both", .causal = false, .window = 9, .after = 9}, true),
+      packed_case("one_tensor_after_grouped", shape, {.name = "after", .causal = false, .after = 3}, false),
+      packed_case("one_tensor_bias", long_shape, {.name = "bias", .causal = false, .bias_heads = 4}, false),
+      packed_case("one_tensor_bias_causal", shape, {.name = "bias", .bias_heads = 4}, true),
+      packed_case("one_tensor_bias_sequences", {1, 12, 12, 2, 1, 16},
+                  {.name = "sequences", .causal = false, .bounds = {0, 5, 5, 12}, .bias_heads = 2}, false),
+      packed_case("one_tensor_bias_one_token", {2, 1, 1, 2, 1, 16}, {.name = "bias", .bias_heads = 2}, false),
+      packed_case("one_tensor_rotary", shape, {.name = "causal"}, true),
+      packed_case("one_tensor_rotary_full", {2, 9, 9, 3, 3, 16}, {.name = "full", .causal = false}, true),
+      packed_case("one_tensor_rotary_sequences", {1, 12, 12, 2, 1, 16},
+                  {.name = "sequences", .bounds = {0, 5, 5, 12}}, true)};
 }
 
 std::vector<OpCase> shape_cases() {

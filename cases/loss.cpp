@@ -85,10 +85,8 @@ OpCase linear_cross_entropy_case(const Head& head) {
   OpCase made{.op = "linear_cross_entropy", .name = head.name, .inputs = {head.x}};
   const std::int64_t width = head.x.shape[1];
   const double spread = 1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(width, 1)));
-  made.inputs.push_back({.shape = {head.classes, width},
-                         .arrange = head.weight,
-                         .gradient = !head.frozen,
-                         .scale = spread});
+  made.inputs.push_back(
+      {.shape = {head.classes, width}, .arrange = head.weight, .gradient = !head.frozen, .scale = spread});
   made.inputs.push_back(
       {.shape = {head.x.shape[0]}, .fill = Fill::Index, .gradient = false, .dtype = head.index});
   made.inputs.back().high = static_cast<double>(std::max<std::int64_t>(head.classes, 1));

@@ -77,8 +77,7 @@ std::string jsonl_text(const Tensor& embeddings, const std::vector<std::string>&
 }
 
 void write_embeddings(const EmbedCommand& command, const Tensor& embeddings,
-                      const std::vector<std::string>& texts,
-                      const std::optional<Tensor>& last_hidden_state) {
+                      const std::vector<std::string>& texts, const std::optional<Tensor>& last_hidden_state) {
   const std::string format = format_of(command);
   if (format == "safetensors") {
     std::vector<std::pair<std::string, Tensor>> tensors = {{"embeddings", embeddings}};
@@ -86,8 +85,7 @@ void write_embeddings(const EmbedCommand& command, const Tensor& embeddings,
     write_safetensors(command.output, tensors);
     return;
   }
-  const std::string bytes =
-      format == "npy" ? npy_bytes(embeddings) : jsonl_text(embeddings, texts);
+  const std::string bytes = format == "npy" ? npy_bytes(embeddings) : jsonl_text(embeddings, texts);
   if (command.output.empty()) {
     write_output(bytes);
   } else {
@@ -116,8 +114,8 @@ IdRows read_id_rows(const std::string& path, std::int64_t vocab_size) {
   std::vector<std::int64_t> mask(static_cast<std::size_t>(ids.numel()), 1);
   if (reader.contains("attention_mask")) {
     const Tensor stored = matrix("attention_mask");
-    require<IoError>(stored.shape() == ids.shape(), "{}: attention_mask must be {} as input_ids; got {}", path,
-                     ids.shape(), stored.shape());
+    require<IoError>(stored.shape() == ids.shape(), "{}: attention_mask must be {} as input_ids; got {}",
+                     path, ids.shape(), stored.shape());
     mask = cast(stored, DType::I64).to_vector<std::int64_t>();
   }
   const std::vector<std::int64_t> values = cast(ids, DType::I64).to_vector<std::int64_t>();
@@ -166,8 +164,8 @@ void embed(const EmbedCommand& command) {
           "embed: --ids and files of texts exclude each other; give one of them");
   require(command.ids.empty() || format_of(command) == "safetensors",
           "embed: --ids writes a safetensors file; give it as --output");
-  require(format_of(command) == "jsonl" || !command.output.empty(),
-          "embed: --format {} needs an --output", format_of(command));
+  require(format_of(command) == "jsonl" || !command.output.empty(), "embed: --format {} needs an --output",
+          format_of(command));
   const Embedder embedder = load_embedder(command.embedder);
   EmbedOptions options = embed_options(command.embedder);
   if (!command.ids.empty()) return embed_ids(command, embedder, options);

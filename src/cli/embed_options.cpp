@@ -36,8 +36,9 @@ void add_jsonl(const std::string& file, const std::string& field, std::vector<st
 
 void declare_embedder(CLI::App& command, EmbedderFlags& flags) {
   declare_base_model(command, flags.model);
-  command.add_option("--prompt-name", flags.prompt_name,
-                     "Prompt of config_sentence_transformers.json to put in front of each text")
+  command
+      .add_option("--prompt-name", flags.prompt_name,
+                  "Prompt of config_sentence_transformers.json to put in front of each text")
       ->check(not_empty());
   command.add_option("--prompt", flags.prompt, "Text to put in front of each text")
       ->check(not_empty())

@@ -98,9 +98,11 @@ void add_search(CLI::App& app, Action& action) {
   add_path(*command, "--index", options->index, "safetensors file with texts and their vectors")->required();
   add_list(*command, "--build", options->build, "Files of texts (lines, or .jsonl) to make the index of");
   add_list(*command, "--add", options->add, "Files of texts to add to the index");
-  add_list(*command, "--query", options->queries, "Questions; without --build and --add, else lines of standard input");
-  command->add_option("--query-prompt-name", options->query_prompt_name,
-                      "Prompt of config_sentence_transformers.json for questions")
+  add_list(*command, "--query", options->queries,
+           "Questions; without --build and --add, else lines of standard input");
+  command
+      ->add_option("--query-prompt-name", options->query_prompt_name,
+                   "Prompt of config_sentence_transformers.json for questions")
       ->check(not_empty());
   add_number(*command, "--top-k", options->top_k, {1, kMostCount}, "Texts to show per question");
   command->add_option("--field", options->field, "Field of a .jsonl file that holds the text")

@@ -1,5 +1,3 @@
-#include <candela/embed/embedder.h>
-
 #include <algorithm>
 #include <bit>
 #include <fmt/ranges.h>
@@ -7,6 +5,7 @@
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/embed/embedder.h>
 #include <candela/models/save.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -79,7 +78,8 @@ Embedder Embedder::load(const fs::path& folder, const LoadOptions& options) {
   result.model_ = load_model(result.folder_, backbone);
   const ModelConfig& config = result.model_->config();
   if (result.plain_) {
-    result.set_pooling({result.model_->backbone().sees_both_ways() ? Pooling::Mean : Pooling::LastToken}, true);
+    result.set_pooling({result.model_->backbone().sees_both_ways() ? Pooling::Mean : Pooling::LastToken},
+                       true);
   }
   check_widths(result.config_, config.hidden_size, folder.string());
   const std::int64_t room = result.model_->backbone().max_tokens();
@@ -137,9 +137,8 @@ void Embedder::for_each_batch(
   std::vector<std::size_t> order(rows.ids.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   // Long texts first: a batch too large for the memory shows at once.
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return rows.ids[a].size() > rows.ids[b].size();
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return rows.ids[a].size() > rows.ids[b].size(); });
   std::int64_t done = 0;
   for (std::size_t first = 0; first < order.size();) {
     std::vector<std::int32_t> ids;
@@ -160,8 +159,7 @@ void Embedder::for_each_batch(
     ForwardOptions forward;
     forward.positions = index_tensor(positions, device);
     forward.cu_seqlens = index_tensor(bounds, device);
-    const Tensor hidden =
-        model_->forward_hidden(Tensor::from_values(ids, {1, tokens}, device), forward);
+    const Tensor hidden = model_->forward_hidden(Tensor::from_values(ids, {1, tokens}, device), forward);
     use(std::span(order).subspan(first, last - first), reshape(hidden, {tokens, hidden.size(2)}));
     done += static_cast<std::int64_t>(last - first);
     if (options.progress) options.progress(done);
@@ -308,9 +306,8 @@ Tensor similarities(const Tensor& a, const Tensor& b, Similarity similarity) {
       std::vector<Tensor> rows;
       for (std::int64_t n = 0; n < a.size(0); ++n) {
         const Tensor difference = sub(b, slice(a, 0, n, n + 1));
-        const Tensor distance = similarity == Similarity::Manhattan
-                                    ? sum(abs(difference), {-1})
-                                    : sqrt(sum(square(difference), {-1}));
+        const Tensor distance = similarity == Similarity::Manhattan ? sum(abs(difference), {-1})
+                                                                    : sqrt(sum(square(difference), {-1}));
         rows.push_back(reshape(neg(distance), {1, b.size(0)}));
       }
       return rows.empty() ? Tensor::empty({0, b.size(0)}) : concat(rows, 0);

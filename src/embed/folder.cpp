@@ -72,9 +72,8 @@ EmbedStep::Activation read_activation(const JsonObject& json) {
   if (name == "Tanh") return EmbedStep::Activation::Tanh;
   if (name == "GELU") return EmbedStep::Activation::Gelu;
   if (name == "ReLU") return EmbedStep::Activation::Relu;
-  throw Unsupported(
-      fmt::format("{}: activation_function must be Identity, Tanh, GELU or ReLU; got {:.100}", json.source(),
-                  name));
+  throw Unsupported(fmt::format("{}: activation_function must be Identity, Tanh, GELU or ReLU; got {:.100}",
+                                json.source(), name));
 }
 
 EmbedStep read_dense(const fs::path& folder) {
@@ -206,9 +205,8 @@ SentenceFolder read_sentence_folder(const fs::path& folder) {
     } else if (name == "Dense") {
       result.config.steps.push_back(read_dense(at));
     } else {
-      throw Unsupported(
-          fmt::format("{}: modules must be Transformer, Pooling, Normalize or Dense; got {:.100}",
-                      file.string(), name));
+      throw Unsupported(fmt::format(
+          "{}: modules must be Transformer, Pooling, Normalize or Dense; got {:.100}", file.string(), name));
     }
   }
   require<IoError>(!result.config.pooling.empty(), "{}: a Pooling must follow the Transformer",

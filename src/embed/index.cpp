@@ -1,9 +1,8 @@
-#include <candela/embed/index.h>
-
 #include <algorithm>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/embed/index.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -29,8 +28,8 @@ Similarity similarity_named(const std::string& name, const std::string& source) 
        {Similarity::Cosine, Similarity::Dot, Similarity::Euclidean, Similarity::Manhattan}) {
     if (name == to_string(similarity)) return similarity;
   }
-  throw IoError(fmt::format("{}: similarity must be cosine, dot, euclidean or manhattan; got {:.100}", source,
-                            name));
+  throw IoError(
+      fmt::format("{}: similarity must be cosine, dot, euclidean or manhattan; got {:.100}", source, name));
 }
 
 /// Whether `a` stands before `b`.
@@ -119,8 +118,8 @@ std::vector<std::vector<Index::Hit>> Index::search(const Tensor& questions, std:
   for (std::int64_t first = 0; first < size(); first += kBlock) {
     const Tensor block = slice(embeddings_, 0, first, std::min(first + kBlock, size()));
     const bool product = similarity_ == Similarity::Cosine || similarity_ == Similarity::Dot;
-    const Tensor scores = product ? matmul(asked, transpose(block, 0, 1))
-                                  : similarities(asked, block, similarity_);
+    const Tensor scores =
+        product ? matmul(asked, transpose(block, 0, 1)) : similarities(asked, block, similarity_);
     const std::vector<float> values = scores.to_vector<float>();
     const auto width = static_cast<std::size_t>(block.size(0));
     for (std::size_t q = 0; q < results.size(); ++q) {

@@ -1,9 +1,9 @@
 #include "io/text_config.h"
 
-#include "io/missing.h"
-
 #include <fmt/format.h>
 #include <system_error>
+
+#include "io/missing.h"
 
 namespace candela {
 namespace {

@@ -1,6 +1,7 @@
 #include <algorithm>
-#include <candela/models/model.h>
 #include <iterator>
+
+#include <candela/models/model.h>
 
 #include "models/architecture.h"
 

@@ -18,12 +18,13 @@ std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters
 }  // namespace
 
 extern const Architecture kBert;
-const Architecture kBert = {.model_type = "bert",
-                       .read = read,
-                       .make = make,
-                       .prefix = "bert.",
-                       .embedding = "embeddings.word_embeddings.weight",
-                       .causal = false,
-                       .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
+const Architecture kBert = {
+    .model_type = "bert",
+    .read = read,
+    .make = make,
+    .prefix = "bert.",
+    .embedding = "embeddings.word_embeddings.weight",
+    .causal = false,
+    .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
 
 }  // namespace candela

@@ -100,7 +100,8 @@ void check_rope_scaling(const JsonObject& top, const RopeConfig& before, const R
                    top.source(), io::shown(*top.find("rope_parameters")), io::shown(scaling.json()));
 }
 
-/// The angles from `parameters` (an object of rope_parameters; null: there is none) and the fields at the top.
+/// The angles from `parameters` (an object of rope_parameters; null: there is none) and the fields at the
+/// top.
 RopeConfig read_angles(const JsonObject& top, const JsonObject* given, const ModelConfig& config,
                        double theta) {
   RopeConfig rope;
@@ -142,8 +143,7 @@ void read_layer_types(const JsonObject& top, ModelConfig& config) {
     require<Unsupported>(type == kFull || type == kSliding, "{}: layer_types must hold {} or {}; got {}",
                          top.source(), kFull, kSliding, io::shown(type));
     require<IoError>(type == kFull || config.use_sliding_window,
-                     "{}: layer_types asks for {}, but no sliding_window is in use", top.source(),
-                     kSliding);
+                     "{}: layer_types asks for {}, but no sliding_window is in use", top.source(), kSliding);
   }
 }
 
@@ -162,7 +162,8 @@ void read_sizes(const JsonObject& top, const SizeDefaults& defaults, ModelConfig
   config.num_layers = top.positive("num_hidden_layers");
   if (config.num_layers > 10000) top.fail("num_hidden_layers", "at most 10000");
   config.num_heads = top.positive("num_attention_heads");
-  config.num_kv_heads = top.positive("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : config.num_heads);
+  config.num_kv_heads =
+      top.positive("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : config.num_heads);
   if (config.num_heads % config.num_kv_heads != 0) {
     top.fail("num_key_value_heads", fmt::format("a divisor of num_attention_heads ({})", config.num_heads));
   }
@@ -201,7 +202,8 @@ void read_encoder(const JsonObject& top, const EncoderDefaults& defaults, ModelC
                        top.string("position_embedding_type", "absolute"));
   config.norm_eps = positive_number(top, "layer_norm_eps", 1e-12);
   read_activation(top, "hidden_act", "gelu", {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu"}, config);
-  if (defaults.token_types > 0) config.type_vocab_size = top.positive("type_vocab_size", defaults.token_types);
+  if (defaults.token_types > 0)
+    config.type_vocab_size = top.positive("type_vocab_size", defaults.token_types);
   config.pad_token_id = defaults.pad;
   config.layer_types.assign(static_cast<std::size_t>(config.num_layers), kFull);
 }

@@ -17,8 +17,8 @@ using io::JsonObject;
 
 struct SizeDefaults {
   std::int64_t max_positions = 2048;
-  std::int64_t head_dim = 0;   ///< 0: hidden_size / num_attention_heads
-  std::int64_t kv_heads = 0;   ///< 0: num_attention_heads
+  std::int64_t head_dim = 0;  ///< 0: hidden_size / num_attention_heads
+  std::int64_t kv_heads = 0;  ///< 0: num_attention_heads
 };
 
 /// vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads,

@@ -159,9 +159,8 @@ void DecoderBlock::forward(ResidualStream& stream, const Step& step) const {
     behind_norm(stream, normed, step);
     return;
   }
-  stream.checkpoint(normed, step.dropout, [this, step](ResidualStream& inner, const Tensor& x) {
-    behind_norm(inner, x, step);
-  });
+  stream.checkpoint(normed, step.dropout,
+                    [this, step](ResidualStream& inner, const Tensor& x) { behind_norm(inner, x, step); });
 }
 
 void DecoderBlock::behind_norm(ResidualStream& stream, const Tensor& normed, const Step& step) const {

@@ -54,7 +54,7 @@ struct DecoderStyle {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool packed = false;  ///< q, k and v are one layer, as are gate and up
+  bool packed = false;              ///< q, k and v are one layer, as are gate and up
   double embedding_multiplier = 1;  ///< rounded to the weights' dtype
   double residual_multiplier = 1;   ///< of what a block adds to the stream
   bool causal = true;  ///< whether tokens see those before them only; else windows reach both ways

@@ -39,8 +39,9 @@ std::int64_t bucket_of(std::int64_t distance, std::int64_t buckets) {
   const std::int64_t first = distance > 0 ? half : 0;
   const std::int64_t away = std::abs(distance);
   if (away < exact) return first + away;
-  const float share = std::log(static_cast<float>(away) / static_cast<float>(exact)) /
-                      static_cast<float>(std::log(static_cast<double>(kMaxDistance) / static_cast<double>(exact)));
+  const float share =
+      std::log(static_cast<float>(away) / static_cast<float>(exact)) /
+      static_cast<float>(std::log(static_cast<double>(kMaxDistance) / static_cast<double>(exact)));
   const auto step = static_cast<std::int64_t>(share * static_cast<float>(half - exact));
   return first + std::min(exact + step, half - 1);
 }
@@ -67,8 +68,8 @@ EncoderBlock::EncoderBlock(Parameters& parameters, const std::string& path, cons
             {style.key, config.hidden_size},
             {style.value, config.hidden_size}},
            config.hidden_size, true),
-      attention_out_(parameters.linear(path + "." + style.attention_out, config.hidden_size,
-                                       config.hidden_size, true)),
+      attention_out_(
+          parameters.linear(path + "." + style.attention_out, config.hidden_size, config.hidden_size, true)),
       attention_norm_(parameters, path + "." + style.attention_norm, config.hidden_size, kNorm,
                       config.norm_eps),
       up_(parameters.linear(path + ".intermediate.dense", config.intermediate_size, config.hidden_size,
@@ -91,10 +92,9 @@ Encoder::Encoder(const ModelConfig& config, const EncoderStyle& style, Parameter
       words_(parameters.tensor("embeddings.word_embeddings.weight", {config.vocab_size, config.hidden_size})),
       positions_(parameters.tensor("embeddings.position_embeddings.weight",
                                    {config.max_position_embeddings, config.hidden_size})),
-      types_(config.type_vocab_size == 0
-                 ? nullptr
-                 : &parameters.tensor("embeddings.token_type_embeddings.weight",
-                                      {config.type_vocab_size, config.hidden_size})),
+      types_(config.type_vocab_size == 0 ? nullptr
+                                         : &parameters.tensor("embeddings.token_type_embeddings.weight",
+                                                              {config.type_vocab_size, config.hidden_size})),
       embedding_norm_(parameters, "embeddings.LayerNorm", config.hidden_size, kNorm, config.norm_eps),
       relative_(config.relative_buckets == 0
                     ? nullptr

@@ -62,8 +62,8 @@ class Encoder final : public Backbone {
 
   ModelConfig config_;
   EncoderStyle style_;
-  const Tensor& words_;      // [V, D]
-  const Tensor& positions_;  // [P, D]
+  const Tensor& words_;            // [V, D]
+  const Tensor& positions_;        // [P, D]
   const Tensor* types_ = nullptr;  // [types, D]
   Norm embedding_norm_;
   const Tensor* relative_ = nullptr;  // [buckets, H]

@@ -21,9 +21,8 @@ void read(const JsonObject& json, ModelConfig& config) {
     require<Unsupported>(!set, "{}: {} is not supported for gemma3_text; got {}", json.source(), key,
                          set ? io::shown(json.at(key)) : "");
   }
-  config.logit_softcap = json.has("final_logit_softcapping")
-                             ? positive_number(json, "final_logit_softcapping", 0)
-                             : 0;
+  config.logit_softcap =
+      json.has("final_logit_softcapping") ? positive_number(json, "final_logit_softcapping", 0) : 0;
   config.attention_scale = 1 / std::sqrt(positive_number(json, "query_pre_attn_scalar", 256));
   config.sliding_window = json.positive("sliding_window", 4096);
   config.use_sliding_window = true;

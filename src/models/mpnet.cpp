@@ -27,12 +27,13 @@ std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters
 }  // namespace
 
 extern const Architecture kMpnet;
-const Architecture kMpnet = {.model_type = "mpnet",
-                       .read = read,
-                       .make = make,
-                       .prefix = "mpnet.",
-                       .embedding = "embeddings.word_embeddings.weight",
-                       .causal = false,
-                       .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
+const Architecture kMpnet = {
+    .model_type = "mpnet",
+    .read = read,
+    .make = make,
+    .prefix = "mpnet.",
+    .embedding = "embeddings.word_embeddings.weight",
+    .causal = false,
+    .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
 
 }  // namespace candela

@@ -2,8 +2,8 @@
 #include "models/config_reader.h"
 #include "models/decoder.h"
 
-/// Phi-3 and Phi-4-mini (Abdin et al., 2024): Llama whose q, k and v are one layer, as are gate and up; a part
-/// of each head may rotate.
+/// Phi-3 and Phi-4-mini (Abdin et al., 2024): Llama whose q, k and v are one layer, as are gate and up; a
+/// part of each head may rotate.
 namespace candela {
 namespace {
 

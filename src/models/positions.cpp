@@ -24,8 +24,7 @@ RopeTable RopeTables::get(std::int64_t length) const {
   // The angles of `dynamic` depend on the length once it is beyond max_position_embeddings: each length has
   // its own table there.
   const bool own_table = dynamic && length > trained;
-  const bool reusable =
-      own_table ? length_ == length : length_ >= length && (!dynamic || length_ <= trained);
+  const bool reusable = own_table ? length_ == length : length_ >= length && (!dynamic || length_ <= trained);
   if (!reusable) {
     std::int64_t made = own_table ? length : rounded_up(length);
     if (!own_table && dynamic) made = std::min(made, trained);

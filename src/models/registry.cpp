@@ -72,9 +72,8 @@ std::unique_ptr<Model> build_model(const ModelConfig& config, WeightSource& sour
   std::unique_ptr<Backbone> backbone = architecture->make(config, *parameters);
   const Linear* head = nullptr;
   if (architecture->causal && !backbone_only) {
-    head = config.tie_word_embeddings
-               ? &parameters->tied_linear("lm_head", backbone->embedding())
-               : &parameters->linear("lm_head", config.vocab_size, config.hidden_size);
+    head = config.tie_word_embeddings ? &parameters->tied_linear("lm_head", backbone->embedding())
+                                      : &parameters->linear("lm_head", config.vocab_size, config.hidden_size);
   }
   parameters->finish();
   return std::make_unique<Model>(config, std::move(parameters), std::move(backbone), head);

@@ -21,12 +21,13 @@ std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters
 }  // namespace
 
 extern const Architecture kRoberta;
-const Architecture kRoberta = {.model_type = "roberta",
-                       .read = read,
-                       .make = make,
-                       .prefix = "roberta.",
-                       .embedding = "embeddings.word_embeddings.weight",
-                       .causal = false,
-                       .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
+const Architecture kRoberta = {
+    .model_type = "roberta",
+    .read = read,
+    .make = make,
+    .prefix = "roberta.",
+    .embedding = "embeddings.word_embeddings.weight",
+    .causal = false,
+    .unread = {"pooler.", "cls.", "lm_head.", "classifier.", "embeddings.position_ids"}};
 
 }  // namespace candela

@@ -47,22 +47,24 @@ fs::path resolved(const fs::path& path) {
 /// Hugging Face's cache keeps for it (models--ORG--NAME/blobs/HASH).
 bool belongs(const fs::path& target, const fs::path& folder) {
   const fs::path blobs = target.parent_path();
-  return blobs == folder || (blobs.filename() == "blobs" &&
-                             blobs.parent_path().filename().string().starts_with("models--"));
+  return blobs == folder ||
+         (blobs.filename() == "blobs" && blobs.parent_path().filename().string().starts_with("models--"));
 }
 
-/// Files of the source that belong to the saved model unchanged. IoError for a link out of the model's folder:
-/// whoever made the folder chose what it leads to, and a copy would be passed on with the model.
+/// Files of the source that belong to the saved model unchanged. IoError for a link out of the model's
+/// folder: whoever made the folder chose what it leads to, and a copy would be passed on with the model.
 std::vector<std::string> companions(const fs::path& source) {
   std::vector<std::string> names;
   for (const auto& entry : files_in(source)) {
     const std::string name = entry.path().filename().string();
     std::error_code error;  // of links that lead nowhere
-    if (!entry.is_regular_file(error) || name.starts_with('.') || is_weights(name) || name == kConfig) continue;
-    require<IoError>(!entry.is_symlink() || belongs(resolved(entry.path()), resolved(source)),
-                     "{}: must not lead out of the model's folder to be copied with it; it leads to {}: put the "
-                     "file itself there, or remove the link",
-                     entry.path().string(), resolved(entry.path()).string());
+    if (!entry.is_regular_file(error) || name.starts_with('.') || is_weights(name) || name == kConfig)
+      continue;
+    require<IoError>(
+        !entry.is_symlink() || belongs(resolved(entry.path()), resolved(source)),
+        "{}: must not lead out of the model's folder to be copied with it; it leads to {}: put the "
+        "file itself there, or remove the link",
+        entry.path().string(), resolved(entry.path()).string());
     names.push_back(name);
   }
   std::sort(names.begin(), names.end());
@@ -80,8 +82,9 @@ void check_folder(const fs::path& folder, const fs::path& source, const std::vec
     const bool taken =
         is_weights(name) || name == kConfig || std::find(names.begin(), names.end(), name) != names.end();
     require(!taken, "{}: exists already; choose another folder (--output)", entry.path().string());
-    throw InvalidArgument(fmt::format("{}: must be empty or not exist; it holds {}: choose another folder (--output)",
-                                      folder.string(), name));
+    throw InvalidArgument(
+        fmt::format("{}: must be empty or not exist; it holds {}: choose another folder (--output)",
+                    folder.string(), name));
   }
 }
 
@@ -101,9 +104,10 @@ void check_room(const Model& model, const fs::path& folder, const fs::path& sour
   struct statvfs disk {};
   if (::statvfs(at.c_str(), &disk) != 0 || disk.f_blocks == 0) return;
   const std::uint64_t free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
-  require<IoError>(needed <= free,
-                   "{}: needs {} bytes; {} are free there: free some space, or choose another folder (--output)",
-                   folder.string(), needed, free);
+  require<IoError>(
+      needed <= free,
+      "{}: needs {} bytes; {} are free there: free some space, or choose another folder (--output)",
+      folder.string(), needed, free);
 }
 
 const char* dtype_name(DType dtype) {

@@ -13,7 +13,8 @@ void read_rope_layers(const JsonObject& json, ModelConfig& config) {
   const auto layers = static_cast<std::size_t>(config.num_layers);
   if (!json.has("no_rope_layers")) {
     const std::int64_t interval = json.positive("no_rope_layer_interval", 4);
-    for (std::int64_t i = 0; i < config.num_layers; ++i) config.rope_layers.push_back((i + 1) % interval != 0);
+    for (std::int64_t i = 0; i < config.num_layers; ++i)
+      config.rope_layers.push_back((i + 1) % interval != 0);
     return;
   }
   const std::vector<std::int64_t> flags = json.integers_or_one("no_rope_layers");

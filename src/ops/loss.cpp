@@ -105,8 +105,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor&
   if (args.any_gradient()) {
     record("linear_cross_entropy", {x, values, extra.low, extra.b}, {&loss},
            [dx, dweight, dlow, db, dtype = x.dtype(),
-            b_dtype = extra.b.defined() ? extra.b.dtype() : DType::F32](
-               std::span<const Tensor> grads) -> std::vector<Tensor> {
+            b_dtype = extra.b.defined() ? extra.b.dtype()
+                                        : DType::F32](std::span<const Tensor> grads) -> std::vector<Tensor> {
              // The gradients of the sum are there already: what is left is the chain rule's scalar.
              const auto scaled = [&](const Tensor& grad, DType to) {
                return grad.defined() ? cast(mul(grad, cast(grads[0], grad.dtype())), to) : Tensor();

@@ -37,8 +37,9 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
   Tensor sum = residual.defined() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
   Tensor rstd = statistics(x, grad);
   std::string reasons;
-  if (x.numel() > 0 && !try_run(&KernelTable::rms_norm, x.device(),
-                                RmsNormArgs{x, residual, weight, out, sum, rstd, eps, weight_offset}, &reasons)) {
+  if (x.numel() > 0 &&
+      !try_run(&KernelTable::rms_norm, x.device(),
+               RmsNormArgs{x, residual, weight, out, sum, rstd, eps, weight_offset}, &reasons)) {
     log_composed_once(op, x.device(), reasons);
     if (!residual.defined()) return {{}, composed::rms_norm(x, weight, eps, weight_offset)};
     auto [h, normed] = composed::add_rms_norm(x, residual, weight, eps, weight_offset);
@@ -48,7 +49,7 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
   const bool need_weight = weight.requires_grad();
   const Tensor h = residual.defined() ? sum.detach() : x.detach();
   auto gradient = [h, weight = weight.detach(), rstd, need_weight, eps, weight_offset](const Tensor& dy,
-                                                                        const Tensor& dsum) {
+                                                                                       const Tensor& dsum) {
     Tensor dx = Tensor::empty(h.shape(), h.dtype(), h.device());
     Tensor dweight = need_weight ? zeros(weight.shape(), DType::F32, h.device()) : Tensor();
     if (h.numel() > 0) {
@@ -57,8 +58,9 @@ RmsNormResult run_rms_norm(const char* op, const Tensor& x, const Tensor& residu
     }
     return std::pair(dx, need_weight ? cast(dweight, weight.dtype()) : Tensor());
   };
-  const auto again = std::make_shared<Recipe>(
-      Recipe{[h, weight = weight.detach(), eps, weight_offset] { return rms_norm(h, weight, eps, weight_offset); }, {h, weight.detach()}});
+  const auto again = std::make_shared<Recipe>(Recipe{
+      [h, weight = weight.detach(), eps, weight_offset] { return rms_norm(h, weight, eps, weight_offset); },
+      {h, weight.detach()}});
   if (!residual.defined()) {
     record(op, {x, weight}, {&out},
            [gradient](std::span<const Tensor> grads) -> std::vector<Tensor> {

@@ -18,7 +18,8 @@ class CliEmbed : public Cli {
 
 TEST_F(CliEmbed, EveryFormatHoldsTheSameVectors) {
   write("texts.txt", "the cat\nsat on a mat\n");
-  ASSERT_EQ(run(embed(fmt::format("--output '{}' '{}'", path("e.safetensors"), path("texts.txt")))).status, 0);
+  ASSERT_EQ(run(embed(fmt::format("--output '{}' '{}'", path("e.safetensors"), path("texts.txt")))).status,
+            0);
   const Tensor stored = SafetensorsReader::open(path("e.safetensors")).tensor("embeddings");
   ASSERT_EQ(stored.shape(), (Shape{2, 32}));
   EXPECT_EQ(stored.dtype(), DType::F32);
@@ -51,10 +52,10 @@ TEST_F(CliEmbed, EveryFormatHoldsTheSameVectors) {
 }
 
 TEST_F(CliEmbed, IdsGiveHiddenStatesWithZerosAtPadding) {
-  write_safetensors(path("ids.safetensors"),
-                    {{"input_ids", Tensor::from_values(std::vector<std::int64_t>{5, 6, 7, 8, 9, 9}, {2, 3})},
-                     {"attention_mask",
-                      Tensor::from_values(std::vector<std::int64_t>{1, 1, 1, 1, 0, 0}, {2, 3})}});
+  write_safetensors(
+      path("ids.safetensors"),
+      {{"input_ids", Tensor::from_values(std::vector<std::int64_t>{5, 6, 7, 8, 9, 9}, {2, 3})},
+       {"attention_mask", Tensor::from_values(std::vector<std::int64_t>{1, 1, 1, 1, 0, 0}, {2, 3})}});
   const std::string line = embed(fmt::format("--pooling mean --no-normalize --ids '{}' --output '{}'",
                                              path("ids.safetensors"), path("o.safetensors")));
   ASSERT_EQ(run(line).status, 0);
@@ -77,9 +78,11 @@ TEST_F(CliEmbed, SearchFindsATextByItself) {
   const std::string model = write_tiny_model("model");
   write("a.txt", "red apples\ngreen pears\n");
   write("b.jsonl", "{\"text\": \"blue plums\"}\n");
-  const std::string search = fmt::format("search --model '{}' --index '{}' --json --quiet", model, path("i.st"));
+  const std::string search =
+      fmt::format("search --model '{}' --index '{}' --json --quiet", model, path("i.st"));
   ASSERT_EQ(run(fmt::format("{} --build '{}'", search, path("a.txt"))).status, 0);
-  const Outcome added = run(fmt::format("{} --add '{}' --query 'blue plums' --top-k 2", search, path("b.jsonl")));
+  const Outcome added =
+      run(fmt::format("{} --add '{}' --query 'blue plums' --top-k 2", search, path("b.jsonl")));
   ASSERT_EQ(added.status, 0) << added.err;
   std::istringstream in(added.out);
   std::string line;
@@ -92,8 +95,7 @@ TEST_F(CliEmbed, SearchFindsATextByItself) {
   EXPECT_NEAR(best["score"].get<double>(), 1, 1e-4);
 
   const std::string other = write_tiny_model("other", R"(, "initializer_range": 0.3)");
-  const Outcome refused =
-      run(fmt::format("search --model '{}' --index '{}' --query x", other, path("i.st")));
+  const Outcome refused = run(fmt::format("search --model '{}' --index '{}' --query x", other, path("i.st")));
   EXPECT_EQ(refused.status, 1);
   EXPECT_TRUE(refused.says("was made with another model")) << refused.err;
 }

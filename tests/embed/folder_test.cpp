@@ -45,9 +45,7 @@ class SentenceFolderTest : public testing::Test {
     write("modules.json", "[" + text + "]");
   }
   void pooling(const std::string& text) const { write("1_Pooling/config.json", text); }
-  std::vector<double> embeddings() const {
-    return values_of(Embedder::load(folder_).embed_ids(kRows));
-  }
+  std::vector<double> embeddings() const { return values_of(Embedder::load(folder_).embed_ids(kRows)); }
 
   fs::path folder_;
 };

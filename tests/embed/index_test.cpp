@@ -40,8 +40,7 @@ TEST(Index, SearchIsExactAcrossBlocks) {
   index.add(std::vector<std::string>(kTexts, "x"), embeddings);
   const std::vector<float> values = embeddings.to_vector<float>();
   std::vector<Index::Hit> wanted;
-  for (std::int64_t i = 0; i < kTexts; ++i)
-    wanted.push_back({i, values[static_cast<std::size_t>(4 * i)]});
+  for (std::int64_t i = 0; i < kTexts; ++i) wanted.push_back({i, values[static_cast<std::size_t>(4 * i)]});
   std::stable_sort(wanted.begin(), wanted.end(),
                    [](const Index::Hit& a, const Index::Hit& b) { return a.score > b.score; });
   const auto hits = index.search(rows({1, 0, 0, 0}, 4), 10);

@@ -41,9 +41,8 @@ TEST_F(CausalHeadTest, LogitsAreMultipliedThenCapped) {
 }
 
 TEST_F(CausalHeadTest, LossIsThatOfTheLogits) {
-  for (const CausalHead::Options& options :
-       {CausalHead::Options{}, CausalHead::Options{0.5, 0}, CausalHead::Options{1, 3},
-        CausalHead::Options{2, 3}}) {
+  for (const CausalHead::Options& options : {CausalHead::Options{}, CausalHead::Options{0.5, 0},
+                                             CausalHead::Options{1, 3}, CausalHead::Options{2, 3}}) {
     const CausalHead head(layer_, options);
     const auto loss_and_gradient = [&](auto loss_of) {
       Tensor hidden = clone(hidden_);

@@ -420,8 +420,8 @@ TEST(Config, Phi3RotatesAPartOfEachHead) {
 }
 
 TEST(Config, EncodersTakeTheDefaultsOfTheirType) {
-  json document = {{"model_type", "bert"},      {"vocab_size", 99},         {"hidden_size", 64},
-                   {"intermediate_size", 128},  {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+  json document = {{"model_type", "bert"},         {"vocab_size", 99},       {"hidden_size", 64},
+                   {"intermediate_size", 128},     {"num_hidden_layers", 2}, {"num_attention_heads", 4},
                    {"max_position_embeddings", 32}};
   EXPECT_EQ(parse(document).hidden_act, "gelu");
   EXPECT_DOUBLE_EQ(parse(document).norm_eps, 1e-12);
@@ -433,7 +433,8 @@ TEST(Config, EncodersTakeTheDefaultsOfTheirType) {
   EXPECT_EQ(parse(document).type_vocab_size, 0);
   EXPECT_EQ(parse(document).relative_buckets, 32);
   document["position_embedding_type"] = "relative_key";
-  expect_contains(error_of<Unsupported>([&] { parse(document); }), "position_embedding_type must be absolute");
+  expect_contains(error_of<Unsupported>([&] { parse(document); }),
+                  "position_embedding_type must be absolute");
 }
 
 TEST(Config, ModernbertSeesBothWaysWithinItsWindow) {

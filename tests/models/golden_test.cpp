@@ -122,8 +122,8 @@ TEST(GoldenRope, ABf16CheckpointInF32HasExactFrequencies) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Transformers, Golden,
-                         testing::Values("gemma3_text", "llama", "llama_bf16", "mistral_sharded", "phi3", "qwen2_tied",
-                                         "qwen3", "smollm3"),
+                         testing::Values("gemma3_text", "llama", "llama_bf16", "mistral_sharded", "phi3",
+                                         "qwen2_tied", "qwen3", "smollm3"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 }  // namespace

@@ -31,9 +31,9 @@ std::vector<std::int32_t> counting_ids(int count, int start = 0) {
 }
 
 TEST(Models, TypesAreThoseThatConfigurationsMayName) {
-  EXPECT_EQ(model_types(), (std::vector<std::string>{"bert", "gemma3_text", "llama", "mistral", "modernbert",
-                                                     "mpnet", "phi3", "qwen2", "qwen3", "roberta", "smollm3",
-                                                     "xlm-roberta"}));
+  EXPECT_EQ(model_types(),
+            (std::vector<std::string>{"bert", "gemma3_text", "llama", "mistral", "modernbert", "mpnet",
+                                      "phi3", "qwen2", "qwen3", "roberta", "smollm3", "xlm-roberta"}));
   for (const std::string& type : model_types()) {
     EXPECT_NO_THROW(make_model(tiny_config(type), {.dtype = DType::F32, .device = Device::plan()})) << type;
   }

@@ -69,8 +69,8 @@ struct EmbedOptions {
 class Embedder {
  public:
   /// A folder as sentence-transformers writes it (modules.json), or one of a model alone: then the mean over
-  /// tokens, or for decoders the last token, normalised. `options.backbone_only` is implied. IoError with file
-  /// and field for what is missing or contradicts the model, Unsupported for a module, pooling mode or
+  /// tokens, or for decoders the last token, normalised. `options.backbone_only` is implied. IoError with
+  /// file and field for what is missing or contradicts the model, Unsupported for a module, pooling mode or
   /// similarity that is not known.
   static Embedder load(const std::filesystem::path& folder, const LoadOptions& options = {});
 

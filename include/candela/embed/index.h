@@ -40,8 +40,8 @@ class Index {
   /// Adds texts and their embeddings, f32 [N, dimensions] on the CPU.
   void add(std::span<const std::string> texts, const Tensor& embeddings);
 
-  /// The k best texts, or all if there are fewer, for each question of f32 [Q, dimensions] on the CPU, the best
-  /// first; among equals the lower id.
+  /// The k best texts, or all if there are fewer, for each question of f32 [Q, dimensions] on the CPU, the
+  /// best first; among equals the lower id.
   std::vector<std::vector<Hit>> search(const Tensor& questions, std::int64_t k) const;
 
   /// Writes the index aside and renames it.
@@ -51,9 +51,9 @@ class Index {
   std::string model_;
   std::int64_t dimensions_ = 0;
   Similarity similarity_ = Similarity::Cosine;
-  Tensor embeddings_;                       // f32 [N, D]; of unit length for cosine; undefined: none
-  Tensor stored_texts_;                     // u8, mapped; undefined: none
-  std::string added_texts_;                 // behind those
+  Tensor embeddings_;                        // f32 [N, D]; of unit length for cosine; undefined: none
+  Tensor stored_texts_;                      // u8, mapped; undefined: none
+  std::string added_texts_;                  // behind those
   std::vector<std::int64_t> offsets_ = {0};  // [N + 1], in bytes
 };
 

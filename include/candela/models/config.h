@@ -23,7 +23,7 @@ struct ModelConfig : TextConfig {
   std::int64_t num_heads = 0;     ///< num_attention_heads
   std::int64_t num_kv_heads = 0;  ///< num_key_value_heads; divides num_heads
   std::int64_t head_dim = 0;      ///< hidden_size / num_heads where the file has none
-  double norm_eps = 1e-6;  ///< rms_norm_eps or layer_norm_eps
+  double norm_eps = 1e-6;         ///< rms_norm_eps or layer_norm_eps
   double initializer_range = 0.02;
   std::string hidden_act = "silu";
   bool tie_word_embeddings = false;
@@ -39,10 +39,10 @@ struct ModelConfig : TextConfig {
   std::vector<std::string> layer_types;
   RopeConfig rope;
   std::optional<RopeConfig> sliding_rope;  ///< of layers with a window, where they have a rope of their own
-  std::vector<bool> rope_layers;  ///< whether each layer rotates q and k; empty: all do
-  double attention_scale = 0;     ///< factor on q k^T; 0: 1 / sqrt(head_dim)
-  double logit_multiplier = 1;    ///< of the output layer's logits
-  double logit_softcap = 0;       ///< c: logits become c tanh(logits / c); 0: they do not
+  std::vector<bool> rope_layers;           ///< whether each layer rotates q and k; empty: all do
+  double attention_scale = 0;              ///< factor on q k^T; 0: 1 / sqrt(head_dim)
+  double logit_multiplier = 1;             ///< of the output layer's logits
+  double logit_softcap = 0;                ///< c: logits become c tanh(logits / c); 0: they do not
   DType dtype = DType::F32;  ///< of the stored weights: `dtype` or `torch_dtype`; the tensors themselves have
                              ///< the last word
 

@@ -10,9 +10,9 @@ namespace candela {
 /// after Lora::merge(), the merged model. `source` is the folder the model was loaded from: its config.json
 /// is written with the dtype and tie_word_embeddings that the weights have, and every other file beside
 /// weights (tokenizer, chat template, generation_config.json) is copied. The folder appears whole or not at
-/// all (AtomicFolder). InvalidArgument if `folder` is `source` or is there and not empty, Error naming a weight
-/// that is not finite, IoError if it cannot be written, the disk has too little room, or a link in `source`
-/// leads out of it.
+/// all (AtomicFolder). InvalidArgument if `folder` is `source` or is there and not empty, Error naming a
+/// weight that is not finite, IoError if it cannot be written, the disk has too little room, or a link in
+/// `source` leads out of it.
 void save_model(const Model& model, const std::filesystem::path& folder, const std::filesystem::path& source);
 
 /// What of that can be known before any work, such as a merge: throws as save_model().

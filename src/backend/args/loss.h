@@ -37,9 +37,7 @@ struct LinearCrossEntropyArgs {
   std::int64_t ignore_index;
   TensorArg low{}, b{}, dlow{}, db{};
 
-  bool any_gradient() const {
-    return dx.present() || dweight.present() || dlow.present() || db.present();
-  }
+  bool any_gradient() const { return dx.present() || dweight.present() || dlow.present() || db.present(); }
 };
 
 }  // namespace candela

@@ -13,9 +13,9 @@ struct RmsNormArgs {
   double weight_offset = 0;  ///< 1 where weights are stored as their difference from 1
 };
 
-/// With g = dy (weight + weight_offset), c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present); dweight f32 [D] = sum
-/// over rows of dy h rstd (optional). eps is the forward's: in rows of few elements g - h c nearly cancels,
-/// and needs rstd to more digits than f32 keeps.
+/// With g = dy (weight + weight_offset), c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present);
+/// dweight f32 [D] = sum over rows of dy h rstd (optional). eps is the forward's: in rows of few elements g -
+/// h c nearly cancels, and needs rstd to more digits than f32 keeps.
 struct RmsNormGradArgs {
   TensorArg x, weight, rstd, dy, dsum, dx, dweight;
   double eps;
