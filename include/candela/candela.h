@@ -23,6 +23,7 @@
 #include <candela/embed/index.h>
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
+#include <candela/generate/run.h>
 #include <candela/generate/sampling.h>
 #include <candela/io/chat_template.h>
 #include <candela/io/dataset.h>

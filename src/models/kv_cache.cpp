@@ -102,6 +102,35 @@ void KvCache::truncate(std::int64_t length) {
   for (std::int64_t& held : lengths_) held = std::min(held, length);
 }
 
+void KvCache::join(const KvCache& other) {
+  const bool fits = other.geometry_.layers == geometry_.layers &&
+                    other.geometry_.kv_heads == geometry_.kv_heads &&
+                    other.geometry_.head_dim == geometry_.head_dim && other.geometry_.dtype == geometry_.dtype &&
+                    other.geometry_.device == geometry_.device;
+  require(fits, "kv_cache: only caches of one model can be joined");
+  const NoGrad guard;
+  const std::int64_t rows = batch();
+  const std::int64_t capacity = std::max(capacity_, other.capacity_);
+  const Shape shape{rows + other.batch(), capacity, geometry_.kv_heads, geometry_.head_dim};
+  const auto both = [&](std::vector<Tensor>& tensors, const std::vector<Tensor>& more) {
+    for (std::size_t layer = 0; layer < tensors.size(); ++layer) {
+      Tensor joined = zeros(shape, geometry_.dtype, geometry_.device);
+      const auto put = [&](std::int64_t first, const Tensor& from, std::int64_t held) {
+        if (held == 0) return;
+        const Tensor part = slice(slice(joined, 0, first, first + from.size(0)), 1, 0, held);
+        copy_(part, slice(from, 1, 0, held));
+      };
+      put(0, tensors[layer], longest());
+      put(rows, more[layer], other.longest());
+      tensors[layer] = std::move(joined);
+    }
+  };
+  both(keys_, other.keys_);
+  both(values_, other.values_);
+  capacity_ = capacity;
+  lengths_.insert(lengths_.end(), other.lengths_.begin(), other.lengths_.end());
+}
+
 void KvCache::select_rows(std::span<const std::int64_t> rows) {
   require(!rows.empty(), "kv_cache: select_rows needs at least one row");
   std::vector<std::int64_t> lengths;

@@ -45,6 +45,9 @@ class KvCache {
   /// Forgets all tokens of each row behind the first `length`.
   void truncate(std::int64_t length);
 
+  /// Adds the rows of `other`, of the same geometry, behind these.
+  void join(const KvCache& other);
+
   /// Keeps only these rows, in this order; an index may repeat.
   void select_rows(std::span<const std::int64_t> rows);
 
