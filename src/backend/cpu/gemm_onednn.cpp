@@ -165,6 +165,20 @@ bool multiplies_bf16() {
 
 }  // namespace
 
+void require_room_for_code() {
+  constexpr std::size_t kRoom = std::size_t{4} << 20U;  // several times what one primitive takes
+  void* const heap = std::malloc(kRoom);
+  const bool has_heap = heap != nullptr;
+  std::free(heap);
+  void* const pages = ::mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const bool has_pages = pages != MAP_FAILED;
+  if (has_pages) ::munmap(pages, kRoom);
+  require<DeviceError>(has_heap && has_pages,
+                       "matmul: there is no room for the code of a product ({} bytes): out of memory; use a "
+                       "smaller batch, a shorter length or a smaller file",
+                       kRoom);
+}
+
 std::string onednn_supports(const Product& p) {
   BlasMatrix probe;
   if (p.a.dtype != p.b.dtype || (p.a.dtype != DType::F32 && p.a.dtype != DType::BF16))
