@@ -95,6 +95,7 @@ void VendorProduct::run() {
 #else
 
 struct VendorProduct::State {
+  int threads;  // that the primitive is made for: it runs on no more
   dnnl::engine engine;
   dnnl::stream stream;
   dnnl::memory a, b, c;
@@ -134,6 +135,8 @@ VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::i
   require<Unsupported>(refusal.empty(), "peak: {}", refusal);
   using dnnl::memory;
   using Tag = memory::format_tag;
+  const int threads = thread_count();
+  gemm_detail::set_vendor_threads(threads);
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
   const dnnl::matmul::primitive_desc chosen = vendor_product(engine, dtype, m, n, k, layout);
@@ -145,14 +148,14 @@ VendorProduct::VendorProduct(DType dtype, std::int64_t m, std::int64_t n, std::i
     stream.wait();
     return result;
   };
-  state_ = std::make_unique<State>(State{engine, stream, filled({m, k}, chosen.src_desc()),
+  state_ = std::make_unique<State>(State{threads, engine, stream, filled({m, k}, chosen.src_desc()),
                                          filled({k, n}, chosen.weights_desc()),
                                          memory(chosen.dst_desc(), engine), dnnl::matmul(chosen)});
 }
 
 void VendorProduct::run() {
   State& s = *state_;
-  gemm_detail::set_vendor_threads(thread_count());
+  gemm_detail::set_vendor_threads(s.threads);
   s.primitive.execute(s.stream, {{DNNL_ARG_SRC, s.a}, {DNNL_ARG_WEIGHTS, s.b}, {DNNL_ARG_DST, s.c}});
   s.stream.wait();
 }

@@ -26,9 +26,11 @@ std::string describe_vendor() {
 #include <cstdlib>
 #include <list>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <sys/mman.h>
-#include <tuple>
 #include <unordered_map>
+#include <vector>
 
 #include <candela/core/error.h>
 #include <candela/core/parallel.h>
@@ -80,59 +82,87 @@ const dnnl::engine& cpu_engine() {
   return engine;
 }
 
-/// A primitive with its operands, whose addresses are set before each run.
-class Multiplication {
+/// A primitive, which threads execute side by side: each brings its operands and its scratchpad.
+struct Primitive {
+  memory::desc a, b, c, bias, scratchpad;
+  bool has_bias;
+  dnnl::matmul execute;
+
+  explicit Primitive(const Shape& shape)
+      : a(description(shape.m, shape.k, shape.operands, shape.a_strides)),
+        b(description(shape.k, shape.n, shape.operands, shape.b_strides)),
+        c(description(shape.m, shape.n, shape.result, shape.c_strides)),
+        bias({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
+        has_bias(shape.has_bias) {
+    dnnl::primitive_attr attributes = scaled_product(shape.alpha, shape.beta);
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::matmul::primitive_desc chosen =
+        product_of(cpu_engine(), a, b, has_bias ? &bias : nullptr, c, attributes);
+    scratchpad = chosen.scratchpad_desc();
+    execute = dnnl::matmul(chosen);
+  }
+};
+
+/// The primitives of the latest shapes, for all threads.
+class Primitives {
  public:
-  explicit Multiplication(const Shape& shape)
-      : a_(description(shape.m, shape.k, shape.operands, shape.a_strides), cpu_engine(), nullptr),
-        b_(description(shape.k, shape.n, shape.operands, shape.b_strides), cpu_engine(), nullptr),
-        c_(description(shape.m, shape.n, shape.result, shape.c_strides), cpu_engine(), nullptr),
-        bias_({{1, shape.n}, type_of(shape.bias), memory::format_tag::ab}, cpu_engine(), nullptr),
-        stream_(cpu_engine()) {
-    arguments_ = {{DNNL_ARG_SRC, a_}, {DNNL_ARG_WEIGHTS, b_}, {DNNL_ARG_DST, c_}};
-    if (shape.has_bias) arguments_.emplace(DNNL_ARG_BIAS, bias_);
-    const memory::desc bias = bias_.get_desc();
-    primitive_ =
-        dnnl::matmul(product_of(cpu_engine(), a_.get_desc(), b_.get_desc(), shape.has_bias ? &bias : nullptr,
-                                c_.get_desc(), scaled_product(shape.alpha, shape.beta)));
+  static Primitives& instance() {
+    // Never destroyed: at the end of the program threads may still be at work.
+    static Primitives& primitives = *new Primitives;
+    return primitives;
   }
 
-  void run(const Product& p) {
-    a_.set_data_handle(p.a.data);
-    b_.set_data_handle(p.b.data);
-    c_.set_data_handle(p.c.data);
-    bias_.set_data_handle(const_cast<void*>(p.bias.data));
-    primitive_.execute(stream_, arguments_);
-    stream_.wait();
+  std::shared_ptr<const Primitive> find(const Shape& shape) {
+    const std::lock_guard lock(mutex_);
+    const auto found = places_.find(shape);
+    if (found != places_.end()) {
+      recent_.splice(recent_.begin(), recent_, found->second);
+      return found->second->second;
+    }
+    require_room_for_code();
+    auto made = std::make_shared<const Primitive>(shape);
+    if (recent_.size() >= kKeptPrimitives) {
+      places_.erase(recent_.back().first);
+      recent_.pop_back();
+    }
+    recent_.emplace_front(shape, made);
+    places_.emplace(shape, recent_.begin());
+    return made;
   }
 
  private:
-  memory a_, b_, c_, bias_;  // handles: the ones in arguments_ are the same objects
-  dnnl::stream stream_;
-  std::unordered_map<int, memory> arguments_;
-  dnnl::matmul primitive_;
+  using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
+  std::mutex mutex_;
+  std::list<Entry> recent_;  // the latest first
+  std::map<Shape, std::list<Entry>::iterator> places_;
 };
 
-/// What this thread multiplied last, the latest first. Behind it, oneDNN keeps the compiled code for all
-/// threads.
-Multiplication& multiplication(const Shape& shape) {
-  using Entry = std::pair<const Shape, Multiplication>;
-  thread_local std::list<Entry> recent;
-  thread_local std::map<Shape, std::list<Entry>::iterator> places;
-  const auto found = places.find(shape);
-  if (found != places.end()) {
-    recent.splice(recent.begin(), recent, found->second);
-    return found->second->second;
+/// What one thread executes primitives with.
+struct Executor {
+  dnnl::stream stream{cpu_engine()};
+  std::vector<std::byte> scratchpad;
+
+  void run(const Primitive& primitive, const Product& p) {
+    constexpr std::size_t kAlignment = 64;
+    const std::size_t bytes = primitive.scratchpad.get_size();
+    if (bytes > 0 && scratchpad.size() < bytes + kAlignment) {
+      scratchpad = {};
+      scratchpad.resize(bytes + kAlignment);
+    }
+    void* at = scratchpad.data();
+    std::size_t room = scratchpad.size();
+    if (bytes > 0) std::align(kAlignment, bytes, at, room);
+    const auto operand = [](const memory::desc& of, void* data) { return memory(of, cpu_engine(), data); };
+    std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, operand(primitive.a, p.a.data)},
+                                                 {DNNL_ARG_WEIGHTS, operand(primitive.b, p.b.data)},
+                                                 {DNNL_ARG_DST, operand(primitive.c, p.c.data)}};
+    if (primitive.has_bias)
+      arguments.emplace(DNNL_ARG_BIAS, operand(primitive.bias, const_cast<void*>(p.bias.data)));
+    if (bytes > 0) arguments.emplace(DNNL_ARG_SCRATCHPAD, operand(primitive.scratchpad, at));
+    primitive.execute.execute(stream, arguments);
+    stream.wait();
   }
-  if (recent.size() >= kKeptPrimitives) {
-    places.erase(recent.back().first);
-    recent.pop_back();
-  }
-  require_room_for_code();
-  recent.emplace_front(std::piecewise_construct, std::forward_as_tuple(shape), std::forward_as_tuple(shape));
-  places.emplace(shape, recent.begin());
-  return recent.front().second;
-}
+};
 
 /// The strides that oneDNN is told of: one is 1, the other the leading dimension.
 void plain_strides(const Matrix& x, std::int64_t rows, std::int64_t cols, std::int64_t (&out)[2]) {
@@ -218,7 +248,8 @@ void multiply_piece(const Product& p) {
   // Held where primitives are made, too: they are made for a number of threads.
   const OneVendorThread alone;
   try {
-    multiplication(shape).run(p);
+    thread_local Executor executor;
+    executor.run(*Primitives::instance().find(shape), p);
   } catch (const dnnl::error& error) {
     throw DeviceError(
         fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
