@@ -242,9 +242,11 @@ struct ChunkedLoss {
   /// too. f16 would lose small probabilities.
   bool narrow_gradient() const { return args.weight.dtype == DType::BF16; }
   Matrix gradient() const {
-    return narrow_gradient() ? Matrix{dlogits16, DType::BF16, classes, 1}
-                             : Matrix{logits, DType::F32, classes, 1};
+    return narrow_gradient() ? Matrix{dlogits16, DType::BF16, classes, 1} : exact_gradient();
   }
+  /// In f32, for the gradients of an adapter, which may be f32 where the weight is bf16.
+  Matrix exact_gradient() const { return {logits, DType::F32, classes, 1}; }
+  bool adapted() const { return args.dlow.present() || args.db.present(); }
 };
 
 /// Copies the chunk's rows together (`gather`), or back to where they came from.
@@ -276,8 +278,12 @@ void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, boo
       HWY_DYNAMIC_DISPATCH(row_statistics)(row, DType::F32, work.classes, top, sum);
       work.losses[at] = (top - row[work.targets[at]]) + std::log(sum);
       if (!grad) continue;
-      HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
-      (row, DType::F32, gradient.at(i, 0).data, gradient.dtype, work.classes, work.targets[at], top, sum, 1);
+      const auto write_gradient = [&](const Matrix& to) {
+        HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
+        (row, DType::F32, to.at(i, 0).data, to.dtype, work.classes, work.targets[at], top, sum, 1);
+      };
+      write_gradient(gradient);
+      if (work.adapted() && work.narrow_gradient()) write_gradient(work.exact_gradient());  // over the logits
     }
   });
 }
@@ -316,10 +322,10 @@ struct ChunkProducts {
   }
   void low_rank_gradients(std::int64_t count, bool add, Workspace memory) const {
     if (work.args.dlow.present())
-      gemm(count, rank(), work.classes, work.gradient(), as_matrix(work.args.b), dlow, memory);
+      gemm(count, rank(), work.classes, work.exact_gradient(), as_matrix(work.args.b), dlow, memory);
     if (work.args.db.present()) {
-      gemm(work.classes, rank(), count, work.gradient().transposed(), low, as_matrix(work.args.db), memory, 1,
-           add ? 1 : 0);
+      gemm(work.classes, rank(), count, work.exact_gradient().transposed(), low, as_matrix(work.args.db),
+           memory, 1, add ? 1 : 0);
     }
   }
   /// For any number of rows that count: few rows, and a single one, go to other products than many.
