@@ -71,6 +71,35 @@ TEST_F(AllocatorOn, SizesAreRoundedUpByAnEighthAtMost) {
   }
 }
 
+TEST_F(AllocatorOn, APoolKeepsItsBlocksToItself) {
+  auto pool = allocator->make_pool();
+  StoragePtr kept;
+  void* freed = nullptr;
+  {
+    const CachingAllocator::PoolScope scope(*allocator, pool);
+    kept = allocator->allocate(kMiB);
+    freed = allocator->allocate(kMiB)->data();
+    EXPECT_EQ(allocator->allocate(kMiB)->data(), freed) << "the pool's users share its blocks";
+    // Other threads are no users of it.
+    std::thread([&] { EXPECT_NE(allocator->allocate(kMiB)->data(), freed); }).join();
+  }
+  const StoragePtr other = allocator->allocate(kMiB);
+  EXPECT_NE(other->data(), freed);
+  allocator->trim();
+  EXPECT_EQ(account->held, 3 * kMiB) << "the pool's two blocks and the other";
+  {
+    const CachingAllocator::PoolScope scope(*allocator, pool);
+    EXPECT_EQ(allocator->allocate(kMiB)->data(), freed);
+  }
+  // A storage keeps the pool; with the last of both its blocks go.
+  pool.reset();
+  EXPECT_EQ(account->held, 3 * kMiB);
+  kept.reset();
+  EXPECT_EQ(account->held, kMiB);
+  EXPECT_EQ(allocator->stats().reserved, kMiB);
+  EXPECT_FALSE(account->wrong_release);
+}
+
 TEST_F(AllocatorOn, StatisticsFollowEveryStorage) {
   StoragePtr a = allocator->allocate(4 * kMiB);
   StoragePtr b = allocator->allocate(2 * kMiB);
