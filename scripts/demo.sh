@@ -13,7 +13,7 @@ echo "== Fine-tuning models/stories-7m on data/text-to-sql with LoRA, on the CPU
 
 echo
 echo "== The same held-out questions, before and after"
-shown=$("$candela" eval --model models/stories-7m --adapter "$output" --data data/text-to-sql/test.jsonl --compare --show 5)
+shown=$("$candela" eval --model models/stories-7m --adapter "$output" --data data/text-to-sql/test.jsonl --raw --compare --show 5)
 printf '%s\n' "$shown"
 
 # "base + adapter ... exact match 89.3 % (268 of 300)"

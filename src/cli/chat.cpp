@@ -160,6 +160,7 @@ void add_chat(CLI::App& app, Action& action) {
                       "JSON object with further variables of the template, as in '{\"enable_thinking\": false}'");
   add_number(*command, "--max-tokens", options->generate.max_tokens, {1, kMostCount}, "Most tokens of one answer");
   declare_sampling_options(*command, options->sampling, options->generate.seed);
+  command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(std::string("Example:\n  candela chat --model DIR --adapter out/mine\nIn the session:\n") + kHelp +
                   "Standard input that is no terminal is read line by line: a message, or a command, each.");
   command->callback([&action, options] { action = [options] { Session(*options).run(); }; });

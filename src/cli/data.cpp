@@ -91,6 +91,7 @@ void add_data(CLI::App& app, Action& action) {
   declare_row_options(*command, options->rows);
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount}, "Rows of a batch, for the share of padding");
   add_number(*command, "--show", options->show, {0, kMostCount}, "How many rows to print as training sees them");
+  command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
       "The status is 1 where a row cannot be read, is too long, or has no token to train on; each such row is named.\n"
       "Example:\n  candela data check --model models/stories-7m --data data/text-to-sql");

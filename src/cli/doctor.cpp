@@ -150,6 +150,7 @@ void add_doctor(CLI::App& app, Action& action) {
   declare_row_options(*command, options->rows);
   add_number(*command, "--tolerance", options->tolerance, {0, 1},
              "Largest difference of the merged model's logits, as a share of the largest logit");
+  command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer("The status is 1 where a problem is found.\nExample:\n  candela doctor --model models/stories-7m --data data/text-to-sql");
   command->callback([&action, options] { action = [options] { examine(*options); }; });
 }

@@ -79,6 +79,10 @@ TEST_F(ChatCli, DataCheckTellsOfRowsAndFailsOnBadOnes) {
   for (const char* part : {"2 rows as prompt/completion", "chat_template.jinja", "lengths", "padding", "⟦a<|im_end|>⟧"})
     EXPECT_TRUE(good.says(part)) << part << "\n" << good.out;
   EXPECT_TRUE(run(check + " --raw").says("⟦a<|endoftext|>⟧"));
+  write("questions.jsonl", "{\"question\": \"q\", \"answer\": \"a\"}\n");
+  const Outcome mapped = run(fmt::format("data check --model '{}' --data '{}' --map prompt=question --map completion=answer",
+                                         model, path("questions.jsonl")));
+  EXPECT_TRUE(mapped.says("⟦a<|im_end|>⟧")) << mapped.err;
   write("rows.jsonl", "{\"prompt\": \"q\", \"completion\": \"a\"}\n{\"prompt\": \"q\"}\nx\n");
   const Outcome bad = run(check);
   EXPECT_EQ(bad.status, 1);
