@@ -96,6 +96,69 @@ void narrow(const Product& p, Workspace memory) {
   narrow_rows(narrow_fits(p.m, p.k, p.b) ? p : transposed(p), memory);
 }
 
+namespace {
+
+/// One block of a product in f32: product [rows, cols] = or += a [rows, depth] b [depth, cols]. `last`: with
+/// it the sums are complete.
+struct F32Block {
+  std::int64_t rows, cols, depth;
+  Matrix a, b;
+  float* packed_a;
+  float* packed_b;
+  float* product;
+  bool add, last;
+};
+
+Matrix as_f32_block(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to) {
+  BlasMatrix out;
+  return as_f32(x, rows, cols, out) ? x : pack_f32(x, rows, cols, to);
+}
+
+/// Elements of the smaller operand up to which slim() is better: it stays in a core's second cache.
+constexpr std::int64_t kSlimElements = std::int64_t{1} << 16U;
+
+bool is_slim(const F32Block& block) {
+  return std::min(block.rows, block.cols) * block.depth <= kSlimElements;
+}
+
+/// The smaller operand is converted first. Then the longer side is cut, and each piece converted, multiplied
+/// and finished by one thread: what it converted is in its own caches, and the threads meet once.
+template <class Finish>
+void slim(const F32Block& block, Finish&& finish_part) {
+  constexpr std::int64_t kUnit = 16;
+  constexpr std::int64_t kPieceWork = std::int64_t{1} << 17U;
+  const bool by_rows = block.rows >= block.cols;
+  const std::int64_t length = by_rows ? block.rows : block.cols;
+  const std::int64_t other = by_rows ? block.cols : block.rows;
+  const Matrix small = by_rows ? as_f32_block(block.b, block.depth, block.cols, block.packed_b)
+                               : as_f32_block(block.a, block.rows, block.depth, block.packed_a);
+  const std::int64_t units = (length + kUnit - 1) / kUnit;
+  const std::int64_t even = units / (2 * std::int64_t{thread_count()});
+  const std::int64_t grain = std::max({std::int64_t{1}, even, kPieceWork / (kUnit * other * block.depth)});
+  parallel_for(units, grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * kUnit;
+    const std::int64_t count = std::min(end * kUnit, length) - first;
+    const double beta = block.add ? 1 : 0;
+    if (by_rows) {
+      const Matrix a = as_f32_block(block.a.at(first, 0), count, block.depth,
+                                    block.packed_a + (block.packed_a != nullptr ? first * block.depth : 0));
+      float* const product = block.product + first * block.cols;
+      multiply_f32(
+          {count, block.cols, block.depth, a, small, {product, DType::F32, block.cols, 1}, 1, beta, {}});
+      if (block.last) finish_part(first, 0, count, block.cols, product);
+    } else {
+      const Matrix b = as_f32_block(block.b.at(0, first), block.depth, count,
+                                    block.packed_b + (block.packed_b != nullptr ? first * block.depth : 0));
+      float* const product = block.product + first;
+      multiply_f32(
+          {block.rows, count, block.depth, small, b, {product, DType::F32, block.cols, 1}, 1, beta, {}});
+      if (block.last) finish_part(0, first, block.rows, count, product);
+    }
+  });
+}
+
+}  // namespace
+
 void blocked(const Product& p, Workspace memory) {
   const Blocks blocks(p);
   const std::int64_t mb = blocks.rows;
@@ -105,27 +168,34 @@ void blocked(const Product& p, Workspace memory) {
   auto* packed_b = memory.take<float>(blocks.packed_b);
   auto* product = memory.take<float>(blocks.product);
   if (memory.measuring()) return;
-  const auto block = [](const Matrix& x, std::int64_t rows, std::int64_t cols, float* to) {
-    BlasMatrix out;
-    return as_f32(x, rows, cols, out) ? x : pack_f32(x, rows, cols, to);
-  };
   for (std::int64_t j = 0; j < p.n; j += nb) {
     const std::int64_t cols = std::min(nb, p.n - j);
     for (std::int64_t i = 0; i < p.m; i += mb) {
       const std::int64_t rows = std::min(mb, p.m - i);
+      const auto finish_part = [&](std::int64_t row, std::int64_t col, std::int64_t part_rows,
+                                   std::int64_t part_cols, const float* from) {
+        finish(from, cols, part_rows, part_cols, p.c.at(i + row, j + col), p.alpha, p.beta,
+               p.bias.from(j + col));
+      };
       for (std::int64_t d = 0; d < p.k; d += kb) {
         const std::int64_t depth = std::min(kb, p.k - d);
+        const F32Block block{rows,     cols,     depth,   p.a.at(i, d), p.b.at(d, j),
+                             packed_a, packed_b, product, d > 0,        d + depth == p.k};
+        if (is_slim(block)) {
+          slim(block, finish_part);
+          continue;
+        }
         multiply_f32({rows,
                       cols,
                       depth,
-                      block(p.a.at(i, d), rows, depth, packed_a),
-                      block(p.b.at(d, j), depth, cols, packed_b),
+                      as_f32_block(block.a, rows, depth, packed_a),
+                      as_f32_block(block.b, depth, cols, packed_b),
                       {product, DType::F32, cols, 1},
                       1,
-                      d == 0 ? 0.0 : 1.0,
+                      block.add ? 1.0 : 0.0,
                       {}});
+        if (block.last) finish_part(0, 0, rows, cols, product);
       }
-      finish(product, cols, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
 }
