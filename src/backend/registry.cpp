@@ -8,6 +8,9 @@
 #include "backend/backend.h"
 #include "backend/cpu/device.h"
 #include "backend/plan/device.h"
+#if defined(CANDELA_CUDA)
+#include "backend/cuda/device.h"
+#endif
 #if defined(CANDELA_METAL)
 #include "backend/metal/device.h"
 #endif
@@ -26,6 +29,10 @@ class Registry {
  public:
   Registry() {
     Backend& cpu = add(Device::cpu(), make_cpu_backend());
+#if defined(CANDELA_CUDA)
+    for (std::unique_ptr<Backend>& cuda : make_cuda_backends())
+      add(Device::cuda(count(DeviceType::Cuda)), std::move(cuda));
+#endif
 #if defined(CANDELA_METAL)
     for (std::unique_ptr<Backend>& metal : make_metal_backends(cpu))
       add(Device::metal(count(DeviceType::Metal)), std::move(metal));

@@ -1,0 +1,472 @@
+#include "backend/cuda/kernels/lora.h"
+#include "backend/cuda/kernels/mma.cuh"
+
+namespace candela::cuda {
+namespace {
+
+using bf16 = __nv_bfloat16;
+
+constexpr int kTile = 64;  // rows, columns or depth of a tile
+constexpr int kPitch =
+    72;  // of 64 elements in shared memory: 16 bytes of padding keep ldmatrix free of conflicts
+constexpr int kThreads = 128;  // 4 warps
+constexpr int kStages = 3;     // tiles on their way
+constexpr int kTiles8 = kMaxGroupRank / 8;
+constexpr int kGroup = 32;  // columns that a warp of launch_expand takes at once
+
+__device__ float read(Type type, const void* data, std::int64_t at) {
+  return type == Type::F32 ? static_cast<const float*>(data)[at]
+                           : to_float(static_cast<const bf16*>(data)[at]);
+}
+
+__device__ void write(Type type, void* data, std::int64_t at, float value) {
+  if (type == Type::F32) {
+    static_cast<float*>(data)[at] = value;
+  } else {
+    static_cast<bf16*>(data)[at] = from_float<bf16>(value);
+  }
+}
+
+/// The rounded value and the rounded remainder; what is not finite is its first term alone.
+__device__ void split(float x, bf16 (&terms)[kTerms]) {
+  terms[0] = from_float<bf16>(x);
+  terms[1] = from_float<bf16>(isfinite(to_float(terms[0])) ? x - to_float(terms[0]) : 0.0F);
+}
+
+/// Where the column of a factor lies for launch_expand: within 32 columns in the order in which the lanes of
+/// a quad then hold 8 neighbours each. Column 8 t + 2 j + b is number 2 t + b of the j-th tile of 8.
+__device__ std::int64_t expand_row(std::int64_t column) {
+  const std::int64_t in_group = column % kGroup;
+  const std::int64_t t = in_group / 8;
+  const std::int64_t j = in_group % 8 / 2;
+  return column - in_group + j * 8 + 2 * t + in_group % 2;
+}
+
+/// One thread an element of a padded factor.
+__global__ void split_factors(LowRankParams p) {
+  const FactorParams& factor = p.factors[blockIdx.y];
+  const RankPiece& piece = p.pieces[factor.piece];
+  const std::int64_t padded = (piece.rank + 15) / 16 * 16;
+  const std::int64_t whole = (factor.count + kGroup - 1) / kGroup * kGroup;
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (at >= padded * whole) return;
+  const bool along_columns = factor.column_stride == 1;
+  const std::int64_t r = along_columns ? at / whole : at % padded;
+  const std::int64_t c = along_columns ? at % whole : at / padded;
+  const bool inside = r < piece.rank && c < factor.count;
+  bf16 terms[kTerms];
+  split(inside ? read(p.factor_type, factor.data, r * factor.rank_stride + c * factor.column_stride) : 0.0F,
+        terms);
+  if (p.terms != nullptr && c < factor.count) {
+    bf16* to = static_cast<bf16*>(p.terms) + factor.terms_offset + r * factor.count + c;
+    to[0] = terms[0];
+    to[factor.terms_step] = terms[1];
+  }
+  if (p.expand != nullptr)
+    (static_cast<bf16*>(p.expand) + factor.expand_offset)[expand_row(c) * factor.expand_pitch + r] = terms[0];
+}
+
+__global__ void split_low(LowRankParams p, LowParams low) {
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (at >= low.rows * p.padded) return;
+  const std::int64_t n = at / p.padded;
+  const std::int64_t padded_rank = at % p.padded;
+  int i = 0;
+  while (i + 1 < p.piece_count && padded_rank >= p.pieces[i + 1].padded_rank) ++i;
+  const std::int64_t r = padded_rank - p.pieces[i].padded_rank;
+  bf16 terms[kTerms];
+  split(r < p.pieces[i].rank ? read(low.type, low.data, n * low.stride + p.pieces[i].first_rank + r) : 0.0F,
+        terms);
+  static_cast<bf16*>(low.terms)[at] = terms[0];
+  static_cast<bf16*>(low.terms)[low.rows * p.padded + at] = terms[1];
+}
+
+/// Rows [row, row + 64) of `width` (16 to 64) elements on their way to shared memory; zeros beyond `rows` and
+/// `columns`.
+__device__ void fetch(bf16* tile, const bf16* from, std::int64_t stride, std::int64_t row, std::int64_t rows,
+                      std::int64_t column, std::int64_t columns, int width, int lines) {
+  const int units = width / 8;
+  for (int unit = threadIdx.x; unit < lines * units; unit += kThreads) {
+    const int line = unit / units;
+    const int at = unit % units * 8;
+    const bool inside = row + line < rows && column + at < columns;
+    copy_async(tile + line * kPitch + at, from + (inside ? (row + line) * stride + column + at : 0), inside);
+  }
+}
+
+/// Leading terms and the others are summed apart: where a sum is infinite or NaN, what the small terms add is
+/// NaN.
+struct Sums {
+  float high[kTiles8][4] = {};
+  float low[kTiles8][4] = {};
+  __device__ float total(int tile, int i) const {
+    return isfinite(high[tile][i]) ? high[tile][i] + low[tile][i] : high[tile][i];
+  }
+};
+
+/// Elements of one stage in shared memory: a tile of the wide matrix and the terms beside it.
+__host__ __device__ int stage_elements(int lines) {
+  return (kTile + kTerms * lines) * kPitch;
+}
+
+/// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along the columns.
+__global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, WideParams w, LowParams low) {
+  extern __shared__ __align__(16) bf16 stages[];
+  const WideGroup group = w.groups[blockIdx.y];
+  const int padded = static_cast<int>(group.padded);
+  const int tiles = padded / 8;
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kTile;
+  const int lane = threadIdx.x % kWarp;
+  const int warp = threadIdx.x / kWarp;
+  const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
+  const bf16* terms = static_cast<const bf16*>(p.terms) + group.terms_offset;
+  const int steps = static_cast<int>((group.count + kTile - 1) / kTile);
+  const auto start = [&](int step) {
+    if (step < steps) {
+      bf16* stage = stages + step % kStages * stage_elements(padded);
+      const std::int64_t column = static_cast<std::int64_t>(step) * kTile;
+      fetch(stage, wide, w.stride, row, w.rows, column, group.count, kTile, kTile);
+      // The terms follow each other: kTerms times `padded` rows.
+      fetch(stage + kTile * kPitch, terms, group.count, 0, kTerms * padded, column, group.count, kTile,
+            kTerms * padded);
+    }
+    commit_copies();
+  };
+  Sums sums;
+  for (int step = 0; step < kStages - 1; ++step) start(step);
+  for (int step = 0; step < steps; ++step) {
+    wait_copies<kStages - 2>();
+    __syncthreads();
+    start(step + kStages - 1);
+    const bf16* tile = stages + step % kStages * stage_elements(padded);
+    const bf16* factor = tile + kTile * kPitch;
+#pragma unroll
+    for (int k = 0; k < kTile; k += 16) {
+      unsigned a[4];
+      load_blocks(a, tile + (warp * 16 + lane % 16) * kPitch + k + lane / 16 * 8);
+#pragma unroll
+      for (int t = 0; t < kTiles8; ++t) {
+        if (t >= tiles) break;
+        unsigned b[2];
+        const bf16* at = factor + (t * 8 + lane % 8) * kPitch + k + lane / 8 % 2 * 8;
+        load_blocks(b, at);
+        multiply_add(sums.high[t], a, b);
+        load_blocks(b, at + padded * kPitch);
+        multiply_add(sums.low[t], a, b);
+      }
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles8; ++t) {
+    if (t >= tiles) break;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t n = row + warp * 16 + lane / 4 + i / 2 * 8;
+      const std::int64_t rank = group.padded_rank + t * 8 + lane % 4 * 2 + i % 2;
+      if (n >= w.rows) continue;
+      const float value = group.scale * sums.total(t, i);
+      int piece = 0;
+      while (piece + 1 < p.piece_count && rank >= p.pieces[piece + 1].padded_rank) ++piece;
+      const std::int64_t r = rank - p.pieces[piece].padded_rank;
+      bf16 parts[kTerms];
+      split(value, parts);
+      static_cast<bf16*>(low.terms)[n * p.padded + rank] = parts[0];
+      static_cast<bf16*>(low.terms)[(w.rows + n) * p.padded + rank] = parts[1];
+      if (r < p.pieces[piece].rank)
+        write(low.type, low.data, n * low.stride + p.pieces[piece].first_rank + r, value);
+    }
+  }
+}
+
+/// 4 bytes: two neighbouring elements of a fragment.
+__device__ unsigned pair_at(const bf16* at) {
+  return *reinterpret_cast<const unsigned*>(at);
+}
+
+constexpr int kExpandColumns = 256;  // of a block
+constexpr int kExpandRows = 128;     // of a block: 32 a warp
+
+/// wide (+)= scale low factor. Both low and factor come straight from memory as fragments; the columns of the
+/// factor lie so that each lane ends up with 8 neighbours of a row. kSteps: padded ranks / 16, 0 for any
+/// number.
+template <int kSteps>
+__global__ void __launch_bounds__(kThreads) expand_kernel(LowRankParams p, WideParams w, LowParams low) {
+  std::int64_t index = blockIdx.x;
+  int which = 0;
+  for (; which + 1 < w.group_count; ++which) {
+    const std::int64_t blocks = (w.groups[which].count + kExpandColumns - 1) / kExpandColumns;
+    if (index < blocks) break;
+    index -= blocks;
+  }
+  const WideGroup& group = w.groups[which];
+  const int steps = kSteps > 0 ? kSteps : static_cast<int>(group.padded / 16);
+  const int lane = threadIdx.x % kWarp;
+  const int quad = lane / 4;
+  const int in_quad = lane % 4;
+  const std::int64_t row =
+      static_cast<std::int64_t>(blockIdx.y) * kExpandRows + threadIdx.x / kWarp * 32 + quad;
+  const bf16* factor = static_cast<const bf16*>(p.expand) + group.expand_offset;
+  const bf16* ranks = static_cast<const bf16*>(low.terms) + group.padded_rank + 2 * in_quad;
+  const auto load_low = [&](unsigned(&a)[4], int half, int step) {
+    const std::int64_t first = row + half * 16;
+    const std::int64_t second = first + 8;
+    const bf16* at = ranks + step * 16;
+    a[0] = first < w.rows ? pair_at(at + first * p.padded) : 0;
+    a[1] = second < w.rows ? pair_at(at + second * p.padded) : 0;
+    a[2] = first < w.rows ? pair_at(at + first * p.padded + 8) : 0;
+    a[3] = second < w.rows ? pair_at(at + second * p.padded + 8) : 0;
+  };
+  unsigned kept[2][kSteps > 0 ? kSteps : 1][4];
+  if constexpr (kSteps > 0) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) load_low(kept[half][step], half, step);
+    }
+  }
+  const std::int64_t begin = index * kExpandColumns;
+  const std::int64_t end = begin + kExpandColumns < group.count ? begin + kExpandColumns : group.count;
+  for (std::int64_t column = begin; column < end; column += kGroup) {
+    const bool inside = column + in_quad * 8 < group.count;
+    Pack<bf16, 8> y[4] = {};
+    bf16* at = static_cast<bf16*>(w.data) + row * w.stride + group.first + column + in_quad * 8;
+    if (w.add) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (inside && row + i * 8 < w.rows)
+          y[i] = *reinterpret_cast<const Pack<bf16, 8>*>(at + i * 8 * w.stride);
+      }
+    }
+    float sums[2][4][4] = {};
+    const auto multiply_step = [&](int step, const unsigned(&a0)[4], const unsigned(&a1)[4]) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const bf16* from = factor + (column + j * 8 + quad) * group.padded + step * 16 + 2 * in_quad;
+        const unsigned b[2] = {pair_at(from), pair_at(from + 8)};
+        multiply_add(sums[0][j], a0, b);
+        multiply_add(sums[1][j], a1, b);
+      }
+    };
+    if constexpr (kSteps > 0) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) multiply_step(step, kept[0][step], kept[1][step]);
+    } else {
+      for (int step = 0; step < steps; ++step) {
+        unsigned a0[4];
+        unsigned a1[4];
+        load_low(a0, 0, step);
+        load_low(a1, 1, step);
+        multiply_step(step, a0, a1);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (!inside || row + i * 8 >= w.rows) continue;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+#pragma unroll
+        for (int b = 0; b < 2; ++b) {
+          const float delta = group.scale * sums[i / 2][j][i % 2 * 2 + b];
+          y[i].v[2 * j + b] = from_float<bf16>(to_float(y[i].v[2 * j + b]) + delta);
+        }
+      }
+      *reinterpret_cast<Pack<bf16, 8>*>(at + i * 8 * w.stride) = y[i];
+    }
+  }
+}
+
+__host__ __device__ std::int64_t group_size(const WideGroup& group) {
+  return group.padded * group.count;
+}
+
+/// A part of result[ranks, 64 columns] = low^T wide: the sum over a share of the rows.
+__global__ void __launch_bounds__(kThreads) outer_kernel(LowRankParams p, WideParams w, LowParams low,
+                                                         std::int64_t rows_per_part, std::int64_t part_size) {
+  extern __shared__ __align__(16) bf16 stages[];
+  std::int64_t index = blockIdx.x;
+  std::int64_t offset = blockIdx.y * part_size;
+  int which = 0;
+  for (; which + 1 < w.group_count; ++which) {
+    const std::int64_t blocks = (w.groups[which].count + kTile - 1) / kTile;
+    if (index < blocks) break;
+    index -= blocks;
+    offset += group_size(w.groups[which]);
+  }
+  const WideGroup group = w.groups[which];
+  const int padded = static_cast<int>(group.padded);
+  const int tiles = padded / 8;
+  const std::int64_t column = index * kTile;
+  const std::int64_t begin = blockIdx.y * rows_per_part;
+  const std::int64_t end = begin + rows_per_part < w.rows ? begin + rows_per_part : w.rows;
+  const int lane = threadIdx.x % kWarp;
+  const int warp = threadIdx.x / kWarp;
+  const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
+  const bf16* terms = static_cast<const bf16*>(low.terms) + group.padded_rank;
+  const int steps = begin < end ? static_cast<int>((end - begin + kTile - 1) / kTile) : 0;
+  const auto start = [&](int step) {
+    if (step < steps) {
+      bf16* stage = stages + step % kStages * stage_elements(kTile);
+      const std::int64_t row = begin + static_cast<std::int64_t>(step) * kTile;
+      fetch(stage, wide, w.stride, row, end, column, group.count, kTile, kTile);
+      for (int t = 0; t < kTerms; ++t)
+        fetch(stage + (1 + t) * kTile * kPitch, terms + t * w.rows * p.padded, p.padded, row, end, 0, padded,
+              padded, kTile);
+    }
+    commit_copies();
+  };
+  Sums sums;
+  for (int step = 0; step < kStages - 1; ++step) start(step);
+  for (int step = 0; step < steps; ++step) {
+    wait_copies<kStages - 2>();
+    __syncthreads();
+    start(step + kStages - 1);
+    const bf16* tile = stages + step % kStages * stage_elements(kTile);
+    const bf16* ranks = tile + kTile * kPitch;
+#pragma unroll
+    for (int k = 0; k < kTile; k += 16) {
+      unsigned a[4];
+      load_blocks_turned(a, tile + (k + lane % 8 + lane / 16 * 8) * kPitch + warp * 16 + lane / 8 % 2 * 8);
+#pragma unroll
+      for (int t = 0; t < kTiles8; ++t) {
+        if (t >= tiles) break;
+        unsigned b[2];
+        const bf16* at = ranks + (k + lane % 16) * kPitch + t * 8;
+        load_blocks_turned(b, at);
+        multiply_add(sums.high[t], a, b);
+        load_blocks_turned(b, at + kTile * kPitch);
+        multiply_add(sums.low[t], a, b);
+      }
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles8; ++t) {
+    if (t >= tiles) break;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t c = column + warp * 16 + lane / 4 + i / 2 * 8;
+      const int r = t * 8 + lane % 4 * 2 + i % 2;
+      if (c < group.count) w.partial[offset + c * padded + r] = sums.total(t, i);
+    }
+  }
+}
+
+/// Adds the parts up in order and puts the results where they belong. Padding goes nowhere.
+__global__ void join_parts(LowRankParams p, WideParams w, std::int64_t parts, std::int64_t part_size) {
+  std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (at >= part_size) return;
+  float sum = 0;
+  for (std::int64_t part = 0; part < parts; ++part) sum += w.partial[part * part_size + at];
+  int which = 0;
+  while (at >= group_size(w.groups[which])) at -= group_size(w.groups[which++]);
+  const WideGroup& group = w.groups[which];
+  const std::int64_t rank = group.padded_rank + at % group.padded;
+  int piece = 0;
+  while (piece + 1 < p.piece_count && rank >= p.pieces[piece + 1].padded_rank) ++piece;
+  const std::int64_t r = rank - p.pieces[piece].padded_rank;
+  if (r >= p.pieces[piece].rank) return;
+  // Ranks of the result count from the group's first.
+  std::int64_t first = 0;
+  while (p.pieces[first].padded_rank < group.padded_rank) ++first;
+  const std::int64_t result_rank = p.pieces[piece].first_rank - p.pieces[first].first_rank + r;
+  write(w.result_type, group.result,
+        result_rank * group.rank_stride + at / group.padded * group.column_stride, group.scale * sum);
+}
+
+std::int64_t column_blocks(const WideParams& wide, int columns) {
+  std::int64_t blocks = 0;
+  for (int i = 0; i < wide.group_count; ++i) blocks += ceil_div(wide.groups[i].count, columns);
+  return blocks;
+}
+
+/// Lets a kernel have more shared memory than 48 KiB.
+template <class K>
+cudaError_t allow_shared(K kernel, std::size_t bytes) {
+  return bytes <= (48U << 10U) ? cudaSuccess
+                               : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                      static_cast<int>(bytes));
+}
+
+}  // namespace
+
+cudaError_t launch_split_factors(const LowRankParams& params, cudaStream_t stream) {
+  std::int64_t largest = 1;
+  for (int i = 0; i < params.factor_count; ++i) {
+    const std::int64_t padded = ceil_div(params.pieces[params.factors[i].piece].rank, 16) * 16;
+    largest = std::max(largest, padded * ceil_div(params.factors[i].count, kGroup) * kGroup);
+  }
+  split_factors<<<dim3(grid_of(largest, 256), static_cast<unsigned>(params.factor_count)), 256, 0, stream>>>(
+      params);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_split_low(const LowRankParams& ranks, const LowParams& low, cudaStream_t stream) {
+  split_low<<<grid_of(low.rows * ranks.padded, 256), 256, 0, stream>>>(ranks, low);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
+                           cudaStream_t stream) {
+  std::int64_t widest = 16;
+  for (int i = 0; i < wide.group_count; ++i) widest = std::max(widest, wide.groups[i].padded);
+  const std::size_t bytes =
+      sizeof(bf16) * kStages * static_cast<std::size_t>(stage_elements(static_cast<int>(widest)));
+  const cudaError_t error = allow_shared(project_kernel, bytes);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(grid_of(wide.rows, kTile), static_cast<unsigned>(wide.group_count));
+  project_kernel<<<grid, kThreads, bytes, stream>>>(ranks, wide, low);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
+                          cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(column_blocks(wide, kExpandColumns)),
+                  grid_of(wide.rows, kExpandRows));
+  std::int64_t padded = wide.groups[0].padded;
+  for (int i = 1; i < wide.group_count; ++i) {
+    if (wide.groups[i].padded != padded) padded = 0;
+  }
+  switch (padded) {
+    case 16:
+      expand_kernel<1><<<grid, kThreads, 0, stream>>>(ranks, wide, low);
+      break;
+    case 32:
+      expand_kernel<2><<<grid, kThreads, 0, stream>>>(ranks, wide, low);
+      break;
+    case 48:
+      expand_kernel<3><<<grid, kThreads, 0, stream>>>(ranks, wide, low);
+      break;
+    default:
+      expand_kernel<0><<<grid, kThreads, 0, stream>>>(ranks, wide, low);
+  }
+  return cudaGetLastError();
+}
+
+std::int64_t outer_parts(const WideParams& wide) {
+  constexpr std::int64_t kBlocks = 528;  // four for each of 132 multiprocessors
+  const std::int64_t most = std::max<std::int64_t>(wide.rows / (4 * kTile), 1);
+  return std::clamp<std::int64_t>(kBlocks / std::max<std::int64_t>(column_blocks(wide, kTile), 1), 1, most);
+}
+
+std::int64_t outer_size(const WideParams& wide) {
+  std::int64_t size = 0;
+  for (int i = 0; i < wide.group_count; ++i) size += group_size(wide.groups[i]);
+  return size;
+}
+
+cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
+                         cudaStream_t stream) {
+  const std::int64_t parts = outer_parts(wide);
+  const std::int64_t per_part = ceil_div(ceil_div(wide.rows, parts), kTile) * kTile;
+  const std::int64_t size = outer_size(wide);
+  const std::size_t bytes = sizeof(bf16) * kStages * static_cast<std::size_t>(stage_elements(kTile));
+  cudaError_t error = allow_shared(outer_kernel, bytes);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(static_cast<unsigned>(column_blocks(wide, kTile)), static_cast<unsigned>(parts));
+  outer_kernel<<<grid, kThreads, bytes, stream>>>(ranks, wide, low, per_part, size);
+  error = cudaGetLastError();
+  if (error != cudaSuccess) return error;
+  join_parts<<<grid_of(size, 256), 256, 0, stream>>>(ranks, wide, parts, size);
+  return cudaGetLastError();
+}
+
+}  // namespace candela::cuda
