@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <candela/core/atomic_file.h>
+#include <candela/core/device.h>
 #include <candela/io/safetensors.h>
 
 #include "io/json.h"
@@ -33,7 +34,8 @@ const char* name_of(DType dtype) {
 
 template <class T>
 void write_elements(AtomicFile& file, const Tensor& tensor) {
-  if (tensor.is_contiguous()) {
+  // What the host cannot read itself is copied out as a whole.
+  if (tensor.is_contiguous() && device_interface(tensor.device()).host_accessible()) {
     file.write(std::as_bytes(std::span<const T>(tensor.data<T>(), static_cast<std::size_t>(tensor.numel()))));
   } else {
     const std::vector<T> values = tensor.to_vector<T>();

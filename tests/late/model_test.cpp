@@ -101,5 +101,22 @@ TEST(LateTraining, LossesAreThoseOfTheCpuAtOneWaitAStep) {
   EXPECT_LE(twelve - six, static_cast<std::uint64_t>(kSteps)) << "waits of further steps";
 }
 
+/// What is saved from such a device is what it held.
+TEST(LateFiles, AnAdapterIsSavedAndLoadedAgain) {
+  const std::filesystem::path base = golden_folder() / "llama";
+  const auto model = load_model(base, {.dtype = DType::F32, .device = late_device()});
+  LoraConfig config;
+  config.rank = 4;
+  Lora lora = Lora::attach(*model, config, 5);
+  const std::filesystem::path folder = test::scratch_folder("late_adapter");
+  lora.save(folder, base.string());
+  const auto again = load_model(base, {.dtype = DType::F32});
+  const Lora loaded = Lora::load(*again, folder);
+  const std::vector<NamedTensor> expected = lora.parameters();
+  const std::vector<NamedTensor> got = loaded.parameters();
+  ASSERT_EQ(got.size(), expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(values_of(got[i].tensor), values_of(expected[i].tensor));
+}
+
 }  // namespace
 }  // namespace candela

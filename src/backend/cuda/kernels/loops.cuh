@@ -4,51 +4,80 @@
 
 namespace candela::cuda {
 
+/// V neighbours of every operand.
+template <class T, int V, int N>
+struct LoopUnit {
+  Pack<T, V> at[N];
+};
+
+/// Reads the inputs of unit i of a loop. An input's innermost stride is 1, or 0 where it is broadcast, if V
+/// > 1.
+template <class T, int V, int kOut, int N>
+__device__ inline void load_loop_unit(const LoopParams<N>& p, T* const (&base)[N], std::int64_t i,
+                                      LoopUnit<T, V, N>& unit) {
+#pragma unroll
+  for (int n = kOut; n < N; ++n) {
+    const std::int64_t stride = p.strides[n][p.rank - 1];
+    if (V == 1) {
+      unit.at[n].v[0] = base[n][i * stride];
+    } else if (stride == 1) {
+      unit.at[n] = *reinterpret_cast<const Pack<T, V>*>(base[n] + i * V);
+    } else {
+      const T same = *base[n];
+#pragma unroll
+      for (int e = 0; e < V; ++e) unit.at[n].v[e] = same;
+    }
+  }
+}
+
+template <class T, int V, int kOut, int N, class F>
+__device__ inline void finish_loop_unit(const LoopParams<N>& p, T* const (&base)[N], std::int64_t i,
+                                        LoopUnit<T, V, N>& unit, const F& f) {
+#pragma unroll
+  for (int e = 0; e < V; ++e) {
+    float values[N];
+#pragma unroll
+    for (int n = kOut; n < N; ++n) values[n] = to_float(unit.at[n].v[e]);
+    f(values);
+#pragma unroll
+    for (int n = 0; n < kOut; ++n) unit.at[n].v[e] = from_float<T>(values[n]);
+  }
+#pragma unroll
+  for (int n = 0; n < kOut; ++n) {
+    if (V == 1) {
+      base[n][i * p.strides[n][p.rank - 1]] = unit.at[n].v[0];
+    } else {
+      *reinterpret_cast<Pack<T, V>*>(base[n] + i * V) = unit.at[n];
+    }
+  }
+}
+
 /// out_j = f(in), element by element: operands 0 .. kOut - 1 are results, the others inputs. A thread takes V
-/// neighbours; where V > 1 an input's innermost stride is 1, or 0 where it is broadcast.
+/// neighbours of two rows at a time, so that the reads of both are on their way together; an output may be an
+/// input.
 template <class T, int V, int kOut, int N, class F>
 __global__ void loop_kernel(LoopParams<N> p, F f) {
   const std::int64_t packs = p.inner / V;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   const std::int64_t outer_step = static_cast<std::int64_t>(gridDim.y) * blockDim.y;
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < p.outer;
-       row += outer_step) {
-    T* base[N];
+       row += 2 * outer_step) {
+    const bool both = row + outer_step < p.outer;
+    T* first[N];
+    T* second[N];
 #pragma unroll
-    for (int n = 0; n < N; ++n) base[n] = static_cast<T*>(p.data[n]) + outer_offset(p, row, n);
+    for (int n = 0; n < N; ++n) {
+      first[n] = static_cast<T*>(p.data[n]) + outer_offset(p, row, n);
+      second[n] = static_cast<T*>(p.data[n]) + outer_offset(p, both ? row + outer_step : row, n);
+    }
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs;
          i += step) {
-      Pack<T, V> in[N];
-#pragma unroll
-      for (int n = kOut; n < N; ++n) {
-        const std::int64_t stride = p.strides[n][p.rank - 1];
-        if (V == 1) {
-          in[n].v[0] = base[n][i * stride];
-        } else if (stride == 1) {
-          in[n] = *reinterpret_cast<const Pack<T, V>*>(base[n] + i * V);
-        } else {
-          const T same = *base[n];
-#pragma unroll
-          for (int e = 0; e < V; ++e) in[n].v[e] = same;
-        }
-      }
-#pragma unroll
-      for (int e = 0; e < V; ++e) {
-        float values[N];
-#pragma unroll
-        for (int n = kOut; n < N; ++n) values[n] = to_float(in[n].v[e]);
-        f(values);
-#pragma unroll
-        for (int n = 0; n < kOut; ++n) in[n].v[e] = from_float<T>(values[n]);
-      }
-#pragma unroll
-      for (int n = 0; n < kOut; ++n) {
-        if (V == 1) {
-          base[n][i * p.strides[n][p.rank - 1]] = in[n].v[0];
-        } else {
-          *reinterpret_cast<Pack<T, V>*>(base[n] + i * V) = in[n];
-        }
-      }
+      LoopUnit<T, V, N> a;
+      LoopUnit<T, V, N> b;
+      load_loop_unit<T, V, kOut>(p, first, i, a);
+      if (both) load_loop_unit<T, V, kOut>(p, second, i, b);
+      finish_loop_unit<T, V, kOut>(p, first, i, a, f);
+      if (both) finish_loop_unit<T, V, kOut>(p, second, i, b, f);
     }
   }
 }
@@ -83,7 +112,7 @@ inline LoopGrid loop_grid(std::int64_t units, std::int64_t outer) {
   // Without an outer loop, more than enough threads to fill the chip; they stride on.
   const std::int64_t blocks = std::min<std::int64_t>(ceil_div(units, across), outer > 1 ? 1 << 16 : 1 << 20);
   return {dim3(static_cast<unsigned>(blocks),
-               static_cast<unsigned>(std::min<std::int64_t>(ceil_div(outer, down), 65535))),
+               static_cast<unsigned>(std::min<std::int64_t>(ceil_div(outer, 2 * down), 65535))),
           dim3(across, down)};
 }
 

@@ -4,7 +4,7 @@
 
 namespace candela::cuda {
 
-inline constexpr int kMaxPieces = 32;
+inline constexpr int kMaxPieces = 16;
 /// Ranks that launch_project and launch_outer take at once.
 inline constexpr int kMaxGroupRank = 64;
 /// bf16 terms that an f32 operand enters the tensor cores as: 16 bits of its 24.
