@@ -60,6 +60,21 @@ stage_apple_sdk() {
   scripts/check-apple-sdk.sh "$CANDELA_APPLE_SDK"
 }
 
+# Without a GPU the tests skip, and what is proven is that the kernels compile.
+stage_cuda() {
+  if ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+    echo "-- not run here: nvcc was not found"
+    return
+  fi
+  if nvidia-smi -L >/dev/null 2>&1; then
+    build cuda test_cuda test_ops
+    ctest --preset cuda --parallel 1 -L cuda
+  else
+    build cuda test_cuda
+    ctest --preset cuda --parallel "$jobs" -R '^cuda\.'
+  fi
+}
+
 stage_fuzz() {
   has fuzzer || return 0
   build fuzz candela_fuzzers
@@ -76,4 +91,5 @@ run_stages check.tsv \
   "emulated-metal-balanced: the same without Metal Performance Shaders" \
   "analyze: clang's analyzer over the Objective-C++ sources" \
   "apple-sdk: every source against Apple's headers" \
+  "cuda: the kernels compiled by nvcc, and the CUDA tests" \
   "fuzz: the parsers, some seconds each under the address and undefined-behaviour sanitizers"
