@@ -69,8 +69,7 @@ OpCase lora_case(const Group& group) {
 std::vector<OpCase> lora_cases() {
   std::vector<OpCase> list;
   const auto add = [&](const Group& group) { list.push_back(lora_case(group)); };
-  const std::vector<Branch> three = {
-      {.outputs = 40, .rank = 4}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
+  const std::vector<Branch> three = {{.outputs = 40, .rank = 4}, {.outputs = 17}, {.outputs = 9, .rank = 3}};
   const std::vector<Branch> last_only = {{.outputs = 9}, {.outputs = 17}, {.outputs = 12, .rank = 3}};
   add({"one_element", {.shape = {1, 1}}, {{.outputs = 1, .rank = 1}}});
   add({"empty", {.shape = {0, 8}}, {{.outputs = 5, .rank = 2}}});

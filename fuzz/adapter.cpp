@@ -8,8 +8,8 @@
 
 #include "fuzz/model_folder.h"
 
-/// A peft folder put on a model: adapter_config.json, a zero byte, then adapter_model.safetensors. What loads must
-/// compute, and come off again.
+/// A peft folder put on a model: adapter_config.json, a zero byte, then adapter_model.safetensors. What loads
+/// must compute, and come off again.
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace candela;
   static const fuzz::ModelFolder folder("adapter_config.json");
@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     Lora lora = Lora::load(*model, folder.path());
     fuzz::check(lora.parameter_count() > 0, "an adapter that loads has parameters");
     const NoGrad guard;
-    const Tensor logits = model->logits(model->forward_hidden(Tensor::from_values<std::int32_t>({1, 2, 3}, {1, 3})));
+    const Tensor logits =
+        model->logits(model->forward_hidden(Tensor::from_values<std::int32_t>({1, 2, 3}, {1, 3})));
     fuzz::check(logits.numel() == 3 * 16, "the model computes with it");
     lora.detach();
   });

@@ -33,8 +33,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::check(std::abs(total - 1) < 1e-9, "probabilities add up to 1");
     Generator generator(size);
     const TokenId drawn = sample(logits, options, seen, generator);
-    fuzz::check(std::any_of(choices.begin(), choices.end(), [&](const Candidate& c) { return c.id == drawn; }),
-                "what is drawn is among the candidates");
+    fuzz::check(
+        std::any_of(choices.begin(), choices.end(), [&](const Candidate& c) { return c.id == drawn; }),
+        "what is drawn is among the candidates");
   });
   return 0;
 }

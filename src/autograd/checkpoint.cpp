@@ -93,9 +93,10 @@ std::vector<Tensor> checkpoint(std::string name, CheckpointedBlock block, std::s
   }
   std::vector<Tensor*> outputs;
   for (Tensor& result : results) outputs.push_back(&result);
-  record(std::move(name), std::vector<Tensor>(inputs.begin(), inputs.end()), std::move(outputs),
-         [call = std::move(call)](std::span<const Tensor> grads) { return call.gradients(grads); },
-         std::span<const Tensor>(saved));
+  record(
+      std::move(name), std::vector<Tensor>(inputs.begin(), inputs.end()), std::move(outputs),
+      [call = std::move(call)](std::span<const Tensor> grads) { return call.gradients(grads); },
+      std::span<const Tensor>(saved));
   return results;
 }
 

@@ -10,8 +10,8 @@ void add_bench_decode(CLI::App& bench, Action& action);
 void add_bench_tokenize(CLI::App& bench, Action& action);
 
 void add_bench(CLI::App& app, Action& action) {
-  CLI::App* command =
-      app.add_subcommand("bench", "Measure this machine: ops, products, small ops, training, decoding, tokenizing");
+  CLI::App* command = app.add_subcommand(
+      "bench", "Measure this machine: ops, products, small ops, training, decoding, tokenizing");
   command->require_subcommand(1);
   command->footer(
       "Example:\n  candela bench ops --family softmax\n  candela bench train --model models/stories-7m");

@@ -46,7 +46,8 @@ class Session {
   void run() {
     LineReader reader;
     if (reader.interactive()) {
-      if (!LineReader::can_edit()) note("this build has no libedit: lines cannot be edited, and there is no history");
+      if (!LineReader::can_edit())
+        note("this build has no libedit: lines cannot be edited, and there is no history");
       print_out("/help lists the commands.\n");
     }
     while (const std::optional<std::string> line = reader.read("> ")) {
@@ -75,12 +76,18 @@ class Session {
     const std::size_t start = blank == std::string::npos ? blank : line.find_first_not_of(' ', blank);
     const std::string rest = start == std::string::npos ? "" : line.substr(start);
     if (name == "/quit" || name == "/exit") return false;
-    if (name == "/help") write_output(kHelp);
-    else if (name == "/system") system_ = rest;
-    else if (name == "/reset") messages_.clear();
-    else if (name == "/save") save(rest);
-    else if (name == "/adapter") adapt(rest);
-    else throw InvalidArgument(fmt::format("unknown command {}; /help lists them", name));
+    if (name == "/help")
+      write_output(kHelp);
+    else if (name == "/system")
+      system_ = rest;
+    else if (name == "/reset")
+      messages_.clear();
+    else if (name == "/save")
+      save(rest);
+    else if (name == "/adapter")
+      adapt(rest);
+    else
+      throw InvalidArgument(fmt::format("unknown command {}; /help lists them", name));
     return true;
   }
 
@@ -106,8 +113,9 @@ class Session {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       write_output("\n");
       flush_output();
-      write_error(fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front\n", made.tokens.size(),
-                              static_cast<double>(made.tokens.size()) / seconds, made.prompt_tokens));
+      write_error(fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front\n",
+                              made.tokens.size(), static_cast<double>(made.tokens.size()) / seconds,
+                              made.prompt_tokens));
       messages_.push_back({{"role", "assistant"}, {"content", made.text}});
     } catch (...) {
       messages_.pop_back();
@@ -155,13 +163,17 @@ void add_chat(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("chat", "Talk with a model, in its own chat template");
   declare_model_options(*command, options->model);
   command->add_option("--system", options->system, "The system message");
-  add_path(*command, "--chat-template", options->chat_template, "Jinja file to use in place of the model's chat template");
-  command->add_option("--chat-options", options->chat_options,
-                      "JSON object with further variables of the template, as in '{\"enable_thinking\": false}'");
-  add_number(*command, "--max-tokens", options->generate.max_tokens, {1, kMostCount}, "Most tokens of one answer");
+  add_path(*command, "--chat-template", options->chat_template,
+           "Jinja file to use in place of the model's chat template");
+  command->add_option(
+      "--chat-options", options->chat_options,
+      "JSON object with further variables of the template, as in '{\"enable_thinking\": false}'");
+  add_number(*command, "--max-tokens", options->generate.max_tokens, {1, kMostCount},
+             "Most tokens of one answer");
   declare_sampling_options(*command, options->sampling, options->generate.seed);
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
-  command->footer(std::string("Example:\n  candela chat --model DIR --adapter out/mine\nIn the session:\n") + kHelp +
+  command->footer(std::string("Example:\n  candela chat --model DIR --adapter out/mine\nIn the session:\n") +
+                  kHelp +
                   "Standard input that is no terminal is read line by line: a message, or a command, each.");
   command->callback([&action, options] { action = [options] { Session(*options).run(); }; });
 }

@@ -9,7 +9,8 @@
 
 namespace candela::cli {
 
-ChatFormat::ChatFormat(const ModelOptions& model, const std::string& file, Tokenizer tokenizer, const ModelConfig& config)
+ChatFormat::ChatFormat(const ModelOptions& model, const std::string& file, Tokenizer tokenizer,
+                       const ModelConfig& config)
     : model_(model.model), tokenizer_(std::move(tokenizer)), template_(chat_template_of(file, model.model)) {
   DatasetOptions rows = DatasetOptions::for_model(tokenizer_, config);
   rows.chat_template = template_;
@@ -22,10 +23,12 @@ ChatFormat::ChatFormat(const ModelOptions& model, const std::string& file, Token
   warn_of_differences(*trained, own, model.adapter);
   stop_ids_.insert(stop_ids_.end(), trained->stop_ids.begin(), trained->stop_ids.end());
   if (file.empty() && trained->chat_template && trained->chat_template != own.chat_template)
-    template_ = ChatTemplate::parse(*trained->chat_template, model.adapter + "/chat_template.jinja", model.model);
+    template_ =
+        ChatTemplate::parse(*trained->chat_template, model.adapter + "/chat_template.jinja", model.model);
 }
 
-std::vector<TokenId> ChatFormat::encode(const ChatMessages& messages, const nlohmann::ordered_json& options) const {
+std::vector<TokenId> ChatFormat::encode(const ChatMessages& messages,
+                                        const nlohmann::ordered_json& options) const {
   if (template_) {
     const nlohmann::ordered_json row = {
         {"messages", messages}, {"add_generation_prompt", true}, {"kwargs", options}};
@@ -42,7 +45,8 @@ std::vector<TokenId> ChatFormat::encode(const ChatMessages& messages, const nloh
 nlohmann::ordered_json parse_chat_options(const std::string& text) {
   if (text.empty()) return nlohmann::ordered_json::object();
   const nlohmann::ordered_json options = nlohmann::ordered_json::parse(text, nullptr, false);
-  require<UsageError>(options.is_object(), "--chat-options: must be a JSON object; got {}", text.substr(0, 60));
+  require<UsageError>(options.is_object(), "--chat-options: must be a JSON object; got {}",
+                      text.substr(0, 60));
   return options;
 }
 

@@ -35,7 +35,8 @@ ChatRecord chat_record_of(const DatasetOptions& rows, const Tokenizer& tokenizer
   record.prefix = rows.frame.prefix;
   if (rows.chat_template && !rows.raw) {
     record.chat_template = rows.chat_template->source();
-    if (const auto end = io::end_of_turn(*rows.chat_template, tokenizer, rows.end_ids)) record.stop_ids.push_back(*end);
+    if (const auto end = io::end_of_turn(*rows.chat_template, tokenizer, rows.end_ids))
+      record.stop_ids.push_back(*end);
   } else if (const auto end = tokenizer.token_to_id(kChatMlEnd)) {
     record.stop_ids.push_back(*end);
   }
@@ -65,14 +66,16 @@ std::optional<ChatRecord> load_chat_record(const fs::path& folder) {
   const auto document = io::load_json(folder / kRecordFile, {.max_bytes = 1 << 20});
   const io::JsonObject object(document, (folder / kRecordFile).string());
   ChatRecord record{std::nullopt, ids_of(object, "stop_ids"), ids_of(object, "prefix")};
-  if (fs::exists(folder / kTemplateFile, error)) record.chat_template = io::read_file(folder / kTemplateFile, 1 << 20);
+  if (fs::exists(folder / kTemplateFile, error))
+    record.chat_template = io::read_file(folder / kTemplateFile, 1 << 20);
   return record;
 }
 
 void warn_of_differences(const ChatRecord& adapter, const ChatRecord& model, const std::string& folder) {
   if (adapter.chat_template != model.chat_template) {
-    warn(fmt::format("{}: was trained with {} chat template than the model's; chats are written by the adapter's", folder,
-                     adapter.chat_template ? "another" : "no other"));
+    warn(fmt::format(
+        "{}: was trained with {} chat template than the model's; chats are written by the adapter's", folder,
+        adapter.chat_template ? "another" : "no other"));
   }
   if (adapter.stop_ids != model.stop_ids) {
     warn(fmt::format("{}: was trained with turns that end in [{}]; the model ends them in [{}]", folder,

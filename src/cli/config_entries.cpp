@@ -101,8 +101,9 @@ std::vector<ConfigEntry> read_yaml(const std::string& text, const std::string& f
     for (const auto& item : document) entries.push_back(from_yaml(item.first, item.second, bytes));
     return entries;
   } catch (const YAML::DeepRecursion& error) {
-    throw UsageError(fmt::format("{}:{}: must nest less deeply; expected one mapping from option names to values",
-                                 file, error.mark.line + 1));
+    throw UsageError(
+        fmt::format("{}:{}: must nest less deeply; expected one mapping from option names to values", file,
+                    error.mark.line + 1));
   } catch (const YAML::Exception& error) {
     throw UsageError(fmt::format("{}:{}: is not YAML: {}", file, error.mark.line + 1, error.msg));
   }

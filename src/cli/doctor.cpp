@@ -47,33 +47,40 @@ std::string shown(const Tokenizer& tokenizer, TokenId id) {
 void check_template(const DatasetOptions& rows, const Tokenizer& tokenizer, Findings& findings) {
   if (!rows.chat_template) {
     const bool chatml = tokenizer.token_to_id(kChatMlEnd).has_value();
-    if (chatml) findings.good("template", "none; the tokenizer knows ChatML, which is used for chats");
-    else findings.bad("template", "none, and the tokenizer does not know ChatML: chats cannot be written");
+    if (chatml)
+      findings.good("template", "none; the tokenizer knows ChatML, which is used for chats");
+    else
+      findings.bad("template", "none, and the tokenizer does not know ChatML: chats cannot be written");
     return;
   }
   findings.good("template", rows.chat_template->name());
   const auto end = io::end_of_turn(*rows.chat_template, tokenizer, rows.end_ids);
   if (!end) {
-    findings.bad("stop", "the template ends an answer with no special token: generation cannot tell that it is over");
+    findings.bad("stop",
+                 "the template ends an answer with no special token: generation cannot tell that it is over");
     return;
   }
   const bool stops = std::find(rows.end_ids.begin(), rows.end_ids.end(), *end) != rows.end_ids.end();
-  if (stops) findings.good("stop", fmt::format("answers end in {}, which ends generation", shown(tokenizer, *end)));
+  if (stops)
+    findings.good("stop", fmt::format("answers end in {}, which ends generation", shown(tokenizer, *end)));
   else
-    findings.bad("stop", fmt::format("answers end in {}, which is not among eos_token_id of generation_config.json or "
-                                     "config.json: other programs go on behind an answer",
-                                     shown(tokenizer, *end)));
+    findings.bad(
+        "stop", fmt::format("answers end in {}, which is not among eos_token_id of generation_config.json or "
+                            "config.json: other programs go on behind an answer",
+                            shown(tokenizer, *end)));
 }
 
 void check_bos(const DatasetOptions& rows, const Tokenizer& tokenizer, Findings& findings) {
   const std::vector<TokenId>& prefix = rows.frame.prefix;
   if (!rows.chat_template) {
-    findings.good("BOS", prefix.empty() ? "none stands in front of a text" : shown(tokenizer, prefix.front()) + " stands in front of a text");
+    findings.good("BOS", prefix.empty() ? "none stands in front of a text"
+                                        : shown(tokenizer, prefix.front()) + " stands in front of a text");
     return;
   }
   std::string text;
   try {
-    text = rows.chat_template->render(R"({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": true})");
+    text = rows.chat_template->render(
+        R"({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": true})");
   } catch (const TemplateError& error) {
     findings.bad("BOS", fmt::format("the template refuses a plain question: {}", error.what()));
     return;
@@ -81,10 +88,13 @@ void check_bos(const DatasetOptions& rows, const Tokenizer& tokenizer, Findings&
   const std::vector<TokenId> ids = tokenizer.encode(text, false);
   const bool twice = ids.size() > 1 && ids[0] == ids[1] && tokenizer.is_special(ids[0]);
   const bool writes = !prefix.empty() && !ids.empty() && ids[0] == prefix[0];
-  if (twice) findings.bad("BOS", fmt::format("the template writes {} twice", shown(tokenizer, ids[0])));
+  if (twice)
+    findings.bad("BOS", fmt::format("the template writes {} twice", shown(tokenizer, ids[0])));
   else if (!prefix.empty() && !writes)
-    findings.bad("BOS", fmt::format("texts begin with {}, and chats do not: the template does not write it", shown(tokenizer, prefix[0])));
-  else findings.good("BOS", writes ? "the template writes it, once" : "none, in chats as in texts");
+    findings.bad("BOS", fmt::format("texts begin with {}, and chats do not: the template does not write it",
+                                    shown(tokenizer, prefix[0])));
+  else
+    findings.good("BOS", writes ? "the template writes it, once" : "none, in chats as in texts");
 }
 
 /// Logits of the base with the adapter beside it, and merged into it, on the same ids.
@@ -95,8 +105,11 @@ void compare_merged(const DoctorOptions& options, std::vector<TokenId> ids, Find
   if (ids.size() > kMost) ids.resize(kMost);
   const NoGrad guard;
   const std::vector<std::int32_t> values(ids.begin(), ids.end());
-  const Tensor input = Tensor::from_values(values, {1, static_cast<std::int64_t>(values.size())}, model.device());
-  const auto logits = [&] { return cast(model.logits(model.forward_hidden(input)), DType::F32).to_vector<float>(); };
+  const Tensor input =
+      Tensor::from_values(values, {1, static_cast<std::int64_t>(values.size())}, model.device());
+  const auto logits = [&] {
+    return cast(model.logits(model.forward_hidden(input)), DType::F32).to_vector<float>();
+  };
   const std::vector<float> beside = logits();
   loaded.lora->merge();
   const std::vector<float> merged = logits();
@@ -105,10 +118,13 @@ void compare_merged(const DoctorOptions& options, std::vector<TokenId> ids, Find
     worst = std::max(worst, static_cast<double>(std::fabs(beside[i] - merged[i])));
     largest = std::max(largest, static_cast<double>(std::fabs(beside[i])));
   }
-  const std::string text = fmt::format("logits of base + adapter and of the merged model differ by at most {:.3g}, of {:.3g}, on {} tokens",
-                                       worst, largest, ids.size());
-  if (worst <= options.tolerance * std::max(largest, 1.0)) findings.good("merge", text);
-  else findings.bad("merge", text);
+  const std::string text = fmt::format(
+      "logits of base + adapter and of the merged model differ by at most {:.3g}, of {:.3g}, on {} tokens",
+      worst, largest, ids.size());
+  if (worst <= options.tolerance * std::max(largest, 1.0))
+    findings.good("merge", text);
+  else
+    findings.bad("merge", text);
 }
 
 void examine(const DoctorOptions& options) {
@@ -118,10 +134,12 @@ void examine(const DoctorOptions& options) {
   Findings findings;
   check_template(rows, tokenizer, findings);
   check_bos(rows, tokenizer, findings);
-  std::vector<TokenId> ids = rows.frame.framed(tokenizer.encode("Once upon a time, there was a question.", false));
+  std::vector<TokenId> ids =
+      rows.frame.framed(tokenizer.encode("Once upon a time, there was a question.", false));
   if (!options.data.empty()) {
     const Dataset data = Dataset::load(DatasetFiles::find(options.data).train, tokenizer, rows);
-    findings.good("data", fmt::format("{} rows, {:.1f} % of their tokens trained", data.samples.size(), 100 * data.statistics.trained_share()));
+    findings.good("data", fmt::format("{} rows, {:.1f} % of their tokens trained", data.samples.size(),
+                                      100 * data.statistics.trained_share()));
     const bool colour = ::isatty(STDOUT_FILENO) != 0;
     print_out("\n{}\n\n", marked_text(data.samples.front(), tokenizer, colour));
     ids = data.samples.front().ids;
@@ -129,29 +147,38 @@ void examine(const DoctorOptions& options) {
   if (!options.model.adapter.empty()) {
     const std::optional<ChatRecord> trained = load_chat_record(options.model.adapter);
     const ChatRecord own = chat_record_of(rows, tokenizer);
-    if (!trained) findings.good("adapter", "does not say how its texts were written");
-    else if (*trained == own) findings.good("adapter", "was trained with this template, these stop tokens and this BOS");
-    else findings.bad("adapter", "was trained with another template, other stop tokens or another BOS than the model's");
+    if (!trained)
+      findings.good("adapter", "does not say how its texts were written");
+    else if (*trained == own)
+      findings.good("adapter", "was trained with this template, these stop tokens and this BOS");
+    else
+      findings.bad("adapter",
+                   "was trained with another template, other stop tokens or another BOS than the model's");
     if (trained && !(*trained == own)) warn_of_differences(*trained, own, options.model.adapter);
     compare_merged(options, std::move(ids), findings);
   }
   flush_output();
-  require<Error>(findings.problems() == 0, "doctor: {} problem{} found", findings.problems(), findings.problems() == 1 ? "" : "s");
+  require<Error>(findings.problems() == 0, "doctor: {} problem{} found", findings.problems(),
+                 findings.problems() == 1 ? "" : "s");
 }
 
 }  // namespace
 
 void add_doctor(CLI::App& app, Action& action) {
   auto options = std::make_shared<DoctorOptions>();
-  CLI::App* command = app.add_subcommand(
-      "doctor", "Check chat template, stop tokens and BOS of a model, a row as training sees it, and an adapter against its merged model");
+  CLI::App* command = app.add_subcommand("doctor",
+                                         "Check chat template, stop tokens and BOS of a model, a row as "
+                                         "training sees it, and an adapter against its merged model");
   declare_model_options(*command, options->model);
-  add_path(*command, "--data", options->data, "JSONL file, or folder with train.jsonl: its first row is shown");
+  add_path(*command, "--data", options->data,
+           "JSONL file, or folder with train.jsonl: its first row is shown");
   declare_row_options(*command, options->rows);
   add_number(*command, "--tolerance", options->tolerance, {0, 1},
              "Largest difference of the merged model's logits, as a share of the largest logit");
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
-  command->footer("The status is 1 where a problem is found.\nExample:\n  candela doctor --model models/stories-7m --data data/text-to-sql");
+  command->footer(
+      "The status is 1 where a problem is found.\nExample:\n  candela doctor --model models/stories-7m "
+      "--data data/text-to-sql");
   command->callback([&action, options] { action = [options] { examine(*options); }; });
 }
 

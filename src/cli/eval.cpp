@@ -130,8 +130,7 @@ void print_examples(const EvalOptions& options, const Rows& rows,
   const auto count = std::min<std::size_t>(static_cast<std::size_t>(options.show), rows.questions.size());
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t at = i * rows.questions.size() / count;
-    print_out("\n{}\n  expected: {}\n",
-              escaped(trim(rows.tokenizer.decode(rows.questions[at].prompt, true))),
+    print_out("\n{}\n  expected: {}\n", escaped(trim(rows.tokenizer.decode(rows.questions[at].prompt, true))),
               escaped(rows.questions[at].reference));
     for (const auto& [name, result] : results) {
       const bool right = result.answers[at] == rows.questions[at].reference;

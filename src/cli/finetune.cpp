@@ -32,8 +32,10 @@ namespace fs = std::filesystem;
 /// How many rows are left out, and why.
 std::string left_out(const DatasetStatistics& rows) {
   std::string text;
-  if (rows.dropped_rows > 0) text += fmt::format(", {} left out (--max-length cuts off their answer)", rows.dropped_rows);
-  if (rows.untrained_rows > 0) text += fmt::format(", {} left out (no token of theirs is trained)", rows.untrained_rows);
+  if (rows.dropped_rows > 0)
+    text += fmt::format(", {} left out (--max-length cuts off their answer)", rows.dropped_rows);
+  if (rows.untrained_rows > 0)
+    text += fmt::format(", {} left out (no token of theirs is trained)", rows.untrained_rows);
   return text;
 }
 
@@ -57,8 +59,7 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   print_out("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}{}\n",
             data.train.file.string(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
             100 * rows.trained_share(), rows.shortest, rows.longest,
-            rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "",
-            left_out(rows));
+            rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "", left_out(rows));
   if (data.valid) {
     print_out("validation  {}: {} rows{}\n", data.valid->file.string(), counted(data.valid->statistics.rows),
               options.valid_split > 0 ? " held out" : "");
@@ -102,20 +103,22 @@ Outcome train(RunSetup& setup, Trainer& trainer, const Lora& lora, Checkpoints& 
     save_run_state(folder, trainer);
     write_file_atomically(folder / kRunConfigName, run_config);
   };
-  outcome.finished = trainer.fit(setup.sources().train, setup.sources().validation(), [&](const StepReport& report) {
-    outcome.add(report);
-    metrics.add(report);
-    if (!report.skipped.empty()) progress.say(fmt::format("step {}: skipped: {}", report.step, report.skipped));
-    if (report.validation_loss)
-      progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
-    if (report.out_of_patience)
-      progress.say(fmt::format("step {}: {} validations without a lower loss end the run", report.step,
-                               options.train.patience));
-    if (checkpoints.save_if_due(report.step, write, report.best && options.keep_best))
-      progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
-    progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
-                                             format_count(std::llround(report.tokens_per_s))));
-  });
+  outcome.finished =
+      trainer.fit(setup.sources().train, setup.sources().validation(), [&](const StepReport& report) {
+        outcome.add(report);
+        metrics.add(report);
+        if (!report.skipped.empty())
+          progress.say(fmt::format("step {}: skipped: {}", report.step, report.skipped));
+        if (report.validation_loss)
+          progress.say(fmt::format("step {}: validation loss {:.4f}", report.step, *report.validation_loss));
+        if (report.out_of_patience)
+          progress.say(fmt::format("step {}: {} validations without a lower loss end the run", report.step,
+                                   options.train.patience));
+        if (checkpoints.save_if_due(report.step, write, report.best && options.keep_best))
+          progress.say(fmt::format("step {}: saved {}", report.step, checkpoints.last().string()));
+        progress.update(report.step, fmt::format("loss {:.4f}  {} tok/s", report.loss,
+                                                 format_count(std::llround(report.tokens_per_s))));
+      });
   progress.finish();
   // What a signal ends can be gone on with.
   const std::int64_t step = trainer.state().step;

@@ -79,12 +79,11 @@ void generate(GenerateCommand command) {
   if (command.chat && !command.ignore_eos) command.generate.stop_tokens = format->stop_ids();
   command.generate.log_probabilities = command.probabilities;
   const auto start = std::chrono::steady_clock::now();
-  const Generation result =
-      generator.generate(ids, command.generate, [](std::string_view text) {
-        write_text(text);
-        flush_output();
-        return true;
-      });
+  const Generation result = generator.generate(ids, command.generate, [](std::string_view text) {
+    write_text(text);
+    flush_output();
+    return true;
+  });
   // A person wants the shell's prompt on a line of its own; a program wants the continuation and nothing
   // else.
   if (::isatty(STDOUT_FILENO) != 0) write_output("\n");
@@ -111,12 +110,13 @@ void add_generate(CLI::App& app, Action& action) {
   add_path(*command, "--prompt-file", options->prompt_file,
            "A file with the text to continue, taken as it is")
       ->excludes(prompt);
-  CLI::Option* const chat = command->add_flag(
-      "--chat", options->chat,
-      "Put the prompt as the user's turn of a chat, written by the model's chat template (ChatML where it has none), and "
-      "stop at the end of the answer");
+  CLI::Option* const chat = command->add_flag("--chat", options->chat,
+                                              "Put the prompt as the user's turn of a chat, written by the "
+                                              "model's chat template (ChatML where it has none), and "
+                                              "stop at the end of the answer");
   command->add_option("--system", options->system, "The system message of the chat")->needs(chat);
-  add_path(*command, "--chat-template", options->chat_template, "Jinja file to use in place of the model's chat template")
+  add_path(*command, "--chat-template", options->chat_template,
+           "Jinja file to use in place of the model's chat template")
       ->needs(chat);
   command
       ->add_option("--chat-options", options->chat_options,

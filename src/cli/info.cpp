@@ -3,9 +3,9 @@
 #include <fmt/ranges.h>
 #include <memory>
 
-#include <candela/models/config.h>
 #include <candela/io/safetensors.h>
 #include <candela/io/tokenizer.h>
+#include <candela/models/config.h>
 #include <candela/models/model.h>
 
 #include "cli/command.h"
@@ -45,7 +45,8 @@ void print_tensors(const SafetensorsReader& reader, bool each) {
     const std::optional<std::int64_t> count = count_of(entry.shape);
     counted = counted && count && elements <= std::numeric_limits<std::int64_t>::max() - *count;
     if (counted) elements += *count;
-    if (each) print_out("  {:<60} {:<5} [{}]\n", escaped_name(name), escaped_name(entry.dtype),
+    if (each)
+      print_out("  {:<60} {:<5} [{}]\n", escaped_name(name), escaped_name(entry.dtype),
                 fmt::join(entry.shape, ", "));
   }
   print_out("tensors         {} with {} elements, {} in {} file(s)\n", reader.names().size(),

@@ -19,9 +19,10 @@ std::string read_standard_input(std::size_t most) {
     text.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
     if (got == 0) return text;
     if (got < 0 && errno != EINTR)
-      throw IoError(fmt::format("standard input: cannot be read: {}", std::generic_category().message(errno)));
-    require<IoError>(text.size() <= most, "standard input: must be at most {} bytes; got more: split the text",
-                     most);
+      throw IoError(
+          fmt::format("standard input: cannot be read: {}", std::generic_category().message(errno)));
+    require<IoError>(text.size() <= most,
+                     "standard input: must be at most {} bytes; got more: split the text", most);
   }
 }
 

@@ -52,7 +52,9 @@ struct LineReader::Editor {
   std::string prompt;
 };
 
-bool LineReader::can_edit() { return true; }
+bool LineReader::can_edit() {
+  return true;
+}
 
 #else
 
@@ -62,7 +64,9 @@ struct LineReader::Editor {
   std::string prompt;
 };
 
-bool LineReader::can_edit() { return false; }
+bool LineReader::can_edit() {
+  return false;
+}
 
 #endif
 

@@ -6,8 +6,8 @@
 
 namespace candela::cli {
 
-/// Lines that a person types, with editing and history where the build has libedit and standard input is a terminal; lines
-/// of standard input otherwise, without a prompt.
+/// Lines that a person types, with editing and history where the build has libedit and standard input is a
+/// terminal; lines of standard input otherwise, without a prompt.
 class LineReader {
  public:
   LineReader();

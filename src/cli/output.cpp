@@ -21,8 +21,8 @@ namespace {
 /// Characters that no terminal should be given: C1 controls, line and paragraph separators, and what reorders
 /// text (Unicode's Bidi_Control).
 bool is_unsafe(std::int32_t c) {
-  return (c >= 0x80 && c < 0xA0) || c == 0x061C || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
-         (c >= 0x2066 && c <= 0x2069);
+  return (c >= 0x80 && c < 0xA0) || c == 0x061C || c == 0x200E || c == 0x200F ||
+         (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
 }
 
 std::string escape(std::string_view text, std::string_view allowed_controls) {

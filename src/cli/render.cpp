@@ -24,10 +24,11 @@ ChatTemplate load_template(const RenderOptions& options) {
     throw UsageError("render: --template FILE or --model DIR must be given, one of them");
   if (!options.file.empty()) return ChatTemplate::parse(io::read_file(options.file), options.file);
   std::optional<ChatTemplate> found = ChatTemplate::load(options.model);
-  require<IoError>(found.has_value(),
-                   "{}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); name one "
-                   "with --template",
-                   options.model);
+  require<IoError>(
+      found.has_value(),
+      "{}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); name one "
+      "with --template",
+      options.model);
   return *found;
 }
 
@@ -55,15 +56,19 @@ void render(const RenderOptions& options) {
 void add_render(CLI::App& app, Action& action) {
   auto options = std::make_shared<RenderOptions>();
   CLI::App* command = app.add_subcommand(
-      "render", "Render chats, one JSON object a line from standard input, by a chat template: one JSON string a line");
+      "render",
+      "Render chats, one JSON object a line from standard input, by a chat template: one JSON string a line");
   add_path(*command, "--template", options->file, "Jinja file");
   add_path(*command, "--model", options->model,
            "Folder of a model: its chat_template.jinja, or chat_template of its tokenizer_config.json");
   command->footer(
-      "A row has \"messages\" and, where wanted, \"tools\", \"add_generation_prompt\", \"kwargs\" (further variables), "
-      "\"bos_token\", \"eos_token\" and \"now\".\nA row that the template refuses gives {\"error\": ...}, and the next one "
+      "A row has \"messages\" and, where wanted, \"tools\", \"add_generation_prompt\", \"kwargs\" (further "
+      "variables), "
+      "\"bos_token\", \"eos_token\" and \"now\".\nA row that the template refuses gives {\"error\": ...}, "
+      "and the next one "
       "is rendered.\n"
-      "Example:\n  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | candela render --model DIR");
+      "Example:\n  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | candela render "
+      "--model DIR");
   command->callback([&action, options] { action = [options] { render(*options); }; });
 }
 

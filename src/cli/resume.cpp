@@ -27,8 +27,8 @@ bool holds_state(const fs::path& folder) {
 
 /// Options that change no weight: where files lie, what is printed, and what is kept.
 const std::set<std::string>& free_options() {
-  static const std::set<std::string> names = {"model",      "data",   "valid",     "output",           "quiet",
-                                              "save-every", "adapter", "keep-best", "keep-checkpoints"};
+  static const std::set<std::string> names = {
+      "model", "data", "valid", "output", "quiet", "save-every", "adapter", "keep-best", "keep-checkpoints"};
   return names;
 }
 
@@ -91,10 +91,11 @@ void check_resumable(const ResumePoint& point, const std::string& config) {
   for (const auto& [key, value] : before) keys.insert(key);
   for (const auto& [key, value] : now) keys.insert(key);
   for (const std::string& key : keys) {
-    require<UsageError>(value_of(before, key) == value_of(now, key),
-                        "--{}: must be {} as in {}, which the run goes on from; got {}; leave it out, or start "
-                        "a new run with --adapter",
-                        key, value_of(before, key), file, value_of(now, key));
+    require<UsageError>(
+        value_of(before, key) == value_of(now, key),
+        "--{}: must be {} as in {}, which the run goes on from; got {}; leave it out, or start "
+        "a new run with --adapter",
+        key, value_of(before, key), file, value_of(now, key));
   }
 }
 

@@ -25,8 +25,9 @@ ResumePoint resume_point(const std::filesystem::path& run);
 /// The folder of the run that a checkpoint belongs to.
 std::filesystem::path run_of(const ResumePoint& point);
 
-/// Throws UsageError naming an option that `config`, the run's options as YAML, has other than the checkpoint's
-/// finetune.yaml, where the run would go on to other weights: all but paths and what is printed and kept.
+/// Throws UsageError naming an option that `config`, the run's options as YAML, has other than the
+/// checkpoint's finetune.yaml, where the run would go on to other weights: all but paths and what is printed
+/// and kept.
 void check_resumable(const ResumePoint& point, const std::string& config);
 
 }  // namespace candela::cli

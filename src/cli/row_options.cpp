@@ -17,19 +17,23 @@ void declare_row_options(CLI::App& command, RowOptions& options) {
           },
           ""));
   command.add_flag("--truncate", options.truncate, "Cut longer rows off instead of refusing them");
-  CLI::Option* const choice = add_choice(command, "--train-on", options.train_on, {"all", "assistant", "last"},
-                                         "What the loss counts: all tokens, every answer, or the last answer of a row");
+  CLI::Option* const choice =
+      add_choice(command, "--train-on", options.train_on, {"all", "assistant", "last"},
+                 "What the loss counts: all tokens, every answer, or the last answer of a row");
   command
       .add_flag("--train-on-prompt", options.train_on_prompt,
                 "Count prompts and user turns in the loss too, not answers alone: --train-on all")
       ->excludes(choice);
   command.add_flag("--skip-untrained", options.skip_untrained,
                    "Leave rows out that have no token to train on, and count them, instead of refusing them");
-  command.add_flag("--raw", options.raw,
-                   "Take prompts and completions as they are written, not as messages of the model's chat template");
-  add_path(command, "--chat-template", options.chat_template, "Jinja file to use in place of the model's chat template");
+  command.add_flag(
+      "--raw", options.raw,
+      "Take prompts and completions as they are written, not as messages of the model's chat template");
+  add_path(command, "--chat-template", options.chat_template,
+           "Jinja file to use in place of the model's chat template");
   add_list(command, "--map", options.map,
-           "NAME=FIELD: take what the rows call FIELD for NAME, as in prompt=question; may be given several times");
+           "NAME=FIELD: take what the rows call FIELD for NAME, as in prompt=question; may be given several "
+           "times");
 }
 
 std::optional<ChatTemplate> chat_template_of(const std::string& file, const std::string& model) {
@@ -49,8 +53,8 @@ DatasetOptions dataset_options(const RowOptions& options, const Tokenizer& token
   if (options.max_length > 0) rows.max_length = static_cast<std::size_t>(options.max_length);
   rows.truncate = options.truncate;
   rows.train_on = options.train_on == "all" || options.train_on_prompt ? TrainOn::All
-                  : options.train_on == "last"                           ? TrainOn::Last
-                                                                         : TrainOn::Assistant;
+                  : options.train_on == "last"                         ? TrainOn::Last
+                                                                       : TrainOn::Assistant;
   rows.skip_untrained = options.skip_untrained;
   rows.raw = options.raw;
   rows.chat_template = chat_template_of(options.chat_template, model);

@@ -22,7 +22,8 @@ struct RowOptions {
 /// Declares --max-length, --truncate, --train-on, --skip-untrained, --raw, --chat-template and --map.
 void declare_row_options(CLI::App& command, RowOptions& options);
 
-/// The template that `file` holds, or, where it is empty, that of the folder `model`; nothing if that has none.
+/// The template that `file` holds, or, where it is empty, that of the folder `model`; nothing if that has
+/// none.
 std::optional<ChatTemplate> chat_template_of(const std::string& file, const std::string& model);
 
 /// Says on standard error where --max-length is beyond the model's context. `model`: its folder.

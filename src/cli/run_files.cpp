@@ -42,10 +42,11 @@ std::string line_of(const StepReport& report) {
   std::string line = fmt::format(
       R"({{"step":{},"loss":{},"learning_rate":{},"grad_norm":{},"tokens":{},"trained_tokens":{},"seconds":{},)"
       R"("tokens_per_s":{},"peak_memory_bytes":{})",
-      report.step, as_json(report.loss), as_json(report.learning_rate), as_json(report.grad_norm), report.tokens,
-      report.trained_tokens, as_json(report.seconds), as_json(report.tokens_per_s),
+      report.step, as_json(report.loss), as_json(report.learning_rate), as_json(report.grad_norm),
+      report.tokens, report.trained_tokens, as_json(report.seconds), as_json(report.tokens_per_s),
       process_memory().peak_resident);
-  if (report.validation_loss) line += fmt::format(R"(,"validation_loss":{})", as_json(*report.validation_loss));
+  if (report.validation_loss)
+    line += fmt::format(R"(,"validation_loss":{})", as_json(*report.validation_loss));
   if (report.best) line += R"(,"best":true)";
   if (!report.skipped.empty()) line += fmt::format(R"(,"skipped":{})", nlohmann::json(report.skipped).dump());
   return line + "}\n";
@@ -110,9 +111,9 @@ void remove_whole(const fs::path& folder) {
 }
 
 /// Where a run puts what is not the adapter itself.
-constexpr const char* kFiles[] = {kAdapterWeightsName,   kAdapterConfigName,  "finetune.yaml",
-                                  "loss.svg",            "metrics.jsonl",     "metrics.jsonl.partial",
-                                  "chat_template.jinja", "candela_chat.json"};
+constexpr const char* kFiles[] = {
+    kAdapterWeightsName, kAdapterConfigName,      "finetune.yaml",       "loss.svg",
+    "metrics.jsonl",     "metrics.jsonl.partial", "chat_template.jinja", "candela_chat.json"};
 
 /// Makes the folder and, where it was not there, takes it back: a run that fails early leaves nothing.
 void check_folder_can_be_made(const fs::path& folder) {
@@ -148,19 +149,20 @@ void check_output(const fs::path& output, const fs::path& model, bool overwrite,
     require(fs::is_regular_file(status),
             "{}: must be a regular file or not exist, and no link; move it away, or choose another --output",
             file.string());
-    const bool partial = file.extension() == ".partial";  // what a killed run leaves, and the next one replaces
-    require(partial ? is_metrics(file) : overwrite,
-            "{}: exists already; choose another --output, or {}", file.string(),
-            partial ? "move it away" : "give --overwrite");
+    const bool partial =
+        file.extension() == ".partial";  // what a killed run leaves, and the next one replaces
+    require(partial ? is_metrics(file) : overwrite, "{}: exists already; choose another --output, or {}",
+            file.string(), partial ? "move it away" : "give --overwrite");
   }
   if (save_every == 0) return;
   for (const fs::path& folder : folders_in(output, is_checkpoint)) {
     const std::string digits = folder.filename().string().substr(kCheckpoint.size());
     const bool due = digits.size() < 18 && std::stoll(digits) % save_every == 0;
-    require(!due || is_own(folder),
-            "{}: is no checkpoint of a run, and has the name of one that this run saves; move it away, or choose "
-            "another --output",
-            folder.string());
+    require(
+        !due || is_own(folder),
+        "{}: is no checkpoint of a run, and has the name of one that this run saves; move it away, or choose "
+        "another --output",
+        folder.string());
   }
 }
 
@@ -173,8 +175,8 @@ RunLock::RunLock(const fs::path& output) : path_(output / ".finetune.lock") {
     };
     struct stat held {};
     if (!file_.open() || ::fstat(file_.value(), &held) != 0) throw failed(errno);
-    require<IoError>(S_ISREG(held.st_mode), "{}: must be a regular file; remove it, or choose another --output",
-                     path_.string());
+    require<IoError>(S_ISREG(held.st_mode),
+                     "{}: must be a regular file; remove it, or choose another --output", path_.string());
     if (::flock(file_.value(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EINTR) continue;
       if (errno != EWOULDBLOCK) {
@@ -186,13 +188,15 @@ RunLock::RunLock(const fs::path& output) : path_(output / ".finetune.lock") {
       const ssize_t length = ::pread(file_.value(), text.data(), text.size() - 1, 0);
       std::string holder(text.data(), static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
       holder.resize(std::min(holder.find('\n'), holder.size()));
-      throw InvalidArgument(fmt::format("{}: another run (process {}) is writing into this folder; choose another "
-                                        "--output, or wait for it",
-                                        output.string(), holder.empty() ? "unknown" : holder));
+      throw InvalidArgument(
+          fmt::format("{}: another run (process {}) is writing into this folder; choose another "
+                      "--output, or wait for it",
+                      output.string(), holder.empty() ? "unknown" : holder));
     }
     // Whoever had it removed it in between: a lock on a name that is gone holds nobody off.
     struct stat named {};
-    if (::lstat(path_.c_str(), &named) == 0 && named.st_ino == held.st_ino && named.st_dev == held.st_dev) break;
+    if (::lstat(path_.c_str(), &named) == 0 && named.st_ino == held.st_ino && named.st_dev == held.st_dev)
+      break;
   }
   const std::string text = fmt::format("{}\n", ::getpid());
   static_cast<void>(::ftruncate(file_.value(), 0) != 0);
@@ -213,7 +217,8 @@ OutputFolder::OutputFolder(const fs::path& folder) : made_(missing_folders(folde
   if (!error) return;
   for (const fs::path& one : made_) ::rmdir(one.c_str());
   if (error == std::errc::not_enough_memory) throw std::bad_alloc();
-  throw IoError(fmt::format("{}: cannot be made: {}; choose another --output", folder.string(), error.message()));
+  throw IoError(
+      fmt::format("{}: cannot be made: {}; choose another --output", folder.string(), error.message()));
 }
 
 OutputFolder::~OutputFolder() {
@@ -227,7 +232,8 @@ MetricsFile::MetricsFile(fs::path path) : path_(std::move(path)), partial_(path_
 MetricsFile::~MetricsFile() = default;
 
 void MetricsFile::open() {
-  // A file of its own, so that no link is followed and no pipe waited for. check_output() looked at what goes.
+  // A file of its own, so that no link is followed and no pipe waited for. check_output() looked at what
+  // goes.
   ::unlink(partial_.c_str());
   file_.reset(::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file_.open()) give_up(errno);

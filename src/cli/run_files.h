@@ -13,16 +13,16 @@
 /// What a run writes beside its adapter. A disk that fills costs these files, not the run.
 namespace candela::cli {
 
-/// What a run writes into its folder. InvalidArgument for a folder that cannot be a run's output, naming what is
-/// in the way: before any work, and without leaving anything. Every file that the run writes must be a regular
-/// file or absent, links included; without `overwrite` it must be absent, as must checkpoints. `save_every`:
-/// as Checkpoints.
+/// What a run writes into its folder. InvalidArgument for a folder that cannot be a run's output, naming what
+/// is in the way: before any work, and without leaving anything. Every file that the run writes must be a
+/// regular file or absent, links included; without `overwrite` it must be absent, as must checkpoints.
+/// `save_every`: as Checkpoints.
 void check_output(const std::filesystem::path& output, const std::filesystem::path& model, bool overwrite,
                   std::int64_t save_every);
 
-/// One run at a time in a folder: two would replace each other's files. The lock is OUTPUT/.finetune.lock, with
-/// the process id in it; the system lets it go with the process, so that a killed run's is taken over. On a file
-/// system without locks the run goes on with a warning.
+/// One run at a time in a folder: two would replace each other's files. The lock is OUTPUT/.finetune.lock,
+/// with the process id in it; the system lets it go with the process, so that a killed run's is taken over.
+/// On a file system without locks the run goes on with a warning.
 class RunLock {
  public:
   /// InvalidArgument naming the process that has it.

@@ -1,7 +1,7 @@
 #include "cli/run_setup.h"
 
-#include <candela/models/config.h>
 #include <candela/io/tokenizer.h>
+#include <candela/models/config.h>
 
 #include "cli/output.h"
 #include "cli/usage.h"

@@ -7,8 +7,8 @@
 
 namespace candela::cli {
 
-/// The text of a sample as training sees it: what is trained stands out, green where `colour`, else in ⟦ ⟧. Control
-/// characters but line breaks and tabs are escaped.
+/// The text of a sample as training sees it: what is trained stands out, green where `colour`, else in ⟦ ⟧.
+/// Control characters but line breaks and tabs are escaped.
 std::string marked_text(const Sample& sample, const Tokenizer& tokenizer, bool colour);
 
 }  // namespace candela::cli

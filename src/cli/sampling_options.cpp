@@ -16,8 +16,8 @@ void declare_sampling_options(CLI::App& command, SamplingFlags& sampling, std::u
              "Draw from the most likely tokens whose probabilities reach this sum");
   add_number(command, "--min-p", sampling.min_p, {0, 1},
              "Drop tokens less likely than this share of the most likely one");
-  add_number(command, "--repetition-penalty", sampling.repetition_penalty, {kSmallestSamplingScale, kLargestSamplingScale},
-             "Above 1: discourage tokens seen before");
+  add_number(command, "--repetition-penalty", sampling.repetition_penalty,
+             {kSmallestSamplingScale, kLargestSamplingScale}, "Above 1: discourage tokens seen before");
   add_number(command, "--seed", seed, {0, 9.2e18}, "Seed of the draws");
 }
 
@@ -37,7 +37,8 @@ void check_flags(const SamplingFlags& flags, std::string_view command) {
 
 }  // namespace
 
-SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config, std::string_view command) {
+SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config,
+                                 std::string_view command) {
   check_flags(flags, command);
   SamplingOptions result = default_sampling(config);
   result.temperature = flags.temperature.value_or(result.temperature);

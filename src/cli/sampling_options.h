@@ -20,6 +20,7 @@ struct SamplingFlags {
 void declare_sampling_options(CLI::App& command, SamplingFlags& sampling, std::uint64_t& seed);
 
 /// What is drawn by; UsageError, opening with the name of the command, for flags without effect.
-SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config, std::string_view command);
+SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config,
+                                 std::string_view command);
 
 }  // namespace candela::cli

@@ -67,15 +67,16 @@ std::string replay(const ResumePoint& from, const ResumePoint& to, bool quiet) {
   const Lora lora = setup.attach(*model);
   Trainer trainer(*model, setup.options().train);
   load_run_state(from.folder, trainer);
-  Progress progress(fmt::format("steps {} to {}", from.step + 1, to.step), to.step - from.step, "steps", quiet);
+  Progress progress(fmt::format("steps {} to {}", from.step + 1, to.step), to.step - from.step, "steps",
+                    quiet);
   trainer.fit(setup.sources().train, setup.sources().validation(), [&](const StepReport& report) {
     there = report.step >= to.step;
     progress.update(report.step - from.step);
   });
   progress.finish();
   if (const int signal = StopSignals::received(); signal != 0)
-    throw Interrupted(signal, fmt::format("stopped by {} at step {}", StopSignals::name(signal),
-                                          trainer.state().step));
+    throw Interrupted(
+        signal, fmt::format("stopped by {} at step {}", StopSignals::name(signal), trainer.state().step));
   const RunState now = trainer.state();
   const RunState then = read_run_state(to.folder);
   if (now.step != then.step) return fmt::format("the run ends at step {}", now.step);

@@ -72,11 +72,12 @@ void check_target(const std::filesystem::path& path) {
 /// More than macOS takes in one write() is refused as invalid.
 constexpr std::size_t kMostWritten = std::size_t{1} << 30U;
 
-/// What replaces a file has its permissions, so that a private one stays private. Best effort: the file may be
-/// another user's, and some file systems have no permissions.
+/// What replaces a file has its permissions, so that a private one stays private. Best effort: the file may
+/// be another user's, and some file systems have no permissions.
 void take_permissions(int descriptor, const std::filesystem::path& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) static_cast<void>(::fchmod(descriptor, status.st_mode & 0777U) != 0);
+  if (::stat(path.c_str(), &status) == 0)
+    static_cast<void>(::fchmod(descriptor, status.st_mode & 0777U) != 0);
 }
 
 }  // namespace
@@ -181,7 +182,8 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 
 void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
   const auto unreadable = [&] {
-    return IoError(fmt::format("{}: cannot be read: {}", from.string(), std::generic_category().message(errno)));
+    return IoError(
+        fmt::format("{}: cannot be read: {}", from.string(), std::generic_category().message(errno)));
   };
   const Descriptor in(::open(from.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};

@@ -1,10 +1,9 @@
-#include <candela/generate/run.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/generate/run.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/gather.h>
 

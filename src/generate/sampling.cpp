@@ -27,7 +27,8 @@ void check_logits(std::span<const float> logits) {
             std::isnan(logit) ? "nan" : "inf");
     finite = finite || std::isfinite(logit);
   }
-  require(finite, "sample: at least one logit must be finite; got none: the model's weights or adapter are broken");
+  require(finite,
+          "sample: at least one logit must be finite; got none: the model's weights or adapter are broken");
 }
 
 std::vector<Scored> penalized(std::span<const float> logits, double penalty, std::span<const TokenId> seen) {

@@ -80,7 +80,8 @@ ChatInput chat_input(const Value& row, const Value& messages, const std::string&
       require<TemplateError>(input.now.has_value(), "{}: now must be YYYY-MM-DDTHH:MM:SS", where);
     } else if ((name == "kwargs" || name == "chat_template_kwargs") && !value.is_none()) {
       require<TemplateError>(value.is(Kind::Dict), "{}: {} must be an object", where, name);
-      for (const auto& [own, extra] : value.as_dict().entries) input.variables.emplace_back(own.bytes(), extra);
+      for (const auto& [own, extra] : value.as_dict().entries)
+        input.variables.emplace_back(own.bytes(), extra);
     } else if ((name.ends_with("_token") || name == "enable_thinking") && !value.is_none()) {
       input.variables.emplace_back(name, value);
     }
@@ -103,12 +104,16 @@ ChatInput parse_chat_row(std::string_view json, const std::string& where) {
 std::optional<std::int64_t> parse_time(std::string_view text) {
   const std::string copy(text);
   int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, used = 0;
-  const int read = std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &used);
+  const int read = std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute,
+                               &second, &used);
   if (read != 6 || static_cast<std::size_t>(used) != copy.size()) return std::nullopt;
-  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(static_cast<unsigned>(month)),
+  const std::chrono::year_month_day date{std::chrono::year(year),
+                                         std::chrono::month(static_cast<unsigned>(month)),
                                          std::chrono::day(static_cast<unsigned>(day))};
-  if (!date.ok() || hour > 23 || minute > 59 || second > 60 || hour < 0 || minute < 0 || second < 0) return std::nullopt;
-  return std::chrono::sys_days(date).time_since_epoch().count() * std::int64_t{86400} + hour * 3600 + minute * 60 + second;
+  if (!date.ok() || hour > 23 || minute > 59 || second > 60 || hour < 0 || minute < 0 || second < 0)
+    return std::nullopt;
+  return std::chrono::sys_days(date).time_since_epoch().count() * std::int64_t{86400} + hour * 3600 +
+         minute * 60 + second;
 }
 
 }  // namespace candela::io

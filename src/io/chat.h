@@ -39,16 +39,16 @@ struct ChatInput {
 };
 
 /// `messages` without keys whose value is null, and reasoning under each name that templates read it by
-/// (`reasoning_content`, `thinking`), as transformers does before it renders. TemplateError, opening with `where`,
-/// unless it is a list of objects.
+/// (`reasoning_content`, `thinking`), as transformers does before it renders. TemplateError, opening with
+/// `where`, unless it is a list of objects.
 jinja::Value normalized_messages(const jinja::Value& messages, const std::string& where);
 
 /// The variables of one rendering, in the order of precedence.
 jinja::Variables variables_of(const ChatInput& input, const jinja::Variables& special_tokens);
 
-/// The input that a JSON row describes: `messages`, and, where given, `tools`, `documents`, `add_generation_prompt`,
-/// `kwargs` (further variables), special tokens (`bos_token`, `eos_token`) and `now` (YYYY-MM-DDTHH:MM:SS).
-/// TemplateError, opening with `where`, for what is no such row.
+/// The input that a JSON row describes: `messages`, and, where given, `tools`, `documents`,
+/// `add_generation_prompt`, `kwargs` (further variables), special tokens (`bos_token`, `eos_token`) and `now`
+/// (YYYY-MM-DDTHH:MM:SS). TemplateError, opening with `where`, for what is no such row.
 ChatInput parse_chat_row(std::string_view json, const std::string& where);
 
 /// As parse_chat_row, from a row that is read already, with `messages` in place of its own.

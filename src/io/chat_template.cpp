@@ -23,13 +23,16 @@ jinja::Variables special_tokens(const Json& config) {
   return tokens;
 }
 
-std::filesystem::path config_file_of(const std::filesystem::path& folder) { return folder / "tokenizer_config.json"; }
+std::filesystem::path config_file_of(const std::filesystem::path& folder) {
+  return folder / "tokenizer_config.json";
+}
 
 /// tokenizer_config.json of a folder; an empty object where it has none.
 auto load_config(const std::filesystem::path& folder) {
   std::error_code error;
   const std::filesystem::path file = config_file_of(folder);
-  auto config = std::filesystem::exists(file, error) ? io::load_json(file) : io::parse_json("{}", file.string());
+  auto config =
+      std::filesystem::exists(file, error) ? io::load_json(file) : io::parse_json("{}", file.string());
   const Json& object = config;
   require<IoError>(object.is_object(), "{}: must hold a JSON object", file.string());
   return config;
@@ -78,7 +81,8 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& fold
     if (given.is_string()) {
       add("default", given.get<std::string>(), config_file.string());
     } else {
-      if (!given.is_array()) object.fail("chat_template", "a string or a list of objects with name and template");
+      if (!given.is_array())
+        object.fail("chat_template", "a string or a list of objects with name and template");
       for (const io::JsonObject& entry : object.objects("chat_template"))
         add(entry.string("name"), entry.string("template"), config_file.string());
     }
@@ -101,10 +105,15 @@ std::string ChatTemplate::render(std::string_view row, const std::string& where)
   return io::render(*this, io::parse_chat_row(row, where), where).text;
 }
 
-const std::string& ChatTemplate::source() const { return impl_->source; }
-const std::string& ChatTemplate::name() const { return impl_->name; }
+const std::string& ChatTemplate::source() const {
+  return impl_->source;
+}
+const std::string& ChatTemplate::name() const {
+  return impl_->name;
+}
 
-jinja::Rendering io::render(const ChatTemplate& chat_template, const ChatInput& input, const std::string& where) {
+jinja::Rendering io::render(const ChatTemplate& chat_template, const ChatInput& input,
+                            const std::string& where) {
   const ChatTemplate::Impl& impl = chat_template.impl();
   try {
     const jinja::Variables variables = variables_of(input, impl.special_tokens);

@@ -9,7 +9,9 @@ namespace {
 
 using jinja::Value;
 
-bool among(std::span<const TokenId> ends, TokenId id) { return std::find(ends.begin(), ends.end(), id) != ends.end(); }
+bool among(std::span<const TokenId> ends, TokenId id) {
+  return std::find(ends.begin(), ends.end(), id) != ends.end();
+}
 
 /// A turn of the assistant in the rendering of the whole chat.
 struct Turn {
@@ -23,7 +25,11 @@ class Chat {
  public:
   Chat(const ChatTemplate& chat_template, const ChatInput& input, const Tokenizer& tokenizer,
        std::span<const TokenId> ends, const std::string& where)
-      : template_(chat_template), input_(input), tokenizer_(tokenizer), ends_(ends.begin(), ends.end()), where_(where),
+      : template_(chat_template),
+        input_(input),
+        tokenizer_(tokenizer),
+        ends_(ends.begin(), ends.end()),
+        where_(where),
         whole_(rendered(input.messages.items().size(), false)) {}
 
   MarkedTokens by_prefixes(const std::vector<bool>& trained);
@@ -62,7 +68,8 @@ class Chat {
 std::size_t Chat::begin_of(std::size_t message) const {
   const std::string opened = rendered(message, true).text;
   if (text().starts_with(opened)) return opened.size();
-  // The opening for an answer may say more than turns of the past do (`<think>`): what both have in common opens the turn.
+  // The opening for an answer may say more than turns of the past do (`<think>`): what both have in common
+  // opens the turn.
   const std::string before = rendered(message, false).text;
   if (text().starts_with(before) && opened.size() >= before.size()) {
     std::size_t common = before.size();
@@ -70,10 +77,11 @@ std::size_t Chat::begin_of(std::size_t message) const {
     while (common > before.size() && (static_cast<unsigned char>(text()[common]) & 0xC0) == 0x80) --common;
     if (common > before.size()) return common;
   }
-  throw TemplateError(fmt::format(
-      "{}: messages[{}]: where this answer begins cannot be told: the template renders the messages before it otherwise once "
-      "it follows; give a chat that ends with it, or train on everything (--train-on all)",
-      where_, message));
+  throw TemplateError(
+      fmt::format("{}: messages[{}]: where this answer begins cannot be told: the template renders the "
+                  "messages before it otherwise once "
+                  "it follows; give a chat that ends with it, or train on everything (--train-on all)",
+                  where_, message));
 }
 
 Turn Chat::turn_of(std::size_t message) const {
@@ -106,24 +114,26 @@ MarkedTokens Chat::by_prefixes(const std::vector<bool>& trained) {
     if (!turn.end) continue;
     const std::vector<TokenId> ids = encoded(turn.begin, *turn.end);
     const std::size_t count = *cut(ids, true);
-    if (count > 0 && tokenizer_.is_special(ids[count - 1]) && !among(ends_, ids[count - 1])) ends_.push_back(ids[count - 1]);
+    if (count > 0 && tokenizer_.is_special(ids[count - 1]) && !among(ends_, ids[count - 1]))
+      ends_.push_back(ids[count - 1]);
   }
   MarkedTokens result;
   std::size_t position = 0;
   for (std::size_t i = 0; i < turns.size(); ++i) {
     const Turn& turn = turns[i];
-    require<TemplateError>(turn.begin >= position, "{}: messages[{}]: this answer begins inside the one before it", where_,
+    require<TemplateError>(turn.begin >= position,
+                           "{}: messages[{}]: this answer begins inside the one before it", where_,
                            turn.message);
     const std::size_t next = i + 1 < turns.size() ? turns[i + 1].begin : text().size();
     const std::size_t end = turn.end ? std::min(*turn.end, std::max(next, turn.begin)) : next;
     result.add(encoded(position, turn.begin), false);
     std::vector<TokenId> ids = encoded(turn.begin, end);
     const std::optional<std::size_t> count = cut(ids, turn.end.has_value());
-    require<TemplateError>(
-        count.has_value(),
-        "{}: messages[{}]: where this answer ends cannot be told: none of the tokens that end a text follows it; give a chat "
-        "that ends with it, or train on everything (--train-on all)",
-        where_, turn.message);
+    require<TemplateError>(count.has_value(),
+                           "{}: messages[{}]: where this answer ends cannot be told: none of the tokens that "
+                           "end a text follows it; give a chat "
+                           "that ends with it, or train on everything (--train-on all)",
+                           where_, turn.message);
     const auto middle = ids.begin() + static_cast<std::ptrdiff_t>(*count);
     result.add({ids.begin(), middle}, true);
     result.add({middle, ids.end()}, false);
@@ -139,11 +149,13 @@ MarkedTokens Chat::by_generation(const std::vector<bool>& trained) const {
   const auto role = [&](std::size_t i) { return messages[i].as_dict().find("role"); };
   std::vector<bool> wanted;
   for (std::size_t i = 0; i < messages.size(); ++i)
-    if (const Value* own = role(i); own && own->is_string() && own->bytes() == "assistant") wanted.push_back(trained[i]);
+    if (const Value* own = role(i); own && own->is_string() && own->bytes() == "assistant")
+      wanted.push_back(trained[i]);
   const bool one_each = wanted.size() == whole_.generated.size();
-  require<TemplateError>(one_each || answers == wanted.size(),
-                         "{}: the template marks {} stretches as generated for {} answers: which to leave out cannot be told",
-                         where_, whole_.generated.size(), wanted.size());
+  require<TemplateError>(
+      one_each || answers == wanted.size(),
+      "{}: the template marks {} stretches as generated for {} answers: which to leave out cannot be told",
+      where_, whole_.generated.size(), wanted.size());
   MarkedTokens result;
   std::size_t position = 0;
   bool open = false;  // the piece before was an answer without its end token
@@ -182,7 +194,8 @@ std::vector<bool> trained_messages(const Value& messages, bool last_only, const 
     bool wanted = role && role->is_string() && role->bytes() == "assistant";
     if (const Value* weight = fields.find("weight")) {
       require<TemplateError>(weight->is_number() && (weight->as_real() == 0 || weight->as_real() == 1),
-                             "{}: messages[{}].weight must be 0 or 1; got {}", where, trained.size(), jinja::repr(*weight, 100));
+                             "{}: messages[{}].weight must be 0 or 1; got {}", where, trained.size(),
+                             jinja::repr(*weight, 100));
       wanted = wanted && weight->as_real() == 1;
     }
     if (const Value* train = fields.find("train")) wanted = wanted && jinja::truth(*train);
@@ -198,8 +211,9 @@ std::vector<bool> trained_messages(const Value& messages, bool last_only, const 
   return trained;
 }
 
-MarkedTokens encode_chat(const ChatTemplate& chat_template, const ChatInput& input, const std::vector<bool>& trained,
-                         const Tokenizer& tokenizer, std::span<const TokenId> ends, const std::string& where) {
+MarkedTokens encode_chat(const ChatTemplate& chat_template, const ChatInput& input,
+                         const std::vector<bool>& trained, const Tokenizer& tokenizer,
+                         std::span<const TokenId> ends, const std::string& where) {
   Chat chat(chat_template, input, tokenizer, ends, where);
   const jinja::Rendering& whole = chat.whole();
   if (!whole.generated.empty() && !whole.generated_elsewhere) return chat.by_generation(trained);
@@ -210,7 +224,8 @@ std::optional<TokenId> end_of_turn(const ChatTemplate& chat_template, const Toke
                                    std::span<const TokenId> ends) {
   try {
     const ChatInput input = parse_chat_row(
-        R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})", "probe");
+        R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})",
+        "probe");
     const MarkedTokens chat = encode_chat(chat_template, input, {false, true}, tokenizer, ends, "probe");
     for (std::size_t i = chat.ids.size(); i-- > 0;) {
       if (!chat.answer[i]) continue;

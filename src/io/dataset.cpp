@@ -25,8 +25,8 @@ std::string located(const Error& error, const std::string& where) {
 }
 
 /// The sample of a row, with what stands in front of it and behind.
-Sample encode_sample(const jinja::Value& row, RowFormat format, const std::string& where, const Tokenizer& tokenizer,
-                     const DatasetOptions& options) {
+Sample encode_sample(const jinja::Value& row, RowFormat format, const std::string& where,
+                     const Tokenizer& tokenizer, const DatasetOptions& options) {
   io::RowTokens tokens;
   try {
     tokens = io::encode_row(row, format, where, tokenizer, options);
@@ -63,7 +63,8 @@ Sample encode_sample(const jinja::Value& row, RowFormat format, const std::strin
   sample.trained = sample.answer;
   // Ids come with their own labels; what stands in front of a text is context whatever is trained.
   if (options.train_on == TrainOn::All && format != RowFormat::Tokens && !sample.ids.empty()) {
-    std::fill(sample.trained.begin() + static_cast<std::ptrdiff_t>(prefix), sample.trained.end(), std::uint8_t{1});
+    std::fill(sample.trained.begin() + static_cast<std::ptrdiff_t>(prefix), sample.trained.end(),
+              std::uint8_t{1});
     sample.trained.front() = 0;
   }
   return sample;
@@ -144,18 +145,25 @@ DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const TextC
   options.vocab_size = config.vocab_size;
   for (const std::int64_t id : config.eos_token_ids) options.end_ids.push_back(static_cast<TokenId>(id));
   if (config.eos_token)
-    if (const std::optional<TokenId> eos = tokenizer.token_to_id(*config.eos_token)) options.end_ids.push_back(*eos);
+    if (const std::optional<TokenId> eos = tokenizer.token_to_id(*config.eos_token))
+      options.end_ids.push_back(*eos);
   return options;
 }
 
 std::string_view to_string(RowFormat format) {
   switch (format) {
-    case RowFormat::Tokens: return "input_ids";
-    case RowFormat::Completions: return "prompt/completion";
-    case RowFormat::Chat: return "messages";
-    case RowFormat::ShareGpt: return "conversations";
-    case RowFormat::Alpaca: return "instruction/output";
-    case RowFormat::Text: break;
+    case RowFormat::Tokens:
+      return "input_ids";
+    case RowFormat::Completions:
+      return "prompt/completion";
+    case RowFormat::Chat:
+      return "messages";
+    case RowFormat::ShareGpt:
+      return "conversations";
+    case RowFormat::Alpaca:
+      return "instruction/output";
+    case RowFormat::Text:
+      break;
   }
   return "text";
 }
@@ -205,8 +213,10 @@ Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const 
     const std::string where = fmt::format("{}:{}", source, line_number);
     try {
       const jinja::Value row = io::parse_row(line, where, options);
-      if (!format) format = io::detect_format(row, where);
-      else io::check_format(row, *format, where);
+      if (!format)
+        format = io::detect_format(row, where);
+      else
+        io::check_format(row, *format, where);
       Sample sample = encode_sample(row, *format, where, tokenizer, options);
       sample.line = line_number;
       if (!limit_length(sample, where, options, result.statistics)) continue;
@@ -273,8 +283,7 @@ DatasetFiles DatasetFiles::find(const std::filesystem::path& path) {
     std::string why;
     const bool there = io::is_there(path, why);
     require<IoError>(why.empty(), "{}: {}", path.string(), why);
-    require<IoError>(there,
-                     "{}: no such file or folder; expected a .jsonl file or a folder with train.jsonl",
+    require<IoError>(there, "{}: no such file or folder; expected a .jsonl file or a folder with train.jsonl",
                      path.string());
     return {path, std::nullopt, std::nullopt};
   }

@@ -54,7 +54,8 @@ std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) 
   if (descriptor.value() < 0) throw IoError(fmt::format("{}: {}", path.string(), why_not_opened(errno)));
   struct stat status {};
   const auto unreadable = [&] {
-    return IoError(fmt::format("{}: cannot be read: {}", path.string(), std::generic_category().message(errno)));
+    return IoError(
+        fmt::format("{}: cannot be read: {}", path.string(), std::generic_category().message(errno)));
   };
   if (::fstat(descriptor.value(), &status) != 0) throw unreadable();
   require<IoError>(S_ISREG(status.st_mode), "{}: must be a regular file", path.string());

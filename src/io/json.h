@@ -61,9 +61,9 @@ class JsonEvents;
 void parse_json_events(std::string_view text, const std::string& source, JsonEvents& handler,
                        const JsonLimits& limits = {});
 
-/// Parses an object of any number of members, each handed to `take` once it is read and dropped afterwards: the
-/// bounds of `limits` on depth and values hold for one member. IoError if the document is no object, or a member
-/// is no object itself; `take` finds keys that occur twice.
+/// Parses an object of any number of members, each handed to `take` once it is read and dropped afterwards:
+/// the bounds of `limits` on depth and values hold for one member. IoError if the document is no object, or a
+/// member is no object itself; `take` finds keys that occur twice.
 void parse_json_members(std::string_view text, const std::string& source, const JsonLimits& limits,
                         const std::function<void(const std::string& key, const Json& value)>& take);
 
@@ -175,8 +175,8 @@ class JsonBuilder : public JsonEvents {
   const std::string& source() const { return source_; }
   /// Ends the innermost object or array.
   virtual bool close();
-  /// Takes the member `key` of the outermost object out of the document, where it no longer counts; nothing if
-  /// the document is no object or has no such member.
+  /// Takes the member `key` of the outermost object out of the document, where it no longer counts; nothing
+  /// if the document is no object or has no such member.
   std::optional<JsonTree> take_member(const std::string& key);
 
  private:

@@ -17,8 +17,8 @@ inline std::string why_not_opened(int error) {
   return fmt::format("cannot be opened: {}", reason);
 }
 
-/// Whether there is something at `path`. `why`: the reason where nobody can tell, such as a folder that may not
-/// be searched; else empty.
+/// Whether there is something at `path`. `why`: the reason where nobody can tell, such as a folder that may
+/// not be searched; else empty.
 inline bool is_there(const std::filesystem::path& path, std::string& why) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);

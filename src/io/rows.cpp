@@ -33,15 +33,15 @@ std::string shown(const Value& value) {
 }
 
 /// Fails for `key` of `row`, a path inside the row in front of it (`messages[0].`).
-[[noreturn]] void refuse(const Value& row, std::string_view key, const std::string& where, std::string_view expected,
-                         const std::string& path = "") {
+[[noreturn]] void refuse(const Value& row, std::string_view key, const std::string& where,
+                         std::string_view expected, const std::string& path = "") {
   const Value* got = row.as_dict().find(key);
   throw IoError(fmt::format("{}: {}{} must be {}; got {}", where, path, key, expected,
                             got ? shown(*got) : "nothing (the field is missing)"));
 }
 
-const std::string& string_of(const Value& row, std::string_view key, const std::string& where, bool may_be_empty = false,
-                             const std::string& path = "") {
+const std::string& string_of(const Value& row, std::string_view key, const std::string& where,
+                             bool may_be_empty = false, const std::string& path = "") {
   const Value* value = field(row, key);
   if (!value || !value->is_string()) refuse(row, key, where, "a string", path);
   if (value->bytes().empty() && !may_be_empty) refuse(row, key, where, "a non-empty string", path);
@@ -92,11 +92,12 @@ Value sharegpt_messages(const Value& row, const std::string& where) {
       continue;
     }
     const std::string& from = string_of(turn, "from", where, false, path);
-    const std::string role = from == "human" || from == "user"          ? "user"
-                             : from == "gpt" || from == "assistant" || from == "model" || from == "chatgpt" ? "assistant"
-                             : from == "system"                         ? "system"
-                             : from == "tool" || from == "observation"  ? "tool"
-                                                                        : "";
+    const std::string role = from == "human" || from == "user" ? "user"
+                             : from == "gpt" || from == "assistant" || from == "model" || from == "chatgpt"
+                                 ? "assistant"
+                             : from == "system"                        ? "system"
+                             : from == "tool" || from == "observation" ? "tool"
+                                                                       : "";
     if (role.empty()) refuse(turn, "from", where, "human, gpt, system or tool", path);
     messages.push_back(message(role, Value::string(string_of(turn, "value", where, true, path))));
   }
@@ -118,8 +119,10 @@ Value completion_messages(const Value& row, const std::string& where) {
   if (const Value* system = field(row, "system")) messages.push_back(message("system", *system));
   for (const auto& [key, role] : {std::pair("prompt", "user"), {"completion", "assistant"}}) {
     const Value* value = field(row, key);
-    if (value && value->is(Kind::List)) messages.insert(messages.end(), value->items().begin(), value->items().end());
-    else messages.push_back(message(role, Value::string(string_of(row, key, where))));
+    if (value && value->is(Kind::List))
+      messages.insert(messages.end(), value->items().begin(), value->items().end());
+    else
+      messages.push_back(message(role, Value::string(string_of(row, key, where))));
   }
   return Value::list(std::move(messages));
 }
@@ -160,7 +163,8 @@ void check_messages(const Value& messages, const std::string& where, bool chatml
 }
 
 /// ChatML for a model that knows its tokens but brings no template: texts and the four usual roles only.
-MarkedTokens encode_chatml(const Value& messages, const std::vector<bool>& trained, const Tokenizer& tokenizer) {
+MarkedTokens encode_chatml(const Value& messages, const std::vector<bool>& trained,
+                           const Tokenizer& tokenizer) {
   MarkedTokens result;
   std::string context;
   const auto flush = [&] {
@@ -183,8 +187,8 @@ MarkedTokens encode_chatml(const Value& messages, const std::vector<bool>& train
   return result;
 }
 
-RowTokens chat_tokens(const Value& row, const Value& messages, const std::string& where, const Tokenizer& tokenizer,
-                      const DatasetOptions& options) {
+RowTokens chat_tokens(const Value& row, const Value& messages, const std::string& where,
+                      const Tokenizer& tokenizer, const DatasetOptions& options) {
   if (!options.chat_template) require_chatml(tokenizer, where);
   check_messages(messages, where, !options.chat_template);
   const std::vector<bool> trained = trained_messages(messages, options.train_on == TrainOn::Last, where);
@@ -198,7 +202,8 @@ RowTokens chat_tokens(const Value& row, const Value& messages, const std::string
     all.complete = true;
     return all;
   }
-  return {encode_chat(*options.chat_template, input, trained, tokenizer, options.end_ids, where), false, true};
+  return {encode_chat(*options.chat_template, input, trained, tokenizer, options.end_ids, where), false,
+          true};
 }
 
 // ---- Tokens.
@@ -211,8 +216,9 @@ RowTokens ready_tokens(const Value& row, const std::string& where) {
   };
   const std::vector<Value>& ids = list_of("input_ids");
   const std::vector<Value>* labels = field(row, "labels") ? &list_of("labels") : nullptr;
-  require<IoError>(!labels || labels->size() == ids.size(), "{}: labels must be as many as input_ids, {}; got {}", where,
-                   ids.size(), labels ? labels->size() : 0);
+  require<IoError>(!labels || labels->size() == ids.size(),
+                   "{}: labels must be as many as input_ids, {}; got {}", where, ids.size(),
+                   labels ? labels->size() : 0);
   RowTokens result;
   result.complete = true;
   for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -224,7 +230,8 @@ RowTokens ready_tokens(const Value& row, const std::string& where) {
       const Value& label = (*labels)[i];
       const bool same = label.is(Kind::Int) && label.as_integer() == id;
       if (!same && !(label.is(Kind::Int) && label.as_integer() == -100)) {
-        throw IoError(fmt::format("{}: labels[{}] must be {} as in input_ids, or -100; got {}", where, i, id, shown(label)));
+        throw IoError(fmt::format("{}: labels[{}] must be {} as in input_ids, or -100; got {}", where, i, id,
+                                  shown(label)));
       }
       trained = same;
     }
@@ -254,7 +261,8 @@ Value parse_row(std::string_view json, const std::string& where, const DatasetOp
     renamed->set(at == options.map.end() ? entry.first : Value::string(at->first), entry.second);
   }
   for (const auto& [name, source] : options.map)
-    require<IoError>(row.as_dict().find(source), "{}: must have \"{}\", which --map takes for \"{}\"; it has none", where, source, name);
+    require<IoError>(row.as_dict().find(source),
+                     "{}: must have \"{}\", which --map takes for \"{}\"; it has none", where, source, name);
   return Value::dict(std::move(renamed));
 }
 
@@ -262,11 +270,13 @@ RowFormat detect_format(const Value& row, const std::string& where) {
   for (const FormatFields& format : kFormats)
     if (has_fields(row, format)) return format.format;
   std::vector<std::string> keys;
-  for (const auto& [key, value] : row.as_dict().entries) keys.push_back(value.is_none() ? key.bytes() + " (null)" : key.bytes());
-  throw IoError(fmt::format(
-      "{}: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\", \"conversations\", \"instruction\" and "
-      "\"output\", or \"input_ids\" (--map NAME=FIELD renames others); got {}",
-      where, keys.empty() ? "no field" : listed(keys, ", ")));
+  for (const auto& [key, value] : row.as_dict().entries)
+    keys.push_back(value.is_none() ? key.bytes() + " (null)" : key.bytes());
+  throw IoError(
+      fmt::format("{}: must hold \"text\", or \"prompt\" and \"completion\", or \"messages\", "
+                  "\"conversations\", \"instruction\" and "
+                  "\"output\", or \"input_ids\" (--map NAME=FIELD renames others); got {}",
+                  where, keys.empty() ? "no field" : listed(keys, ", ")));
 }
 
 void check_format(const Value& row, RowFormat format, const std::string& where) {
@@ -275,9 +285,10 @@ void check_format(const Value& row, RowFormat format, const std::string& where) 
     if (has_fields(row, fields)) return;
     for (const FormatFields& other : kFormats) {
       if (!has_fields(row, other)) continue;
-      throw IoError(fmt::format("{}: must hold {}, which row 1 made the format of the file; got a row with {}: use one format "
-                                "in a file",
-                                where, to_string(format), to_string(other.format)));
+      throw IoError(fmt::format(
+          "{}: must hold {}, which row 1 made the format of the file; got a row with {}: use one format "
+          "in a file",
+          where, to_string(format), to_string(other.format)));
     }
     return;  // what is missing is named when the row is read
   }
@@ -294,20 +305,23 @@ RowTokens encode_row(const Value& row, RowFormat format, const std::string& wher
     return result;
   };
   switch (format) {
-    case RowFormat::Tokens: return ready_tokens(row, where);
+    case RowFormat::Tokens:
+      return ready_tokens(row, where);
     case RowFormat::Chat: {
       const Value* messages = field(row, "messages");
       if (!messages) refuse(row, "messages", where, "an array of objects");
       return chat_tokens(row, *messages, where, tokenizer, options);
     }
-    case RowFormat::ShareGpt: return chat_tokens(row, sharegpt_messages(row, where), where, tokenizer, options);
+    case RowFormat::ShareGpt:
+      return chat_tokens(row, sharegpt_messages(row, where), where, tokenizer, options);
     case RowFormat::Completions: {
       const auto is_list = [&](std::string_view key) {
         const Value* value = field(row, key);
         return value && value->is(Kind::List);
       };
       const bool conversational = is_list("prompt") || is_list("completion");
-      if (chats || conversational) return chat_tokens(row, completion_messages(row, where), where, tokenizer, options);
+      if (chats || conversational)
+        return chat_tokens(row, completion_messages(row, where), where, tokenizer, options);
       return pair(string_of(row, "prompt", where), string_of(row, "completion", where));
     }
     case RowFormat::Alpaca: {
@@ -315,12 +329,14 @@ RowTokens encode_row(const Value& row, RowFormat format, const std::string& wher
       const std::string& output = string_of(row, "output", where);
       if (!chats) return pair(prompt + "\n", output);
       std::vector<Value> messages;
-      if (const Value* system = field(row, "system"); system && jinja::truth(*system)) messages.push_back(message("system", *system));
+      if (const Value* system = field(row, "system"); system && jinja::truth(*system))
+        messages.push_back(message("system", *system));
       messages.push_back(message("user", Value::string(prompt)));
       messages.push_back(message("assistant", Value::string(output)));
       return chat_tokens(row, Value::list(std::move(messages)), where, tokenizer, options);
     }
-    case RowFormat::Text: break;
+    case RowFormat::Text:
+      break;
   }
   RowTokens result;
   result.marked.add(tokenizer.encode(string_of(row, "text", where), false), true);

@@ -11,8 +11,8 @@
 
 namespace candela::io {
 
-/// One row of data as a JSON object with the keys in their order, its fields renamed as DatasetOptions::map says.
-/// IoError, opening with `where`, if the text is no JSON object or has a key twice.
+/// One row of data as a JSON object with the keys in their order, its fields renamed as DatasetOptions::map
+/// says. IoError, opening with `where`, if the text is no JSON object or has a key twice.
 jinja::Value parse_row(std::string_view json, const std::string& where, const DatasetOptions& options);
 
 /// The format of a row, by the fields that it has; IoError naming what it has instead.
@@ -20,7 +20,8 @@ RowFormat detect_format(const jinja::Value& row, const std::string& where);
 /// IoError unless the row has the fields of `format`.
 void check_format(const jinja::Value& row, RowFormat format, const std::string& where);
 
-/// The tokens of a row, answers marked, without prefix; `ends_with_eos`: EOS is to follow unless they end in it.
+/// The tokens of a row, answers marked, without prefix; `ends_with_eos`: EOS is to follow unless they end in
+/// it.
 struct RowTokens {
   MarkedTokens marked;
   bool ends_with_eos = false;
@@ -29,7 +30,7 @@ struct RowTokens {
 };
 
 /// IoError or TemplateError, opening with `where`, for a row without what its format needs.
-RowTokens encode_row(const jinja::Value& row, RowFormat format, const std::string& where, const Tokenizer& tokenizer,
-                     const DatasetOptions& options);
+RowTokens encode_row(const jinja::Value& row, RowFormat format, const std::string& where,
+                     const Tokenizer& tokenizer, const DatasetOptions& options);
 
 }  // namespace candela::io

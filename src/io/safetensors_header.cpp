@@ -118,7 +118,8 @@ SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t
           header.tensors
               .emplace(name, read_entry(JsonObject(value, where, name), file_size - header.data_offset))
               .second;
-      require<IoError>(once, "{}: key \"{}\" must occur once; it occurs again in the same object", where, name);
+      require<IoError>(once, "{}: key \"{}\" must occur once; it occurs again in the same object", where,
+                       name);
       return;
     }
     const JsonObject metadata(value, where, name);

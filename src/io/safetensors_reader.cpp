@@ -143,8 +143,8 @@ void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
     std::string why;
     const bool there = io::is_there(path, why);
     require<IoError>(why.empty(), "{}: {}", path.string(), why);
-    require<IoError>(there, "{}: weight_map names {}, which is not there; fetch the missing shard", index.string(),
-                     file);
+    require<IoError>(there, "{}: weight_map names {}, which is not there; fetch the missing shard",
+                     index.string(), file);
     Shard shard = open_shard(path);
     for (const std::string& name : expected) {
       require<IoError>(shard.header.tensors.contains(name),

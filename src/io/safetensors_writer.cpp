@@ -106,10 +106,10 @@ std::string header_of(const std::vector<const Item*>& order,
     const Tensor& tensor = item->second;
     const std::uint64_t bytes = static_cast<std::uint64_t>(tensor.numel()) * size_of(tensor.dtype());
     require(names.insert(item->first).second, "{}: the tensor name {} must occur once", path, item->first);
-    add(item->first, fmt::format(R"({{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                                 name_of(tensor.dtype()),
-                                 fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), position,
-                                 position + bytes));
+    add(item->first,
+        fmt::format(R"({{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", name_of(tensor.dtype()),
+                    fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), position,
+                    position + bytes));
     position += bytes;
   }
   text += text.empty() ? "{}" : "}";

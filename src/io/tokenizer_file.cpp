@@ -147,8 +147,8 @@ class Reader final : public JsonBuilder {
 
   bool take_id(std::int64_t value) {
     if (state_ != State::Vocabulary) return refuse(std::to_string(value));
-    require<IoError>(file_.vocabulary.size() < kMostTokens, "{}: model.vocab must have at most {} tokens; got more",
-                     source(), kMostTokens);
+    require<IoError>(file_.vocabulary.size() < kMostTokens,
+                     "{}: model.vocab must have at most {} tokens; got more", source(), kMostTokens);
     file_.vocabulary.emplace_back(std::move(token_), value);
     return true;
   }
@@ -164,8 +164,8 @@ class Reader final : public JsonBuilder {
   }
 
   void check_merges() const {
-    require<IoError>(file_.merges.size() < kMostMerges, "{}: model.merges must have at most {} entries; got more",
-                     source(), kMostMerges);
+    require<IoError>(file_.merges.size() < kMostMerges,
+                     "{}: model.merges must have at most {} entries; got more", source(), kMostMerges);
   }
 
   bool refuse(const std::string& got) const {

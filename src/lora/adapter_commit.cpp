@@ -11,8 +11,8 @@
 #include "lora/adapter_file.h"
 #include "lora/matcher.h"
 
-/// The two files of an adapter as one. No system renames two files at once, so each state that a loss of power
-/// can leave must tell what it is:
+/// The two files of an adapter as one. No system renames two files at once, so each state that a loss of
+/// power can leave must tell what it is:
 ///
 ///     weights   configuration   aside              read as
 ///     old       old             -                  old
@@ -100,7 +100,8 @@ void finish_earlier_save(const fs::path& folder) {
   const std::optional<Mark> mark = mark_of(folder);
   if (!mark) return;
   const fs::path config = folder / kAdapterConfigName;
-  if (is_there(config) && belonging(io::read_file(config, kMostAdapterConfigBytes), *mark, config.string())) return;
+  if (is_there(config) && belonging(io::read_file(config, kMostAdapterConfigBytes), *mark, config.string()))
+    return;
   const std::optional<fs::path> aside = aside_config(folder, *mark);
   if (aside) write_file_atomically(config, io::read_file(*aside, kMostAdapterConfigBytes));
 }
@@ -112,7 +113,8 @@ std::string adapter_digest(const std::vector<std::string>& names, const LoraConf
   std::vector<std::string> lines;
   for (const std::string& name : names) {
     const std::optional<std::string> path = adapted_path(name);
-    if (path) lines.push_back(fmt::format("{} {} {:a}\n", *path, matcher.rank_of(*path), matcher.scale_of(*path)));
+    if (path)
+      lines.push_back(fmt::format("{} {} {:a}\n", *path, matcher.rank_of(*path), matcher.scale_of(*path)));
   }
   std::sort(lines.begin(), lines.end());
   std::string text;
@@ -142,8 +144,8 @@ AdapterConfigText find_adapter_config(const fs::path& folder) {
   return result;
 }
 
-void write_adapter(const fs::path& folder, const LoraConfig& config, const std::vector<NamedTensor>& parameters,
-                   const std::string& base_model) {
+void write_adapter(const fs::path& folder, const LoraConfig& config,
+                   const std::vector<NamedTensor>& parameters, const std::string& base_model) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   std::vector<std::string> names;
   for (const NamedTensor& parameter : parameters) {
@@ -174,8 +176,8 @@ void write_adapter(const fs::path& folder, const LoraConfig& config, const std::
   } catch (const IoError& error) {
     // Left where the new weights find it.
     const fs::path aside = config_file.leave_aside();
-    throw IoError(fmt::format("{}; the weights are saved already: rename {} to {}", error.what(), aside.string(),
-                              kAdapterConfigName));
+    throw IoError(fmt::format("{}; the weights are saved already: rename {} to {}", error.what(),
+                              aside.string(), kAdapterConfigName));
   }
   flush_folder(folder);
 }

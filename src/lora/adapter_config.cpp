@@ -85,8 +85,7 @@ class AdapterConfigBuilder final : public io::JsonBuilder {
  public:
   using Order = std::vector<std::string>;
 
-  AdapterConfigBuilder(std::string_view text, const std::string& source)
-      : JsonBuilder(text, source) {}
+  AdapterConfigBuilder(std::string_view text, const std::string& source) : JsonBuilder(text, source) {}
 
   const Order& ranks() const { return ranks_; }
   const Order& alphas() const { return alphas_; }
@@ -154,7 +153,8 @@ std::string format_filter(const ModuleFilter& filter, const std::string& source)
 
 /// The patterns in their order; of one that is there twice, the first, which is the one that counts.
 template <class Value, class Format>
-std::string format_patterns(const std::vector<std::pair<std::string, Value>>& patterns, const Format& format) {
+std::string format_patterns(const std::vector<std::pair<std::string, Value>>& patterns,
+                            const Format& format) {
   std::vector<std::string> items;
   std::set<std::string_view> seen;
   for (const auto& [pattern, value] : patterns) {

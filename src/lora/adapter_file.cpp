@@ -251,11 +251,12 @@ AdapterFile read_adapter(const std::filesystem::path& folder, Model& model) {
                    "{}: target_modules, exclude_modules and layers_to_transform must leave a linear layer of "
                    "this {} model; got none",
                    config_file.string(), model.config().model_type);
-  require<IoError>(!found.mismatched,
-                   "{}: must mean what its weights were saved with (rank, lora_alpha, use_rslora and the patterns "
-                   "of each layer); got another configuration: its save was cut short, or the file was edited; "
-                   "put the right one back, or save the adapter again",
-                   config_file.string());
+  require<IoError>(
+      !found.mismatched,
+      "{}: must mean what its weights were saved with (rank, lora_alpha, use_rslora and the patterns "
+      "of each layer); got another configuration: its save was cut short, or the file was edited; "
+      "put the right one back, or save the adapter again",
+      config_file.string());
   note_idle_targets(result.config, config_file.string(), model, result.notes);
   return result;
 }

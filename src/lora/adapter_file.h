@@ -30,16 +30,16 @@ struct AdapterFile {
 /// Reads the folder and fits it to the model; errors as Lora::load says.
 AdapterFile read_adapter(const std::filesystem::path& folder, Model& model);
 
-/// Writes both files as one: whenever the process is killed or the power goes, read_adapter() gives the earlier
-/// adapter or this one. IoError names what could not be written.
+/// Writes both files as one: whenever the process is killed or the power goes, read_adapter() gives the
+/// earlier adapter or this one. IoError names what could not be written.
 void write_adapter(const std::filesystem::path& folder, const LoraConfig& config,
                    const std::vector<NamedTensor>& parameters, const std::string& base_model);
 
 /// The entry of the weights' metadata that ties them to their configuration.
 inline constexpr const char* kAdapterMark = "candela_adapter";
 
-/// What `config` makes of the adapted layers among `names`, the tensors of an adapter: a digest of each layer's
-/// path, rank and scale. Equal for configurations that compute the same, however they are written.
+/// What `config` makes of the adapted layers among `names`, the tensors of an adapter: a digest of each
+/// layer's path, rank and scale. Equal for configurations that compute the same, however they are written.
 std::string adapter_digest(const std::vector<std::string>& names, const LoraConfig& config);
 
 /// Whether the folder's weights were written by write_adapter().
@@ -48,13 +48,13 @@ bool is_own_adapter(const std::filesystem::path& folder);
 /// "base_model.model." + path + "." + part + ".weight".
 std::string adapter_key(const std::string& path, const std::string& part);
 
-/// The text of the configuration that belongs to the weights in `folder`: adapter_config.json, or where a save
-/// was cut short between its two renames, the one that it left aside.
+/// The text of the configuration that belongs to the weights in `folder`: adapter_config.json, or where a
+/// save was cut short between its two renames, the one that it left aside.
 struct AdapterConfigText {
   std::string text;
   std::optional<LoraConfig> config;  ///< read from `text` already, where it was checked against the weights
-  std::string note;         ///< what a person should know; mostly empty
-  bool mismatched = false;  ///< the weights say that they belong to another configuration
+  std::string note;                  ///< what a person should know; mostly empty
+  bool mismatched = false;           ///< the weights say that they belong to another configuration
 };
 AdapterConfigText find_adapter_config(const std::filesystem::path& folder);
 

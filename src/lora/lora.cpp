@@ -140,8 +140,8 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
     const std::int64_t rank = matcher.rank_of(layer->path);
     // Kaiming's uniform with a = sqrt(5), as peft draws it, comes down to this bound.
     const double bound = 1 / std::sqrt(static_cast<double>(layer->inputs()));
-    as.push_back(flat.add(
-        uniform({rank, layer->inputs()}, generator, -bound, bound, DType::F32, model.device())));
+    as.push_back(
+        flat.add(uniform({rank, layer->inputs()}, generator, -bound, bound, DType::F32, model.device())));
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     Linear& layer = *layers[i];

@@ -105,8 +105,8 @@ void KvCache::truncate(std::int64_t length) {
 void KvCache::join(const KvCache& other) {
   const bool fits = other.geometry_.layers == geometry_.layers &&
                     other.geometry_.kv_heads == geometry_.kv_heads &&
-                    other.geometry_.head_dim == geometry_.head_dim && other.geometry_.dtype == geometry_.dtype &&
-                    other.geometry_.device == geometry_.device;
+                    other.geometry_.head_dim == geometry_.head_dim &&
+                    other.geometry_.dtype == geometry_.dtype && other.geometry_.device == geometry_.device;
   require(fits, "kv_cache: only caches of one model can be joined");
   const NoGrad guard;
   const std::int64_t rows = batch();

@@ -26,8 +26,7 @@ bool drops(const Linear& layer, const Generator* dropout) {
 Tensor apply_one(const Tensor& x, const Linear& layer, Generator* dropout) {
   if (!layer.adapted()) return lora_linear(x, layer.weight, layer.bias, {});
   const LowRank low = low_rank_of(layer.adapter, 0);
-  const Tensor seen =
-      drops(layer, dropout) ? candela::dropout(x, layer.adapter.dropout, *dropout) : Tensor();
+  const Tensor seen = drops(layer, dropout) ? candela::dropout(x, layer.adapter.dropout, *dropout) : Tensor();
   return lora_linear(x, layer.weight, layer.bias, std::span(&low, 1), seen);
 }
 
@@ -76,8 +75,7 @@ LinearGroup::LinearGroup(std::vector<Linear*> layers) : layers_(std::move(layers
   for (Linear* layer : layers_) {
     const std::int64_t outputs = layer->outputs();
     layer->weight = weight_.rows(first, outputs);
-    if (bias_.defined())
-      layer->bias = bias_.with_layout(bias_.layout().slice(0, first, first + outputs));
+    if (bias_.defined()) layer->bias = bias_.with_layout(bias_.layout().slice(0, first, first + outputs));
     layer->group = this;
     first += outputs;
   }
@@ -115,8 +113,8 @@ void set_weights(std::span<const std::pair<Linear*, Weight>> weights) {
   for (const auto& [layer, weight] : weights) {
     require(weight.defined() && weight.outputs() == layer->outputs() && weight.inputs() == layer->inputs() &&
                 weight.dtype() == layer->weight.dtype(),
-            "set_weights: the weight of {} must be {} as before; got {}", layer->path,
-            layer->weight.dense(), weight.dense());
+            "set_weights: the weight of {} must be {} as before; got {}", layer->path, layer->weight.dense(),
+            weight.dense());
     wanted[layer] = &weight;
     if (layer->group != nullptr && std::find(groups.begin(), groups.end(), layer->group) == groups.end())
       groups.push_back(layer->group);

@@ -53,8 +53,7 @@ void check_adapters(const Tensor& x, const Weight& weight, std::span<const LowRa
     require(adapter.b.rank() == 2 && adapter.b.size(1) == adapter.a.size(0),
             "lora_linear: b must be [O, {}] to match a {}; got {}", adapter.a.size(0), adapter.a.shape(),
             adapter.b.shape());
-    require(adapter.first_output >= free &&
-                adapter.first_output <= weight.outputs() - adapter.b.size(0),
+    require(adapter.first_output >= free && adapter.first_output <= weight.outputs() - adapter.b.size(0),
             "lora_linear: the outputs of b {} must lie in [{}, {}), behind those of the adapter before; "
             "first_output is {}",
             adapter.b.shape(), free, weight.outputs(), adapter.first_output);

@@ -120,22 +120,23 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const Tensor kept_weight = need_x ? weight.detach() : Tensor();
     std::vector<Tensor> saved = {kept_weight};
     kept_x.append_reads(saved);
-    record("linear", {x, weight, bias}, {&out},
-           [kept_x, kept_weight, x_shape = x.shape(), flat_shape = flat.shape(),
-            need_bias](std::span<const Tensor> grads) -> std::vector<Tensor> {
-             const Tensor dy = reshape(grads[0], flat_shape);
-             Tensor dx;
-             Tensor dweight;
-             Tensor dbias;
-             if (kept_weight.defined()) dx = reshape(matmul(dy, kept_weight), x_shape);
-             if (kept_x.defined()) {
-               const Tensor x_again = kept_x.get();
-               dweight = matmul(swap_last(dy), reshape(x_again, {flat_shape[0], x_again.size(-1)}));
-             }
-             if (need_bias) dbias = sum(dy, {0});
-             return {dx, dweight, dbias};
-           },
-           saved);
+    record(
+        "linear", {x, weight, bias}, {&out},
+        [kept_x, kept_weight, x_shape = x.shape(), flat_shape = flat.shape(),
+         need_bias](std::span<const Tensor> grads) -> std::vector<Tensor> {
+          const Tensor dy = reshape(grads[0], flat_shape);
+          Tensor dx;
+          Tensor dweight;
+          Tensor dbias;
+          if (kept_weight.defined()) dx = reshape(matmul(dy, kept_weight), x_shape);
+          if (kept_x.defined()) {
+            const Tensor x_again = kept_x.get();
+            dweight = matmul(swap_last(dy), reshape(x_again, {flat_shape[0], x_again.size(-1)}));
+          }
+          if (need_bias) dbias = sum(dy, {0});
+          return {dx, dweight, dbias};
+        },
+        saved);
   }
   return out;
 }

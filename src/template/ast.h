@@ -27,7 +27,7 @@ enum class ExpressionKind : std::uint8_t {
   Not,
   Negative,
   Positive,
-  Binary,   // text: the operator
+  Binary,  // text: the operator
   And,
   Or,
   Concat,
@@ -57,18 +57,18 @@ struct Statement;
 using Body = std::vector<std::unique_ptr<Statement>>;
 
 enum class StatementKind : std::uint8_t {
-  Data,        // text
-  Output,      // {{ }}: expressions
-  If,          // expressions: one per branch of `bodies`; a further body is the else
-  For,         // target, expressions[0] iterated, [1] condition or null; bodies: loop, else
-  Set,         // target = expressions[0]
-  SetBlock,    // target, expressions[0]: filters or null; bodies[0]
-  Macro,       // text: name
-  CallBlock,   // expressions[0]: the call; bodies[0]
-  FilterBlock, // expressions[0]: the filters
-  With,        // targets, expressions
-  Scope,       // {% block %} and {% autoescape %}: bodies[0]
-  Generation,  // {% generation %}: bodies[0]
+  Data,         // text
+  Output,       // {{ }}: expressions
+  If,           // expressions: one per branch of `bodies`; a further body is the else
+  For,          // target, expressions[0] iterated, [1] condition or null; bodies: loop, else
+  Set,          // target = expressions[0]
+  SetBlock,     // target, expressions[0]: filters or null; bodies[0]
+  Macro,        // text: name
+  CallBlock,    // expressions[0]: the call; bodies[0]
+  FilterBlock,  // expressions[0]: the filters
+  With,         // targets, expressions
+  Scope,        // {% block %} and {% autoescape %}: bodies[0]
+  Generation,   // {% generation %}: bodies[0]
   Break,
   Continue,
   Unavailable,  // text: a tag that loads other templates

@@ -11,8 +11,10 @@ Value dict_view(Runtime& runtime, const Dict& dict, const std::string& what) {
   std::vector<Value> items;
   runtime.allocate(dict.entries.size() * sizeof(Value));
   for (const auto& [key, value] : dict.entries) {
-    if (what == "items") items.push_back(runtime.tuple({key, value}));
-    else items.push_back(what == "keys" ? key : value);
+    if (what == "items")
+      items.push_back(runtime.tuple({key, value}));
+    else
+      items.push_back(what == "keys" ? key : value);
   }
   const char* name = what == "items" ? "dict_items" : what == "keys" ? "dict_keys" : "dict_values";
   return Value::object(Kind::View, std::make_shared<View>(View{name, std::move(items)}));
@@ -74,7 +76,8 @@ std::optional<Value> sequence_method(const Value& self, const std::string& name)
       return Value::integer(count);
     });
   }
-  if (name == "copy" && self.is(Kind::List)) return callable(name, [self](Runtime&, Arguments) { return self; });
+  if (name == "copy" && self.is(Kind::List))
+    return callable(name, [self](Runtime&, Arguments) { return self; });
   return std::nullopt;
 }
 
@@ -86,7 +89,8 @@ std::optional<Value> number_method(const Value& self, const std::string& name) {
     if (name == "bit_length") {
       return callable(name, [self](Runtime&, Arguments) {
         std::int64_t bits = 0;
-        for (auto n = static_cast<std::uint64_t>(self.as_integer() < 0 ? -(self.as_integer() + 1) : self.as_integer()) +
+        for (auto n = static_cast<std::uint64_t>(self.as_integer() < 0 ? -(self.as_integer() + 1)
+                                                                       : self.as_integer()) +
                       (self.as_integer() < 0 ? 1 : 0);
              n > 0; n >>= 1)
           ++bits;
@@ -110,8 +114,10 @@ std::optional<Value> number_method(const Value& self, const std::string& name) {
 
 std::optional<Value> container_method(const Value& self, const std::string& name) {
   switch (self.kind()) {
-    case Kind::Dict: return dict_method(self, name);
-    case Kind::List: return sequence_method(self, name);
+    case Kind::Dict:
+      return dict_method(self, name);
+    case Kind::List:
+      return sequence_method(self, name);
     case Kind::Tuple:
       // What groupby gives has names for its two parts.
       if (self.items().size() == 2 && self.items()[1].is(Kind::List)) {
@@ -121,7 +127,8 @@ std::optional<Value> container_method(const Value& self, const std::string& name
       return sequence_method(self, name);
     case Kind::Bool:
     case Kind::Int:
-    case Kind::Float: return number_method(self, name);
+    case Kind::Float:
+      return number_method(self, name);
     case Kind::Range: {
       const Range& range = self.as<Range>();
       if (name == "start") return Value::integer(range.start);
@@ -129,7 +136,8 @@ std::optional<Value> container_method(const Value& self, const std::string& name
       if (name == "step") return Value::integer(range.step);
       return std::nullopt;
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 

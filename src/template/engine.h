@@ -12,12 +12,13 @@
 
 #include "template/runtime.h"
 
-/// Jinja as chat templates use it: the language of Jinja 3.1 with trim_blocks and lstrip_blocks, in its immutable sandbox,
-/// with the additions of transformers (tojson without HTML escapes, raise_exception, strftime_now, break and continue,
+/// Jinja as chat templates use it: the language of Jinja 3.1 with trim_blocks and lstrip_blocks, in its
+/// immutable sandbox, with the additions of transformers (tojson without HTML escapes, raise_exception,
+/// strftime_now, break and continue,
 /// {% generation %}). Templates that load others, {% trans %} and line statements are not part of it.
 ///
-/// A template from outside is hostile: steps, memory, output and nesting are bounded (Limits), and it sees nothing but its
-/// variables. Integers have 64 bits.
+/// A template from outside is hostile: steps, memory, output and nesting are bounded (Limits), and it sees
+/// nothing but its variables. Integers have 64 bits.
 namespace candela::jinja {
 
 /// Bytes [begin, end) of a text.
@@ -29,7 +30,8 @@ struct Rendering {
   std::string text;
   /// What {% generation %} encloses, in order.
   std::vector<Span> generated;
-  /// A {% generation %} was rendered inside a macro, a filter or a set block: where its text went is not known.
+  /// A {% generation %} was rendered inside a macro, a filter or a set block: where its text went is not
+  /// known.
   bool generated_elsewhere = false;
 };
 
@@ -41,7 +43,8 @@ class Template {
   static Template parse(std::string_view source, std::string name);
   static constexpr std::size_t kMaxSource = std::size_t{1} << 20;
 
-  /// TemplateError with name, line and what Python would raise. `now`: what strftime_now reads, in seconds since 1970.
+  /// TemplateError with name, line and what Python would raise. `now`: what strftime_now reads, in seconds
+  /// since 1970.
   Rendering render(const Variables& variables, std::optional<std::int64_t> now = std::nullopt,
                    const Limits& limits = {}) const;
   /// Whether the template has a {% generation %}.

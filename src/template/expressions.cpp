@@ -30,15 +30,21 @@ Value Evaluator::lookup(const std::string& name, const Frame& frame) const {
 Value Evaluator::evaluate(const Expression& node, Frame& frame) {
   runtime_.charge(1);
   switch (node.kind) {
-    case ExpressionKind::Constant: return node.constant;
-    case ExpressionKind::Name: return lookup(node.text, frame);
-    default: break;
+    case ExpressionKind::Constant:
+      return node.constant;
+    case ExpressionKind::Name:
+      return lookup(node.text, frame);
+    default:
+      break;
   }
   const Runtime::Deeper deeper(runtime_);
   switch (node.kind) {
-    case ExpressionKind::Attribute: return get_attribute(runtime_, evaluate(*node.children[0], frame), node.text);
-    case ExpressionKind::Item: return evaluate_item(node, frame);
-    case ExpressionKind::Call: return evaluate_call(node, frame);
+    case ExpressionKind::Attribute:
+      return get_attribute(runtime_, evaluate(*node.children[0], frame), node.text);
+    case ExpressionKind::Item:
+      return evaluate_item(node, frame);
+    case ExpressionKind::Call:
+      return evaluate_call(node, frame);
     case ExpressionKind::Filter: {
       const Value input = node.children[0] ? evaluate(*node.children[0], frame) : *filter_input_;
       return runtime_.filter(node.text, input, arguments_of(node.arguments.get(), frame));
@@ -47,9 +53,12 @@ Value Evaluator::evaluate(const Expression& node, Frame& frame) {
       const Value input = evaluate(*node.children[0], frame);
       return Value::boolean(runtime_.test(node.text, input, arguments_of(node.arguments.get(), frame)));
     }
-    case ExpressionKind::Not: return Value::boolean(!truth(evaluate(*node.children[0], frame)));
-    case ExpressionKind::Negative: return negative(evaluate(*node.children[0], frame));
-    case ExpressionKind::Positive: return positive(evaluate(*node.children[0], frame));
+    case ExpressionKind::Not:
+      return Value::boolean(!truth(evaluate(*node.children[0], frame)));
+    case ExpressionKind::Negative:
+      return negative(evaluate(*node.children[0], frame));
+    case ExpressionKind::Positive:
+      return positive(evaluate(*node.children[0], frame));
     case ExpressionKind::Binary: {
       const Value left = evaluate(*node.children[0], frame);
       return arithmetic(runtime_, node.text, left, evaluate(*node.children[1], frame));
@@ -63,14 +72,17 @@ Value Evaluator::evaluate(const Expression& node, Frame& frame) {
       }
       return value;
     }
-    case ExpressionKind::Compare: return evaluate_compare(node, frame);
+    case ExpressionKind::Compare:
+      return evaluate_compare(node, frame);
     case ExpressionKind::Conditional: {
       if (truth(evaluate(*node.children[0], frame))) return evaluate(*node.children[1], frame);
       if (node.children[2]) return evaluate(*node.children[2], frame);
       return Value::undefined(fmt::format(
-          "the inline if-expression on line {} evaluated to false and no else section was defined.", node.line));
+          "the inline if-expression on line {} evaluated to false and no else section was defined.",
+          node.line));
     }
-    default: return evaluate_children(node, frame);
+    default:
+      return evaluate_children(node, frame);
   }
 }
 
@@ -96,7 +108,8 @@ Value Evaluator::evaluate_children(const Expression& node, Frame& frame) {
   std::vector<Value> items;
   items.reserve(node.children.size());
   for (const ExpressionPtr& child : node.children) items.push_back(child ? evaluate(*child, frame) : Value());
-  return node.kind == ExpressionKind::List ? runtime_.list(std::move(items)) : runtime_.tuple(std::move(items));
+  return node.kind == ExpressionKind::List ? runtime_.list(std::move(items))
+                                           : runtime_.tuple(std::move(items));
 }
 
 Value Evaluator::evaluate_compare(const Expression& node, Frame& frame) {
@@ -136,7 +149,8 @@ Arguments Evaluator::arguments_of(const CallArguments* arguments, Frame& frame) 
   if (arguments->named_rest) {
     const Value rest = evaluate(*arguments->named_rest, frame);
     require_defined(rest);
-    if (!rest.is(Kind::Dict)) fail("TypeError", fmt::format("argument after ** must be a mapping, not {}", type_name(rest)));
+    if (!rest.is(Kind::Dict))
+      fail("TypeError", fmt::format("argument after ** must be a mapping, not {}", type_name(rest)));
     for (const auto& [key, value] : rest.as_dict().entries) {
       if (!key.is_string()) fail("TypeError", "keywords must be strings");
       result.named.emplace_back(key.bytes(), value);
@@ -146,7 +160,8 @@ Arguments Evaluator::arguments_of(const CallArguments* arguments, Frame& frame) 
     for (std::size_t k = 0; k < i; ++k) {
       runtime_.charge(1);
       if (result.named[k].first == result.named[i].first)
-        fail("TypeError", fmt::format("got multiple values for keyword argument '{}'", result.named[i].first));
+        fail("TypeError",
+             fmt::format("got multiple values for keyword argument '{}'", result.named[i].first));
     }
   }
   return result;

@@ -32,19 +32,26 @@ std::string real_digits(double value, char type, std::int64_t precision, bool al
   }
   const std::string pattern = fmt::format("%{}.*{}", alternate ? "#" : "", type);
   std::string text(static_cast<std::size_t>(precision) + 400, '\0');
-  const int length = std::snprintf(text.data(), text.size(), pattern.c_str(), static_cast<int>(precision), std::fabs(value));
+  const int length =
+      std::snprintf(text.data(), text.size(), pattern.c_str(), static_cast<int>(precision), std::fabs(value));
   text.resize(static_cast<std::size_t>(length));
   return text;
 }
 
 std::string integer_digits(std::int64_t value, char type) {
-  const std::uint64_t magnitude = value < 0 ? ~static_cast<std::uint64_t>(value) + 1 : static_cast<std::uint64_t>(value);
+  const std::uint64_t magnitude =
+      value < 0 ? ~static_cast<std::uint64_t>(value) + 1 : static_cast<std::uint64_t>(value);
   switch (type) {
-    case 'x': return fmt::format("{:x}", magnitude);
-    case 'X': return fmt::format("{:X}", magnitude);
-    case 'o': return fmt::format("{:o}", magnitude);
-    case 'b': return fmt::format("{:b}", magnitude);
-    default: return fmt::format("{}", magnitude);
+    case 'x':
+      return fmt::format("{:x}", magnitude);
+    case 'X':
+      return fmt::format("{:X}", magnitude);
+    case 'o':
+      return fmt::format("{:o}", magnitude);
+    case 'b':
+      return fmt::format("{:b}", magnitude);
+    default:
+      return fmt::format("{}", magnitude);
   }
 }
 
@@ -52,10 +59,14 @@ std::string ascii_repr(const std::string& text) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    if (c < 0x80) out += static_cast<char>(c);
-    else if (c < 0x100) out += fmt::format("\\x{:02x}", static_cast<std::uint32_t>(c));
-    else if (c < 0x10000) out += fmt::format("\\u{:04x}", static_cast<std::uint32_t>(c));
-    else out += fmt::format("\\U{:08x}", static_cast<std::uint32_t>(c));
+    if (c < 0x80)
+      out += static_cast<char>(c);
+    else if (c < 0x100)
+      out += fmt::format("\\x{:02x}", static_cast<std::uint32_t>(c));
+    else if (c < 0x10000)
+      out += fmt::format("\\u{:04x}", static_cast<std::uint32_t>(c));
+    else
+      out += fmt::format("\\U{:08x}", static_cast<std::uint32_t>(c));
   }
   return out;
 }
@@ -128,12 +139,18 @@ std::string PercentFormat::conversion() {
   }
   Conversion c;
   for (;; ++position_) {
-    if (peek() == '#') c.alternate = true;
-    else if (peek() == '0') c.zero = true;
-    else if (peek() == '-') c.left = true;
-    else if (peek() == ' ') c.space = true;
-    else if (peek() == '+') c.plus = true;
-    else break;
+    if (peek() == '#')
+      c.alternate = true;
+    else if (peek() == '0')
+      c.zero = true;
+    else if (peek() == '-')
+      c.left = true;
+    else if (peek() == ' ')
+      c.space = true;
+    else if (peek() == '+')
+      c.plus = true;
+    else
+      break;
   }
   const auto size = [&]() -> std::int64_t {
     if (peek() != '*') return number_at(text_, position_);
@@ -159,12 +176,14 @@ std::string PercentFormat::conversion() {
   return pad(text, static_cast<std::size_t>(c.width), c.left ? '<' : '>');
 }
 
-std::string PercentFormat::number(const Conversion& c, std::string digits, bool negative, std::string prefix) const {
+std::string PercentFormat::number(const Conversion& c, std::string digits, bool negative,
+                                  std::string prefix) const {
   const std::string sign = negative ? "-" : c.plus ? "+" : c.space ? " " : "";
   if (c.zero && !c.left && c.width > 0) {
     const std::size_t taken = sign.size() + prefix.size() + digits.size();
     runtime_.allocate(static_cast<std::uint64_t>(c.width));
-    if (taken < static_cast<std::size_t>(c.width)) digits.insert(0, static_cast<std::size_t>(c.width) - taken, '0');
+    if (taken < static_cast<std::size_t>(c.width))
+      digits.insert(0, static_cast<std::size_t>(c.width) - taken, '0');
   }
   return sign + prefix + digits;
 }
@@ -177,9 +196,12 @@ std::string PercentFormat::converted(const Conversion& c) {
     return text;
   };
   switch (c.type) {
-    case 's': return cut(runtime_.str(value));
-    case 'r': return cut(runtime_.repr(value));
-    case 'a': return cut(ascii_repr(runtime_.repr(value)));
+    case 's':
+      return cut(runtime_.str(value));
+    case 'r':
+      return cut(runtime_.repr(value));
+    case 'a':
+      return cut(ascii_repr(runtime_.repr(value)));
     case 'c': {
       if (value.is_string() && value.text().length == 1) return value.bytes();
       if (!value.is_integral() || value.as_integer() < 0 || value.as_integer() > 0x10FFFF)
@@ -221,10 +243,12 @@ std::string PercentFormat::converted(const Conversion& c) {
       if (!value.is_number()) fail("TypeError", fmt::format("must be real number, not {}", type_name(value)));
       const double real = value.as_real();
       const std::int64_t precision = c.precision < 0 ? 6 : c.precision;
-      return number(c, real_digits(real, c.type, precision, c.alternate), std::signbit(real) && !std::isnan(real), "");
+      return number(c, real_digits(real, c.type, precision, c.alternate),
+                    std::signbit(real) && !std::isnan(real), "");
     }
     default:
-      fail("ValueError", fmt::format("unsupported format character '{}' (0x{:x})", c.type, static_cast<unsigned char>(c.type)));
+      fail("ValueError", fmt::format("unsupported format character '{}' (0x{:x})", c.type,
+                                     static_cast<unsigned char>(c.type)));
   }
 }
 
@@ -287,7 +311,8 @@ std::string grouped(const std::string& digits, char separator, std::size_t size)
   return out;
 }
 
-std::string filled(Runtime& runtime, const Specification& s, const std::string& sign, std::string body, char otherwise) {
+std::string filled(Runtime& runtime, const Specification& s, const std::string& sign, std::string body,
+                   char otherwise) {
   const char align = s.align ? s.align : otherwise;
   runtime.allocate(static_cast<std::uint64_t>(s.width) * s.fill.size());
   if (align != '=') return pad(sign + body, static_cast<std::size_t>(s.width), align, s.fill);
@@ -304,7 +329,9 @@ std::string format_integer(Runtime& runtime, std::int64_t value, const Specifica
     return filled(runtime, s, "", text, '<');
   }
   std::string digits = integer_digits(value, s.type ? s.type : 'd');
-  if (s.grouping) digits = grouped(digits, s.grouping, s.type == 'x' || s.type == 'X' || s.type == 'o' || s.type == 'b' ? 4 : 3);
+  if (s.grouping)
+    digits =
+        grouped(digits, s.grouping, s.type == 'x' || s.type == 'X' || s.type == 'o' || s.type == 'b' ? 4 : 3);
   std::string sign = value < 0 ? "-" : s.sign == '-' ? "" : std::string(1, s.sign);
   if (s.alternate && s.type && s.type != 'd' && s.type != 'n') sign += std::string("0") + s.type;
   return filled(runtime, s, sign, digits, '>');
@@ -322,9 +349,14 @@ std::string format_real(Runtime& runtime, double value, const Specification& s) 
       // Unlike `g`: at least one digit after the point.
       if (std::isfinite(value) && digits.find_first_of(".e") == std::string::npos) digits += ".0";
       break;
-    case 'n': digits = real_digits(value, 'g', s.precision < 0 ? 6 : s.precision, s.alternate); break;
-    case '%': digits = real_digits(value * 100, 'f', s.precision < 0 ? 6 : s.precision, s.alternate) + "%"; break;
-    default: digits = real_digits(value, s.type, s.precision < 0 ? 6 : s.precision, s.alternate);
+    case 'n':
+      digits = real_digits(value, 'g', s.precision < 0 ? 6 : s.precision, s.alternate);
+      break;
+    case '%':
+      digits = real_digits(value * 100, 'f', s.precision < 0 ? 6 : s.precision, s.alternate) + "%";
+      break;
+    default:
+      digits = real_digits(value, s.type, s.precision < 0 ? 6 : s.precision, s.alternate);
   }
   if (s.grouping && std::isfinite(value)) {
     const std::size_t whole = std::min(digits.find_first_not_of("0123456789"), digits.size());
@@ -383,14 +415,19 @@ class BraceFormat {
       if (end + 1 >= text.size()) fail("ValueError", "end of string while looking for conversion specifier");
       conversion = text[end + 1];
       end = end + 2 < text.size() ? end + 2 : std::string_view::npos;
-      if (end != std::string_view::npos && text[end] != ':') fail("ValueError", "expected ':' after conversion specifier");
+      if (end != std::string_view::npos && text[end] != ':')
+        fail("ValueError", "expected ':' after conversion specifier");
     }
     if (end != std::string_view::npos) specification = text.substr(end + 1);
     Value value = lookup(name);
-    if (conversion == 's') value = runtime_.string(runtime_.str(value));
-    else if (conversion == 'r') value = runtime_.string(runtime_.repr(value));
-    else if (conversion == 'a') value = runtime_.string(ascii_repr(runtime_.repr(value)));
-    else if (conversion != 0) fail("ValueError", fmt::format("Unknown conversion specifier '{}'", conversion));
+    if (conversion == 's')
+      value = runtime_.string(runtime_.str(value));
+    else if (conversion == 'r')
+      value = runtime_.string(runtime_.repr(value));
+    else if (conversion == 'a')
+      value = runtime_.string(ascii_repr(runtime_.repr(value)));
+    else if (conversion != 0)
+      fail("ValueError", fmt::format("Unknown conversion specifier '{}'", conversion));
     const std::string own = run(specification, depth + 1);
     return format_value(runtime_, value, own);
   }
@@ -405,12 +442,15 @@ class BraceFormat {
         i = stop;
       } else {
         const std::size_t stop = name.find(']', i);
-        if (name[i] != '[' || stop == std::string_view::npos) fail("ValueError", "Missing ']' in format string");
+        if (name[i] != '[' || stop == std::string_view::npos)
+          fail("ValueError", "Missing ']' in format string");
         const std::string_view key = name.substr(i + 1, stop - i - 1);
         std::int64_t index = 0;
         const auto result = std::from_chars(key.data(), key.data() + key.size(), index);
-        const bool numeric = !key.empty() && result.ec == std::errc() && result.ptr == key.data() + key.size();
-        value = get_item(runtime_, value, numeric ? Value::integer(index) : runtime_.string(std::string(key)));
+        const bool numeric =
+            !key.empty() && result.ec == std::errc() && result.ptr == key.data() + key.size();
+        value =
+            get_item(runtime_, value, numeric ? Value::integer(index) : runtime_.string(std::string(key)));
         i = stop + 1;
       }
     }
@@ -475,7 +515,8 @@ std::string format_value(Runtime& runtime, const Value& value, std::string_view 
   if (value.is_number() && (s.type == 0 || kReal.find(s.type) != std::string_view::npos))
     return format_real(runtime, value.as_real(), s);
   if (value.is_number())
-    fail("ValueError", fmt::format("Unknown format code '{}' for object of type '{}'", s.type, type_name(value)));
+    fail("ValueError",
+         fmt::format("Unknown format code '{}' for object of type '{}'", s.type, type_name(value)));
   fail("TypeError", fmt::format("unsupported format string passed to {}.__format__", type_name(value)));
 }
 

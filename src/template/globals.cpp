@@ -24,7 +24,8 @@ Value range(Runtime&, Arguments arguments) {
   if (range.step == 0) fail("ValueError", "range() arg 3 must not be zero");
   // Sizes are counted in unsigned numbers: half of them look negative here.
   if (range.size() > kMaxRange || range.size() < 0) {
-    fail("OverflowError", fmt::format("Range too big. The sandbox blocks ranges larger than MAX_RANGE ({}).", kMaxRange));
+    fail("OverflowError",
+         fmt::format("Range too big. The sandbox blocks ranges larger than MAX_RANGE ({}).", kMaxRange));
   }
   return Value::object(Kind::Range, std::make_shared<Range>(range));
 }
@@ -46,7 +47,9 @@ std::shared_ptr<Dict> dict_of(Runtime& runtime, Arguments arguments, const char*
       require_defined(from);
       for (const Value& pair : runtime.elements(from)) {
         const std::vector<Value> parts = runtime.elements(pair);
-        if (parts.size() != 2) fail("ValueError", fmt::format("dictionary update sequence element has length {}; 2 is required", parts.size()));
+        if (parts.size() != 2)
+          fail("ValueError",
+               fmt::format("dictionary update sequence element has length {}; 2 is required", parts.size()));
         set(parts[0], parts[1]);
       }
     }
@@ -72,7 +75,8 @@ Value cycler(Runtime&, Arguments arguments) {
 
 Value joiner(Runtime& runtime, Arguments arguments) {
   const Bound bound("joiner", std::move(arguments), {"sep"});
-  return Value::object(Kind::Joiner, std::make_shared<Joiner>(Joiner{bound.get(0, runtime.string(", ")), false}));
+  return Value::object(Kind::Joiner,
+                       std::make_shared<Joiner>(Joiner{bound.get(0, runtime.string(", ")), false}));
 }
 
 Value raise_exception(Runtime& runtime, Arguments arguments) {
@@ -96,10 +100,14 @@ Value strftime_now(Runtime& runtime, Arguments arguments) {
   for (std::size_t i = 0; i + 1 < format.size(); ++i) {
     if (format[i] != '%') continue;
     // Python's own directives, and widths, which the C library would honour up to any size.
-    if (format[i + 1] == 'f') format.replace(i, 2, "000000");
-    else if (format[i + 1] == 'z' || format[i + 1] == 'Z') format.erase(i, 2), i = i ? i - 1 : 0;
-    else if (format[i + 1] >= '0' && format[i + 1] <= '9') fail("ValueError", "strftime_now: a directive must have no width");
-    else ++i;
+    if (format[i + 1] == 'f')
+      format.replace(i, 2, "000000");
+    else if (format[i + 1] == 'z' || format[i + 1] == 'Z')
+      format.erase(i, 2), i = i ? i - 1 : 0;
+    else if (format[i + 1] >= '0' && format[i + 1] <= '9')
+      fail("ValueError", "strftime_now: a directive must have no width");
+    else
+      ++i;
   }
   if (format.empty()) return runtime.string("");
   std::string text(format.size() * 40 + 64, '\0');
@@ -114,7 +122,8 @@ Value strftime_now(Runtime& runtime, Arguments arguments) {
 std::vector<std::pair<std::string, Value>> globals() {
   return {
       {"range", callable("range", range)},
-      {"dict", callable("dict", [](Runtime& r, Arguments a) { return Value::dict(dict_of(r, std::move(a), "dict")); })},
+      {"dict", callable("dict", [](Runtime& r,
+                                   Arguments a) { return Value::dict(dict_of(r, std::move(a), "dict")); })},
       {"namespace", callable("namespace", make_namespace)},
       {"cycler", callable("cycler", cycler)},
       {"joiner", callable("joiner", joiner)},

@@ -56,9 +56,12 @@ class Builder {
   };
 
   bool add(Value value) {
-    if (open_.empty()) root_ = std::move(value);
-    else if (open_.back().dict) open_.back().dict->set(std::move(open_.back().key), std::move(value));
-    else open_.back().items.push_back(std::move(value));
+    if (open_.empty())
+      root_ = std::move(value);
+    else if (open_.back().dict)
+      open_.back().dict->set(std::move(open_.back().key), std::move(value));
+    else
+      open_.back().items.push_back(std::move(value));
     return true;
   }
   bool open(bool object) {
@@ -83,15 +86,23 @@ class Writer {
 
   void write(const Value& value) {
     switch (value.kind()) {
-      case Kind::None: return add("null");
-      case Kind::Bool: return add(value.as_integer() ? "true" : "false");
-      case Kind::Int: return add(fmt::format("{}", value.as_integer()));
-      case Kind::Float: return add(real(value.as_real()));
-      case Kind::String: return quoted(value.bytes());
+      case Kind::None:
+        return add("null");
+      case Kind::Bool:
+        return add(value.as_integer() ? "true" : "false");
+      case Kind::Int:
+        return add(fmt::format("{}", value.as_integer()));
+      case Kind::Float:
+        return add(real(value.as_real()));
+      case Kind::String:
+        return quoted(value.bytes());
       case Kind::List:
-      case Kind::Tuple: return array(value.items());
-      case Kind::Dict: return object(value.as_dict());
-      default: fail("TypeError", fmt::format("Object of type {} is not JSON serializable", type_name(value)));
+      case Kind::Tuple:
+        return array(value.items());
+      case Kind::Dict:
+        return object(value.as_dict());
+      default:
+        fail("TypeError", fmt::format("Object of type {} is not JSON serializable", type_name(value)));
     }
   }
   std::string take() { return std::move(out_); }
@@ -113,13 +124,27 @@ class Writer {
     for (std::size_t i = 0; i < text.size();) {
       const char c = text[i];
       switch (c) {
-        case '"': out_ += "\\\""; break;
-        case '\\': out_ += "\\\\"; break;
-        case '\n': out_ += "\\n"; break;
-        case '\r': out_ += "\\r"; break;
-        case '\t': out_ += "\\t"; break;
-        case '\b': out_ += "\\b"; break;
-        case '\f': out_ += "\\f"; break;
+        case '"':
+          out_ += "\\\"";
+          break;
+        case '\\':
+          out_ += "\\\\";
+          break;
+        case '\n':
+          out_ += "\\n";
+          break;
+        case '\r':
+          out_ += "\\r";
+          break;
+        case '\t':
+          out_ += "\\t";
+          break;
+        case '\b':
+          out_ += "\\b";
+          break;
+        case '\f':
+          out_ += "\\f";
+          break;
         default: {
           const std::size_t start = i;
           const char32_t code = next_code_point(text, i);
@@ -166,11 +191,16 @@ class Writer {
 
   static std::string key_text(const Value& key) {
     switch (key.kind()) {
-      case Kind::String: return key.bytes();
-      case Kind::None: return "null";
-      case Kind::Bool: return key.as_integer() ? "true" : "false";
-      case Kind::Int: return fmt::format("{}", key.as_integer());
-      case Kind::Float: return real(key.as_real());
+      case Kind::String:
+        return key.bytes();
+      case Kind::None:
+        return "null";
+      case Kind::Bool:
+        return key.as_integer() ? "true" : "false";
+      case Kind::Int:
+        return fmt::format("{}", key.as_integer());
+      case Kind::Float:
+        return real(key.as_real());
       default:
         fail("TypeError", fmt::format("keys must be str, int, float, bool or None, not {}", type_name(key)));
     }
@@ -181,7 +211,8 @@ class Writer {
     std::vector<const std::pair<Value, Value>*> entries;
     for (const auto& entry : dict.entries) entries.push_back(&entry);
     if (style_.sort_keys)
-      std::stable_sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return less(a->first, b->first); });
+      std::stable_sort(entries.begin(), entries.end(),
+                       [](const auto* a, const auto* b) { return less(a->first, b->first); });
     add("{");
     ++level_;
     bool first = true;

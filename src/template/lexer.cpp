@@ -9,10 +9,15 @@
 namespace candela::jinja {
 namespace {
 
-bool digit(char c) { return c >= '0' && c <= '9'; }
-bool hex_digit(char c) { return digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+bool digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool hex_digit(char c) {
+  return digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
 bool name_byte(char c) {
-  return digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+  return digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+         static_cast<unsigned char>(c) >= 0x80;
 }
 
 /// Line breaks as \n, and the last one taken away.
@@ -91,7 +96,8 @@ void Lexer::data(std::string_view text, char sign, bool variable) {
     kept = strip(text, Side::Right);
   } else if (sign != '+' && !variable) {
     const std::size_t start = text.rfind('\n') + 1;
-    if ((start > 0 || line_starting_) && strip(text.substr(start), Side::Left).empty()) kept = text.substr(0, start);
+    if ((start > 0 || line_starting_) && strip(text.substr(start), Side::Left).empty())
+      kept = text.substr(0, start);
   }
   if (!kept.empty()) add(TokenKind::Data, std::string(kept));
   advance(text.size());
@@ -146,7 +152,8 @@ bool Lexer::raw() {
   }
   for (std::size_t end = position_; (end = text_.find("{%", end)) != std::string_view::npos; end += 2) {
     std::size_t after = end + 2;
-    const char sign = after < text_.size() && (text_[after] == '-' || text_[after] == '+') ? text_[after] : '\0';
+    const char sign =
+        after < text_.size() && (text_[after] == '-' || text_[after] == '+') ? text_[after] : '\0';
     if (sign) ++after;
     const auto space = [&] {
       while (after < text_.size() && is_space(static_cast<unsigned char>(text_[after]))) ++after;
@@ -171,8 +178,10 @@ void Lexer::comment() {
   if (end == std::string_view::npos) fail("Missing end of comment tag");
   const char sign = end > position_ ? text_[end - 1] : '\0';
   advance(end - position_ + 2);
-  if (sign == '-') skip_space();
-  else if (sign != '+' && peek() == '\n') advance(1);
+  if (sign == '-')
+    skip_space();
+  else if (sign != '+' && peek() == '\n')
+    advance(1);
 }
 
 /// The end of a tag, with the white space that it takes. False: it is not here.
@@ -197,8 +206,9 @@ void Lexer::tag(bool variable) {
   open_.clear();
   while (true) {
     skip_space();
-    if (position_ >= text_.size()) fail(variable ? "unexpected end of template, expected 'end of print statement'"
-                                                 : "unexpected end of template, expected 'end of statement block'");
+    if (position_ >= text_.size())
+      fail(variable ? "unexpected end of template, expected 'end of print statement'"
+                    : "unexpected end of template, expected 'end of statement block'");
     if (open_.empty() && tag_end(variable)) return;
     expression_token();
   }
@@ -221,11 +231,14 @@ void Lexer::expression_token() {
   operator_token();
 }
 
-/// Decimal with a fraction or exponent is a float; 0x, 0o, 0b and plain decimals are integers. _ may separate digits.
+/// Decimal with a fraction or exponent is a float; 0x, 0o, 0b and plain decimals are integers. _ may separate
+/// digits.
 void Lexer::number() {
   const auto digits = [&](std::size_t from) {
     std::size_t i = from;
-    while (i < text_.size() && (digit(text_[i]) || (text_[i] == '_' && i + 1 < text_.size() && digit(text_[i + 1])))) ++i;
+    while (i < text_.size() &&
+           (digit(text_[i]) || (text_[i] == '_' && i + 1 < text_.size() && digit(text_[i + 1]))))
+      ++i;
     return i;
   };
   std::size_t end = digits(position_);
@@ -283,7 +296,8 @@ std::string Lexer::unescaped(std::string_view text) const {
         const char h = text[++i];
         value = value * 16 + static_cast<char32_t>(digit(h) ? h - '0' : (h | 0x20) - 'a' + 10);
       }
-      if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) fail(fmt::format("illegal \\{} escape", c));
+      if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+        fail(fmt::format("illegal \\{} escape", c));
       append(out, value);
     };
     constexpr std::string_view kNames = "\\'\"abfnrtv", kStandFor = "\\'\"\a\b\f\n\r\t\v";
@@ -336,6 +350,8 @@ void Lexer::operator_token() {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source) { return Lexer(normalized(source)).run(); }
+std::vector<Token> tokenize(std::string_view source) {
+  return Lexer(normalized(source)).run();
+}
 
 }  // namespace candela::jinja

@@ -27,9 +27,9 @@ struct Token {
   int line;
 };
 
-/// Tokens of a template, white space taken out as Jinja does with trim_blocks and lstrip_blocks: one line break after a
-/// block tag or comment, and blanks before one at the start of a line. Fails with TemplateSyntaxError.
-/// `source` must be valid UTF-8.
+/// Tokens of a template, white space taken out as Jinja does with trim_blocks and lstrip_blocks: one line
+/// break after a block tag or comment, and blanks before one at the start of a line. Fails with
+/// TemplateSyntaxError. `source` must be valid UTF-8.
 std::vector<Token> tokenize(std::string_view source);
 
 /// A failure of the template's text, with its line.

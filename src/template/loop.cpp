@@ -41,8 +41,7 @@ std::int64_t Loop::length() {
 }
 
 Value Loop::call(Runtime&, Arguments arguments) {
-  if (!recurse)
-    fail("TypeError", "The loop must have the 'recursive' marker to be called recursively.");
+  if (!recurse) fail("TypeError", "The loop must have the 'recursive' marker to be called recursively.");
   const Bound bound("loop", std::move(arguments), {"iterable"}, 1);
   return recurse(bound[0], depth0 + 1);
 }

@@ -9,11 +9,12 @@
 
 namespace candela::jinja {
 
-/// The variable `loop`: where a for loop stands. Its condition is asked when an element is reached, or looked ahead to.
+/// The variable `loop`: where a for loop stands. Its condition is asked when an element is reached, or looked
+/// ahead to.
 struct Loop {
   std::vector<Value> items;
   std::size_t next = 0;
-  std::function<bool(const Value&)> condition;  // empty: all elements
+  std::function<bool(const Value&)> condition;                            // empty: all elements
   std::function<Value(const Value& items, std::int64_t depth0)> recurse;  // empty: the loop is not recursive
   std::int64_t depth0 = 0;
   std::int64_t index0 = -1;

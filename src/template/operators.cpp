@@ -9,14 +9,17 @@
 namespace candela::jinja {
 namespace {
 
-[[noreturn]] void overflow() { fail("OverflowError", "an integer grows beyond 64 bits"); }
+[[noreturn]] void overflow() {
+  fail("OverflowError", "an integer grows beyond 64 bits");
+}
 
 [[noreturn]] void unsupported(const std::string& op, const Value& a, const Value& b) {
   if (op == "+" && a.is_string())
     fail("TypeError", fmt::format("can only concatenate str (not \"{}\") to str", type_name(b)));
   if (op == "+" && a.is(Kind::List))
     fail("TypeError", fmt::format("can only concatenate list (not \"{}\") to list", type_name(b)));
-  fail("TypeError", fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op, type_name(a), type_name(b)));
+  fail("TypeError",
+       fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op, type_name(a), type_name(b)));
 }
 
 /// Python's int ** int.
@@ -63,7 +66,8 @@ Value integers(const std::string& op, std::int64_t a, std::int64_t b) {
   } else if (op == "**") {
     return power(a, b);
   } else {
-    if (b == 0) fail("ZeroDivisionError", op == "/" ? "division by zero" : "integer division or modulo by zero");
+    if (b == 0)
+      fail("ZeroDivisionError", op == "/" ? "division by zero" : "integer division or modulo by zero");
     if (op == "/") return Value::real(static_cast<double>(a) / static_cast<double>(b));
     result = op == "//" ? floor_divide(a, b) : floor_modulo(a, b);
   }
@@ -78,10 +82,12 @@ Value reals(const std::string& op, double a, double b) {
     if (a == 0 && b < 0) fail("ZeroDivisionError", "0.0 cannot be raised to a negative power");
     if (a < 0 && b != std::floor(b)) fail("TypeError", "complex numbers are not known here");
     const double result = std::pow(a, b);
-    if (std::isinf(result) && std::isfinite(a) && std::isfinite(b)) fail("OverflowError", "numerical result out of range");
+    if (std::isinf(result) && std::isfinite(a) && std::isfinite(b))
+      fail("OverflowError", "numerical result out of range");
     return Value::real(result);
   }
-  if (b == 0) fail("ZeroDivisionError", op == "/" ? "float division by zero" : "float floor division by zero");
+  if (b == 0)
+    fail("ZeroDivisionError", op == "/" ? "float division by zero" : "float floor division by zero");
   if (op == "/") return Value::real(a / b);
   if (op == "//") return Value::real(std::floor((a - floor_modulo(a, b)) / b + 0.5));
   return Value::real(floor_modulo(a, b));
@@ -90,7 +96,8 @@ Value reals(const std::string& op, double a, double b) {
 Value repeated(Runtime& runtime, const Value& value, std::int64_t times) {
   const auto count = static_cast<std::uint64_t>(std::max<std::int64_t>(times, 0));
   const std::uint64_t size = value.is_string() ? value.bytes().size() : value.items().size() * sizeof(Value);
-  if (size > 0 && count > runtime.limits().max_bytes / size) fail("MemoryError", "the template builds too large a value");
+  if (size > 0 && count > runtime.limits().max_bytes / size)
+    fail("MemoryError", "the template builds too large a value");
   if (value.is_string()) {
     std::string text;
     runtime.allocate(size * count);
@@ -124,7 +131,8 @@ Value added(Runtime& runtime, const Value& a, const Value& b) {
 }  // namespace
 
 Value arithmetic(Runtime& runtime, const std::string& op, const Value& a, const Value& b) {
-  if (op == "%" && a.is_string()) return runtime.string(percent_format(runtime, a.bytes(), b), a.text().markup);
+  if (op == "%" && a.is_string())
+    return runtime.string(percent_format(runtime, a.bytes(), b), a.text().markup);
   require_defined(a);
   require_defined(b);
   if (a.is_integral() && b.is_integral()) return integers(op, a.as_integer(), b.as_integer());
@@ -141,7 +149,8 @@ Value arithmetic(Runtime& runtime, const std::string& op, const Value& a, const 
 Value negative(const Value& value) {
   require_defined(value);
   if (value.is(Kind::Float)) return Value::real(-value.as_real());
-  if (!value.is_integral()) fail("TypeError", fmt::format("bad operand type for unary -: '{}'", type_name(value)));
+  if (!value.is_integral())
+    fail("TypeError", fmt::format("bad operand type for unary -: '{}'", type_name(value)));
   if (value.as_integer() == std::numeric_limits<std::int64_t>::min()) overflow();
   return Value::integer(-value.as_integer());
 }
@@ -149,7 +158,8 @@ Value negative(const Value& value) {
 Value positive(const Value& value) {
   require_defined(value);
   if (value.is(Kind::Float)) return value;
-  if (!value.is_integral()) fail("TypeError", fmt::format("bad operand type for unary +: '{}'", type_name(value)));
+  if (!value.is_integral())
+    fail("TypeError", fmt::format("bad operand type for unary +: '{}'", type_name(value)));
   return Value::integer(value.as_integer());
 }
 
@@ -161,7 +171,8 @@ bool contains(Runtime& runtime, const Value& container, const Value& value) {
     });
   };
   switch (container.kind()) {
-    case Kind::Undefined: return false;
+    case Kind::Undefined:
+      return false;
     case Kind::String:
       if (!value.is_string()) {
         fail("TypeError",
@@ -174,17 +185,22 @@ bool contains(Runtime& runtime, const Value& container, const Value& value) {
       runtime.charge(value);
       return container.as_dict().find(value) != nullptr;
     case Kind::List:
-    case Kind::Tuple: return any(container.items());
-    case Kind::View: return any(container.as<View>().items);
+    case Kind::Tuple:
+      return any(container.items());
+    case Kind::View:
+      return any(container.as<View>().items);
     case Kind::Range: {
       if (!value.is_number() || value.as_real() != std::floor(value.as_real())) return false;
       const Range& range = container.as<Range>();
       const double offset = value.as_real() - static_cast<double>(range.start);
       const double position = offset / static_cast<double>(range.step);
-      return position == std::floor(position) && position >= 0 && position < static_cast<double>(range.size());
+      return position == std::floor(position) && position >= 0 &&
+             position < static_cast<double>(range.size());
     }
-    case Kind::Iterator: return any(runtime.elements(container));
-    default: fail("TypeError", fmt::format("argument of type '{}' is not iterable", type_name(container)));
+    case Kind::Iterator:
+      return any(runtime.elements(container));
+    default:
+      fail("TypeError", fmt::format("argument of type '{}' is not iterable", type_name(container)));
   }
 }
 
@@ -196,7 +212,8 @@ bool compare(Runtime& runtime, std::string_view op, const Value& a, const Value&
   if (op == "!=") return !equal(a, b);
   if (op == "<") return less(a, b, "<");
   if (op == ">") return less(b, a, ">");
-  const bool unordered = a.is_number() && b.is_number() && (std::isnan(a.as_real()) || std::isnan(b.as_real()));
+  const bool unordered =
+      a.is_number() && b.is_number() && (std::isnan(a.as_real()) || std::isnan(b.as_real()));
   if (unordered) return false;
   return op == "<=" ? !less(b, a, "<=") : !less(a, b, ">=");
 }

@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <initializer_list>
 
-#include "template/library.h"
 #include "template/lexer.h"
+#include "template/library.h"
 
 namespace candela::jinja {
 namespace {
@@ -80,14 +80,22 @@ class Parser {
   }
   static std::string shown(const Token& token) {
     switch (token.kind) {
-      case TokenKind::End: return "end of template";
-      case TokenKind::BlockEnd: return "'end of statement block'";
-      case TokenKind::VariableEnd: return "'end of print statement'";
-      default: return fmt::format("'{}'", token.text.substr(0, 40));
+      case TokenKind::End:
+        return "end of template";
+      case TokenKind::BlockEnd:
+        return "'end of statement block'";
+      case TokenKind::VariableEnd:
+        return "'end of print statement'";
+      default:
+        return fmt::format("'{}'", token.text.substr(0, 40));
     }
   }
-  [[noreturn]] void fail(std::string message) const { throw SyntaxFailure{std::move(message), current().line}; }
-  [[noreturn]] static void fail(std::string message, int line) { throw SyntaxFailure{std::move(message), line}; }
+  [[noreturn]] void fail(std::string message) const {
+    throw SyntaxFailure{std::move(message), current().line};
+  }
+  [[noreturn]] static void fail(std::string message, int line) {
+    throw SyntaxFailure{std::move(message), line};
+  }
 
   // Statements.
   Body statements(Words ends);
@@ -137,7 +145,8 @@ class Parser {
   void check_target(const Expression& node) const;
   ExpressionPtr name_target();
   ExpressionPtr expression(bool conditional = true) { return conditional ? parse_conditional() : parse_or(); }
-  ExpressionPtr tuple(bool simplified, bool conditional, std::string_view end, bool parentheses, bool with_namespace);
+  ExpressionPtr tuple(bool simplified, bool conditional, std::string_view end, bool parentheses,
+                      bool with_namespace);
   bool tuple_ends(std::string_view end) const;
   ExpressionPtr parse_conditional();
   ExpressionPtr parse_or();
@@ -188,14 +197,16 @@ Body Parser::statements(Words ends) {
       body.push_back(std::move(node));
     } else {
       expect(TokenKind::BlockBegin, "a tag");
-      if (std::any_of(ends.begin(), ends.end(), [&](std::string_view end) { return at_name(end); })) return body;
+      if (std::any_of(ends.begin(), ends.end(), [&](std::string_view end) { return at_name(end); }))
+        return body;
       body.push_back(statement());
       expect(TokenKind::BlockEnd, "'end of statement block'");
     }
   }
   if (ends.size() > 0) {
     std::string wanted;
-    for (const std::string_view end : ends) wanted += fmt::format("{}'{}'", wanted.empty() ? "" : " or ", end);
+    for (const std::string_view end : ends)
+      wanted += fmt::format("{}'{}'", wanted.empty() ? "" : " or ", end);
     fail(fmt::format("unexpected end of template; looking for {}", wanted));
   }
   return body;
@@ -327,7 +338,8 @@ void Parser::signature(Statement& node) {
   while (!at_operator(")")) {
     if (!node.parameters.empty()) expect_operator(",");
     Parameter parameter{name_target()->text, nullptr};
-    if (skip_operator("=")) parameter.otherwise = expression();
+    if (skip_operator("="))
+      parameter.otherwise = expression();
     else if (!node.parameters.empty() && node.parameters.back().otherwise)
       fail("non-default argument follows default argument");
     node.parameters.push_back(std::move(parameter));
@@ -348,8 +360,10 @@ void Parser::body_of(Statement& node, std::string_view end) {
     if (parameter.name == "kwargs") node.takes_named_rest = false;
     if (parameter.name == "caller") {
       if (node.takes_caller && !parameter.otherwise)
-        fail("When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.",
-             node.line);
+        fail(
+            "When defining macros or call blocks the special \"caller\" argument must be omitted or be given "
+            "a default.",
+            node.line);
       node.takes_caller = false;
     }
   }
@@ -436,14 +450,18 @@ ExpressionPtr Parser::name_target() {
 
 void Parser::check_target(const Expression& node) const {
   switch (node.kind) {
-    case ExpressionKind::Name: return;
-    case ExpressionKind::NamespaceTarget: return;
+    case ExpressionKind::Name:
+      return;
+    case ExpressionKind::NamespaceTarget:
+      return;
     case ExpressionKind::Tuple:
     case ExpressionKind::List:
       for (const ExpressionPtr& child : node.children) check_target(*child);
       return;
-    case ExpressionKind::Constant: fail("can't assign to 'const'", node.line);
-    default: fail("can't assign to this expression", node.line);
+    case ExpressionKind::Constant:
+      fail("can't assign to 'const'", node.line);
+    default:
+      fail("can't assign to this expression", node.line);
   }
 }
 
@@ -454,7 +472,8 @@ ExpressionPtr Parser::target(bool with_namespace, std::string_view end) {
 }
 
 bool Parser::tuple_ends(std::string_view end) const {
-  if (current().kind == TokenKind::VariableEnd || current().kind == TokenKind::BlockEnd || at_operator(")")) return true;
+  if (current().kind == TokenKind::VariableEnd || current().kind == TokenKind::BlockEnd || at_operator(")"))
+    return true;
   return !end.empty() && at_name(end);
 }
 
@@ -621,8 +640,10 @@ ExpressionPtr Parser::parse_primary(bool with_namespace) {
       return constant(Value::string(std::move(text)));
     }
     case TokenKind::Integer:
-    case TokenKind::Float: return parse_number();
-    default: break;
+    case TokenKind::Float:
+      return parse_number();
+    default:
+      break;
   }
   if (skip_operator("(")) {
     ExpressionPtr node = tuple(false, true, "", true, false);
@@ -688,18 +709,25 @@ ExpressionPtr Parser::parse_dict() {
 
 ExpressionPtr Parser::parse_postfix(ExpressionPtr node) {
   while (true) {
-    if (at_operator(".") || at_operator("[")) node = parse_subscript(std::move(node));
-    else if (at_operator("(")) node = parse_call_of(std::move(node));
-    else return node;
+    if (at_operator(".") || at_operator("["))
+      node = parse_subscript(std::move(node));
+    else if (at_operator("("))
+      node = parse_call_of(std::move(node));
+    else
+      return node;
   }
 }
 
 ExpressionPtr Parser::parse_filters(ExpressionPtr node) {
   while (true) {
-    if (at_operator("|")) node = parse_filter(std::move(node));
-    else if (at_name("is")) node = parse_test(std::move(node));
-    else if (at_operator("(")) node = parse_call_of(std::move(node));
-    else return node;
+    if (at_operator("|"))
+      node = parse_filter(std::move(node));
+    else if (at_name("is"))
+      node = parse_test(std::move(node));
+    else if (at_operator("("))
+      node = parse_call_of(std::move(node));
+    else
+      return node;
   }
 }
 
@@ -760,7 +788,8 @@ std::unique_ptr<CallArguments> Parser::call_arguments() {
     } else if (skip_operator("**")) {
       ensure(!result->named_rest);
       result->named_rest = expression();
-    } else if (current().kind == TokenKind::Name && ahead().kind == TokenKind::Operator && ahead().text == "=") {
+    } else if (current().kind == TokenKind::Name && ahead().kind == TokenKind::Operator &&
+               ahead().text == "=") {
       ensure(!result->named_rest);
       std::string name = next().text;
       next();
@@ -826,6 +855,8 @@ ExpressionPtr Parser::parse_test(ExpressionPtr node) {
 
 }  // namespace
 
-Body parse(std::string_view source) { return Parser(source).parse(); }
+Body parse(std::string_view source) {
+  return Parser(source).parse();
+}
 
 }  // namespace candela::jinja

@@ -11,8 +11,8 @@ namespace candela::jinja {
 namespace {
 
 const std::vector<std::string_view>& mutating(Kind kind) {
-  static const std::vector<std::string_view> list = {"append", "clear",  "pop",    "reverse",
-                                                     "insert", "sort",   "extend", "remove"};
+  static const std::vector<std::string_view> list = {"append", "clear", "pop",    "reverse",
+                                                     "insert", "sort",  "extend", "remove"};
   static const std::vector<std::string_view> dict = {"clear", "pop", "popitem", "setdefault", "update"};
   static const std::vector<std::string_view> none;
   return kind == Kind::List ? list : kind == Kind::Dict ? dict : none;
@@ -20,7 +20,8 @@ const std::vector<std::string_view>& mutating(Kind kind) {
 
 Value unsafe(const Value& object, const std::string& name) {
   return Value::undefined(
-      fmt::format("access to attribute {} of '{}' object is unsafe.", repr(name), type_name(object)), "SecurityError");
+      fmt::format("access to attribute {} of '{}' object is unsafe.", repr(name), type_name(object)),
+      "SecurityError");
 }
 
 Value missing(const Value& object, const Value& key) {
@@ -33,7 +34,8 @@ Value missing(const Value& object, const Value& key) {
 /// obj[key] where Python has such an item.
 std::optional<Value> item_of(Runtime& runtime, const Value& object, const Value& key) {
   switch (object.kind()) {
-    case Kind::Undefined: fail_undefined(object);
+    case Kind::Undefined:
+      fail_undefined(object);
     case Kind::Dict: {
       if (key.is(Kind::List) || key.is(Kind::Dict)) return std::nullopt;
       runtime.charge(key);
@@ -69,7 +71,8 @@ std::optional<Value> item_of(Runtime& runtime, const Value& object, const Value&
       next_code_point(text.bytes, end);
       return runtime.string(text.bytes.substr(begin, end - begin), text.markup);
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -90,7 +93,8 @@ void Runtime::allocate(std::uint64_t bytes) {
 
 Runtime::Deeper::Deeper(Runtime& runtime) : runtime_(runtime) {
   if (runtime.depth_ >= runtime.limits_.max_depth) {
-    fail("RecursionError", fmt::format("calls and expressions nest more than {} deep", runtime.limits_.max_depth));
+    fail("RecursionError",
+         fmt::format("calls and expressions nest more than {} deep", runtime.limits_.max_depth));
   }
   ++runtime.depth_;
 }
@@ -136,10 +140,15 @@ std::string Runtime::repr(const Value& value) {
 
 std::vector<Value> Runtime::elements(const Value& value) {
   switch (value.kind()) {
-    case Kind::Undefined: return {};
+    case Kind::Undefined:
+      return {};
     case Kind::List:
-    case Kind::Tuple: allocate(value.items().size() * sizeof(Value)); return value.items();
-    case Kind::View: allocate(value.as<View>().items.size() * sizeof(Value)); return value.as<View>().items;
+    case Kind::Tuple:
+      allocate(value.items().size() * sizeof(Value));
+      return value.items();
+    case Kind::View:
+      allocate(value.as<View>().items.size() * sizeof(Value));
+      return value.as<View>().items;
     case Kind::Dict: {
       std::vector<Value> keys;
       allocate(value.as_dict().entries.size() * sizeof(Value));
@@ -150,7 +159,8 @@ std::vector<Value> Runtime::elements(const Value& value) {
       const Range& range = value.as<Range>();
       allocate(static_cast<std::uint64_t>(range.size()) * sizeof(Value));
       std::vector<Value> numbers;
-      for (std::int64_t i = 0; i < range.size(); ++i) numbers.push_back(Value::integer(range.start + i * range.step));
+      for (std::int64_t i = 0; i < range.size(); ++i)
+        numbers.push_back(Value::integer(range.start + i * range.step));
       return numbers;
     }
     case Kind::String: {
@@ -177,7 +187,8 @@ std::vector<Value> Runtime::elements(const Value& value) {
       allocate(rest.size() * sizeof(Value));
       return rest;
     }
-    default: fail("TypeError", fmt::format("'{}' object is not iterable", type_name(value)));
+    default:
+      fail("TypeError", fmt::format("'{}' object is not iterable", type_name(value)));
   }
 }
 
@@ -236,8 +247,10 @@ std::optional<Value> attribute_of(Runtime& runtime, const Value& object, const s
         });
       return std::nullopt;
     }
-    case Kind::String: return string_method(object, name);
-    case Kind::Loop: return loop_attribute(runtime, object, name);
+    case Kind::String:
+      return string_method(object, name);
+    case Kind::Loop:
+      return loop_attribute(runtime, object, name);
     case Kind::Callable:
       if (name == "name" && object.as<Callable>().description.starts_with("<Macro"))
         return runtime.string(object.as<Callable>().name);
@@ -246,13 +259,15 @@ std::optional<Value> attribute_of(Runtime& runtime, const Value& object, const s
         return container_method(empty, name);
       }
       return std::nullopt;
-    default: return container_method(object, name);
+    default:
+      return container_method(object, name);
   }
 }
 
 Value get_attribute(Runtime& runtime, const Value& object, const std::string& name) {
   const auto& unsafe_names = mutating(object.kind());
-  if (std::find(unsafe_names.begin(), unsafe_names.end(), name) != unsafe_names.end()) return unsafe(object, name);
+  if (std::find(unsafe_names.begin(), unsafe_names.end(), name) != unsafe_names.end())
+    return unsafe(object, name);
   // Python's own attributes; those of a dict or namespace may be keys of the template's.
   const bool has_keys = object.is(Kind::Dict) || object.is(Kind::Namespace);
   if (name.starts_with("__") && !has_keys && !object.is_undefined()) return unsafe(object, name);
@@ -267,14 +282,16 @@ Value get_item(Runtime& runtime, const Value& object, const Value& key) {
   if (key.is_string()) {
     const std::string& name = key.bytes();
     const auto& unsafe_names = mutating(object.kind());
-    if (std::find(unsafe_names.begin(), unsafe_names.end(), name) != unsafe_names.end() || name.starts_with("__"))
+    if (std::find(unsafe_names.begin(), unsafe_names.end(), name) != unsafe_names.end() ||
+        name.starts_with("__"))
       return unsafe(object, name);
     if (std::optional<Value> attribute = attribute_of(runtime, object, name)) return *attribute;
   }
   return missing(object, key);
 }
 
-Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop, const Value& step) {
+Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop,
+                const Value& step) {
   if (object.is_undefined()) fail_undefined(object);
   if (!object.is_string() && !object.is_sequence() && !object.is(Kind::Range))
     return missing(object, runtime.string("slice"));
@@ -298,14 +315,17 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
     if (to <= from) return runtime.string("", text.markup);
     if (!text.ascii()) runtime.charge(text.bytes.size() / 16);
     const auto offset = [&](std::int64_t i) {
-      return text.ascii() ? static_cast<std::size_t>(i) : byte_offset(text.bytes, static_cast<std::size_t>(i));
+      return text.ascii() ? static_cast<std::size_t>(i)
+                          : byte_offset(text.bytes, static_cast<std::size_t>(i));
     };
     const std::size_t begin = offset(from);
     return runtime.string(text.bytes.substr(begin, offset(to) - begin), text.markup);
   }
   if (object.is(Kind::Range)) {
     const Range& range = object.as<Range>();
-    return Value::object(Kind::Range, std::make_shared<Range>(Range{range.start + from * range.step, range.start + to * range.step, range.step * by}));
+    return Value::object(Kind::Range,
+                         std::make_shared<Range>(Range{range.start + from * range.step,
+                                                       range.start + to * range.step, range.step * by}));
   }
   const std::vector<Value> items = runtime.elements(object);
   std::vector<Value> picked;
@@ -324,14 +344,21 @@ Value get_slice(Runtime& runtime, const Value& object, const Value& start, const
 
 std::int64_t size_of(const Value& value) {
   switch (value.kind()) {
-    case Kind::Undefined: return 0;
-    case Kind::String: return static_cast<std::int64_t>(value.text().length);
+    case Kind::Undefined:
+      return 0;
+    case Kind::String:
+      return static_cast<std::int64_t>(value.text().length);
     case Kind::List:
-    case Kind::Tuple: return static_cast<std::int64_t>(value.items().size());
-    case Kind::Dict: return static_cast<std::int64_t>(value.as_dict().entries.size());
-    case Kind::View: return static_cast<std::int64_t>(value.as<View>().items.size());
-    case Kind::Range: return value.as<Range>().size();
-    default: fail("TypeError", fmt::format("object of type '{}' has no len()", type_name(value)));
+    case Kind::Tuple:
+      return static_cast<std::int64_t>(value.items().size());
+    case Kind::Dict:
+      return static_cast<std::int64_t>(value.as_dict().entries.size());
+    case Kind::View:
+      return static_cast<std::int64_t>(value.as<View>().items.size());
+    case Kind::Range:
+      return value.as<Range>().size();
+    default:
+      fail("TypeError", fmt::format("object of type '{}' has no len()", type_name(value)));
   }
 }
 
@@ -377,7 +404,9 @@ std::int64_t index_of(const Value& value) {
   return value.as_integer();
 }
 
-void fail_undefined(const Value& value) { fail(value.undefined().exception, value.undefined().message); }
+void fail_undefined(const Value& value) {
+  fail(value.undefined().exception, value.undefined().message);
+}
 
 void require_defined(const Value& value) {
   if (value.is_undefined()) fail_undefined(value);

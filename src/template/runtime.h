@@ -82,7 +82,8 @@ Value get_attribute(Runtime& runtime, const Value& object, const std::string& na
 Value get_item(Runtime& runtime, const Value& object, const Value& key);
 /// The attribute alone; nothing if Python's object has none of this name.
 std::optional<Value> attribute_of(Runtime& runtime, const Value& object, const std::string& name);
-Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop, const Value& step);
+Value get_slice(Runtime& runtime, const Value& object, const Value& start, const Value& stop,
+                const Value& step);
 
 Value arithmetic(Runtime& runtime, const std::string& op, const Value& a, const Value& b);
 Value negative(const Value& value);
@@ -102,8 +103,8 @@ std::string format_value(Runtime& runtime, const Value& value, std::string_view 
 /// Arguments bound to the names of parameters, as Python binds them.
 class Bound {
  public:
-  /// TypeError if there are more than names, a name is unknown or given twice, or one of the first `required` is
-  /// missing.
+  /// TypeError if there are more than names, a name is unknown or given twice, or one of the first `required`
+  /// is missing.
   Bound(std::string_view function, Arguments arguments, std::initializer_list<const char*> names,
         std::size_t required = 0);
 

@@ -14,8 +14,8 @@ Value lowered(Runtime& runtime, const Value& value) {
   return value.is_string() ? runtime.string(lower(value.bytes())) : value;
 }
 
-/// Iterator over what `each` gives for the elements of `value`. Its elements are computed now; an error comes when it is
-/// reached.
+/// Iterator over what `each` gives for the elements of `value`. Its elements are computed now; an error comes
+/// when it is reached.
 template <class Each>
 Value iterate(Runtime& runtime, const Value& value, Each each) {
   auto iterator = std::make_shared<Iterator>();
@@ -26,7 +26,8 @@ Value iterate(Runtime& runtime, const Value& value, Each each) {
     }
   } catch (const Failure& failure) {
     // A limit that is reached ends the template whatever becomes of the iterator.
-    if (failure.type == "RuntimeError" || failure.type == "MemoryError" || failure.type == "RecursionError") throw;
+    if (failure.type == "RuntimeError" || failure.type == "MemoryError" || failure.type == "RecursionError")
+      throw;
     iterator->failure = std::make_shared<Failure>(failure);
   }
   runtime.allocate(iterator->items.size() * sizeof(Value));
@@ -58,7 +59,8 @@ Value first(Runtime& runtime, const Value& value, Arguments) {
 }
 
 Value last(Runtime& runtime, const Value& value, Arguments) {
-  if (value.is(Kind::Iterator)) fail("TypeError", fmt::format("'{}' object is not reversible", type_name(value)));
+  if (value.is(Kind::Iterator))
+    fail("TypeError", fmt::format("'{}' object is not reversible", type_name(value)));
   if (value.is_string() && !value.bytes().empty()) return get_item(runtime, value, Value::integer(-1));
   if (value.is_sequence() && !value.items().empty()) return value.items().back();
   const std::vector<Value> items = runtime.elements(value);
@@ -68,17 +70,24 @@ Value last(Runtime& runtime, const Value& value, Arguments) {
 Value random(Runtime& runtime, const Value& value, Arguments) {
   const std::int64_t size = size_of(value);
   if (size == 0) return Value::undefined("No random item, sequence was empty.");
-  return get_item(runtime, value, Value::integer(static_cast<std::int64_t>(runtime.random()() % static_cast<std::uint64_t>(size))));
+  return get_item(
+      runtime, value,
+      Value::integer(static_cast<std::int64_t>(runtime.random()() % static_cast<std::uint64_t>(size))));
 }
 
-Value length(Runtime&, const Value& value, Arguments) { return Value::integer(size_of(value)); }
-Value list(Runtime& runtime, const Value& value, Arguments) { return runtime.list(runtime.elements(value)); }
+Value length(Runtime&, const Value& value, Arguments) {
+  return Value::integer(size_of(value));
+}
+Value list(Runtime& runtime, const Value& value, Arguments) {
+  return runtime.list(runtime.elements(value));
+}
 
 Value items(Runtime& runtime, const Value& value, Arguments) {
   if (value.is_undefined()) return iterate(runtime, value, [](const Value&, std::vector<Value>&) {});
   if (!value.is(Kind::Dict)) {
     auto iterator = std::make_shared<Iterator>();
-    iterator->failure = std::make_shared<Failure>(Failure{"TypeError", "Can only get item pairs from a mapping.", 0});
+    iterator->failure =
+        std::make_shared<Failure>(Failure{"TypeError", "Can only get item pairs from a mapping.", 0});
     return Value::object(Kind::Iterator, std::move(iterator));
   }
   const Value view = runtime.call(*container_method(value, "items"), {});
@@ -117,7 +126,8 @@ Value sort(Runtime& runtime, const Value& value, Arguments arguments) {
   std::vector<Value> attributes;
   if (bound.some(2)) {
     if (bound[2].is_string()) {
-      for (std::string& part : split(bound[2].bytes(), ",")) attributes.push_back(runtime.string(std::move(part)));
+      for (std::string& part : split(bound[2].bytes(), ","))
+        attributes.push_back(runtime.string(std::move(part)));
     } else {
       attributes.push_back(bound[2]);
     }
@@ -197,7 +207,8 @@ Value sum(Runtime& runtime, const Value& value, Arguments arguments) {
 
 Value map(Runtime& runtime, const Value& value, Arguments arguments) {
   const auto named = [&](const char* name) {
-    return std::find_if(arguments.named.begin(), arguments.named.end(), [&](const auto& entry) { return entry.first == name; });
+    return std::find_if(arguments.named.begin(), arguments.named.end(),
+                        [&](const auto& entry) { return entry.first == name; });
   };
   if (arguments.values.empty() && named("attribute") != arguments.named.end()) {
     const Bound bound("map", std::move(arguments), {"attribute", "default"});
@@ -250,7 +261,8 @@ Value groupby(Runtime& runtime, const Value& value, Arguments arguments) {
   for (std::size_t i = 0; i < keyed.size();) {
     std::vector<Value> members;
     const std::size_t start = i;
-    while (i < keyed.size() && equal(keyed[i].first, keyed[start].first)) members.push_back(keyed[i++].second);
+    while (i < keyed.size() && equal(keyed[i].first, keyed[start].first))
+      members.push_back(keyed[i++].second);
     if (members.empty()) members.push_back(keyed[i++].second);  // NaN equals nothing
     const Value key = follow(runtime, members.front(), bound[0], missing);
     groups.push_back(runtime.tuple({key, runtime.list(std::move(members))}));
@@ -264,7 +276,8 @@ Value batch(Runtime& runtime, const Value& value, Arguments arguments) {
   auto iterator = std::make_shared<Iterator>();
   std::vector<Value> row;
   for (const Value& item : runtime.elements(value)) {
-    if (static_cast<std::int64_t>(row.size()) == count) iterator->items.push_back(runtime.list(std::exchange(row, {})));
+    if (static_cast<std::int64_t>(row.size()) == count)
+      iterator->items.push_back(runtime.list(std::exchange(row, {})));
     row.push_back(item);
   }
   if (!row.empty()) {

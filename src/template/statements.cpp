@@ -76,11 +76,20 @@ Evaluator::Flow Evaluator::execute(const Body& body, Frame& frame, Output& out) 
 Evaluator::Flow Evaluator::execute(const Statement& node, Frame& frame, Output& out) {
   const Runtime::Deeper deeper(runtime_);
   switch (node.kind) {
-    case StatementKind::Data: emit(node.text, out); break;
-    case StatementKind::Output: print(node, frame, out); break;
-    case StatementKind::If: return branch(node, frame, out);
-    case StatementKind::For: loop(node, evaluate(*node.expressions[0], frame), 0, frame, out); break;
-    case StatementKind::Set: assign(*node.target, evaluate(*node.expressions[0], frame), frame); break;
+    case StatementKind::Data:
+      emit(node.text, out);
+      break;
+    case StatementKind::Output:
+      print(node, frame, out);
+      break;
+    case StatementKind::If:
+      return branch(node, frame, out);
+    case StatementKind::For:
+      loop(node, evaluate(*node.expressions[0], frame), 0, frame, out);
+      break;
+    case StatementKind::Set:
+      assign(*node.target, evaluate(*node.expressions[0], frame), frame);
+      break;
     case StatementKind::SetBlock: {
       Value text = capture(node.bodies[0], frame);
       if (node.expressions[0]) text = filtered(*node.expressions[0], text, frame);
@@ -91,17 +100,27 @@ Evaluator::Flow Evaluator::execute(const Statement& node, Frame& frame, Output& 
       frame.set(node.text, macro(node, frame, node.text));
       break;
     }
-    case StatementKind::CallBlock: call_block(node, frame, out); break;
+    case StatementKind::CallBlock:
+      call_block(node, frame, out);
+      break;
     case StatementKind::FilterBlock: {
       const Value text = capture(node.bodies[0], frame);
       emit(runtime_.str(filtered(*node.expressions[0], text, frame)), out);
       break;
     }
-    case StatementKind::With: with(node, frame, out); break;
-    case StatementKind::Scope: scope(node, frame, out); break;
-    case StatementKind::Generation: generation(node, frame, out); break;
-    case StatementKind::Break: return Flow::Break;
-    case StatementKind::Continue: return Flow::Continue;
+    case StatementKind::With:
+      with(node, frame, out);
+      break;
+    case StatementKind::Scope:
+      scope(node, frame, out);
+      break;
+    case StatementKind::Generation:
+      generation(node, frame, out);
+      break;
+    case StatementKind::Break:
+      return Flow::Break;
+    case StatementKind::Continue:
+      return Flow::Continue;
     case StatementKind::Unavailable:
       fail("TypeError", fmt::format("{{% {} %}}: no loader for this environment specified", node.text));
   }
@@ -111,9 +130,12 @@ Evaluator::Flow Evaluator::execute(const Statement& node, Frame& frame, Output& 
 void Evaluator::print(const Statement& node, Frame& frame, Output& out) {
   for (const ExpressionPtr& expression : node.expressions) {
     const Value value = evaluate(*expression, frame);
-    if (autoescape_ && !(value.is_string() && value.text().markup)) emit(escape_html(runtime_.str(value)), out);
-    else if (value.is_string()) emit(value.bytes(), out);
-    else emit(runtime_.str(value), out);
+    if (autoescape_ && !(value.is_string() && value.text().markup))
+      emit(escape_html(runtime_.str(value)), out);
+    else if (value.is_string())
+      emit(value.bytes(), out);
+    else
+      emit(runtime_.str(value), out);
   }
 }
 
@@ -124,7 +146,8 @@ Evaluator::Flow Evaluator::branch(const Statement& node, Frame& frame, Output& o
   return has_else ? execute(node.bodies.back(), frame, out) : Flow::Next;
 }
 
-void Evaluator::loop(const Statement& node, const Value& items, std::int64_t depth0, Frame& frame, Output& out) {
+void Evaluator::loop(const Statement& node, const Value& items, std::int64_t depth0, Frame& frame,
+                     Output& out) {
   auto state = std::make_shared<Loop>();
   state->items = runtime_.elements(items);
   state->depth0 = depth0;
@@ -180,8 +203,10 @@ void Evaluator::generation(const Statement& node, Frame& frame, Output& out) {
   const std::size_t begin = out.text.size();
   const Scope scope(*this, frame);
   execute(node.bodies[0], *scope, out);
-  if (out.spans) out.spans->push_back({begin, out.text.size()});
-  else generated_elsewhere_ = true;
+  if (out.spans)
+    out.spans->push_back({begin, out.text.size()});
+  else
+    generated_elsewhere_ = true;
 }
 
 void Evaluator::call_block(const Statement& node, Frame& frame, Output& out) {
@@ -194,13 +219,18 @@ void Evaluator::call_block(const Statement& node, Frame& frame, Output& out) {
 
 void Evaluator::assign(const Expression& target, Value value, Frame& frame) {
   switch (target.kind) {
-    case ExpressionKind::Name: return frame.set(target.text, std::move(value));
+    case ExpressionKind::Name:
+      return frame.set(target.text, std::move(value));
     case ExpressionKind::NamespaceTarget: {
       const Value space = lookup(target.text, frame);
-      if (!space.is(Kind::Namespace)) fail("TemplateRuntimeError", "cannot assign attribute on non-namespace object");
+      if (!space.is(Kind::Namespace))
+        fail("TemplateRuntimeError", "cannot assign attribute on non-namespace object");
       const std::string& name = target.operators[0];
       if (name.starts_with("_"))
-        fail("SecurityError", fmt::format("Chat templates cannot store underscore-prefixed attributes on a namespace, but got '{}'", name));
+        fail("SecurityError",
+             fmt::format(
+                 "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '{}'",
+                 name));
       return space.as<Namespace>().attributes.set(runtime_.string(name), std::move(value));
     }
     default: {
@@ -235,12 +265,14 @@ Value Evaluator::macro(const Statement& node, Frame& frame, const std::string& n
   return Value::object(Kind::Callable, std::move(result));
 }
 
-Value Evaluator::call_macro(const Statement& node, Frame& frame, const std::string& name, Arguments arguments) {
+Value Evaluator::call_macro(const Statement& node, Frame& frame, const std::string& name,
+                            Arguments arguments) {
   const Scope scope(*this, frame);
   const std::size_t positional = std::min(arguments.values.size(), node.parameters.size());
   std::vector<std::pair<std::string, Value>>& named = arguments.named;
   const auto take = [&](std::string_view key) -> std::optional<Value> {
-    const auto at = std::find_if(named.begin(), named.end(), [&](const auto& entry) { return entry.first == key; });
+    const auto at =
+        std::find_if(named.begin(), named.end(), [&](const auto& entry) { return entry.first == key; });
     if (at == named.end()) return std::nullopt;
     Value value = std::move(at->second);
     named.erase(at);
@@ -249,8 +281,10 @@ Value Evaluator::call_macro(const Statement& node, Frame& frame, const std::stri
   for (std::size_t i = 0; i < node.parameters.size(); ++i) {
     const Parameter& parameter = node.parameters[i];
     std::optional<Value> value;
-    if (i < positional) value = arguments.values[i];
-    else value = take(parameter.name);
+    if (i < positional)
+      value = arguments.values[i];
+    else
+      value = take(parameter.name);
     if (!value) {
       value = parameter.otherwise
                   ? evaluate(*parameter.otherwise, *scope)
@@ -267,13 +301,16 @@ Value Evaluator::call_macro(const Statement& node, Frame& frame, const std::stri
     for (auto& [key, value] : named) rest->set(runtime_.string(key), std::move(value));
     scope->set("kwargs", Value::dict(std::move(rest)));
   } else if (!named.empty()) {
-    fail("TypeError", fmt::format("macro {} takes no keyword argument {}", repr(name), repr(named.front().first)));
+    fail("TypeError",
+         fmt::format("macro {} takes no keyword argument {}", repr(name), repr(named.front().first)));
   }
-  std::vector<Value> rest(arguments.values.begin() + static_cast<std::ptrdiff_t>(positional), arguments.values.end());
+  std::vector<Value> rest(arguments.values.begin() + static_cast<std::ptrdiff_t>(positional),
+                          arguments.values.end());
   if (node.takes_rest) {
     scope->set("varargs", runtime_.tuple(std::move(rest)));
   } else if (!rest.empty()) {
-    fail("TypeError", fmt::format("macro {} takes not more than {} argument(s)", repr(name), node.parameters.size()));
+    fail("TypeError",
+         fmt::format("macro {} takes not more than {} argument(s)", repr(name), node.parameters.size()));
   }
   Output text;
   execute(node.bodies[0], *scope, text);

@@ -34,7 +34,9 @@ Value all_are(Runtime& runtime, const Value& self, Arguments arguments) {
   return Value::boolean(!text.empty());
 }
 
-bool is_alnum(char32_t c) { return is_alpha(c) || is_numeric(c) || is_decimal(c) || is_digit(c); }
+bool is_alnum(char32_t c) {
+  return is_alpha(c) || is_numeric(c) || is_decimal(c) || is_digit(c);
+}
 
 /// Whether there is a cased character, and none of the other case.
 template <bool (*Wanted)(char32_t), bool (*Other)(char32_t)>
@@ -99,7 +101,8 @@ Value partitioned(Runtime& runtime, const Value& self, Arguments arguments) {
   return texts(runtime, {text.substr(0, at), separator, text.substr(at + separator.size())}, true);
 }
 
-/// The part of `self` that optional start and end positions leave, with its place in bytes. Nothing: start is beyond.
+/// The part of `self` that optional start and end positions leave, with its place in bytes. Nothing: start is
+/// beyond.
 std::optional<std::pair<std::string_view, std::size_t>> window(const Value& self, const Bound& bound) {
   const auto length = static_cast<std::int64_t>(self.text().length);
   const auto position = [&](std::size_t i, std::int64_t otherwise) {
@@ -137,7 +140,8 @@ Value counted(Runtime& runtime, const Value& self, Arguments arguments) {
   if (!part) return Value::integer(0);
   if (sub.empty()) return Value::integer(static_cast<std::int64_t>(code_points(part->first)) + 1);
   std::int64_t count = 0;
-  for (std::size_t at = 0; (at = part->first.find(sub, at)) != std::string_view::npos; at += sub.size()) ++count;
+  for (std::size_t at = 0; (at = part->first.find(sub, at)) != std::string_view::npos; at += sub.size())
+    ++count;
   return Value::integer(count);
 }
 
@@ -163,8 +167,9 @@ Value begins(Runtime& runtime, const Value& self, Arguments arguments) {
 Value replaced(Runtime& runtime, const Value& self, Arguments arguments) {
   const Bound bound("replace", std::move(arguments), {"old", "new", "count"}, 2);
   runtime.charge(self);
-  return runtime.string(replace(self.bytes(), bound.text(0), bound.text(1), bound.integer(2, -1), runtime.limits().max_bytes),
-                        self.text().markup);
+  return runtime.string(
+      replace(self.bytes(), bound.text(0), bound.text(1), bound.integer(2, -1), runtime.limits().max_bytes),
+      self.text().markup);
 }
 
 Value joined(Runtime& runtime, const Value& self, Arguments arguments) {
@@ -199,7 +204,8 @@ Value zero_filled(Runtime& runtime, const Value& self, Arguments arguments) {
   runtime.allocate(width);
   const std::string& text = self.bytes();
   if (!text.empty() && (text[0] == '+' || text[0] == '-'))
-    return runtime.string(text[0] + pad(std::string_view(text).substr(1), width > 0 ? width - 1 : 0, '>', "0"));
+    return runtime.string(text[0] +
+                          pad(std::string_view(text).substr(1), width > 0 ? width - 1 : 0, '>', "0"));
   return runtime.string(pad(text, width, '>', "0"));
 }
 
@@ -269,7 +275,8 @@ Value is_printable_method(Runtime& runtime, const Value& self, Arguments argumen
 
 /// Full case folding; equal to lower case but for a few characters.
 std::string case_folded(std::string_view text) {
-  return replace(replace(lower(text), "\xC3\x9F", "ss", -1, text.size() * 2), "\xCF\x82", "\xCF\x83", -1, text.size() * 2);
+  return replace(replace(lower(text), "\xC3\x9F", "ss", -1, text.size() * 2), "\xCF\x82", "\xCF\x83", -1,
+                 text.size() * 2);
 }
 
 Value translated(Runtime& runtime, const Value& self, Arguments arguments) {
@@ -280,11 +287,14 @@ Value translated(Runtime& runtime, const Value& self, Arguments arguments) {
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
     const Value* to = bound[0].as_dict().find(Value::integer(static_cast<std::int64_t>(c)));
-    if (!to) append(out, c);
-    else if (to->is_string()) out += to->bytes();
+    if (!to)
+      append(out, c);
+    else if (to->is_string())
+      out += to->bytes();
     else if (to->is_integral() && to->as_integer() >= 0 && to->as_integer() <= 0x10FFFF)
       append(out, static_cast<char32_t>(to->as_integer()));
-    else if (!to->is_none()) fail("TypeError", "character mapping must return integer, None or str");
+    else if (!to->is_none())
+      fail("TypeError", "character mapping must return integer, None or str");
     if (out.size() > runtime.limits().max_bytes) fail("MemoryError", "the template builds too large a text");
   }
   return runtime.string(std::move(out));

@@ -8,7 +8,9 @@
 namespace candela::jinja {
 namespace {
 
-void none_more(const char* name, Arguments arguments) { Bound(name, std::move(arguments), {}); }
+void none_more(const char* name, Arguments arguments) {
+  Bound(name, std::move(arguments), {});
+}
 
 template <const char* Op>
 bool compares(Runtime& runtime, const Value& value, Arguments arguments) {
@@ -45,8 +47,10 @@ bool is_iterable(const Value& value) {
     case Kind::View:
     case Kind::Range:
     case Kind::Iterator:
-    case Kind::Loop: return true;
-    default: return false;
+    case Kind::Loop:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -57,20 +61,27 @@ bool is_sequence(const Value& value) {
     case Kind::List:
     case Kind::Tuple:
     case Kind::Dict:
-    case Kind::Range: return true;
-    default: return false;
+    case Kind::Range:
+      return true;
+    default:
+      return false;
   }
 }
 
 bool same(const Value& a, const Value& b) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
-    case Kind::None: return true;
+    case Kind::None:
+      return true;
     case Kind::Bool:
-    case Kind::Int: return a.as_integer() == b.as_integer();
-    case Kind::Float: return a.as_real() == b.as_real();
-    case Kind::String: return a.bytes() == b.bytes();
-    default: return a.identity() == b.identity();
+    case Kind::Int:
+      return a.as_integer() == b.as_integer();
+    case Kind::Float:
+      return a.as_real() == b.as_real();
+    case Kind::String:
+      return a.bytes() == b.bytes();
+    default:
+      return a.identity() == b.identity();
   }
 }
 
@@ -88,7 +99,11 @@ const std::unordered_map<std::string_view, Test>& tests() {
          const Bound bound("divisibleby", std::move(a), {"num"}, 1);
          return equal(arithmetic(r, "%", v, bound[0]), Value::integer(0));
        }},
-      {"defined", [](Runtime&, const Value& v, Arguments a) { none_more("defined", std::move(a)); return !v.is_undefined(); }},
+      {"defined",
+       [](Runtime&, const Value& v, Arguments a) {
+         none_more("defined", std::move(a));
+         return !v.is_undefined();
+       }},
       {"undefined", is_kind<Kind::Undefined>},
       {"filter", [](Runtime&, const Value& v, Arguments) { return v.is_string() && find_filter(v.bytes()); }},
       {"test", [](Runtime&, const Value& v, Arguments) { return v.is_string() && find_test(v.bytes()); }},
@@ -105,7 +120,10 @@ const std::unordered_map<std::string_view, Test>& tests() {
       {"number", [](Runtime&, const Value& v, Arguments) { return v.is_number(); }},
       {"sequence", [](Runtime&, const Value& v, Arguments) { return is_sequence(v); }},
       {"iterable", [](Runtime&, const Value& v, Arguments) { return is_iterable(v); }},
-      {"callable", [](Runtime&, const Value& v, Arguments) { return v.is(Kind::Callable) || v.is(Kind::Joiner) || v.is(Kind::Loop) || v.is_undefined(); }},
+      {"callable",
+       [](Runtime&, const Value& v, Arguments) {
+         return v.is(Kind::Callable) || v.is(Kind::Joiner) || v.is(Kind::Loop) || v.is_undefined();
+       }},
       {"sameas",
        [](Runtime&, const Value& v, Arguments a) {
          const Bound bound("sameas", std::move(a), {"other"}, 1);

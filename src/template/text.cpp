@@ -15,24 +15,37 @@ utf8proc_category_t category(char32_t c) {
 /// Characters whose upper case is more than one: SpecialCasing.txt, the unconditional ones in use.
 std::string_view special_upper(char32_t c) {
   switch (c) {
-    case 0xDF: return "SS";
-    case 0x149: return "\xCA\xBCN";
-    case 0x1F0: return "J\xCC\x8C";
-    case 0xFB00: return "FF";
-    case 0xFB01: return "FI";
-    case 0xFB02: return "FL";
-    case 0xFB03: return "FFI";
-    case 0xFB04: return "FFL";
-    case 0xFB05: return "ST";
-    case 0xFB06: return "ST";
-    default: return {};
+    case 0xDF:
+      return "SS";
+    case 0x149:
+      return "\xCA\xBCN";
+    case 0x1F0:
+      return "J\xCC\x8C";
+    case 0xFB00:
+      return "FF";
+    case 0xFB01:
+      return "FI";
+    case 0xFB02:
+      return "FL";
+    case 0xFB03:
+      return "FFI";
+    case 0xFB04:
+      return "FFL";
+    case 0xFB05:
+      return "ST";
+    case 0xFB06:
+      return "ST";
+    default:
+      return {};
   }
 }
 
 void append_upper(std::string& out, char32_t c) {
   const std::string_view special = special_upper(c);
-  if (special.empty()) append(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
-  else out += special;
+  if (special.empty())
+    append(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
+  else
+    out += special;
 }
 
 void append_title(std::string& out, char32_t c) {
@@ -46,11 +59,15 @@ void append_title(std::string& out, char32_t c) {
 }
 
 void append_lower(std::string& out, char32_t c) {
-  if (c == 0x130) out += "i\xCC\x87";
-  else append(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  if (c == 0x130)
+    out += "i\xCC\x87";
+  else
+    append(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
 }
 
-bool is_cased(char32_t c) { return is_upper(c) || is_lower(c) || is_title(c); }
+bool is_cased(char32_t c) {
+  return is_upper(c) || is_lower(c) || is_title(c);
+}
 
 bool is_line_end(char32_t c) {
   return c == '\n' || c == '\r' || c == 0x0B || c == 0x0C || (c >= 0x1C && c <= 0x1E) || c == 0x85 ||
@@ -99,8 +116,8 @@ char32_t next_code_point(std::string_view text, std::size_t& position) {
     position += 3;
     return c;
   }
-  const char32_t c = (first & 0x07) << 18 | (byte(position + 1) & 0x3F) << 12 | (byte(position + 2) & 0x3F) << 6 |
-                     (byte(position + 3) & 0x3F);
+  const char32_t c = (first & 0x07) << 18 | (byte(position + 1) & 0x3F) << 12 |
+                     (byte(position + 2) & 0x3F) << 6 | (byte(position + 3) & 0x3F);
   position += 4;
   return c;
 }
@@ -161,11 +178,13 @@ bool is_alpha(char32_t c) {
   return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
 }
 
-bool is_decimal(char32_t c) { return category(c) == UTF8PROC_CATEGORY_ND; }
+bool is_decimal(char32_t c) {
+  return category(c) == UTF8PROC_CATEGORY_ND;
+}
 
 bool is_digit(char32_t c) {
-  return is_decimal(c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || c == 0x2070 || (c >= 0x2074 && c <= 0x2079) ||
-         (c >= 0x2080 && c <= 0x2089) || (c >= 0x2460 && c <= 0x2468);
+  return is_decimal(c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || c == 0x2070 ||
+         (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089) || (c >= 0x2460 && c <= 0x2468);
 }
 
 bool is_numeric(char32_t c) {
@@ -197,7 +216,9 @@ bool is_lower(char32_t c) {
   return category(c) == UTF8PROC_CATEGORY_LL || c == 0xAA || c == 0xBA || (c >= 0x2170 && c <= 0x217F) ||
          (c >= 0x24D0 && c <= 0x24E9);
 }
-bool is_title(char32_t c) { return category(c) == UTF8PROC_CATEGORY_LT; }
+bool is_title(char32_t c) {
+  return category(c) == UTF8PROC_CATEGORY_LT;
+}
 
 bool is_identifier(std::string_view text) {
   if (text.empty()) return false;
@@ -206,8 +227,8 @@ bool is_identifier(std::string_view text) {
     const char32_t c = next_code_point(text, i);
     const auto k = category(c);
     const bool start = c == '_' || is_alpha(c) || k == UTF8PROC_CATEGORY_NL;
-    const bool inside = is_decimal(c) || k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC ||
-                        k == UTF8PROC_CATEGORY_PC;
+    const bool inside =
+        is_decimal(c) || k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_PC;
     if (!start && (first || !inside)) return false;
   }
   return true;
@@ -249,8 +270,10 @@ std::string title(std::string_view text) {
   bool in_word = false;
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    if (in_word) append_lower(result, c);
-    else append_title(result, c);
+    if (in_word)
+      append_lower(result, c);
+    else
+      append_title(result, c);
     in_word = is_cased(c);
   }
   return result;
@@ -260,9 +283,12 @@ std::string swap_case(std::string_view text) {
   std::string result;
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);
-    if (is_upper(c)) append_lower(result, c);
-    else if (is_lower(c)) append_upper(result, c);
-    else append(result, c);
+    if (is_upper(c))
+      append_lower(result, c);
+    else if (is_lower(c))
+      append_upper(result, c);
+    else
+      append(result, c);
   }
   return result;
 }
@@ -375,7 +401,8 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
                     std::size_t max_bytes) {
   std::string result;
   const auto add = [&](std::string_view part) {
-    if (result.size() + part.size() > max_bytes) fail("MemoryError", "a text grows beyond what a template may build");
+    if (result.size() + part.size() > max_bytes)
+      fail("MemoryError", "a text grows beyond what a template may build");
     result += part;
   };
   std::int64_t done = 0;
@@ -410,12 +437,23 @@ std::string escape_html(std::string_view text) {
   std::string result;
   for (const char c : text) {
     switch (c) {
-      case '&': result += "&amp;"; break;
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '"': result += "&#34;"; break;
-      case '\'': result += "&#39;"; break;
-      default: result += c;
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&#34;";
+        break;
+      case '\'':
+        result += "&#39;";
+        break;
+      default:
+        result += c;
     }
   }
   return result;

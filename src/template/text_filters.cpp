@@ -18,9 +18,15 @@ Value method(Runtime& runtime, const Value& value, const char* name, Arguments a
   return runtime.call(*string_method(soft(runtime, value), name), std::move(arguments));
 }
 
-Value upper_filter(Runtime& r, const Value& v, Arguments) { return method(r, v, "upper"); }
-Value lower_filter(Runtime& r, const Value& v, Arguments) { return method(r, v, "lower"); }
-Value capitalize_filter(Runtime& r, const Value& v, Arguments) { return method(r, v, "capitalize"); }
+Value upper_filter(Runtime& r, const Value& v, Arguments) {
+  return method(r, v, "upper");
+}
+Value lower_filter(Runtime& r, const Value& v, Arguments) {
+  return method(r, v, "lower");
+}
+Value capitalize_filter(Runtime& r, const Value& v, Arguments) {
+  return method(r, v, "capitalize");
+}
 
 Value trim(Runtime& runtime, const Value& value, Arguments arguments) {
   const Bound bound("trim", std::move(arguments), {"chars"});
@@ -94,14 +100,17 @@ Value indent(Runtime& runtime, const Value& value, Arguments arguments) {
 Value truncate(Runtime& runtime, const Value& value, Arguments arguments) {
   const Bound bound("truncate", std::move(arguments), {"length", "killwords", "end", "leeway"});
   require_defined(value);
-  if (!value.is_string()) fail("TypeError", fmt::format("object of type '{}' has no len()", type_name(value)));
+  if (!value.is_string())
+    fail("TypeError", fmt::format("object of type '{}' has no len()", type_name(value)));
   const std::int64_t length = bound.integer(0, 255), leeway = bound.some(3) ? bound.integer(3, 5) : 5;
   const std::string end = bound.has(2) ? bound.text(2) : "...";
   const auto end_length = static_cast<std::int64_t>(code_points(end));
-  if (length < end_length) fail("AssertionError", fmt::format("expected length >= {}, got {}", end_length, length));
+  if (length < end_length)
+    fail("AssertionError", fmt::format("expected length >= {}, got {}", end_length, length));
   if (leeway < 0) fail("AssertionError", fmt::format("expected leeway >= 0, got {}", leeway));
   if (static_cast<std::int64_t>(value.text().length) - leeway <= length) return value;
-  std::string cut = value.bytes().substr(0, byte_offset(value.bytes(), static_cast<std::size_t>(length - end_length)));
+  std::string cut =
+      value.bytes().substr(0, byte_offset(value.bytes(), static_cast<std::size_t>(length - end_length)));
   if (!bound.flag(1, false)) {
     const std::size_t blank = cut.rfind(' ');
     if (blank != std::string::npos) cut.resize(blank);
@@ -109,8 +118,10 @@ Value truncate(Runtime& runtime, const Value& value, Arguments arguments) {
   return runtime.string(cut + end);
 }
 
-/// One paragraph cut into lines of at most `width` characters, as Python's textwrap does with white space kept.
-std::vector<std::string> wrapped(std::string_view paragraph, std::size_t width, bool break_words, bool hyphens) {
+/// One paragraph cut into lines of at most `width` characters, as Python's textwrap does with white space
+/// kept.
+std::vector<std::string> wrapped(std::string_view paragraph, std::size_t width, bool break_words,
+                                 bool hyphens) {
   // Chunks: runs of blanks, and words, which end after a hyphen between letters.
   std::vector<std::vector<char32_t>> chunks;
   const std::vector<char32_t> text = decode(paragraph);
@@ -119,8 +130,9 @@ std::vector<std::string> wrapped(std::string_view paragraph, std::size_t width, 
     const bool blank = is_space(text[i]);
     while (i < text.size() && is_space(text[i]) == blank) {
       chunk.push_back(text[i++]);
-      const bool hyphen = !blank && hyphens && chunk.back() == '-' && chunk.size() >= 3 && i + 1 < text.size() &&
-                          is_alpha(text[i]) && is_alpha(chunk[chunk.size() - 2]) && is_alpha(text[i + 1]);
+      const bool hyphen = !blank && hyphens && chunk.back() == '-' && chunk.size() >= 3 &&
+                          i + 1 < text.size() && is_alpha(text[i]) && is_alpha(chunk[chunk.size() - 2]) &&
+                          is_alpha(text[i + 1]);
       if (hyphen) break;
     }
     chunks.push_back(std::move(chunk));
@@ -161,7 +173,8 @@ std::vector<std::string> wrapped(std::string_view paragraph, std::size_t width, 
 }
 
 Value wordwrap(Runtime& runtime, const Value& value, Arguments arguments) {
-  const Bound bound("wordwrap", std::move(arguments), {"width", "break_long_words", "wrapstring", "break_on_hyphens"});
+  const Bound bound("wordwrap", std::move(arguments),
+                    {"width", "break_long_words", "wrapstring", "break_on_hyphens"});
   require_defined(value);
   if (!value.is_string()) fail("TypeError", fmt::format("wordwrap: expected str, got {}", type_name(value)));
   const std::int64_t width = bound.integer(0, 79);
@@ -217,8 +230,12 @@ Value force_escape(Runtime& runtime, const Value& value, Arguments) {
   return runtime.string(escape_html(runtime.str(value)), true);
 }
 
-Value safe(Runtime& runtime, const Value& value, Arguments) { return runtime.string(runtime.str(value), true); }
-Value string_filter(Runtime& runtime, const Value& value, Arguments) { return soft(runtime, value); }
+Value safe(Runtime& runtime, const Value& value, Arguments) {
+  return runtime.string(runtime.str(value), true);
+}
+Value string_filter(Runtime& runtime, const Value& value, Arguments) {
+  return soft(runtime, value);
+}
 
 /// Without tags and comments, blanks joined, the usual entities as characters.
 Value striptags(Runtime& runtime, const Value& value, Arguments) {
@@ -241,8 +258,13 @@ Value striptags(Runtime& runtime, const Value& value, Arguments) {
   std::string out;
   for (const std::string& word : split(text)) out += (out.empty() ? "" : " ") + word;
   const std::size_t room = runtime.limits().max_bytes;
-  for (const auto& [entity, character] :
-       {std::pair("&lt;", "<"), {"&gt;", ">"}, {"&quot;", "\""}, {"&#34;", "\""}, {"&#39;", "'"}, {"&nbsp;", "\xC2\xA0"}, {"&amp;", "&"}})
+  for (const auto& [entity, character] : {std::pair("&lt;", "<"),
+                                          {"&gt;", ">"},
+                                          {"&quot;", "\""},
+                                          {"&#34;", "\""},
+                                          {"&#39;", "'"},
+                                          {"&nbsp;", "\xC2\xA0"},
+                                          {"&amp;", "&"}})
     out = replace(out, entity, character, -1, room);
   return runtime.string(std::move(out));
 }
@@ -250,24 +272,29 @@ Value striptags(Runtime& runtime, const Value& value, Arguments) {
 std::string url_quoted(std::string_view text, bool query) {
   std::string out;
   for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-                       c == '.' || c == '-' || c == '~' || (c == '/' && !query);
-    if (plain) out += c;
-    else if (c == ' ' && query) out += '+';
-    else out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '_' || c == '.' || c == '-' || c == '~' || (c == '/' && !query);
+    if (plain)
+      out += c;
+    else if (c == ' ' && query)
+      out += '+';
+    else
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return out;
 }
 
 Value urlencode(Runtime& runtime, const Value& value, Arguments) {
-  const bool pairs = value.is(Kind::Dict) || value.is_sequence() || value.is(Kind::View) || value.is(Kind::Iterator);
+  const bool pairs =
+      value.is(Kind::Dict) || value.is_sequence() || value.is(Kind::View) || value.is(Kind::Iterator);
   if (!pairs) return runtime.string(url_quoted(runtime.str(value), false));
   const Value entries = value.is(Kind::Dict) ? runtime.call(*container_method(value, "items"), {}) : value;
   std::string out;
   for (const Value& entry : runtime.elements(entries)) {
     const std::vector<Value> parts = runtime.elements(entry);
     if (parts.size() != 2) fail("ValueError", "urlencode: expected pairs");
-    const std::string part = url_quoted(runtime.str(parts[0]), true) + "=" + url_quoted(runtime.str(parts[1]), true);
+    const std::string part =
+        url_quoted(runtime.str(parts[0]), true) + "=" + url_quoted(runtime.str(parts[1]), true);
     runtime.allocate(part.size());
     out += (out.empty() ? "" : "&") + part;
   }
@@ -276,7 +303,8 @@ Value urlencode(Runtime& runtime, const Value& value, Arguments) {
 
 /// Web and mail addresses among the words as links.
 Value urlize(Runtime& runtime, const Value& value, Arguments arguments) {
-  const Bound bound("urlize", std::move(arguments), {"trim_url_limit", "nofollow", "target", "rel", "extra_schemes"});
+  const Bound bound("urlize", std::move(arguments),
+                    {"trim_url_limit", "nofollow", "target", "rel", "extra_schemes"});
   std::vector<std::string> rels = bound.some(3) ? split(bound.text(3)) : std::vector<std::string>{};
   if (bound.flag(1, false)) rels.push_back("nofollow");
   rels.push_back("noopener");
@@ -300,10 +328,12 @@ Value urlize(Runtime& runtime, const Value& value, Arguments arguments) {
     if (web) {
       std::string label = word;
       if (bound.some(0) && static_cast<std::int64_t>(code_points(word)) > bound.integer(0, 0)) {
-        label.resize(byte_offset(word, static_cast<std::size_t>(std::max<std::int64_t>(bound.integer(0, 0), 0))));
+        label.resize(
+            byte_offset(word, static_cast<std::size_t>(std::max<std::int64_t>(bound.integer(0, 0), 0))));
         label += "...";
       }
-      word = fmt::format("<a href=\"{}{}\"{}>{}</a>", word.starts_with("www.") ? "https://" : "", word, attributes, label);
+      word = fmt::format("<a href=\"{}{}\"{}>{}</a>", word.starts_with("www.") ? "https://" : "", word,
+                         attributes, label);
     }
     runtime.allocate(word.size() + tail.size());
     out += word + tail;
@@ -315,7 +345,8 @@ Value urlize(Runtime& runtime, const Value& value, Arguments arguments) {
 
 Value xmlattr(Runtime& runtime, const Value& value, Arguments arguments) {
   const Bound bound("xmlattr", std::move(arguments), {"autospace"});
-  if (!value.is(Kind::Dict)) fail("TypeError", fmt::format("xmlattr: expected a dict, got {}", type_name(value)));
+  if (!value.is(Kind::Dict))
+    fail("TypeError", fmt::format("xmlattr: expected a dict, got {}", type_name(value)));
   std::string out;
   for (const auto& [key, own] : value.as_dict().entries) {
     if (own.is_none() || own.is_undefined()) continue;
@@ -334,13 +365,27 @@ Value xmlattr(Runtime& runtime, const Value& value, Arguments arguments) {
 
 const std::vector<Named<Filter>>& text_filters() {
   static const std::vector<Named<Filter>> all = {
-      {"capitalize", capitalize_filter}, {"center", center},       {"e", escape},
-      {"escape", escape},                {"forceescape", force_escape}, {"format", format_filter},
-      {"indent", indent},                {"lower", lower_filter},  {"replace", replace_filter},
-      {"safe", safe},                    {"string", string_filter}, {"striptags", striptags},
-      {"title", title_filter},           {"trim", trim},           {"truncate", truncate},
-      {"upper", upper_filter},           {"urlencode", urlencode}, {"urlize", urlize},
-      {"wordcount", wordcount},          {"wordwrap", wordwrap},   {"xmlattr", xmlattr},
+      {"capitalize", capitalize_filter},
+      {"center", center},
+      {"e", escape},
+      {"escape", escape},
+      {"forceescape", force_escape},
+      {"format", format_filter},
+      {"indent", indent},
+      {"lower", lower_filter},
+      {"replace", replace_filter},
+      {"safe", safe},
+      {"string", string_filter},
+      {"striptags", striptags},
+      {"title", title_filter},
+      {"trim", trim},
+      {"truncate", truncate},
+      {"upper", upper_filter},
+      {"urlencode", urlencode},
+      {"urlize", urlize},
+      {"wordcount", wordcount},
+      {"wordwrap", wordwrap},
+      {"xmlattr", xmlattr},
   };
   return all;
 }

@@ -47,14 +47,21 @@ int compare_numbers(const Value& a, const Value& b) {
 
 int key_rank(const Value& value) {
   switch (value.kind()) {
-    case Kind::None: return 0;
+    case Kind::None:
+      return 0;
     case Kind::Bool:
-    case Kind::Int: return 1;
-    case Kind::Float: return std::isnan(value.as_real()) ? 2 : 1;
-    case Kind::String: return 3;
-    case Kind::Tuple: return 4;
-    case Kind::Undefined: return 5;
-    default: return 6;
+    case Kind::Int:
+      return 1;
+    case Kind::Float:
+      return std::isnan(value.as_real()) ? 2 : 1;
+    case Kind::String:
+      return 3;
+    case Kind::Tuple:
+      return 4;
+    case Kind::Undefined:
+      return 5;
+    default:
+      return 6;
   }
 }
 
@@ -67,7 +74,8 @@ class Printer {
 
  private:
   void add(std::string_view text) {
-    if (out_.size() + text.size() > limit_) fail("MemoryError", "a text grows beyond what a template may build");
+    if (out_.size() + text.size() > limit_)
+      fail("MemoryError", "a text grows beyond what a template may build");
     out_ += text;
   }
   void items(const std::vector<Value>& values, int depth) {
@@ -94,11 +102,16 @@ class Printer {
 void Printer::print(const Value& value, int depth) {
   check_depth(depth);
   switch (value.kind()) {
-    case Kind::Undefined: return add("Undefined");
-    case Kind::None: return add("None");
-    case Kind::Bool: return add(value.as_integer() ? "True" : "False");
-    case Kind::Int: return add(fmt::format("{}", value.as_integer()));
-    case Kind::Float: return add(repr(value.as_real()));
+    case Kind::Undefined:
+      return add("Undefined");
+    case Kind::None:
+      return add("None");
+    case Kind::Bool:
+      return add(value.as_integer() ? "True" : "False");
+    case Kind::Int:
+      return add(fmt::format("{}", value.as_integer()));
+    case Kind::Float:
+      return add(repr(value.as_real()));
     case Kind::String:
       if (value.text().markup) {
         add("Markup(");
@@ -114,7 +127,8 @@ void Printer::print(const Value& value, int depth) {
       add("(");
       items(value.items(), depth);
       return add(value.items().size() == 1 ? ",)" : ")");
-    case Kind::Dict: return dict(value.as_dict(), depth);
+    case Kind::Dict:
+      return dict(value.as_dict(), depth);
     case Kind::View:
       add(value.as<View>().name);
       add("([");
@@ -125,15 +139,20 @@ void Printer::print(const Value& value, int depth) {
       return add(range.step == 1 ? fmt::format("range({}, {})", range.start, range.stop)
                                  : fmt::format("range({}, {}, {})", range.start, range.stop, range.step));
     }
-    case Kind::Iterator: return add(fmt::format("<{} object>", value.as<Iterator>().name));
+    case Kind::Iterator:
+      return add(fmt::format("<{} object>", value.as<Iterator>().name));
     case Kind::Namespace:
       add("<Namespace ");
       dict(value.as<Namespace>().attributes, depth);
       return add(">");
-    case Kind::Callable: return add(value.as<Callable>().description);
-    case Kind::Loop: return add("<LoopContext>");
-    case Kind::Cycler: return add("<Cycler object>");
-    case Kind::Joiner: return add("<Joiner object>");
+    case Kind::Callable:
+      return add(value.as<Callable>().description);
+    case Kind::Loop:
+      return add("<LoopContext>");
+    case Kind::Cycler:
+      return add("<Cycler object>");
+    case Kind::Joiner:
+      return add("<Joiner object>");
   }
 }
 
@@ -182,7 +201,9 @@ Value Value::tuple(std::vector<Value> items) {
   return sequence(Kind::Tuple, std::move(items));
 }
 
-Value Value::dict(std::shared_ptr<Dict> dict) { return object(Kind::Dict, std::move(dict)); }
+Value Value::dict(std::shared_ptr<Dict> dict) {
+  return object(Kind::Dict, std::move(dict));
+}
 
 const std::vector<Value>& Value::items() const {
   return static_cast<const Sequence*>(object_.get())->items;
@@ -191,28 +212,39 @@ const std::vector<Value>& Value::items() const {
 int Value::depth() const {
   switch (kind_) {
     case Kind::List:
-    case Kind::Tuple: return static_cast<const Sequence*>(object_.get())->depth;
-    case Kind::Dict: return as_dict().depth;
-    case Kind::Namespace: return as<Namespace>().attributes.depth;
-    case Kind::View: return deepest(as<View>().items) + 1;
-    case Kind::Iterator: return deepest(as<Iterator>().items) + 1;
-    case Kind::Cycler: return deepest(as<Cycler>().items) + 1;
-    default: return 0;
+    case Kind::Tuple:
+      return static_cast<const Sequence*>(object_.get())->depth;
+    case Kind::Dict:
+      return as_dict().depth;
+    case Kind::Namespace:
+      return as<Namespace>().attributes.depth;
+    case Kind::View:
+      return deepest(as<View>().items) + 1;
+    case Kind::Iterator:
+      return deepest(as<Iterator>().items) + 1;
+    case Kind::Cycler:
+      return deepest(as<Cycler>().items) + 1;
+    default:
+      return 0;
   }
 }
 
 std::uint64_t Value::weight() const {
   switch (kind_) {
-    case Kind::String: return 1 + bytes().size() / 64;
+    case Kind::String:
+      return 1 + bytes().size() / 64;
     case Kind::List:
-    case Kind::Tuple: return static_cast<const Sequence*>(object_.get())->weight;
-    case Kind::Dict: return as_dict().weight;
+    case Kind::Tuple:
+      return static_cast<const Sequence*>(object_.get())->weight;
+    case Kind::Dict:
+      return as_dict().weight;
     case Kind::View: {
       std::uint64_t weight = 1;
       for (const Value& item : as<View>().items) weight += item.weight();
       return weight;
     }
-    default: return 1;
+    default:
+      return 1;
   }
 }
 
@@ -220,19 +252,25 @@ bool KeyLess::operator()(const Value& a, const Value& b) const {
   const int ra = key_rank(a), rb = key_rank(b);
   if (ra != rb) return ra < rb;
   switch (ra) {
-    case 1: return compare_numbers(a, b) < 0;
-    case 3: return a.bytes() < b.bytes();
+    case 1:
+      return compare_numbers(a, b) < 0;
+    case 3:
+      return a.bytes() < b.bytes();
     case 4:
       return std::lexicographical_compare(a.items().begin(), a.items().end(), b.items().begin(),
                                           b.items().end(), KeyLess{});
-    case 6: return std::less<const void*>{}(a.identity(), b.identity());
-    default: return false;
+    case 6:
+      return std::less<const void*>{}(a.identity(), b.identity());
+    default:
+      return false;
   }
 }
 
 namespace {
 constexpr std::size_t kIndexed = 8;
-bool same_key(const Value& a, const Value& b) { return !KeyLess{}(a, b) && !KeyLess{}(b, a); }
+bool same_key(const Value& a, const Value& b) {
+  return !KeyLess{}(a, b) && !KeyLess{}(b, a);
+}
 }  // namespace
 
 const Value* Dict::find(const Value& key) const {
@@ -270,12 +308,14 @@ void Dict::set(Value key, Value value) {
 
 std::int64_t Range::size() const {
   if (step > 0 && start < stop)
-    return static_cast<std::int64_t>((static_cast<std::uint64_t>(stop) - static_cast<std::uint64_t>(start) - 1) /
-                                     static_cast<std::uint64_t>(step)) +
+    return static_cast<std::int64_t>(
+               (static_cast<std::uint64_t>(stop) - static_cast<std::uint64_t>(start) - 1) /
+               static_cast<std::uint64_t>(step)) +
            1;
   if (step < 0 && start > stop)
-    return static_cast<std::int64_t>((static_cast<std::uint64_t>(start) - static_cast<std::uint64_t>(stop) - 1) /
-                                     (~static_cast<std::uint64_t>(step) + 1)) +
+    return static_cast<std::int64_t>(
+               (static_cast<std::uint64_t>(start) - static_cast<std::uint64_t>(stop) - 1) /
+               (~static_cast<std::uint64_t>(step) + 1)) +
            1;
   return 0;
 }
@@ -290,23 +330,40 @@ Value callable(std::string name, std::function<Value(Runtime&, Arguments)> call)
 
 std::string type_name(const Value& value) {
   switch (value.kind()) {
-    case Kind::Undefined: return "Undefined";
-    case Kind::None: return "NoneType";
-    case Kind::Bool: return "bool";
-    case Kind::Int: return "int";
-    case Kind::Float: return "float";
-    case Kind::String: return value.text().markup ? "Markup" : "str";
-    case Kind::List: return "list";
-    case Kind::Tuple: return "tuple";
-    case Kind::Dict: return "dict";
-    case Kind::View: return value.as<View>().name;
-    case Kind::Range: return "range";
-    case Kind::Iterator: return value.as<Iterator>().name;
-    case Kind::Namespace: return "Namespace";
-    case Kind::Callable: return "function";
-    case Kind::Loop: return "LoopContext";
-    case Kind::Cycler: return "Cycler";
-    case Kind::Joiner: return "Joiner";
+    case Kind::Undefined:
+      return "Undefined";
+    case Kind::None:
+      return "NoneType";
+    case Kind::Bool:
+      return "bool";
+    case Kind::Int:
+      return "int";
+    case Kind::Float:
+      return "float";
+    case Kind::String:
+      return value.text().markup ? "Markup" : "str";
+    case Kind::List:
+      return "list";
+    case Kind::Tuple:
+      return "tuple";
+    case Kind::Dict:
+      return "dict";
+    case Kind::View:
+      return value.as<View>().name;
+    case Kind::Range:
+      return "range";
+    case Kind::Iterator:
+      return value.as<Iterator>().name;
+    case Kind::Namespace:
+      return "Namespace";
+    case Kind::Callable:
+      return "function";
+    case Kind::Loop:
+      return "LoopContext";
+    case Kind::Cycler:
+      return "Cycler";
+    case Kind::Joiner:
+      return "Joiner";
   }
   return "object";
 }
@@ -318,17 +375,26 @@ std::string object_type(const Value& value) {
 bool truth(const Value& value) {
   switch (value.kind()) {
     case Kind::Undefined:
-    case Kind::None: return false;
+    case Kind::None:
+      return false;
     case Kind::Bool:
-    case Kind::Int: return value.as_integer() != 0;
-    case Kind::Float: return value.as_real() != 0;
-    case Kind::String: return value.text().length > 0;
+    case Kind::Int:
+      return value.as_integer() != 0;
+    case Kind::Float:
+      return value.as_real() != 0;
+    case Kind::String:
+      return value.text().length > 0;
     case Kind::List:
-    case Kind::Tuple: return !value.items().empty();
-    case Kind::Dict: return !value.as_dict().entries.empty();
-    case Kind::View: return !value.as<View>().items.empty();
-    case Kind::Range: return value.as<Range>().size() > 0;
-    default: return true;
+    case Kind::Tuple:
+      return !value.items().empty();
+    case Kind::Dict:
+      return !value.as_dict().entries.empty();
+    case Kind::View:
+      return !value.as<View>().items.empty();
+    case Kind::Range:
+      return value.as<Range>().size() > 0;
+    default:
+      return true;
   }
 }
 
@@ -341,8 +407,10 @@ bool equal(const Value& a, const Value& b, int depth) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
     case Kind::Undefined:
-    case Kind::None: return true;
-    case Kind::String: return a.bytes() == b.bytes();
+    case Kind::None:
+      return true;
+    case Kind::String:
+      return a.bytes() == b.bytes();
     case Kind::List:
     case Kind::Tuple:
       if (a.identity() == b.identity()) return true;
@@ -363,7 +431,8 @@ bool equal(const Value& a, const Value& b, int depth) {
       if (x.size() != y.size()) return false;
       return x.size() == 0 || (x.start == y.start && (x.size() == 1 || x.step == y.step));
     }
-    default: return a.identity() == b.identity();
+    default:
+      return a.identity() == b.identity();
   }
 }
 
@@ -377,7 +446,8 @@ bool less(const Value& a, const Value& b, const char* symbol, int depth) {
   if (a.is_sequence() && a.kind() == b.kind()) {
     const std::size_t common = std::min(a.items().size(), b.items().size());
     for (std::size_t i = 0; i < common; ++i) {
-      if (!equal(a.items()[i], b.items()[i], depth + 1)) return less(a.items()[i], b.items()[i], symbol, depth + 1);
+      if (!equal(a.items()[i], b.items()[i], depth + 1))
+        return less(a.items()[i], b.items()[i], symbol, depth + 1);
     }
     return a.items().size() < b.items().size();
   }
@@ -395,7 +465,8 @@ void require_hashable(const Value& value) {
 }
 
 std::string repr(std::string_view text) {
-  const char quote = text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"' : '\'';
+  const char quote =
+      text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, quote);
   for (std::size_t i = 0; i < text.size();) {
     const char32_t c = next_code_point(text, i);

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-/// Values of templates as Python has them: numbers, text by code point, lists, tuples, dicts in insertion order, and
-/// the objects that Jinja adds. Values are immutable but for namespaces, iterators and loops.
+/// Values of templates as Python has them: numbers, text by code point, lists, tuples, dicts in insertion
+/// order, and the objects that Jinja adds. Values are immutable but for namespaces, iterators and loops.
 namespace candela::jinja {
 
 class Value;
@@ -34,9 +34,9 @@ enum class Kind : std::uint8_t {
   List,
   Tuple,
   Dict,
-  View,       // what dict.keys(), values() and items() give
+  View,  // what dict.keys(), values() and items() give
   Range,
-  Iterator,   // a generator: read once
+  Iterator,  // a generator: read once
   Namespace,
   Callable,
   Loop,
@@ -203,7 +203,8 @@ struct Joiner {
 
 /// Deepest nesting of containers that a template may build or be given.
 inline constexpr int kMaxDepth = 200;
-/// Largest weight of a container. Containers share their parts, so a few of them can stand for a tree of any size.
+/// Largest weight of a container. Containers share their parts, so a few of them can stand for a tree of any
+/// size.
 inline constexpr std::uint64_t kMaxWeight = 20'000'000;
 
 Value callable(std::string name, std::function<Value(Runtime&, Arguments)> call);

@@ -22,7 +22,8 @@ Value default_filter(Runtime& runtime, const Value& value, Arguments arguments) 
 Value absolute(Runtime&, const Value& value, Arguments) {
   require_defined(value);
   if (value.is(Kind::Float)) return Value::real(std::fabs(value.as_real()));
-  if (!value.is_integral()) fail("TypeError", fmt::format("bad operand type for abs(): '{}'", type_name(value)));
+  if (!value.is_integral())
+    fail("TypeError", fmt::format("bad operand type for abs(): '{}'", type_name(value)));
   return value.as_integer() < 0 ? negative(value) : Value::integer(value.as_integer());
 }
 
@@ -35,7 +36,9 @@ std::optional<std::string> numeral(const Value& value) {
       out += stripped[i];
       continue;
     }
-    const auto digit = [&](std::size_t at) { return at < stripped.size() && std::isalnum(static_cast<unsigned char>(stripped[at])); };
+    const auto digit = [&](std::size_t at) {
+      return at < stripped.size() && std::isalnum(static_cast<unsigned char>(stripped[at]));
+    };
     if (i == 0 || !digit(i - 1) || !digit(i + 1)) return std::nullopt;
   }
   return out;
@@ -45,7 +48,8 @@ std::optional<double> parse_real(const Value& value) {
   const std::optional<std::string> text = numeral(value);
   if (!text || text->empty()) return std::nullopt;
   const std::string word = lower(*text);
-  const std::string_view unsigned_word = std::string_view(word).substr(word[0] == '+' || word[0] == '-' ? 1 : 0);
+  const std::string_view unsigned_word =
+      std::string_view(word).substr(word[0] == '+' || word[0] == '-' ? 1 : 0);
   const bool named = unsigned_word == "inf" || unsigned_word == "infinity" || unsigned_word == "nan";
   if (!named && word.find_first_not_of("0123456789.e+-") != std::string::npos) return std::nullopt;
   char* end = nullptr;
@@ -75,13 +79,16 @@ std::optional<std::int64_t> parse_integer(const Value& value, std::int64_t base)
   std::int64_t number = 0;
   for (const char c : digits) {
     const int lowered = c | 0x20;
-    const int digit = c >= '0' && c <= '9' ? c - '0' : lowered >= 'a' && lowered <= 'z' ? lowered - 'a' + 10 : 99;
+    const int digit = c >= '0' && c <= '9'               ? c - '0'
+                      : lowered >= 'a' && lowered <= 'z' ? lowered - 'a' + 10
+                                                         : 99;
     if (digit >= base) return std::nullopt;
     if (__builtin_mul_overflow(number, base, &number) || __builtin_sub_overflow(number, digit, &number))
       fail("OverflowError", "an integer grows beyond 64 bits");
   }
   if (minus) return number;
-  if (number == std::numeric_limits<std::int64_t>::min()) fail("OverflowError", "an integer grows beyond 64 bits");
+  if (number == std::numeric_limits<std::int64_t>::min())
+    fail("OverflowError", "an integer grows beyond 64 bits");
   return -number;
 }
 
@@ -129,7 +136,8 @@ Value round_filter(Runtime&, const Value& value, Arguments arguments) {
   if (method != "common" && method != "ceil" && method != "floor")
     fail("FilterArgumentError", "method must be common, ceil or floor");
   require_defined(value);
-  if (!value.is_number()) fail("TypeError", fmt::format("type {} doesn't define __round__ method", type_name(value)));
+  if (!value.is_number())
+    fail("TypeError", fmt::format("type {} doesn't define __round__ method", type_name(value)));
   const std::int64_t digits = bound.integer(0, 0);
   if (method == "common") {
     if (value.is(Kind::Float)) return Value::real(rounded(value.as_real(), digits));
@@ -145,7 +153,8 @@ Value filesizeformat(Runtime& runtime, const Value& value, Arguments arguments) 
   const Bound bound("filesizeformat", std::move(arguments), {"binary"});
   const bool binary = bound.flag(0, false);
   const std::optional<double> parsed = value.is_string() ? parse_real(value) : std::nullopt;
-  if (!value.is_number() && !parsed) fail("ValueError", fmt::format("could not convert to float: {}", repr(value, 1000)));
+  if (!value.is_number() && !parsed)
+    fail("ValueError", fmt::format("could not convert to float: {}", repr(value, 1000)));
   const double bytes = parsed ? *parsed : value.as_real(), base = binary ? 1024 : 1000;
   if (bytes == 1) return runtime.string("1 Byte");
   if (bytes < base) return runtime.string(fmt::format("{} Bytes", static_cast<std::int64_t>(bytes)));
@@ -202,7 +211,8 @@ void pretty(Runtime& runtime, const Value& value, std::size_t margin, std::size_
     auto sorted = std::make_shared<Dict>();
     std::vector<std::pair<Value, Value>> entries = value.as_dict().entries;
     std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-      return a.first.is_string() && b.first.is_string() ? a.first.bytes() < b.first.bytes() : KeyLess{}(a.first, b.first);
+      return a.first.is_string() && b.first.is_string() ? a.first.bytes() < b.first.bytes()
+                                                        : KeyLess{}(a.first, b.first);
     });
     for (auto& [key, own] : entries) sorted->set(key, own);
     return runtime.repr(Value::dict(std::move(sorted)));
@@ -217,7 +227,8 @@ void pretty(Runtime& runtime, const Value& value, std::size_t margin, std::size_
   bool first = true;
   if (value.is(Kind::Dict)) {
     std::vector<std::pair<Value, Value>> entries = value.as_dict().entries;
-    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return KeyLess{}(a.first, b.first); });
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const auto& a, const auto& b) { return KeyLess{}(a.first, b.first); });
     out += '{';
     for (const auto& [key, own] : entries) {
       if (!first) out += separator;
@@ -250,9 +261,16 @@ Value pprint(Runtime& runtime, const Value& value, Arguments) {
 
 const std::vector<Named<Filter>>& value_filters() {
   static const std::vector<Named<Filter>> all = {
-      {"abs", absolute},     {"attr", attr},   {"d", default_filter}, {"default", default_filter},
-      {"filesizeformat", filesizeformat}, {"float", float_filter}, {"int", int_filter}, {"pprint", pprint},
-      {"round", round_filter}, {"tojson", tojson},
+      {"abs", absolute},
+      {"attr", attr},
+      {"d", default_filter},
+      {"default", default_filter},
+      {"filesizeformat", filesizeformat},
+      {"float", float_filter},
+      {"int", int_filter},
+      {"pprint", pprint},
+      {"round", round_filter},
+      {"tojson", tojson},
   };
   return all;
 }

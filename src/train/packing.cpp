@@ -7,11 +7,13 @@
 
 namespace candela {
 
-std::vector<std::vector<std::size_t>> best_fit_packs(std::span<const std::size_t> lengths, std::size_t capacity) {
+std::vector<std::vector<std::size_t>> best_fit_packs(std::span<const std::size_t> lengths,
+                                                     std::size_t capacity) {
   require(capacity > 0, "packing: the capacity must be positive");
   std::vector<std::size_t> order(lengths.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return lengths[a] > lengths[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return lengths[a] > lengths[b]; });
   std::vector<std::vector<std::size_t>> packs;
   std::multimap<std::size_t, std::size_t> room;  // what a pack has left, and the pack
   for (const std::size_t row : order) {

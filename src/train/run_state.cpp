@@ -62,8 +62,9 @@ RunState read_run_state(const fs::path& folder) {
   const auto document = io::load_json(file, {.max_bytes = std::size_t{1} << 24U, .max_depth = 8});
   const io::JsonObject object(document, file.string());
   const std::int64_t version = count(object, "version");
-  require<IoError>(version == kVersion, "{}: version must be {}; got {}; resume with the program that wrote it",
-                   file.string(), kVersion, version);
+  require<IoError>(version == kVersion,
+                   "{}: version must be {}; got {}; resume with the program that wrote it", file.string(),
+                   kVersion, version);
   RunState state;
   state.step = count(object, "step");
   state.updates = count(object, "updates");

@@ -192,10 +192,10 @@ Trainer::StepOutcome Trainer::finish() {
                                   std::isnan(outcome.loss) ? "nan" : "infinite", state_.step, blame(model_));
   } else {
     const std::string tensor = first_bad_gradient(optimizer_);
-    outcome.skipped = fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
-                                  tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
-                                  tensor.empty() ? ", the squares of finite gradients being beyond f32"
-                                                 : ", first in " + tensor);
+    outcome.skipped = fmt::format(
+        "train: the gradient{} became {} at step {}{}; lower the learning rate",
+        tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
+        tensor.empty() ? ", the squares of finite gradients being beyond f32" : ", first in " + tensor);
   }
   ++state_.skipped_in_a_row;
   // No later step can mend a weight.
@@ -273,8 +273,8 @@ void Trainer::validate(BatchSource& valid, StepReport& now) {
   const std::optional<double> loss = mean_loss(model_, valid, options_.stop);
   if (!loss) return;
   if (!std::isfinite(*loss)) {
-    throw Error(
-        fmt::format("train: the validation loss became {} after step {}: {}", *loss, now.step, blame(model_)));
+    throw Error(fmt::format("train: the validation loss became {} after step {}: {}", *loss, now.step,
+                            blame(model_)));
   }
   now.validation_loss = loss;
   now.best = !state_.best_validation || *loss < *state_.best_validation;

@@ -43,11 +43,11 @@ struct Network {
     random.set_offset(0);
     const std::vector<Tensor> inputs = {x};
     // A second call of the block moves the generator on between the first one and its replay.
-    const std::vector<Tensor> first = checkpointed ? checkpoint("block", block(), inputs, &random)
-                                                   : block()(inputs);
+    const std::vector<Tensor> first =
+        checkpointed ? checkpoint("block", block(), inputs, &random) : block()(inputs);
     const std::vector<Tensor> next = {add(first[0], first[1])};
-    const std::vector<Tensor> second = checkpointed ? checkpoint("block", block(), next, &random)
-                                                    : block()(next);
+    const std::vector<Tensor> second =
+        checkpointed ? checkpoint("block", block(), next, &random) : block()(next);
     const Tensor loss = sum(add(second[0], exp(second[1])));
     backward(loss);
     std::vector<Values> result = {loss.to_vector<float>(), w.grad().to_vector<float>()};
@@ -96,7 +96,8 @@ TEST(Checkpoint, WithoutGradientsItIsTheBlock) {
 TEST(Checkpoint, ABlockWithoutParametersOnAConstantRecordsNothing) {
   const Tensor x = ones({2});
   const auto results = checkpoint(
-      "block", [](std::span<const Tensor> in) -> std::vector<Tensor> { return {exp(in[0])}; }, std::vector{x});
+      "block", [](std::span<const Tensor> in) -> std::vector<Tensor> { return {exp(in[0])}; },
+      std::vector{x});
   EXPECT_FALSE(results[0].requires_grad());
 }
 

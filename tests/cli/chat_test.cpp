@@ -31,13 +31,15 @@ TEST_F(ChatCli, TheTemplateStopTokensAndBosAreSavedWithTheAdapterAndCompared) {
   ASSERT_EQ(trained.status, 0) << trained.err;
   EXPECT_EQ(read(path("adapter/chat_template.jinja")), kTemplate);
   EXPECT_EQ(read_json("adapter/candela_chat.json").at("stop_ids").size(), 2u) << "EOS and <|im_end|>";
-  const std::string generate = fmt::format("generate --model '{}' --adapter '{}' --chat --prompt hi --max-tokens 2", model, path("adapter"));
+  const std::string generate = fmt::format(
+      "generate --model '{}' --adapter '{}' --chat --prompt hi --max-tokens 2", model, path("adapter"));
   const Outcome same = run(generate);
   EXPECT_EQ(same.status, 0) << same.err;
   EXPECT_FALSE(same.says("warning")) << same.err;
   write("model/chat_template.jinja", std::string("{{ bos_token }}") + kTemplate);
   EXPECT_TRUE(run(generate).says("was trained with another chat template than the model's"));
-  const Outcome doctor = run(fmt::format("doctor --model '{}' --adapter '{}' --data '{}'", model, path("adapter"), path("rows.jsonl")));
+  const Outcome doctor = run(fmt::format("doctor --model '{}' --adapter '{}' --data '{}'", model,
+                                         path("adapter"), path("rows.jsonl")));
   EXPECT_EQ(doctor.status, 1);
   EXPECT_TRUE(doctor.says("PROBLEM  adapter")) << doctor.out;
   EXPECT_TRUE(doctor.says("ok       merge")) << doctor.out;
@@ -49,16 +51,21 @@ TEST_F(ChatCli, AMalformedTemplateIsNamed) {
   EXPECT_EQ(chat.status, 1);
   EXPECT_TRUE(chat.says("chat_template.jinja: line 1: ")) << chat.err;
   EXPECT_EQ(run(fmt::format("generate --model '{}' --prompt hi --max-tokens 1", model)).status, 0);
-  EXPECT_EQ(run(fmt::format("generate --model '{}' --prompt hi --chat --chat-options '[1]'", model_with(kTemplate))).status, 2);
+  EXPECT_EQ(
+      run(fmt::format("generate --model '{}' --prompt hi --chat --chat-options '[1]'", model_with(kTemplate)))
+          .status,
+      2);
 }
 
 TEST_F(ChatCli, ASessionTakesMessagesAndCommandsLineByLine) {
   const std::string model = model_with(kTemplate);
   const Outcome session = talk(fmt::format("--model '{}' --system 'Be brief.'", model),
-                               fmt::format("Hello\n\n/save {0}\n/reset\n/system\nAgain\n/save {1}\n/nothing\n/adapter /nowhere\n/adapter off\n/quit\nnever\n",
+                               fmt::format("Hello\n\n/save {0}\n/reset\n/system\nAgain\n/save "
+                                           "{1}\n/nothing\n/adapter /nowhere\n/adapter off\n/quit\nnever\n",
                                            path("first.jsonl"), path("second.jsonl")));
   EXPECT_EQ(session.status, 0) << session.err;
-  const auto first = read_json("first.jsonl").at("messages"), second = read_json("second.jsonl").at("messages");
+  const auto first = read_json("first.jsonl").at("messages"),
+             second = read_json("second.jsonl").at("messages");
   ASSERT_EQ(first.size(), 3u);
   EXPECT_EQ(first[0].at("content"), "Be brief.");
   EXPECT_EQ(first[1].at("content"), "Hello");
@@ -72,23 +79,28 @@ TEST_F(ChatCli, ASessionTakesMessagesAndCommandsLineByLine) {
 
 TEST_F(ChatCli, DataCheckTellsOfRowsAndFailsOnBadOnes) {
   const std::string model = model_with(kTemplate);
-  write("rows.jsonl", "{\"prompt\": \"q\", \"completion\": \"a\"}\n\n{\"prompt\": \"q\", \"completion\": \"b\"}\n");
+  write("rows.jsonl",
+        "{\"prompt\": \"q\", \"completion\": \"a\"}\n\n{\"prompt\": \"q\", \"completion\": \"b\"}\n");
   const std::string check = fmt::format("data check --model '{}' --data '{}'", model, path("rows.jsonl"));
   const Outcome good = run(check);
   EXPECT_EQ(good.status, 0) << good.err;
-  for (const char* part : {"2 rows as prompt/completion", "chat_template.jinja", "lengths", "padding", "⟦a<|im_end|>⟧"})
+  for (const char* part :
+       {"2 rows as prompt/completion", "chat_template.jinja", "lengths", "padding", "⟦a<|im_end|>⟧"})
     EXPECT_TRUE(good.says(part)) << part << "\n" << good.out;
   EXPECT_TRUE(run(check + " --raw").says("⟦a<|endoftext|>⟧"));
   write("questions.jsonl", "{\"question\": \"q\", \"answer\": \"a\"}\n");
-  const Outcome mapped = run(fmt::format("data check --model '{}' --data '{}' --map prompt=question --map completion=answer",
-                                         model, path("questions.jsonl")));
+  const Outcome mapped =
+      run(fmt::format("data check --model '{}' --data '{}' --map prompt=question --map completion=answer",
+                      model, path("questions.jsonl")));
   EXPECT_TRUE(mapped.says("⟦a<|im_end|>⟧")) << mapped.err;
   write("rows.jsonl", "{\"prompt\": \"q\", \"completion\": \"a\"}\n{\"prompt\": \"q\"}\nx\n");
   const Outcome bad = run(check);
   EXPECT_EQ(bad.status, 1);
   EXPECT_TRUE(bad.says("rows.jsonl:2: completion must be")) << bad.err;
   EXPECT_TRUE(bad.says("rows.jsonl:3: must be valid JSON")) << bad.err;
-  write("rows.jsonl", R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]})");
+  write(
+      "rows.jsonl",
+      R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]})");
   EXPECT_EQ(run(check).status, 1) << "a row that trains on nothing";
 }
 

@@ -22,8 +22,9 @@ TEST_F(Cli, UsageErrorsEndWithTwoAndFailuresWithOne) {
 
 TEST_F(Cli, EveryCommandExplainsItselfWithAnExample) {
   for (const char* command :
-       {"finetune", "verify", "generate", "chat", "eval", "merge", "info", "tokenize", "render", "data check",
-        "doctor", "logits", "embed", "search", "bench", "bench ops", "bench train", "bench decode",
+       {"finetune",       "verify",      "generate",       "chat",       "eval",        "merge",
+        "info",           "tokenize",    "render",         "data check", "doctor",      "logits",
+        "embed",          "search",      "bench",          "bench ops",  "bench train", "bench decode",
         "bench products", "bench table", "bench tokenize", "devices"}) {
     const Outcome help = run(fmt::format("{} --help", command));
     EXPECT_EQ(help.status, 0) << command;

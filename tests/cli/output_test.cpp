@@ -20,8 +20,12 @@ TEST(Output, ControlCharactersAreWrittenOut) {
 
 /// What a terminal obeys or shows out of order, beyond ASCII: C1 controls, raw or in UTF-8, and overrides.
 TEST(Output, WhatATerminalObeysOrReordersIsWrittenOut) {
-  EXPECT_EQ(printable("a\xc2\x9b" "31mb"), "a\\u{009b}31mb");
-  EXPECT_EQ(printable("a\x9b" "31m\xff\xe2\x80"), "a\\x9b31m\\xff\\xe2\\x80");
+  EXPECT_EQ(printable("a\xc2\x9b"
+                      "31mb"),
+            "a\\u{009b}31mb");
+  EXPECT_EQ(printable("a\x9b"
+                      "31m\xff\xe2\x80"),
+            "a\\x9b31m\\xff\\xe2\\x80");
   EXPECT_EQ(printable("x\u202Etxt.exe\u2066y\u200F"), "x\\u{202e}txt.exe\\u{2066}y\\u{200f}");
   EXPECT_EQ(printable("日本 é 😀 \u200D"), "日本 é 😀 \u200D");
   EXPECT_EQ(cli::escaped_name("a\nb\tc\x1b"), "a\\x0ab\\x09c\\x1b");
@@ -30,7 +34,8 @@ TEST(Output, WhatATerminalObeysOrReordersIsWrittenOut) {
 /// Whatever the bytes, what comes out holds nothing that a terminal obeys, and text of letters stays.
 TEST(Output, NoBytesReachATerminalAsCommands) {
   std::mt19937 draw(3);
-  const std::string pieces[] = {"a", "é", "日", "\x1b", "\x9b", "\xc2\x9b", "\u202E", "\u2067", "\xe2", "\x80", "\r", "\x7f"};
+  const std::string pieces[] = {"a",      "é",      "日",   "\x1b", "\x9b", "\xc2\x9b",
+                                "\u202E", "\u2067", "\xe2", "\x80", "\r",   "\x7f"};
   for (int i = 0; i < 2000; ++i) {
     std::string text;
     for (int n = 0; n < 12; ++n) text += pieces[draw() % std::size(pieces)];

@@ -1,6 +1,6 @@
-#include "cli/cli.h"
-
 #include <fstream>
+
+#include "cli/cli.h"
 
 namespace candela {
 namespace {
@@ -19,11 +19,13 @@ class Render : public Cli {
 };
 
 TEST_F(Render, WritesOneJsonStringARowAndGoesOnAfterARefusal) {
-  write("t.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ bos_token }}{{ x }}"
-                   "{% if not messages %}{{ raise_exception('no \"messages\"') }}{% endif %}");
-  const Outcome made = render(fmt::format("--template '{}'", path("t.jinja")),
-                              R"({"messages": [{"role": "user", "content": "é"}], "bos_token": "<s>", "kwargs": {"x": 1}})"
-                              "\n\n{\"messages\": []}\n{\n{\"messages\": [{\"role\": \"a\"}]}\n");
+  write("t.jinja",
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ bos_token }}{{ x }}"
+        "{% if not messages %}{{ raise_exception('no \"messages\"') }}{% endif %}");
+  const Outcome made =
+      render(fmt::format("--template '{}'", path("t.jinja")),
+             R"({"messages": [{"role": "user", "content": "é"}], "bos_token": "<s>", "kwargs": {"x": 1}})"
+             "\n\n{\"messages\": []}\n{\n{\"messages\": [{\"role\": \"a\"}]}\n");
   EXPECT_EQ(made.status, 0) << made.err;
   EXPECT_EQ(made.out.substr(0, made.out.find('\n')), R"("user: é\n<s>1")");
   EXPECT_NE(made.out.find(R"({"error":"row 3: )"), std::string::npos) << made.out;
@@ -33,7 +35,9 @@ TEST_F(Render, WritesOneJsonStringARowAndGoesOnAfterARefusal) {
 }
 
 TEST_F(Render, ReadsTheTemplateOfAModelFolder) {
-  write("tokenizer_config.json", R"({"bos_token": {"content": "<b>"}, "chat_template": [{"name": "default", "template": "{{ bos_token }}d"},
+  write(
+      "tokenizer_config.json",
+      R"({"bos_token": {"content": "<b>"}, "chat_template": [{"name": "default", "template": "{{ bos_token }}d"},
         {"name": "tool_use", "template": "t{{ tools|length }}"}]})");
   const std::string rows = "{\"messages\": []}\n{\"messages\": [], \"tools\": [1, 2]}\n";
   EXPECT_EQ(render(fmt::format("--model '{}'", path("")), rows).out, "\"<b>d\"\n\"t2\"\n");

@@ -23,7 +23,8 @@ class Resume : public Cli {
   /// With dropout, accumulation and validation: 10 steps of 2 batches.
   std::string options(const std::string& output, const std::string& model) const {
     return fmt::format(
-        "finetune --model '{}' --data '{}' --valid '{}' --output '{}' --rank 4 --batch-size 2 --accumulation 2 "
+        "finetune --model '{}' --data '{}' --valid '{}' --output '{}' --rank 4 --batch-size 2 --accumulation "
+        "2 "
         "--epochs 1 --learning-rate 1e-2 --dropout 0.1 --validate-every 3 --save-every 2 --quiet",
         model, path("rows.jsonl"), path("held.jsonl"), path(output));
   }
@@ -33,8 +34,9 @@ class Resume : public Cli {
     std::ifstream in(path(output + "/metrics.jsonl"));
     for (std::string line; std::getline(in, line);) {
       const auto json = nlohmann::json::parse(line);
-      text += fmt::format("\n{} {} {} {} {}", json["step"].dump(), json["loss"].dump(), json["grad_norm"].dump(),
-                          json["tokens"].dump(), json.value("validation_loss", nlohmann::json()).dump());
+      text +=
+          fmt::format("\n{} {} {} {} {}", json["step"].dump(), json["loss"].dump(), json["grad_norm"].dump(),
+                      json["tokens"].dump(), json.value("validation_loss", nlohmann::json()).dump());
     }
     return text;
   }
@@ -69,8 +71,8 @@ TEST_F(Resume, AKilledRunGoesOnToTheBitsOfTheUnbrokenOne) {
       // From before the first checkpoint to just behind the end.
       const double after = whole * std::uniform_real_distribution<double>(0.05, 1.1)(random);
       const bool goes_on = checkpoints(output) > 0;
-      const std::string command =
-          goes_on ? fmt::format("finetune --resume '{}'", path(output)) : options(output, model) + " --overwrite";
+      const std::string command = goes_on ? fmt::format("finetune --resume '{}'", path(output))
+                                          : options(output, model) + " --overwrite";
       const std::string limit = killed < kills ? fmt::format("timeout -s KILL {:.3f}", after) : "";
       const Outcome outcome = run(command, limit);
       if (goes_on) ++resumed;
@@ -101,7 +103,8 @@ TEST_F(ResumeTiny, FromAnyCheckpointAndAfterTheEnd) {
   const std::string expected = made("whole");
   EXPECT_EQ(checkpoints("whole"), 5);
   for (const int step : {2, 6, 10}) {
-    const Outcome outcome = run(fmt::format("finetune --resume '{}'", path(fmt::format("whole/checkpoint-{}", step))));
+    const Outcome outcome =
+        run(fmt::format("finetune --resume '{}'", path(fmt::format("whole/checkpoint-{}", step))));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_TRUE(outcome.says(fmt::format("resumed     after step {}", step))) << outcome.out;
     EXPECT_EQ(made("whole"), expected) << "from step " << step;
@@ -113,8 +116,9 @@ TEST_F(ResumeTiny, ASignalLeavesACheckpointToGoOnFrom) {
   long_run.replace(long_run.find("--epochs 1"), 10, "--epochs 4000");
   long_run.replace(long_run.find("--save-every 2"), 14, "--save-every 100000");
   // Until the first steps are there, then asked to end.
-  const Outcome stopped = run(long_run, "", "& pid=$!; while ! [ -s '" + path("stopped/metrics.jsonl.partial") +
-                                                "' ]; do sleep 0.02; done; kill -TERM $pid; wait $pid");
+  const Outcome stopped = run(long_run, "",
+                              "& pid=$!; while ! [ -s '" + path("stopped/metrics.jsonl.partial") +
+                                  "' ]; do sleep 0.02; done; kill -TERM $pid; wait $pid");
   EXPECT_EQ(stopped.status, 128 + SIGTERM) << stopped.err;
   EXPECT_TRUE(stopped.says("--resume")) << stopped.err;
   EXPECT_EQ(checkpoints("stopped"), 1);

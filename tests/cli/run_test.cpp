@@ -58,7 +58,8 @@ class Run : public Cli {
 };
 
 TEST_F(Run, ASignalEndsTheRunAndSavesTheAdapter) {
-  for (const auto& [signal, status] : {std::pair("INT", 130), std::pair("TERM", 143), std::pair("HUP", 129)}) {
+  for (const auto& [signal, status] :
+       {std::pair("INT", 130), std::pair("TERM", 143), std::pair("HUP", 129)}) {
     fs::remove_all(path("adapter"));
     const Outcome result = interrupted(signal);
     EXPECT_EQ(result.status, status) << result.err;

@@ -22,7 +22,8 @@ class Safety : public Cli {
     model_ = write_tiny_model("model");
   }
   Outcome tune(const std::string& more, const std::string& before = "") const {
-    return run(finetune(fmt::format("--output '{}' --max-steps 2 {}", path("adapter"), more), model_), before);
+    return run(finetune(fmt::format("--output '{}' --max-steps 2 {}", path("adapter"), more), model_),
+               before);
   }
   unsigned mode(const std::string& name) const {
     struct stat status {};
@@ -89,7 +90,8 @@ TEST_F(Safety, OthersCheckpointsStay) {
   EXPECT_EQ(read(path("adapter/checkpoint-500/adapter_model.safetensors")), "of another program");
   const Outcome refused = tune("--overwrite --save-every 250");
   EXPECT_EQ(refused.status, 1);
-  EXPECT_TRUE(refused.says("checkpoint-500: is no checkpoint of a run, and has the name of one")) << refused.err;
+  EXPECT_TRUE(refused.says("checkpoint-500: is no checkpoint of a run, and has the name of one"))
+      << refused.err;
 }
 
 TEST_F(Safety, OneRunAtATimeInAFolder) {
@@ -154,7 +156,9 @@ TEST_F(MergeSafety, AFolderThatHoldsSomethingIsRefusedAndWhatAKilledMergeLeftGoe
 
 /// What a file says of itself reaches no terminal as commands to it.
 TEST_F(MergeSafety, NamesFromFilesAreWrittenOut) {
-  const auto named = [](const std::string& name) { return std::pair(name, Tensor::from_values<float>({1}, {1})); };
+  const auto named = [](const std::string& name) {
+    return std::pair(name, Tensor::from_values<float>({1}, {1}));
+  };
   write_safetensors(path("odd.safetensors"), {named("a\x1b[2J\nb"), named("c\u202Ed")});
   const Outcome result = run(fmt::format("info '{}' --tensors", path("odd.safetensors")));
   EXPECT_EQ(result.status, 0) << result.err;

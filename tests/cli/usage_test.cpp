@@ -141,7 +141,8 @@ TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
 TEST_F(Usage, UnknownCommandsAreNamedWithThoseThereAre) {
   expect_refused("foo", "unknown command \"foo\"; known: finetune, verify, generate, eval,");
   expect_refused("foo --model m", "unknown command \"foo\"");
-  expect_refused("bench foo", "unknown command \"bench foo\"; known: ops, products, train, table, decode, tokenize");
+  expect_refused("bench foo",
+                 "unknown command \"bench foo\"; known: ops, products, train, table, decode, tokenize");
 }
 
 /// An empty path is a variable of a script that was not set; it would stand for the current folder.

@@ -80,7 +80,8 @@ TEST(AtomicFolder, ReplacesAFolderWhole) {
   EXPECT_EQ(entries(scratch.path()), 0);
 }
 
-/// What a killed process left goes with the next one; what a living one writes, and what others called so, stays.
+/// What a killed process left goes with the next one; what a living one writes, and what others called so,
+/// stays.
 TEST(AtomicFolder, RemovesWhatAKilledProcessLeft) {
   const test::TemporaryFolder scratch;
   write_file_atomically(scratch / ".a.notes.tmp/file", "mine");

@@ -39,7 +39,8 @@ class Commands : public Cli {
   /// Runs a command, killed at its `kill`-th change of a file where that is not 0.
   Outcome command(const std::string& text, long kill) const {
     const std::string fault =
-        kill == 0 ? "" : fmt::format("CANDELA_FAULT=change:{}:0 LD_PRELOAD='{}'", kill, CANDELA_FAULTS_LIBRARY);
+        kill == 0 ? ""
+                  : fmt::format("CANDELA_FAULT=change:{}:0 LD_PRELOAD='{}'", kill, CANDELA_FAULTS_LIBRARY);
     return run(text + " --threads 1", "OMP_NUM_THREADS=1 GOMP_SPINCOUNT=2000 " + fault);
   }
 
@@ -51,23 +52,26 @@ class Commands : public Cli {
     }
   }
 
-  /// One run into the folder. What it may hold afterwards: what was there, or, if the run got as far, its own.
+  /// One run into the folder. What it may hold afterwards: what was there, or, if the run got as far, its
+  /// own.
   void finetune_once(std::mt19937& draw) {
     const bool overwrite = draw() % 2 == 0;
     const long kill = draw() % 3 == 0 ? 0 : 1 + static_cast<long>(draw() % 90);
     const int alpha = ++runs_;
     history_ += fmt::format("finetune alpha {} overwrite {} kill {}\n", alpha, overwrite, kill);
     const std::optional<double> before = alpha_in(path("out"));
-    const Outcome result = command(finetune(fmt::format("--output '{}' --max-steps 2 --save-every 1 --alpha {} {}",
-                                                        path("out"), alpha, overwrite ? "--overwrite" : ""),
-                                            model_),
-                                   kill);
+    const Outcome result =
+        command(finetune(fmt::format("--output '{}' --max-steps 2 --save-every 1 --alpha {} {}", path("out"),
+                                     alpha, overwrite ? "--overwrite" : ""),
+                         model_),
+                kill);
     const std::optional<double> after = alpha_in(path("out"));
     if (before && !overwrite) EXPECT_NE(result.status, 0) << history_;
     if (result.status == 0) EXPECT_EQ(after, std::optional<double>(alpha)) << history_;
     if (result.status == 1) EXPECT_EQ(after, before) << history_ << result.err;
     EXPECT_TRUE(after == before || after == std::optional<double>(alpha)) << history_ << result.err;
-    EXPECT_TRUE(result.status == 0 || result.status == 1 || result.status == 128 + SIGKILL) << history_ << result.err;
+    EXPECT_TRUE(result.status == 0 || result.status == 1 || result.status == 128 + SIGKILL)
+        << history_ << result.err;
     if (overwrite && kill == 0) EXPECT_EQ(result.status, 0) << history_ << result.err;
     if (exists("out")) expect_checkpoints_whole();
   }
@@ -77,9 +81,9 @@ class Commands : public Cli {
     history_ += fmt::format("merge kill {}\n", kill);
     const bool there = exists("merged");
     const bool adapter = alpha_in(path("out")).has_value();
-    const Outcome result = command(fmt::format("merge --model '{}' --adapter '{}' --output '{}'", model_, path("out"),
-                                               path("merged")),
-                                   kill);
+    const Outcome result = command(
+        fmt::format("merge --model '{}' --adapter '{}' --output '{}'", model_, path("out"), path("merged")),
+        kill);
     if (kill == 0) EXPECT_EQ(result.status == 0, adapter && !there) << history_ << result.err;
     if (there) EXPECT_NE(result.status, 0) << history_;
     // A folder of that name is a whole model.

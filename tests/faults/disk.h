@@ -20,9 +20,10 @@ class Disk {
   /// The files and folders at and below `root`, as they lie before the first operation.
   explicit Disk(const std::filesystem::path& root);
 
-  /// What is left of the first `count` of `operations`: those that a flush covers, and of the others those that
-  /// `keeps` draws.
-  Disk after(const std::vector<Operation>& operations, std::size_t count, std::mt19937& draw, double keeps) const;
+  /// What is left of the first `count` of `operations`: those that a flush covers, and of the others those
+  /// that `keeps` draws.
+  Disk after(const std::vector<Operation>& operations, std::size_t count, std::mt19937& draw,
+             double keeps) const;
 
   /// Writes it out at `folder`, which is emptied before.
   void write_to(const std::filesystem::path& folder) const;

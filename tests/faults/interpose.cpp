@@ -25,10 +25,10 @@ void* __libc_memalign(std::size_t alignment, std::size_t bytes);
 namespace candela::faults {
 namespace {
 
-constexpr int kHere = -100;         // AT_FDCWD
-constexpr int kCreate = 0100;       // O_CREAT
+constexpr int kHere = -100;           // AT_FDCWD
+constexpr int kCreate = 0100;         // O_CREAT
 constexpr int kRemoveFolder = 0x200;  // AT_REMOVEDIR
-constexpr unsigned kExchange = 2;   // RENAME_EXCHANGE
+constexpr unsigned kExchange = 2;     // RENAME_EXCHANGE
 constexpr auto kCalls = static_cast<std::size_t>(Call::kCount);
 
 struct Plan {
@@ -124,7 +124,8 @@ int remove_at(int folder, const char* path, int flags) {
           : std::string(path);
   const bool noted = !whole.empty() && below_root(path);
   Operation gone{Operation::Kind::Remove, 0, 0, {}, 0, {}, 0, 0, {}};
-  if (noted) gone = {Operation::Kind::Remove, inode_of(path), folder_of(path), name_of(path), 0, {}, 0, 0, {}};
+  if (noted)
+    gone = {Operation::Kind::Remove, inode_of(path), folder_of(path), name_of(path), 0, {}, 0, 0, {}};
   const auto result = static_cast<int>(syscall(SYS_unlinkat, folder, path, flags));
   if (noted && result == 0) add(std::move(gone));
   return result;
@@ -144,7 +145,15 @@ int truncate_at(int descriptor, long length) {
   if (fails_changing(Call::Ftruncate)) return -1;
   const auto result = static_cast<int>(syscall(SYS_ftruncate, descriptor, length));
   if (recorder && result == 0 && recorder->inodes.count(inode_of(descriptor)) > 0)
-    add({Operation::Kind::Truncate, inode_of(descriptor), 0, {}, 0, {}, 0, static_cast<std::uint64_t>(length), {}});
+    add({Operation::Kind::Truncate,
+         inode_of(descriptor),
+         0,
+         {},
+         0,
+         {},
+         0,
+         static_cast<std::uint64_t>(length),
+         {}});
   return result;
 }
 
@@ -246,7 +255,14 @@ long write(int descriptor, const void* bytes, std::size_t size) {
   const std::uint64_t offset = noted ? position_of(descriptor) : 0;
   const long written = syscall(SYS_write, descriptor, bytes, size);
   if (noted && written > 0)
-    add({Operation::Kind::Write, inode, 0, {}, 0, {}, 0, offset,
+    add({Operation::Kind::Write,
+         inode,
+         0,
+         {},
+         0,
+         {},
+         0,
+         offset,
          std::string(static_cast<const char*>(bytes), static_cast<std::size_t>(written))});
   return written;
 }

@@ -4,9 +4,10 @@
 #include <string>
 #include <vector>
 
-/// Stands between the program and the system: makes the n-th allocation or system call fail, kills the process at
-/// it, or records what is done to a folder. Linked into a test, or loaded in front of a binary (LD_PRELOAD) that
-/// reads the plan from CANDELA_FAULT, "CALL:N[+]:ERRNO", ERRNO 0: kill; N+: from the n-th on.
+/// Stands between the program and the system: makes the n-th allocation or system call fail, kills the
+/// process at it, or records what is done to a folder. Linked into a test, or loaded in front of a binary
+/// (LD_PRELOAD) that reads the plan from CANDELA_FAULT, "CALL:N[+]:ERRNO", ERRNO 0: kill; N+: from the n-th
+/// on.
 namespace candela::faults {
 
 enum class Call {
@@ -48,9 +49,9 @@ struct Operation {
   std::string name;               ///< in `folder`
   std::uint64_t from_folder = 0;  ///< of Rename and Exchange
   std::string from_name;
-  std::uint64_t replaced = 0;     ///< by Exchange
-  std::uint64_t offset = 0;       ///< of Write; the length of Truncate
-  std::string bytes;              ///< of Write
+  std::uint64_t replaced = 0;  ///< by Exchange
+  std::uint64_t offset = 0;    ///< of Write; the length of Truncate
+  std::string bytes;           ///< of Write
 };
 
 /// Records what happens at and below `folder` until recorded().

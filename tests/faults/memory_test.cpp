@@ -72,7 +72,8 @@ TEST_F(MemorySweep, TheLibraryEndsInAnErrorWhateverAllocationFails) {
       ++tries;
     }
   }
-  report_tries("library: load, train, save, merge, generate; an allocation failing (once, from then on)", tries);
+  report_tries("library: load, train, save, merge, generate; an allocation failing (once, from then on)",
+               tries);
 }
 
 TEST_F(MemorySweep, TheBinaryEndsInAnErrorWhateverFails) {
@@ -90,9 +91,10 @@ TEST_F(MemorySweep, TheBinaryEndsInAnErrorWhateverFails) {
       const auto with = [&](const std::string& fault) {
         fs::remove_all(path("new"));
         fs::remove_all(path("merged"));
-        return run(command + " --threads 1", fmt::format("OMP_NUM_THREADS=1 GOMP_SPINCOUNT=2000 CANDELA_FAULT={}:{} "
-                                                         "CANDELA_FAULT_COUNT='{}' LD_PRELOAD='{}'",
-                                                         call, fault, path("count"), CANDELA_FAULTS_LIBRARY));
+        return run(command + " --threads 1",
+                   fmt::format("OMP_NUM_THREADS=1 GOMP_SPINCOUNT=2000 CANDELA_FAULT={}:{} "
+                               "CANDELA_FAULT_COUNT='{}' LD_PRELOAD='{}'",
+                               call, fault, path("count"), CANDELA_FAULTS_LIBRARY));
       };
       ASSERT_EQ(with("1000000000:12").status, 0);
       const long count = count_from("count");

@@ -6,8 +6,8 @@
 
 #include "faults/interpose.h"
 
-/// Arms what CANDELA_FAULT asks for when main() begins, and writes the number of calls of that kind into the file
-/// CANDELA_FAULT_COUNT when it has returned.
+/// Arms what CANDELA_FAULT asks for when main() begins, and writes the number of calls of that kind into the
+/// file CANDELA_FAULT_COUNT when it has returned.
 namespace {
 
 using Main = int (*)(int, char**, char**);
@@ -24,7 +24,8 @@ int run(int count, char** arguments, char** environment) {
   const char* const colon = text == nullptr ? nullptr : std::strchr(text, ':');
   if (colon == nullptr) return program(count, arguments, environment);
   std::size_t call = 0;
-  while (call + 1 < kNames.size() && std::strncmp(text, kNames[call], static_cast<std::size_t>(colon - text)) != 0)
+  while (call + 1 < kNames.size() &&
+         std::strncmp(text, kNames[call], static_cast<std::size_t>(colon - text)) != 0)
     ++call;
   char* end = nullptr;
   const long at = std::strtol(colon + 1, &end, 10);
@@ -44,8 +45,10 @@ int run(int count, char** arguments, char** environment) {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int __libc_start_main(Main main, int count, char** arguments, void (*begin)(), void (*end)(),
-                                 void (*loaded)(), void* stack) {
+extern "C" __attribute__((visibility("default"))) int __libc_start_main(Main main, int count,
+                                                                        char** arguments, void (*begin)(),
+                                                                        void (*end)(), void (*loaded)(),
+                                                                        void* stack) {
   program = main;
   const auto start = reinterpret_cast<Start>(dlsym(RTLD_NEXT, "__libc_start_main"));
   return start(run, count, arguments, begin, end, loaded, stack);

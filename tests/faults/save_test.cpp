@@ -60,8 +60,8 @@ TEST_P(SaveSweep, WhateverCallFailsTheErrorIsToldAndTheOldAdapterOrTheNewIsThere
             faults::arm(call, at, onwards, failure);
             save();
           });
-          const std::string what =
-              fmt::format("call kind {} number {}{}, errno {}", static_cast<int>(call), at, onwards ? "+" : "", failure);
+          const std::string what = fmt::format("call kind {} number {}{}, errno {}", static_cast<int>(call),
+                                               at, onwards ? "+" : "", failure);
           ASSERT_TRUE(code == kDone || code == kRefused) << what << ": " << code;
           std::string error;
           const State state = state_of(folder_, &error);
@@ -72,8 +72,9 @@ TEST_P(SaveSweep, WhateverCallFailsTheErrorIsToldAndTheOldAdapterOrTheNewIsThere
       }
     }
   }
-  report_tries(fmt::format("{} saved, a system call failing (ENOSPC, EIO, EINTR, EMFILE; once, from then on)", name()),
-               tries);
+  report_tries(
+      fmt::format("{} saved, a system call failing (ENOSPC, EIO, EINTR, EMFILE; once, from then on)", name()),
+      tries);
 }
 
 TEST_P(SaveSweep, WhateverAllocationFailsTheOldAdapterOrTheNewIsThere) {

@@ -24,7 +24,9 @@ class SavedAdapters : public testing::Test {
   enum class State { Nothing, Old, New, Mixture };
 
   SavedAdapters()
-      : scratch_(scratch_folder("faults")), folder_(scratch_ / "adapter"), model_(make_model(tiny_config("llama"))) {
+      : scratch_(scratch_folder("faults")),
+        folder_(scratch_ / "adapter"),
+        model_(make_model(tiny_config("llama"))) {
     set_thread_count(1);  // a child of a process with a team of threads has the team without its threads
     old_logits_ = make(scratch_ / "old", 16, 1);
     new_logits_ = make(scratch_ / "new", 64, 2);

@@ -3,8 +3,8 @@
 
 #include "faults/interpose.h"
 
-/// oneDNN 2.6 survives no allocation that fails while it makes code, and nobody can help it from outside: candela
-/// looks for room before (require_room_for_code()). Within oneDNN nothing fails here.
+/// oneDNN 2.6 survives no allocation that fails while it makes code, and nobody can help it from outside:
+/// candela looks for room before (require_room_for_code()). Within oneDNN nothing fails here.
 namespace {
 
 template <class Function>
@@ -29,8 +29,9 @@ dnnl_status_t dnnl_primitive_execute(const_dnnl_primitive_t primitive, dnnl_stre
   return real(primitive, stream, count, arguments);
 }
 
-dnnl_status_t dnnl_sgemm(char a, char b, dnnl_dim_t m, dnnl_dim_t n, dnnl_dim_t k, float alpha, const float* left,
-                         dnnl_dim_t lda, const float* right, dnnl_dim_t ldb, float beta, float* out, dnnl_dim_t ldc) {
+dnnl_status_t dnnl_sgemm(char a, char b, dnnl_dim_t m, dnnl_dim_t n, dnnl_dim_t k, float alpha,
+                         const float* left, dnnl_dim_t lda, const float* right, dnnl_dim_t ldb, float beta,
+                         float* out, dnnl_dim_t ldc) {
   static const auto real = next<decltype(&dnnl_sgemm)>("dnnl_sgemm");
   const candela::faults::Pause pause;
   return real(a, b, m, n, k, alpha, left, lda, right, ldb, beta, out, ldc);

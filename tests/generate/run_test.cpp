@@ -1,8 +1,7 @@
-#include <candela/generate/run.h>
-
 #include <gtest/gtest.h>
 
 #include <candela/core/error.h>
+#include <candela/generate/run.h>
 #include <candela/models/model.h>
 
 #include "support/errors.h"

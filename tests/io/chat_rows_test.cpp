@@ -16,7 +16,8 @@ using test::expect_contains;
 /// One token per byte of printable ASCII, and special tokens of several templates.
 const Tokenizer& tokenizer() {
   static const Tokenizer instance = [] {
-    json vocab = {{"<eos>", 0}, {"<|im_start|>", 1}, {"<|im_end|>", 2}, {"Ġ", 3}, {"Ċ", 4}, {"<bos>", 5}, {"<think>", 6}, {"</think>", 7}};
+    json vocab = {{"<eos>", 0}, {"<|im_start|>", 1}, {"<|im_end|>", 2}, {"Ġ", 3},
+                  {"Ċ", 4},     {"<bos>", 5},        {"<think>", 6},    {"</think>", 7}};
     for (int c = 0x21; c < 0x7F; ++c) vocab[std::string(1, static_cast<char>(c))] = c;
     json added = json::array();
     for (const char* token : {"<eos>", "<|im_start|>", "<|im_end|>", "<bos>"})
@@ -57,7 +58,9 @@ std::string marked(const Sample& sample) {
   return open ? text + ']' : text;
 }
 
-std::string marked(const std::string& row, const DatasetOptions& options) { return marked(parse(row, options).samples.at(0)); }
+std::string marked(const std::string& row, const DatasetOptions& options) {
+  return marked(parse(row, options).samples.at(0));
+}
 
 constexpr const char* kChat =
     R"({"messages": [{"role": "user", "content": "u1"}, {"role": "assistant", "content": "a1"},)"
@@ -69,14 +72,18 @@ constexpr const char* kChatMl =
 
 // As Qwen3's: the answers after the last question are opened by an empty thought, earlier ones lose theirs.
 constexpr const char* kThinking =
-    "{% set last = namespace(i=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set last.i = loop.index0 %}{% endif %}{% endfor %}"
+    "{% set last = namespace(i=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set last.i = "
+    "loop.index0 %}{% endif %}{% endfor %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.role == 'assistant' and loop.index0 > last.i %}<think></think>{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}";
+    "{% if m.role == 'assistant' and loop.index0 > last.i %}<think></think>{% endif %}{{ m.content "
+    "}}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think></think>{% "
+    "endif %}{% endif %}";
 
 TEST(ChatRows, EveryAnswerIsTrainedThroughItsEndToken) {
   EXPECT_EQ(marked(kChat, with(kChatMl)),
-            "<|im_start|>user\nu1<|im_end|>\n<|im_start|>assistant\n[a1<|im_end|>]\n<|im_start|>user\nu2<|im_end|>\n"
+            "<|im_start|>user\nu1<|im_end|>\n<|im_start|>assistant\n[a1<|im_end|>]\n<|im_start|>user\nu2<|im_"
+            "end|>\n"
             "<|im_start|>assistant\n[a2<|im_end|>]\n");
 }
 
@@ -92,20 +99,25 @@ TEST(ChatRows, TrainOnSaysWhichTokensCount) {
 
 TEST(ChatRows, WhatTheTemplateAddsToAnAnswerIsTrained) {
   EXPECT_EQ(marked(kChat, with(kThinking)),
-            "<|im_start|>user\nu1<|im_end|>\n<|im_start|>assistant\n[a1<|im_end|>]\n<|im_start|>user\nu2<|im_end|>\n"
+            "<|im_start|>user\nu1<|im_end|>\n<|im_start|>assistant\n[a1<|im_end|>]\n<|im_start|>user\nu2<|im_"
+            "end|>\n"
             "<|im_start|>assistant\n[<think></think>a2<|im_end|>]\n");
   // Without thoughts, the opening brings them: they are context of the last answer.
-  const std::string off = R"({"enable_thinking": false, "messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]})";
-  EXPECT_EQ(marked(off, with(kThinking)), "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n<think></think>[a<|im_end|>]\n");
+  const std::string off =
+      R"({"enable_thinking": false, "messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]})";
+  EXPECT_EQ(marked(off, with(kThinking)),
+            "<|im_start|>user\nu<|im_end|>\n<|im_start|>assistant\n<think></think>[a<|im_end|>]\n");
 }
 
 TEST(ChatRows, GenerationBlocksSayWhatIsTrained) {
   const std::string source =
-      "{% for m in messages %}<|im_start|>{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+      "{% for m in messages %}<|im_start|>{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ "
+      "m.content }}"
       "{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}";
   EXPECT_EQ(marked(kChat, with(source)),
             "<|im_start|>user:u1<|im_end|><|im_start|>assistant:[a1<|im_end|>]<|im_start|>user:u2<|im_end|>"
-            "<|im_start|>assistant:[a2<|im_end|>]") << "the token that ends a turn is trained though it is outside the block";
+            "<|im_start|>assistant:[a2<|im_end|>]")
+      << "the token that ends a turn is trained though it is outside the block";
   DatasetOptions last = with(source);
   last.train_on = TrainOn::Last;
   EXPECT_EQ(marked(kChat, last).find("[a1"), std::string::npos);
@@ -115,20 +127,23 @@ TEST(ChatRows, WeightsAndTrainFlagsLeaveMessagesOutAndAreNotRendered) {
   const std::string row =
       R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a", "weight": 0},)"
       R"( {"role": "assistant", "content": "b", "weight": 1}, {"role": "assistant", "content": "c", "train": false}]})";
-  const std::string source = "{% for m in messages %}<|im_start|>{{ m.role }}{{ m|length }}\n{{ m.content }}<|im_end|>{% endfor %}"
-                             "{% if add_generation_prompt %}<|im_start|>assistant2\n{% endif %}";
+  const std::string source =
+      "{% for m in messages %}<|im_start|>{{ m.role }}{{ m|length }}\n{{ m.content }}<|im_end|>{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant2\n{% endif %}";
   const std::string text = marked(row, with(source));
   EXPECT_NE(text.find("\na<"), std::string::npos) << text;
   EXPECT_NE(text.find("[b<|im_end|>]"), std::string::npos) << text;
   EXPECT_NE(text.find("\nc<"), std::string::npos) << text;
   expect_contains(error_of<TemplateError>([&] {
-                    parse(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})", with(kChatMl));
+                    parse(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})",
+                          with(kChatMl));
                   }),
                   "d.jsonl:1: messages[0].weight must be 0 or 1; got 0.5");
 }
 
 TEST(ChatRows, ATemplateDecidesOnBos) {
-  EXPECT_EQ(parse(kChat, with(kChatMl)).samples.at(0).ids.front(), 1) << "no BOS that the template does not write";
+  EXPECT_EQ(parse(kChat, with(kChatMl)).samples.at(0).ids.front(), 1)
+      << "no BOS that the template does not write";
   EXPECT_EQ(parse(kChat, with(std::string("<bos>") + kChatMl)).samples.at(0).ids.front(), 5);
 }
 
@@ -138,13 +153,17 @@ TEST(ChatRows, CompletionsGoThroughTheTemplateUnlessRaw) {
   EXPECT_EQ(marked(row, options), "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n");
   options.raw = true;
   EXPECT_EQ(marked(row, options), "<bos>q[a<eos>]");
-  const std::string chat = R"({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],)"
-                           R"( "completion": [{"role": "assistant", "content": "a"}]})";
-  EXPECT_EQ(marked(chat, options), "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n");
+  const std::string chat =
+      R"({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],)"
+      R"( "completion": [{"role": "assistant", "content": "a"}]})";
+  EXPECT_EQ(marked(chat, options),
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_"
+            "end|>]\n");
 }
 
 TEST(ChatRows, ShareGptAlpacaTokensAndMappedFields) {
-  EXPECT_EQ(marked(R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})", with(kChatMl)),
+  EXPECT_EQ(marked(R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})",
+                   with(kChatMl)),
             "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n");
   EXPECT_EQ(marked(R"({"instruction": "i", "input": "x", "output": "o"})", with(kChatMl)),
             "<|im_start|>user\ni\n\nx<|im_end|>\n<|im_start|>assistant\n[o<|im_end|>]\n");
@@ -173,18 +192,22 @@ TEST(ChatRows, AnAnswerWhosePlaceCannotBeToldIsAnError) {
 }
 
 TEST(ChatRows, EveryBadRowIsReportedByItsLine) {
-  const std::string rows = std::string(kChat) + "\n\n{\"messages\": []}\n{\"text\": \"x\"}\n" + kChat + "\n{\n";
+  const std::string rows =
+      std::string(kChat) + "\n\n{\"messages\": []}\n{\"text\": \"x\"}\n" + kChat + "\n{\n";
   const std::string text = error_of<IoError>([&] { parse(rows, with(kChatMl)); });
-  for (const char* part : {"d.jsonl: 3 rows cannot be read:", "d.jsonl:3: messages must be a list of at least one message",
-                           "d.jsonl:4: must hold messages", "d.jsonl:6: must be valid JSON"})
+  for (const char* part :
+       {"d.jsonl: 3 rows cannot be read:", "d.jsonl:3: messages must be a list of at least one message",
+        "d.jsonl:4: must hold messages", "d.jsonl:6: must be valid JSON"})
     expect_contains(text, part);
   std::string many;
   for (int i = 0; i < 30; ++i) many += "{\"text\": 1}\n";
-  expect_contains(error_of<IoError>([&] { parse("{\"text\": \"abc\"}\n" + many, with(kChatMl)); }), "and 10 more");
+  expect_contains(error_of<IoError>([&] { parse("{\"text\": \"abc\"}\n" + many, with(kChatMl)); }),
+                  "and 10 more");
 }
 
 TEST(ChatRows, ARowWithoutTrainedTokensIsAnErrorOrCounted) {
-  const std::string empty = R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a", "weight": 0}]})";
+  const std::string empty =
+      R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a", "weight": 0}]})";
   expect_contains(error_of<IoError>([&] { parse(empty, with(kChatMl)); }), "must have a token to train on");
   DatasetOptions skip = with(kChatMl);
   skip.skip_untrained = true;

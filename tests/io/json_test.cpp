@@ -23,7 +23,8 @@ TEST(Json, ATreeOfManySmallValuesIsRefused) {
   for (int i = 0; i < 1 << 20; ++i) many += ",{}";
   many += "]";
   expect_contains(error_of<IoError>([&] { parse_json(many, "x"); }), "x: must hold at most 1048576 values");
-  expect_contains(error_of<IoError>([] { parse_json("[1, 2, 3]", "x", {.max_values = 3}); }), "at most 3 values");
+  expect_contains(error_of<IoError>([] { parse_json("[1, 2, 3]", "x", {.max_values = 3}); }),
+                  "at most 3 values");
   EXPECT_NO_THROW(parse_json("[1, 2]", "x", {.max_values = 3}));
 }
 

@@ -214,7 +214,8 @@ TEST(SafetensorsErrors, TheHeaderBeginsWithABrace) {
 }
 
 TEST_F(Safetensors, MissingAndOddPaths) {
-  expect_contains(error_of<IoError>([&] { SafetensorsReader::open(file()); }), "no such file; check the path");
+  expect_contains(error_of<IoError>([&] { SafetensorsReader::open(file()); }),
+                  "no such file; check the path");
   expect_contains(error_of<IoError>([&] { SafetensorsReader::open(folder_.path()); }),
                   "must hold model.safetensors");
   test::write_text(file(), "");

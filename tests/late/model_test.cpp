@@ -115,7 +115,8 @@ TEST(LateFiles, AnAdapterIsSavedAndLoadedAgain) {
   const std::vector<NamedTensor> expected = lora.parameters();
   const std::vector<NamedTensor> got = loaded.parameters();
   ASSERT_EQ(got.size(), expected.size());
-  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(values_of(got[i].tensor), values_of(expected[i].tensor));
+  for (std::size_t i = 0; i < got.size(); ++i)
+    EXPECT_EQ(values_of(got[i].tensor), values_of(expected[i].tensor));
 }
 
 }  // namespace

@@ -107,7 +107,8 @@ TEST_F(LoraFolder, WeightsAndAConfigurationThatDoNotBelongTogetherAreRefused) {
   const std::string error = load_error();
   EXPECT_NE(error.find("adapter_config.json: must mean what its weights were saved with"), std::string::npos)
       << error;
-  // Written anew with the same meaning: other order, other form of the numbers, no rank-stabilised scale spelt out.
+  // Written anew with the same meaning: other order, other form of the numbers, no rank-stabilised scale
+  // spelt out.
   config["lora_alpha"] = 16.0;
   config["target_modules"] = {"down_proj", "q_proj"};
   config["alpha_pattern"] = {{"q_proj", 16}};
@@ -306,8 +307,8 @@ TEST_F(LoraFolder, LongConfigurationsTakeTimeInProportion) {
   for (Linear& layer : model_->linears()) layer.adapter = {};
   std::string names_text;
   for (int i = 0; i < 400'000; ++i) names_text += fmt::format(", \"name_{}\"", i);
-  write_config(R"({"peft_type": "LORA", "lora_alpha": 16, "target_modules": ["q_proj", "down_proj")" + names_text +
-               "]}");
+  write_config(R"({"peft_type": "LORA", "lora_alpha": 16, "target_modules": ["q_proj", "down_proj")" +
+               names_text + "]}");
   EXPECT_EQ(load_error(), "no error");
   for (Linear& layer : model_->linears()) layer.adapter = {};
   write_config(config_with("\"x\": \"" + std::string(std::size_t{1} << 24, ' ') + '"'));

@@ -36,10 +36,11 @@ struct Layers {
 };
 
 Layers three_layers(DType dtype, DType adapter, Device device) {
-  return {random_tensor({101, 24}, 1, dtype, device),
-          random_tensor({101}, 2, dtype, device),
-          {{random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0, 0},
-           {random_tensor({6, 24}, 6, adapter, device), random_tensor({70, 6}, 7, adapter, device), 0.5, 31}}};
+  return {
+      random_tensor({101, 24}, 1, dtype, device),
+      random_tensor({101}, 2, dtype, device),
+      {{random_tensor({4, 24}, 3, adapter, device), random_tensor({20, 4}, 4, adapter, device), 2.0, 0},
+       {random_tensor({6, 24}, 6, adapter, device), random_tensor({70, 6}, 7, adapter, device), 0.5, 31}}};
 }
 
 class Lora : public MetalTest {};

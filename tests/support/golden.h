@@ -21,8 +21,7 @@ struct GoldenCase {
 };
 inline constexpr GoldenCase kGoldenAdapters[] = {
     {"llama", "lora_qv"}, {"llama", "lora_all_rs"}, {"qwen2_tied", "lora_all"},  {"llama", "lora_v"},
-    {"llama", "lora_up"}, {"llama", "lora_head"},   {"qwen2_tied", "lora_head"},
-    {"gemma3_text", "lora_all"},
+    {"llama", "lora_up"}, {"llama", "lora_head"},   {"qwen2_tied", "lora_head"}, {"gemma3_text", "lora_all"},
 };
 
 /// The folder with what the archives hold. All tests read it: none may write into it.

@@ -15,8 +15,7 @@ inline ModelConfig tiny_config(const std::string& model_type, const std::string&
                                 R"(", "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48,
       "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
       "rms_norm_eps": 1e-6, "initializer_range": 0.2, "hidden_act": ")" +
-                                (encoder ? "gelu" : "silu") + "\"" +
-                                extra + "}",
+                                (encoder ? "gelu" : "silu") + "\"" + extra + "}",
                             "tiny " + model_type);
 }
 

@@ -12,7 +12,9 @@ namespace {
 std::string rendered(const std::string& source, const jinja::Limits& limits = {}) {
   try {
     const auto now = io::parse_time("2026-01-02T03:04:05");
-    return jinja::Template::parse(source, "t").render({{"messages", jinja::Value::list({})}}, now, limits).text;
+    return jinja::Template::parse(source, "t")
+        .render({{"messages", jinja::Value::list({})}}, now, limits)
+        .text;
   } catch (const TemplateError& error) {
     return std::string("error: ") + error.what();
   }
@@ -28,7 +30,8 @@ TEST(Language, EqualsJinja) {
     if (row.contains("text")) {
       EXPECT_EQ(got, row.at("text").get<std::string>()) << source;
     } else {
-      EXPECT_TRUE(got.starts_with("error: ")) << source << " must fail with " << row.at("error") << "; got " << got;
+      EXPECT_TRUE(got.starts_with("error: "))
+          << source << " must fail with " << row.at("error") << "; got " << got;
     }
   }
   EXPECT_GT(rows, 350u);
@@ -36,20 +39,25 @@ TEST(Language, EqualsJinja) {
 
 TEST(Language, ErrorsNameTemplateLineAndKind) {
   EXPECT_EQ(rendered("a\n{{ x.y }}"), "error: t: line 2: UndefinedError: 'x' is undefined");
-  EXPECT_EQ(rendered("\n\n{% if %}"), "error: t: line 3: Expected an expression, got 'end of statement block'");
-  EXPECT_EQ(rendered("{% macro m() %}\n{{ 1 / 0 }}{% endmacro %}\n{{ m() }}"), "error: t: line 2: ZeroDivisionError: division by zero");
-  EXPECT_EQ(rendered("{{ [].append(1) }}"), "error: t: line 1: SecurityError: access to attribute 'append' of 'list' object is unsafe.");
+  EXPECT_EQ(rendered("\n\n{% if %}"),
+            "error: t: line 3: Expected an expression, got 'end of statement block'");
+  EXPECT_EQ(rendered("{% macro m() %}\n{{ 1 / 0 }}{% endmacro %}\n{{ m() }}"),
+            "error: t: line 2: ZeroDivisionError: division by zero");
+  EXPECT_EQ(rendered("{{ [].append(1) }}"),
+            "error: t: line 1: SecurityError: access to attribute 'append' of 'list' object is unsafe.");
 }
 
 TEST(Language, GenerationBlocksGiveSpans) {
   const auto made = jinja::Template::parse(
-      "{% for i in [1, 2] %}<{% generation %}a{{ i }}{% endgeneration %}>{% endfor %}", "t").render({});
+                        "{% for i in [1, 2] %}<{% generation %}a{{ i }}{% endgeneration %}>{% endfor %}", "t")
+                        .render({});
   EXPECT_EQ(made.text, "<a1><a2>");
   ASSERT_EQ(made.generated.size(), 2u);
   EXPECT_EQ(made.text.substr(made.generated[1].begin, made.generated[1].end - made.generated[1].begin), "a2");
   EXPECT_FALSE(made.generated_elsewhere);
   const auto inside = jinja::Template::parse(
-      "{% macro m() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ m() }}", "t").render({});
+                          "{% macro m() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ m() }}", "t")
+                          .render({});
   EXPECT_TRUE(inside.generated.empty());
   EXPECT_TRUE(inside.generated_elsewhere);
 }
@@ -61,7 +69,9 @@ TEST(Language, HostileTemplatesEndInAnError) {
   for (int i = 0; i < 20'000; ++i) sums += "+1";
   std::string blocks;
   for (int i = 0; i < 5000; ++i) blocks += "{% if 1 %}";
-  const std::string twice = "{% set x = [1] %}{% set ns = namespace(x=x) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+  const std::string twice =
+      "{% set x = [1] %}{% set ns = namespace(x=x) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] "
+      "%}{% endfor %}";
   for (const std::string& source : std::vector<std::string>{
            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
            "{{ 'a' * 1000000000 }}",
@@ -71,8 +81,10 @@ TEST(Language, HostileTemplatesEndInAnError) {
            "{{ '%.1000000000f' % 1 }}",
            "{{ 'a'.center(1000000000) }}{{ 'a'|indent(1000000000) }}",
            "{% set ns = namespace(x='a') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-           "{% set ns = namespace(x='ab') %}{% for i in range(100) %}{% set ns.x = ns.x|replace('a', ns.x) %}{% endfor %}",
-           "{% for i in range(100000) %}{% for j in range(1000) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+           "{% set ns = namespace(x='ab') %}{% for i in range(100) %}{% set ns.x = ns.x|replace('a', ns.x) "
+           "%}{% endfor %}",
+           "{% for i in range(100000) %}{% for j in range(1000) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% "
+           "endfor %}",
            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
            "{% macro m(n) %}{{ m(n + 1) ~ m(n + 1) }}{% endmacro %}{{ m(0) }}",
            "{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
@@ -96,15 +108,19 @@ TEST(Language, HostileTemplatesEndInAnError) {
 }
 
 TEST(Language, ANamespaceThatHoldsItselfIsFreed) {
-  EXPECT_EQ(rendered("{% set n = namespace() %}{% set n.n = n %}{% set n.l = [n] %}{{ n.n.n.l|length }}"), "1");
-  EXPECT_EQ(rendered("{% set n = namespace() %}{% macro m() %}{{ n is defined }}{% endmacro %}{% set n.m = m %}{{ n.m() }}"), "True");
+  EXPECT_EQ(rendered("{% set n = namespace() %}{% set n.n = n %}{% set n.l = [n] %}{{ n.n.n.l|length }}"),
+            "1");
+  EXPECT_EQ(rendered("{% set n = namespace() %}{% macro m() %}{{ n is defined }}{% endmacro %}{% set n.m = m "
+                     "%}{{ n.m() }}"),
+            "True");
   EXPECT_TRUE(rendered("{% set n = namespace() %}{% set n.n = n %}{{ n }}").starts_with("error: "));
 }
 
 TEST(Language, LimitsAreAsked) {
   jinja::Limits limits;
   limits.max_steps = 100;
-  EXPECT_TRUE(rendered("{% for i in range(1000) %}{% endfor %}", limits).find("100 steps") != std::string::npos);
+  EXPECT_TRUE(rendered("{% for i in range(1000) %}{% endfor %}", limits).find("100 steps") !=
+              std::string::npos);
   limits = {};
   limits.max_output = 10;
   EXPECT_TRUE(rendered("12345678901", limits).find("10 bytes") != std::string::npos);
@@ -113,7 +129,8 @@ TEST(Language, LimitsAreAsked) {
 
 TEST(Language, RefusesWhatIsNoText) {
   EXPECT_TRUE(rendered("\xff").starts_with("error: t: a template must be valid UTF-8"));
-  EXPECT_TRUE(rendered(std::string(jinja::Template::kMaxSource + 1, 'a')).starts_with("error: t: a template must have at most"));
+  EXPECT_TRUE(rendered(std::string(jinja::Template::kMaxSource + 1, 'a'))
+                  .starts_with("error: t: a template must have at most"));
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 
 #include "io/chat.h"
 
-/// The chat templates of real models against what transformers renders for them. The data is not part of the project: it
-/// lies beside the checkout where it is at hand.
+/// The chat templates of real models against what transformers renders for them. The data is not part of the
+/// project: it lies beside the checkout where it is at hand.
 namespace candela {
 namespace {
 
@@ -34,7 +34,8 @@ std::string unpacked(const std::filesystem::path& path) {
 }
 
 TEST(Renderings, OfRealTemplatesEqualTransformers) {
-  const std::filesystem::path folder = std::filesystem::path(CANDELA_SOURCE_DIR).parent_path() / "shared/data/chat-templates";
+  const std::filesystem::path folder =
+      std::filesystem::path(CANDELA_SOURCE_DIR).parent_path() / "shared/data/chat-templates";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not here";
   std::istringstream rows(unpacked(folder / "renderings.jsonl.xz"));
   std::map<std::string, jinja::Template> templates;
@@ -44,7 +45,8 @@ TEST(Renderings, OfRealTemplatesEqualTransformers) {
     const std::string name = row.at("template");
     const std::string where = name + " " + row.at("case").get<std::string>();
     if (!templates.count(name))
-      templates.emplace(name, jinja::Template::parse(file_text(folder / "templates" / (name + ".jinja")), name));
+      templates.emplace(name,
+                        jinja::Template::parse(file_text(folder / "templates" / (name + ".jinja")), name));
     std::optional<std::string> text;
     std::string error;
     try {
@@ -65,7 +67,8 @@ TEST(Renderings, OfRealTemplatesEqualTransformers) {
     // Python's own type errors where a content is a list or a dict: an error or a text.
     const std::string wanted = row.at("error");
     if (!text) continue;
-    EXPECT_TRUE(wanted.starts_with("TypeError")) << where << " must fail with " << wanted << "; got " << *text;
+    EXPECT_TRUE(wanted.starts_with("TypeError"))
+        << where << " must fail with " << wanted << "; got " << *text;
   }
   EXPECT_EQ(texts, 344u);
   EXPECT_EQ(errors, 74u);

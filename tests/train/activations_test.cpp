@@ -40,7 +40,8 @@ double kept_bytes(const Tensor& result, const Model& model) {
     for (const GradEdge& edge : node->edges) open.push_back(edge.node.get());
     std::map<const Storage*, double> here;
     for (const GradNode::Saved& saved : node->saved)
-      here[saved.storage.get()] += static_cast<double>(numel(saved.shape)) * static_cast<double>(size_of(saved.dtype));
+      here[saved.storage.get()] +=
+          static_cast<double>(numel(saved.shape)) * static_cast<double>(size_of(saved.dtype));
     for (const auto& [storage, bytes] : here) {
       // A node may name one tensor twice: as an input, and as what another input is made again from.
       const double whole = static_cast<double>(storage->bytes());

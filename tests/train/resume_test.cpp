@@ -64,7 +64,8 @@ struct Made {
 
 Made made_by(const Trainer& trainer, const std::vector<double>& numbers) {
   Made made{trainer.state(), {}, {}, numbers};
-  for (const Tensor& parameter : trainer.parameters()) made.parameters.push_back(parameter.to_vector<float>());
+  for (const Tensor& parameter : trainer.parameters())
+    made.parameters.push_back(parameter.to_vector<float>());
   for (const NamedTensor& moment : trainer.optimizer().moments())
     made.moments.push_back(moment.tensor.to_vector<float>());
   return made;
@@ -119,13 +120,15 @@ TEST(Resume, AnotherPlaceInTheDataIsRefused) {
   same.restore(place);
   EXPECT_EQ(same.next().front().ids, source.next().front().ids);
   const std::vector<Sample> others = rows(17, 12);
-  EXPECT_NE(error_of<IoError>([&] { SampleSource(others, run_options()).restore(place); })
-                .find("the data are not those of the run: it had 17 rows"),
+  EXPECT_NE(error_of<IoError>([&] {
+              SampleSource(others, run_options()).restore(place);
+            }).find("the data are not those of the run: it had 17 rows"),
             std::string::npos);
   TrainOptions options = run_options();
   options.accumulation = 2;
-  EXPECT_NE(error_of<IoError>([&] { SampleSource(samples, options).restore(place); })
-                .find("no step of epoch 0 ends after batch 3"),
+  EXPECT_NE(error_of<IoError>([&] {
+              SampleSource(samples, options).restore(place);
+            }).find("no step of epoch 0 ends after batch 3"),
             std::string::npos);
   for (const char* bad : {"", "{}", "[1]", "{\"epoch\": -1, \"batch\": 0, \"rows\": 17}", "nonsense"})
     EXPECT_THROW(SampleSource(samples, run_options()).restore(bad), IoError) << bad;

@@ -9,8 +9,8 @@
 
 #include "support/golden.h"
 
-/// What host threads may do side by side: each with a model of its own. Under the thread sanitizer this proves that
-/// nothing behind the models is shared without synchronisation.
+/// What host threads may do side by side: each with a model of its own. Under the thread sanitizer this
+/// proves that nothing behind the models is shared without synchronisation.
 namespace candela {
 namespace {
 
@@ -48,8 +48,8 @@ std::vector<TokenId> generate() {
 
 /// Loads, saves an adapter, puts it on another model, frees all.
 double load_and_free() {
-  const std::filesystem::path folder =
-      test::scratch_folder(fmt::format("threads_{}", std::hash<std::thread::id>()(std::this_thread::get_id())));
+  const std::filesystem::path folder = test::scratch_folder(
+      fmt::format("threads_{}", std::hash<std::thread::id>()(std::this_thread::get_id())));
   const auto first = load_model(golden_folder() / "llama");
   Lora::attach(*first, {.rank = 3}, 9).save(folder);
   const auto second = load_model(golden_folder() / "llama");
@@ -65,7 +65,9 @@ TEST(Threads, ModelsOfTheirOwnGiveEachThreadWhatOneThreadAloneGets) {
   for (std::size_t t = 0; t < wrong.size(); ++t) {
     threads.emplace_back([&, t] {
       for (int round = 0; round < 3; ++round) {
-        const bool right = t % 3 == 0 ? train() == loss : t % 3 == 1 ? generate() == ids : load_and_free() == alpha;
+        const bool right = t % 3 == 0   ? train() == loss
+                           : t % 3 == 1 ? generate() == ids
+                                        : load_and_free() == alpha;
         wrong[t] += right ? 0 : 1;
       }
     });

@@ -8,8 +8,8 @@
 namespace candela {
 
 /// A file that appears whole or not at all: it is written aside in the same folder, flushed to disk, and
-/// renamed onto `path` by commit(), with the permissions of the file that it replaces. Without commit(), or after any error, what was at `path` before is
-/// untouched and nothing is left behind.
+/// renamed onto `path` by commit(), with the permissions of the file that it replaces. Without commit(), or
+/// after any error, what was at `path` before is untouched and nothing is left behind.
 ///
 /// A process that is killed leaves what it wrote aside; the next AtomicFile for the same path removes it. A
 /// limit on the size of files (ulimit -f) is an error like a full disk only in a process that ignores
@@ -55,8 +55,8 @@ void flush_folder(const std::filesystem::path& folder);
 
 /// AtomicFile in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
-/// A copy of the bytes of `from`, a regular file, with the permissions of a new file, but no more for group and
-/// others than `from` gives them.
+/// A copy of the bytes of `from`, a regular file, with the permissions of a new file, but no more for group
+/// and others than `from` gives them.
 void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace candela

@@ -16,8 +16,8 @@ namespace candela {
 ///     write_file_atomically(folder.path() / "state.json", text);  // flushed to disk file by file
 ///     folder.commit();
 ///
-/// The folder aside is .NAME.PID-N.tmp, locked while its process lives. What a killed process leaves of one is
-/// removed by the next AtomicFolder for the same target.
+/// The folder aside is .NAME.PID-N.tmp, locked while its process lives. What a killed process leaves of one
+/// is removed by the next AtomicFolder for the same target.
 class AtomicFolder {
  public:
   /// Creates missing parents. IoError if the parent cannot be written.
@@ -28,11 +28,11 @@ class AtomicFolder {
 
   /// Where the files are written until commit().
   const std::filesystem::path& path() const { return aside_; }
-  /// Flushes the folder and puts it in place. The target must be absent or an empty folder: IoError otherwise,
-  /// and for any other failure. Afterwards it lasts through a loss of power.
+  /// Flushes the folder and puts it in place. The target must be absent or an empty folder: IoError
+  /// otherwise, and for any other failure. Afterwards it lasts through a loss of power.
   void commit();
-  /// As commit(), and a folder at the target goes: exchanged with the new one in one step where the system can,
-  /// else moved aside first. It is removed in full before this returns.
+  /// As commit(), and a folder at the target goes: exchanged with the new one in one step where the system
+  /// can, else moved aside first. It is removed in full before this returns.
   void replace();
 
  private:
@@ -45,8 +45,9 @@ class AtomicFolder {
   Descriptor lock_;
 };
 
-/// Removes a folder with all that is in it, first under a name that no one takes for it: whenever the process is
-/// killed, a folder called `folder` is whole. Returns what could not be removed and why; empty: it is gone.
+/// Removes a folder with all that is in it, first under a name that no one takes for it: whenever the process
+/// is killed, a folder called `folder` is whole. Returns what could not be removed and why; empty: it is
+/// gone.
 std::string remove_folder_whole(const std::filesystem::path& folder);
 
 }  // namespace candela

@@ -69,7 +69,7 @@ struct GradNode {
   };
 
   std::string op;
-  std::uint64_t sequence = 0;  ///< execution order: an op's inputs have smaller numbers
+  std::uint64_t sequence = 0;   ///< execution order: an op's inputs have smaller numbers
   std::vector<GradEdge> edges;  ///< one per input
   int output_count = 1;
   Backward backward;  ///< empty once it has run: what it saved is freed

@@ -40,14 +40,14 @@ std::string render_chatml(const std::vector<ChatMessage>& messages, bool add_gen
 /// model that was not trained on ChatML would see them as odd text.
 void require_chatml(const Tokenizer& tokenizer, const std::string& where);
 
-/// What the rows of a file look like, decided by the first row, in this order: `input_ids` (and `labels`, -100 where
-/// nothing is trained); `prompt` and `completion`; `messages`; `conversations` (ShareGPT: `from`, `value`);
-/// `instruction`, `input` and `output` (Alpaca); `text`.
+/// What the rows of a file look like, decided by the first row, in this order: `input_ids` (and `labels`,
+/// -100 where nothing is trained); `prompt` and `completion`; `messages`; `conversations` (ShareGPT: `from`,
+/// `value`); `instruction`, `input` and `output` (Alpaca); `text`.
 enum class RowFormat { Tokens, Completions, Chat, ShareGpt, Alpaca, Text };
 std::string_view to_string(RowFormat format);
 
-/// Which tokens the loss counts: all; the answers, which is every turn of the assistant, completion or text; or the last
-/// answer of each row.
+/// Which tokens the loss counts: all; the answers, which is every turn of the assistant, completion or text;
+/// or the last answer of each row.
 enum class TrainOn { All, Assistant, Last };
 
 struct DatasetOptions {
@@ -58,8 +58,8 @@ struct DatasetOptions {
   TrainOn train_on = TrainOn::Assistant;
   /// A row without a token to train on: false: IoError with its line; true: it is left out and counted.
   bool skip_untrained = false;
-  /// Writes out chats and, unless `raw`, prompts and completions as a user's and an assistant's message. Without it,
-  /// chats are ChatML, for tokenizers that have its tokens.
+  /// Writes out chats and, unless `raw`, prompts and completions as a user's and an assistant's message.
+  /// Without it, chats are ChatML, for tokenizers that have its tokens.
   std::optional<ChatTemplate> chat_template{};
   bool raw = false;
   /// Tokens that end a generated text: the end of a turn is recognised by them.
@@ -71,8 +71,8 @@ struct DatasetOptions {
   /// Ids must be below it; 0: any.
   std::int64_t vocab_size = 0;
 
-  /// What suits a model: its text_frame(), its end tokens, and its context as the limit. The template is left to
-  /// ChatTemplate::load.
+  /// What suits a model: its text_frame(), its end tokens, and its context as the limit. The template is left
+  /// to ChatTemplate::load.
   static DatasetOptions for_model(const Tokenizer& tokenizer, const TextConfig& config);
 };
 
@@ -81,7 +81,7 @@ struct DatasetStatistics {
   std::size_t tokens = 0;
   std::size_t trained_tokens = 0;
   std::size_t truncated_rows = 0;
-  std::size_t dropped_rows = 0;  ///< left out: what truncation left of them has no token to train on
+  std::size_t dropped_rows = 0;    ///< left out: what truncation left of them has no token to train on
   std::size_t untrained_rows = 0;  ///< left out: none of their tokens is trained
   std::size_t shortest = 0;
   std::size_t longest = 0;
@@ -96,19 +96,19 @@ struct DatasetStatistics {
 /// The samples of one JSONL file. Blank lines are skipped.
 ///
 /// What is trained: of a text row, every token but the first (nothing predicts it); of a completion row, the
-/// completion and its EOS; of a chat, each assistant turn with the token that ends it, as the model's template renders
-/// them, without messages that say `"weight": 0` or `"train": false`. Trained and other spans are encoded on their own,
-/// because that is how a prompt and its continuation meet when generating.
+/// completion and its EOS; of a chat, each assistant turn with the token that ends it, as the model's
+/// template renders them, without messages that say `"weight": 0` or `"train": false`. Trained and other
+/// spans are encoded on their own, because that is how a prompt and its continuation meet when generating.
 struct Dataset {
   std::filesystem::path file;
   RowFormat format = RowFormat::Text;
   std::vector<Sample> samples;
   DatasetStatistics statistics;
 
-  /// IoError with file and line for each row that is not JSON, lacks a field, is empty, has no token to train on
-  /// or is too long (kMaxShownRows of them are told, the others counted); for a file without rows; and when truncation
-  /// leaves no row. TemplateError where the template refuses a chat. Unsupported for chats without a template if the
-  /// tokenizer does not know ChatML.
+  /// IoError with file and line for each row that is not JSON, lacks a field, is empty, has no token to train
+  /// on or is too long (kMaxShownRows of them are told, the others counted); for a file without rows; and
+  /// when truncation leaves no row. TemplateError where the template refuses a chat. Unsupported for chats
+  /// without a template if the tokenizer does not know ChatML.
   static constexpr std::size_t kMaxShownRows = 20;
   static Dataset load(const std::filesystem::path& file, const Tokenizer& tokenizer,
                       const DatasetOptions& options = {});

@@ -12,9 +12,9 @@ namespace candela {
 
 /// Rows that are trained together, on a device.
 struct Batch {
-  Tensor ids;        ///< i32 [B, T]
-  Tensor targets;    ///< i32 [trained]: the tokens to predict
-  Tensor positions;  ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
+  Tensor ids;                 ///< i32 [B, T]
+  Tensor targets;             ///< i32 [trained]: the tokens to predict
+  Tensor positions;           ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
   Tensor sequence_positions;  ///< of packed rows, i32 [B, T] (ForwardOptions::positions); else undefined
   Tensor cu_seqlens;          ///< of packed rows, i32 [N + 1] (ForwardOptions::cu_seqlens); else undefined
   std::int64_t tokens = 0;    ///< as HostBatch::tokens
@@ -24,11 +24,11 @@ struct Batch {
 /// The same before it is on a device: rows padded on the right to the longest, or packed into one. Token t of
 /// a row predicts token t + 1.
 struct HostBatch {
-  std::int64_t rows = 0;    ///< B
-  std::int64_t length = 0;  ///< T
-  std::vector<std::int32_t> ids;        ///< B T, row-major
-  std::vector<std::int32_t> targets;    ///< as in Batch
-  std::vector<std::int32_t> positions;  ///< as in Batch, one per target
+  std::int64_t rows = 0;                         ///< B
+  std::int64_t length = 0;                       ///< T
+  std::vector<std::int32_t> ids;                 ///< B T, row-major
+  std::vector<std::int32_t> targets;             ///< as in Batch
+  std::vector<std::int32_t> positions;           ///< as in Batch, one per target
   std::vector<std::int32_t> sequence_positions;  ///< B T, or empty
   std::vector<std::int32_t> cu_seqlens;          ///< N + 1, with B = 1, or empty
   /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).

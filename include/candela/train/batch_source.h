@@ -32,8 +32,8 @@ class BatchSource {
   BatchSource& operator=(const BatchSource&) = delete;
   virtual ~BatchSource() = default;
 
-  /// The batches of the next optimizer step, each one forward pass with at least one trained token; empty: the
-  /// data have ended.
+  /// The batches of the next optimizer step, each one forward pass with at least one trained token; empty:
+  /// the data have ended.
   virtual std::vector<HostBatch> next() = 0;
   /// Where next() goes on, as text for restore(): whatever the source needs to give the same batches again.
   virtual std::string place() const = 0;
@@ -51,9 +51,9 @@ class BatchSource {
   virtual void check(std::int64_t vocab_size) const = 0;
 };
 
-/// Samples in memory, which must outlive it. Every row is in exactly one batch of an epoch (bucketed_batches);
-/// a step takes `accumulation` batches, the last of an epoch what is left of it; epochs follow each other
-/// without end. The order depends on TrainOptions::seed, batch_size and accumulation alone.
+/// Samples in memory, which must outlive it. Every row is in exactly one batch of an epoch
+/// (bucketed_batches); a step takes `accumulation` batches, the last of an epoch what is left of it; epochs
+/// follow each other without end. The order depends on TrainOptions::seed, batch_size and accumulation alone.
 class SampleSource final : public BatchSource {
  public:
   /// Uses batch_size, accumulation, epochs, max_steps, seed and pad_id of the options.

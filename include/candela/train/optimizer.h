@@ -11,8 +11,8 @@
 namespace candela {
 
 /// AdamW over the parameters of a run, with its moments (Loshchilov & Hutter, 2019). Parameters that lie
-/// behind each other in one tensor, as Lora's do, are one block: their norm, clipping and update are one pass.
-/// Their gradients are views of one tensor per block.
+/// behind each other in one tensor, as Lora's do, are one block: their norm, clipping and update are one
+/// pass. Their gradients are views of one tensor per block.
 class Optimizer {
  public:
   /// `parameters` require gradients and are contiguous. Moments are 0. clip_norm: 0 for none.
@@ -24,8 +24,8 @@ class Optimizer {
   /// Sets all gradients to 0.
   void clear_gradients();
 
-  /// Enqueues the norm; waits for nothing. `loss`, f32 [1], is the sum of the step's losses. To be followed by
-  /// finish().
+  /// Enqueues the norm; waits for nothing. `loss`, f32 [1], is the sum of the step's losses. To be followed
+  /// by finish().
   void step(const Tensor& loss, double learning_rate);
 
   /// What the last step gave.
@@ -63,7 +63,7 @@ class Optimizer {
   AdamwOptions options_;
   double clip_norm_;
   std::vector<Block> blocks_;
-  Tensor sums_;  // f32 [2]: loss, sum of squares of the gradients
+  Tensor sums_;               // f32 [2]: loss, sum of squares of the gradients
   double learning_rate_ = 0;  // of the step that is enqueued
   std::int64_t updates_ = 0;
 };

@@ -4,8 +4,8 @@
 
 #include <candela/train/trainer.h>
 
-/// What a checkpoint holds beside the adapter, so that a run goes on from it to the same bits: the optimizer's
-/// moments (optimizer.safetensors) and the RunState (trainer_state.json).
+/// What a checkpoint holds beside the adapter, so that a run goes on from it to the same bits: the
+/// optimizer's moments (optimizer.safetensors) and the RunState (trainer_state.json).
 namespace candela {
 
 inline constexpr const char* kOptimizerFileName = "optimizer.safetensors";
@@ -15,8 +15,8 @@ inline constexpr const char* kRunStateFileName = "trainer_state.json";
 void save_run_state(const std::filesystem::path& folder, const Trainer& trainer);
 
 /// Takes both from `folder` into a trainer of the same parameters and options, whose parameters are those of
-/// the checkpoint's adapter already. Throws IoError naming file and field or tensor for what is missing or does
-/// not fit.
+/// the checkpoint's adapter already. Throws IoError naming file and field or tensor for what is missing or
+/// does not fit.
 void load_run_state(const std::filesystem::path& folder, Trainer& trainer);
 
 /// The RunState alone. Throws IoError.

@@ -54,17 +54,17 @@ struct StepReport {
   double tokens_per_s = 0;          ///< of this step
   double eta_s = 0;
   std::optional<double> validation_loss;
-  bool best = false;        ///< the validation loss is the lowest so far
+  bool best = false;             ///< the validation loss is the lowest so far
   bool out_of_patience = false;  ///< TrainOptions::patience ends the run here
-  std::string skipped;      ///< why nothing was updated, naming the first bad tensor; empty: it was
+  std::string skipped;           ///< why nothing was updated, naming the first bad tensor; empty: it was
 };
 
 /// Where a run stands between two steps: with the parameters and the optimizer's moments, all that the steps
 /// to come depend on.
 struct RunState {
-  std::int64_t step = 0;     ///< steps done, skipped ones included
-  std::int64_t updates = 0;  ///< of the optimizer
-  std::string place;         ///< BatchSource::place(); empty: the beginning
+  std::int64_t step = 0;            ///< steps done, skipped ones included
+  std::int64_t updates = 0;         ///< of the optimizer
+  std::string place;                ///< BatchSource::place(); empty: the beginning
   std::uint64_t random_offset = 0;  ///< of dropout
   std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
@@ -98,15 +98,15 @@ class Trainer {
   TrainLength length(std::span<const Sample> samples) const;
 
   /// Runs all steps that state() has not done; `report` is called after each. `valid` may be null. False if
-  /// TrainOptions::stop ended it before the last one. The batch that needs the most memory is rehearsed first,
-  /// without a step: if memory is short, the run ends in its first seconds, and all later batches fit into
-  /// blocks that are there. A step is upload, enqueue, read: the batches of the next one are made and uploaded
-  /// while the device works.
-  /// Throws InvalidArgument before the first step for a row of either source that could not be run: of fewer
-  /// than 2 tokens, without a token to train on, or with a token that is not in the model's vocabulary. A step
-  /// whose loss or gradient is not finite changes nothing and is reported as skipped; throws Error when a
-  /// weight is not finite, after more than max_skipped of them in a row, and when the last update left a
-  /// parameter, the validation loss or, without validation, the loss of its own rows not finite.
+  /// TrainOptions::stop ended it before the last one. The batch that needs the most memory is rehearsed
+  /// first, without a step: if memory is short, the run ends in its first seconds, and all later batches fit
+  /// into blocks that are there. A step is upload, enqueue, read: the batches of the next one are made and
+  /// uploaded while the device works. Throws InvalidArgument before the first step for a row of either source
+  /// that could not be run: of fewer than 2 tokens, without a token to train on, or with a token that is not
+  /// in the model's vocabulary. A step whose loss or gradient is not finite changes nothing and is reported
+  /// as skipped; throws Error when a weight is not finite, after more than max_skipped of them in a row, and
+  /// when the last update left a parameter, the validation loss or, without validation, the loss of its own
+  /// rows not finite.
   bool fit(BatchSource& train, BatchSource* valid, const std::function<void(const StepReport&)>& report);
   /// The same over samples in memory: SampleSource and ValidationSource. `valid` may be empty.
   bool fit(std::span<const Sample> train, std::span<const Sample> valid,

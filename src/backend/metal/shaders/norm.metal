@@ -36,9 +36,9 @@ template <class T>
   }
 }
 
-/// With g = dy (weight + offset) and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few elements g - h c
-/// nearly cancels; there the same is taken as rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j h_i) / D), where
-/// nothing does.
+/// With g = dy (weight + offset) and c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum. In rows of few
+/// elements g - h c nearly cancels; there the same is taken as rstd^3 (eps g_i + sum_j h_j (g_i h_j - g_j
+/// h_i) / D), where nothing does.
 template <class T>
 [[kernel]] void rms_norm_grad(device const T* x [[buffer(0)]], device const T* weight [[buffer(1)]],
                               device const float* rstds [[buffer(2)]], device const T* dy [[buffer(3)]],
