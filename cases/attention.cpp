@@ -18,10 +18,14 @@ struct Mask {
   bool causal = true;
   std::int64_t window = 0;
   double scale = 0;
-  std::vector<std::int32_t> starts = {};  ///< q_start
-  std::vector<std::int32_t> bounds = {};  ///< cu_seqlens
-  std::int64_t after = 0;                 ///< window_after
-  std::int64_t bias_heads = 0;            ///< of distance_bias, whose reach is 5; 0: none
+  /// q_start
+  std::vector<std::int32_t> starts = {};
+  /// cu_seqlens
+  std::vector<std::int32_t> bounds = {};
+  /// window_after
+  std::int64_t after = 0;
+  /// of distance_bias, whose reach is 5; 0: none
+  std::int64_t bias_heads = 0;
 };
 
 AttentionOptions options_of(const Mask& mask, Device device) {

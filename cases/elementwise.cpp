@@ -16,8 +16,10 @@ constexpr double kBenchElements = 4096.0 * 4096.0;
 struct UnaryEntry {
   const char* op;
   Unary call;
-  double low = 0, high = 0;  ///< the range of ordinary inputs; equal: normal
-  double flops = 1;          ///< arithmetic per element, transcendental functions counted as one
+  /// the range of ordinary inputs; equal: normal
+  double low = 0, high = 0;
+  /// arithmetic per element, transcendental functions counted as one
+  double flops = 1;
 };
 
 Tensor affine_by_case(const Tensor& x) {
@@ -71,7 +73,8 @@ struct BinaryEntry {
   const char* op;
   Binary call;
   Gradient gradient = Gradient::Flows;
-  double low = 0, high = 0;  ///< range of b
+  /// range of b
+  double low = 0, high = 0;
 };
 
 constexpr BinaryEntry kBinary[] = {

@@ -12,17 +12,20 @@ namespace {
 
 struct Branch {
   std::int64_t outputs;
-  std::int64_t rank = 0;  ///< 0: no adapter
+  /// 0: no adapter
+  std::int64_t rank = 0;
 };
 
 struct Group {
   std::string name;
   Input x;
   std::vector<Branch> branches;
-  bool separate = false;  ///< the adapters see an input of their own
+  /// the adapters see an input of their own
+  bool separate = false;
   std::optional<DType> adapter_dtype = {};
   bool bias = false;
-  bool detached = false;  ///< the adapters see x's memory, but send it no gradient
+  /// the adapters see x's memory, but send it no gradient
+  bool detached = false;
 };
 
 /// Inputs in order: x, lora_x if separate, weight, bias if any, then a and b of each branch with an adapter.

@@ -76,9 +76,11 @@ struct Head {
   DType index = DType::I64;
   std::int64_t ignored = kIgnoreIndex;
   Arrange weight = Arrange::Contiguous;
-  std::int64_t rank = 0;  ///< of an adapter's share of the logits; 0: none
+  /// of an adapter's share of the logits; 0: none
+  std::int64_t rank = 0;
   std::optional<DType> adapter_dtype = {};
-  bool frozen = false;  ///< the weight needs no gradient
+  /// the weight needs no gradient
+  bool frozen = false;
 };
 
 OpCase linear_cross_entropy_case(const Head& head) {

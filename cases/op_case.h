@@ -17,26 +17,40 @@ namespace candela::cases {
 /// What an input holds. Values are drawn in double precision from a seed made of the case's name, then
 /// rounded to the dtype.
 enum class Fill : std::uint8_t {
-  Normal,        ///< mean 0, deviation `scale`
-  Uniform,       ///< [low, high)
-  Large,         ///< normal times 1e10 (infinite in f16)
-  Tiny,          ///< normal times 1e-10 (zero in f16)
-  WithNan,       ///< normal, about one element in 16 NaN
-  WithInfinity,  ///< normal, about one element in 16 +inf and one in 16 -inf
-  MaskedRows,    ///< normal with -inf strewn in; the first and every third row (last dimension) all -inf
-  MixedColumns,  ///< column j (last dimension), by j % 5: normal; -inf in its first 40 rows; all -inf; a NaN
-                 ///< in row 100; +inf there
-  Ties,          ///< small whole numbers, so that values repeat
-  Index,         ///< whole numbers in [0, high)
+  /// mean 0, deviation `scale`
+  Normal,
+  /// [low, high)
+  Uniform,
+  /// normal times 1e10 (infinite in f16)
+  Large,
+  /// normal times 1e-10 (zero in f16)
+  Tiny,
+  /// normal, about one element in 16 NaN
+  WithNan,
+  /// normal, about one element in 16 +inf and one in 16 -inf
+  WithInfinity,
+  /// normal with -inf strewn in; the first and every third row (last dimension) all -inf
+  MaskedRows,
+  /// column j (last dimension), by j % 5: normal; -inf in its first 40 rows; all -inf; a NaN in row 100;
+  /// +inf there
+  MixedColumns,
+  /// small whole numbers, so that values repeat
+  Ties,
+  /// whole numbers in [0, high)
+  Index,
 };
 
 /// How an input lies in memory.
 enum class Arrange : std::uint8_t {
   Contiguous,
-  Transposed,  ///< the last two dimensions swapped in memory (rank 1: as Strided)
-  Sliced,      ///< rows of a wider tensor: an offset, and an odd row stride
-  Strided,     ///< every second element: the last stride is 2
-  Broadcast,   ///< the first dimension has stride 0
+  /// the last two dimensions swapped in memory (rank 1: as Strided)
+  Transposed,
+  /// rows of a wider tensor: an offset, and an odd row stride
+  Sliced,
+  /// every second element: the last stride is 2
+  Strided,
+  /// the first dimension has stride 0
+  Broadcast,
 };
 
 /// One input of a case.
@@ -44,8 +58,10 @@ struct Input {
   Shape shape;
   Fill fill = Fill::Normal;
   Arrange arrange = Arrange::Contiguous;
-  bool gradient = true;             ///< whether the op gives this input a gradient
-  std::optional<DType> dtype = {};  ///< fixed; without it, the dtype the case runs in
+  /// whether the op gives this input a gradient
+  bool gradient = true;
+  /// fixed; without it, the dtype the case runs in
+  std::optional<DType> dtype = {};
   double low = 0, high = 1, scale = 1;
 };
 
@@ -55,29 +71,42 @@ using Call = std::function<std::vector<Tensor>(std::span<const Tensor> inputs)>;
 
 /// What an op does when an input requires a gradient.
 enum class Gradient : std::uint8_t {
-  Flows,    ///< has gradients for the inputs marked so
-  Refused,  ///< throws Unsupported at the forward call
-  Cut,      ///< gives a result without a gradient (comparisons)
+  /// has gradients for the inputs marked so
+  Flows,
+  /// throws Unsupported at the forward call
+  Refused,
+  /// gives a result without a gradient (comparisons)
+  Cut,
 };
 
 /// The work of one call, from which GFLOP/s and GB/s follow.
 struct Cost {
   double flops = 0;
-  double elements = 0;     ///< read and written, of the dtype the case runs in
-  double fixed_bytes = 0;  ///< read and written, of other dtypes
+  /// read and written, of the dtype the case runs in
+  double elements = 0;
+  /// read and written, of other dtypes
+  double fixed_bytes = 0;
 };
 
 struct OpCase {
-  std::string op = {};    ///< the public op: "softmax"
-  std::string name = {};  ///< within the op: "wide_row"
+  /// the public op: "softmax"
+  std::string op = {};
+  /// within the op: "wide_row"
+  std::string name = {};
   std::vector<Input> inputs = {};
-  Call fused = {};     ///< the op under test
-  Call composed = {};  ///< the reference: plain ops; runs in f64
+  /// the op under test
+  Call fused = {};
+  /// the reference: plain ops; runs in f64
+  Call composed = {};
   Gradient gradient = Gradient::Flows;
-  std::string kernel = {};           ///< the list of the kernel table that the op runs: "softmax"
-  std::string kernel_grad = {};      ///< and that its gradient runs; empty: plain ops
-  bool bench = false;                ///< a shape for measuring, too large for tests
-  Cost forward = {}, backward = {};  ///< benches only; backward is measured if it has a cost
+  /// the list of the kernel table that the op runs: "softmax"
+  std::string kernel = {};
+  /// and that its gradient runs; empty: plain ops
+  std::string kernel_grad = {};
+  /// a shape for measuring, too large for tests
+  bool bench = false;
+  /// benches only; backward is measured if it has a cost
+  Cost forward = {}, backward = {};
   /// The op computes its gradients on the way forward: its backward bench times both passes together.
   bool gradient_in_forward = false;
   std::vector<DType> dtypes = {DType::F32, DType::BF16, DType::F16};

@@ -31,9 +31,12 @@ std::vector<double> median_seconds_in_turn(const std::vector<Contender>& calls, 
 class VendorProduct {
  public:
   enum class Layout : std::uint8_t {
-    Same,        ///< the operands as Candela is given them
-    Transposed,  ///< the same, b stored as its transpose, as the weights of a linear layer are
-    Packed,      ///< operands brought beforehand into the layout that the library likes best
+    /// the operands as Candela is given them
+    Same,
+    /// the same, b stored as its transpose, as the weights of a linear layer are
+    Transposed,
+    /// operands brought beforehand into the layout that the library likes best
+    Packed,
   };
 
   /// Why the library cannot multiply `dtype` in this layout; empty if it can.
@@ -72,9 +75,11 @@ class ProductYardstick {
 class MemoryYardstick {
  public:
   MemoryYardstick();
-  void copy();  ///< the C library's memcpy
+  /// the C library's memcpy
+  void copy();
   void read();
-  static double bytes_copied();  ///< by one copy(), read plus written
+  /// by one copy(), read plus written
+  static double bytes_copied();
   static double bytes_read();
 
  private:

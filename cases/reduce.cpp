@@ -14,7 +14,8 @@ using Reduce = Tensor (*)(const Tensor&, const std::vector<int>&, bool);
 struct Entry {
   const char* op;
   Reduce call;
-  bool extreme;  ///< max and min refuse to reduce nothing
+  /// max and min refuse to reduce nothing
+  bool extreme;
 };
 
 constexpr Entry kEntries[] = {

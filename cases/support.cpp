@@ -13,7 +13,8 @@
 namespace candela::cases {
 namespace {
 
-constexpr std::int64_t kLargest = 10000;  ///< elements: larger inputs are left to the tests
+/// elements: larger inputs are left to the tests
+constexpr std::int64_t kLargest = 10000;
 constexpr std::string_view kTitle = "# What runs where";
 constexpr std::string_view kNote =
     "Made by `candela_support --write docs/support.md`; a test fails when it is out of date. A cell names "

@@ -11,12 +11,15 @@ namespace candela::cases {
 struct SupportRow {
   std::string family;
   std::string op;
-  std::map<std::string, std::string> cells;  ///< by column
+  /// by column
+  std::map<std::string, std::string> cells;
 };
 
 struct SupportTable {
-  std::string preface;               ///< what stands above the table
-  std::vector<std::string> columns;  ///< "cpu forward", "cpu backward", ...
+  /// what stands above the table
+  std::string preface;
+  /// "cpu forward", "cpu backward", ...
+  std::vector<std::string> columns;
   std::vector<SupportRow> rows;
 };
 

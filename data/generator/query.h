@@ -25,20 +25,28 @@ struct Condition {
 struct Query {
   const Table* table = nullptr;
   Kind kind = Kind::Columns;
-  std::vector<std::string> columns;  ///< attribute ids to answer with
+  /// attribute ids to answer with
+  std::vector<std::string> columns;
   Aggregate aggregate = Aggregate::Max;
-  std::string measured;               ///< what is aggregated or sorted by
-  bool descending = false;            ///< of Sorted and Top
-  int limit = 0;                      ///< of Top
-  std::vector<Condition> conditions;  ///< at most two
-  bool any = false;                   ///< the two conditions are joined by OR, not AND
+  /// what is aggregated or sorted by
+  std::string measured;
+  /// of Sorted and Top
+  bool descending = false;
+  /// of Top
+  int limit = 0;
+  /// at most two
+  std::vector<Condition> conditions;
+  /// the two conditions are joined by OR, not AND
+  bool any = false;
 };
 
 /// One table as a prompt shows it.
 struct Schema {
   std::string table;
-  std::vector<std::string> ids;                ///< attributes in the order shown
-  std::map<std::string, std::string> columns;  ///< attribute id to column name
+  /// attributes in the order shown
+  std::vector<std::string> ids;
+  /// attribute id to column name
+  std::map<std::string, std::string> columns;
 };
 
 /// Draws a query about `table`.

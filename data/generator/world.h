@@ -12,24 +12,36 @@ enum class Comparison { Equal, Not, More, Less, Between };
 /// One thing that a table may know about its rows. A schema spells it as one of `columns`; a question speaks
 /// of it with words of its own, so that only the schema in the prompt tells which column name is right.
 struct Attribute {
-  std::string id;                    ///< the meaning, the same whatever the column is called
-  std::vector<std::string> columns;  ///< the names a schema may give it
-  std::vector<std::string> nouns;    ///< what a question calls it: "age"
-  std::vector<std::string> plurals;  ///< the same, of many: "ages"
-  std::vector<std::string> asks;     ///< questions for it about several rows: "How old are {}?"
+  /// the meaning, the same whatever the column is called
+  std::string id;
+  /// the names a schema may give it
+  std::vector<std::string> columns;
+  /// what a question calls it: "age"
+  std::vector<std::string> nouns;
+  /// the same, of many: "ages"
+  std::vector<std::string> plurals;
+  /// questions for it about several rows: "How old are {}?"
+  std::vector<std::string> asks;
   bool numeric = false;
-  bool counted = false;             ///< a number of things: "the number of rooms"
-  bool adjective = false;           ///< its values stand before a noun: "red dogs"
-  std::vector<std::string> values;  ///< of a text attribute
-  int low = 0, high = 0;            ///< range of a numeric attribute's literals
+  /// a number of things: "the number of rooms"
+  bool counted = false;
+  /// its values stand before a noun: "red dogs"
+  bool adjective = false;
+  /// of a text attribute
+  std::vector<std::string> values;
+  /// range of a numeric attribute's literals
+  int low = 0, high = 0;
   /// Predicates of a plural subject, with {} for each literal: "are older than {}".
   std::map<Comparison, std::vector<std::string>> predicates;
-  std::string most, least;  ///< superlatives of a noun: "oldest {}", "{} with the most rooms"
+  /// superlatives of a noun: "oldest {}", "{} with the most rooms"
+  std::string most, least;
 };
 
 struct Table {
-  std::string singular, plural;         ///< either may be the table's name in a schema
-  std::vector<std::string> attributes;  ///< ids; the first one tells the rows apart and answers "Which ...?"
+  /// either may be the table's name in a schema
+  std::string singular, plural;
+  /// ids; the first one tells the rows apart and answers "Which ...?"
+  std::vector<std::string> attributes;
 };
 
 /// All tables, in a fixed order.

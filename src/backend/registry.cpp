@@ -69,7 +69,8 @@ class Registry {
     Device device;
     std::unique_ptr<Backend> made, plan;
   };
-  std::vector<Entry> entries_;  ///< the CPU first
+  /// the CPU first
+  std::vector<Entry> entries_;
 };
 
 Registry& registry() {

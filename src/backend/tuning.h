@@ -23,7 +23,8 @@ namespace candela {
 /// What was measured for one op, dtype and bucket of shapes on one device.
 struct TunedChoice {
   std::string implementation;
-  std::map<std::string, std::int64_t> nanoseconds;  ///< of every implementation that was measured
+  /// of every implementation that was measured
+  std::map<std::string, std::int64_t> nanoseconds;
 
   bool operator==(const TunedChoice&) const = default;
 };
@@ -56,7 +57,8 @@ class Tuning {
 /// One implementation to be measured.
 struct TuningCandidate {
   std::string_view name;
-  std::function<void()> run;  ///< runs it to the end: the results are there when it returns
+  /// runs it to the end: the results are there when it returns
+  std::function<void()> run;
 };
 
 /// Measures the candidates in turn, stores the fastest under `key`, and returns its index.

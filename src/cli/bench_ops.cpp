@@ -27,7 +27,8 @@ namespace {
 struct OpsOptions {
   std::string family;
   std::string op;
-  std::string name;  ///< of a case
+  /// of a case
+  std::string name;
   std::vector<std::string> dtypes = {"f32", "bf16"};
   ComputeOptions compute;
   bool json = false;
@@ -38,7 +39,8 @@ struct OpsOptions {
 
 /// Calls between two waits where --batched asks for many; fewer where they would fill the memory.
 constexpr int kBatchedCalls = 16;
-constexpr int kBatchedRuns = 3;  ///< at least, of so many calls each
+/// at least, of so many calls each
+constexpr int kBatchedRuns = 3;
 
 /// One measured line: an op forward or backward.
 struct Row {

@@ -75,7 +75,8 @@ std::string built_in_text() {
 }
 
 struct Speed {
-  double first = 0, again = 0;  ///< median seconds of a tokenizer's first reading, and of its second
+  /// median seconds of a tokenizer's first reading, and of its second
+  double first = 0, again = 0;
   std::size_t tokens = 0;
 };
 

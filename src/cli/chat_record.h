@@ -12,7 +12,8 @@ namespace candela::cli {
 /// How a run wrote its texts, kept with the adapter: OUTPUT/chat_template.jinja and OUTPUT/candela_chat.json
 /// (the ids that end a turn, and those that stand in front of a text).
 struct ChatRecord {
-  std::optional<std::string> chat_template;  ///< its Jinja text
+  /// its Jinja text
+  std::optional<std::string> chat_template;
   std::vector<TokenId> stop_ids;
   std::vector<TokenId> prefix;
 

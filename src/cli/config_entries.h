@@ -11,9 +11,11 @@ struct ConfigEntry {
   enum class Kind { Null, Scalar, List, Other };
 
   std::string key;
-  std::size_t line = 0;  ///< from 1
+  /// from 1
+  std::size_t line = 0;
   Kind kind = Kind::Other;
-  std::vector<std::string> values;  ///< one for a scalar
+  /// one for a scalar
+  std::vector<std::string> values;
 };
 
 /// The keys of `file` in its order. Throws UsageError naming file and line.

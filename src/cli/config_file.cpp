@@ -148,7 +148,8 @@ using Options = std::set<const CLI::Option*>;
 struct Setting {
   ConfigEntry entry;
   CLI::Option* option = nullptr;
-  std::string where;  ///< "FILE:LINE: KEY"
+  /// "FILE:LINE: KEY"
+  std::string where;
 };
 
 std::vector<Setting> read_settings(const std::string& file, CLI::App& command) {

@@ -77,8 +77,10 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
 
 /// What training gave.
 struct Outcome {
-  bool finished = false;  ///< not stopped by a signal
-  StepReport last;        ///< step 0: there was none
+  /// not stopped by a signal
+  bool finished = false;
+  /// step 0: there was none
+  StepReport last;
   CurvePoints loss{"training loss"};
   CurvePoints validation{"validation loss"};
   std::int64_t best_step = 0;

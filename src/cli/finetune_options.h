@@ -15,7 +15,8 @@ namespace candela::cli {
 
 /// What `candela finetune` is asked to do.
 struct FinetuneOptions {
-  ModelOptions model;  ///< model.adapter: to continue from
+  /// model.adapter: to continue from
+  ModelOptions model;
   std::string data;
   std::string output;
   std::string valid;
@@ -31,7 +32,8 @@ struct FinetuneOptions {
   std::string checkpoint = "none";
   std::int64_t save_every = 0;
   std::int64_t keep_checkpoints = 3;
-  std::string resume;  ///< a run's folder or a checkpoint; empty: a new run
+  /// a run's folder or a checkpoint; empty: a new run
+  std::string resume;
   bool keep_best = false;
   bool overwrite = false;
   bool plan_only = false;

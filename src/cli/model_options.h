@@ -14,7 +14,8 @@ namespace candela::cli {
 struct ComputeOptions {
   std::string device = "cpu";
   int threads = 0;
-  bool tune = false;  ///< enable_tuning()
+  /// enable_tuning()
+  bool tune = false;
 };
 
 /// Declares --device, --threads and --tune.
@@ -25,7 +26,8 @@ struct ModelOptions : ComputeOptions {
   std::string model;
   std::string adapter;
   std::string dtype = "auto";
-  bool bf16_rope = false;  ///< LoadOptions::bf16_rope_frequencies
+  /// LoadOptions::bf16_rope_frequencies
+  bool bf16_rope = false;
 };
 
 /// Declares --model and --dtype, and the options of ComputeOptions: for commands that put no adapter of the

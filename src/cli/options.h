@@ -15,8 +15,10 @@ namespace candela::cli {
 struct Bounds {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
-  bool above_low = false;   ///< low itself is not allowed
-  bool below_high = false;  ///< high itself is not allowed
+  /// low itself is not allowed
+  bool above_low = false;
+  /// high itself is not allowed
+  bool below_high = false;
 };
 
 /// Largest count that an option takes.

@@ -15,7 +15,8 @@ struct RowOptions {
   std::string train_on = "assistant";
   bool skip_untrained = false;
   bool raw = false;
-  std::string chat_template;  ///< a Jinja file; empty: the model's own
+  /// a Jinja file; empty: the model's own
+  std::string chat_template;
   std::vector<std::string> map;
 };
 

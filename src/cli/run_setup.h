@@ -18,7 +18,8 @@ namespace candela::cli {
 struct RunData {
   Dataset train;
   std::optional<Dataset> valid;
-  ChatRecord chat;  ///< how its texts are written
+  /// how its texts are written
+  ChatRecord chat;
 };
 
 /// Where the batches come from; refers to the samples of a RunData.
@@ -43,7 +44,8 @@ class RunSetup {
   RunSources& sources() { return sources_; }
 
   struct Planned {
-    std::unique_ptr<Model> model;  ///< on Device::plan()
+    /// on Device::plan()
+    std::unique_ptr<Model> model;
     std::optional<Lora> lora;
     MemoryPlan memory;
   };

@@ -75,7 +75,8 @@ thread_local int times_taken = 0;
 struct Team {
   std::unique_ptr<TeamQueue> queue = std::make_unique<TeamQueue>(false);
   std::shared_ptr<ThreadTeam> threads;
-  int asked = 0;  ///< size that `threads` were started for
+  /// size that `threads` were started for
+  int asked = 0;
 
   Team() {
     // The queue is taken before a fork, so that no job of another host thread is under way.

@@ -47,7 +47,8 @@ class ThreadTeam : public std::enable_shared_from_this<ThreadTeam> {
   /// What one thread has still to do, and where it sleeps. The words that different threads write lie in
   /// cache lines of their own.
   struct Seat {
-    alignas(64) std::atomic<std::uint64_t> share{0};  ///< pieces [begin, end): begin << 32 | end; 0: none
+    /// pieces [begin, end): begin << 32 | end; 0: none
+    alignas(64) std::atomic<std::uint64_t> share{0};
     alignas(64) std::atomic<bool> asleep{false};
     std::atomic<bool> retired{false};
     std::mutex mutex;

@@ -11,7 +11,8 @@ namespace candela {
 bool is_sentence_folder(const std::filesystem::path& folder);
 
 struct SentenceFolder {
-  std::filesystem::path transformer;  ///< the folder of the model's files
+  /// the folder of the model's files
+  std::filesystem::path transformer;
   EmbedderConfig config;
 };
 

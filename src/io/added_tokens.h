@@ -19,11 +19,16 @@ namespace candela::io {
 struct AddedToken {
   std::int32_t id = 0;
   std::string content;
-  bool single_word = false;  ///< only where no word character touches it
-  bool lstrip = false;       ///< takes the white space before it
-  bool rstrip = false;       ///< takes the white space after it
-  bool normalized = false;   ///< looked for in normalized text
-  bool special = false;      ///< left out when decoding without special tokens
+  /// only where no word character touches it
+  bool single_word = false;
+  /// takes the white space before it
+  bool lstrip = false;
+  /// takes the white space after it
+  bool rstrip = false;
+  /// looked for in normalized text
+  bool normalized = false;
+  /// left out when decoding without special tokens
+  bool special = false;
 };
 
 /// A stretch of text between added tokens, or (id >= 0) one added token.

@@ -8,9 +8,12 @@ namespace candela::io {
 
 /// The fields of a BertNormalizer.
 struct BertNormalizerOptions {
-  bool clean_text = true;            ///< drops control characters, writes white space as spaces
-  bool handle_chinese_chars = true;  ///< puts spaces around ideographs
-  bool strip_accents = true;  ///< decomposes, then drops the non-spacing marks; where absent: as lowercase
+  /// drops control characters, writes white space as spaces
+  bool clean_text = true;
+  /// puts spaces around ideographs
+  bool handle_chinese_chars = true;
+  /// decomposes, then drops the non-spacing marks; where absent: as lowercase
+  bool strip_accents = true;
   bool lowercase = true;
 };
 BertNormalizerOptions read_bert_normalizer_options(const JsonObject& description);

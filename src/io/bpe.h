@@ -20,9 +20,12 @@ struct BpeOptions {
   bool fuse_unk = false;
   bool byte_fallback = false;
   bool ignore_merges = false;
-  bool byte_level = false;  ///< pieces come in the byte-level alphabet, as the pre-tokenizer says
-  std::string prefix;       ///< continuing_subword_prefix
-  std::string suffix;       ///< end_of_word_suffix
+  /// pieces come in the byte-level alphabet, as the pre-tokenizer says
+  bool byte_level = false;
+  /// continuing_subword_prefix
+  std::string prefix;
+  /// end_of_word_suffix
+  std::string suffix;
 };
 BpeOptions read_bpe_options(const JsonObject& model);
 

@@ -15,7 +15,8 @@ namespace candela::io {
 /// The fields of a Unigram `model` beside its vocabulary.
 struct UnigramOptions {
   std::optional<std::int64_t> unk_id;
-  bool byte_fallback = false;  ///< an unknown character becomes its bytes' tokens <0x00> to <0xFF>
+  /// an unknown character becomes its bytes' tokens <0x00> to <0xFF>
+  bool byte_fallback = false;
 };
 UnigramOptions read_unigram_options(const JsonObject& model);
 

@@ -25,12 +25,18 @@ bool is_ascii(std::string_view text);
 /// `text` with each maximal invalid part replaced by U+FFFD, as Rust's `from_utf8_lossy` does.
 std::string lossy_utf8(std::string_view text);
 
-bool is_whitespace(std::int32_t code_point);       ///< Unicode White_Space
-bool is_numeric(std::int32_t code_point);          ///< general category N
-bool is_punctuation(std::int32_t code_point);      ///< ASCII punctuation or general category P
-bool is_mark(std::int32_t code_point);             ///< general category M
-bool is_nonspacing_mark(std::int32_t code_point);  ///< general category Mn
-bool is_control(std::int32_t code_point);          ///< general category Cc, Cf, Co or Cs
+/// Unicode White_Space
+bool is_whitespace(std::int32_t code_point);
+/// general category N
+bool is_numeric(std::int32_t code_point);
+/// ASCII punctuation or general category P
+bool is_punctuation(std::int32_t code_point);
+/// general category M
+bool is_mark(std::int32_t code_point);
+/// general category Mn
+bool is_nonspacing_mark(std::int32_t code_point);
+/// general category Cc, Cf, Co or Cs
+bool is_control(std::int32_t code_point);
 
 /// The simple lower-case mapping of each character; U+0130 becomes i with a dot above, as in full case
 /// mapping.

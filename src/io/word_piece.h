@@ -14,8 +14,9 @@ namespace candela::io {
 /// The fields of a WordPiece `model` beside its vocabulary.
 struct WordPieceOptions {
   std::string unk_token = "[UNK]";
-  std::string prefix = "##";     ///< continuing_subword_prefix: opens each token that does not start its word
-  std::int64_t max_chars = 100;  ///< max_input_chars_per_word: a longer word is unknown as a whole
+  std::string prefix = "##";  ///< continuing_subword_prefix: opens each token that does not start its word
+  /// max_input_chars_per_word: a longer word is unknown as a whole
+  std::int64_t max_chars = 100;
 };
 WordPieceOptions read_word_piece_options(const JsonObject& model);
 

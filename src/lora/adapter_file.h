@@ -18,11 +18,13 @@ inline constexpr const char* kAdapterWeightsName = "adapter_model.safetensors";
 struct AdapterFile {
   struct Entry {
     Linear* layer;
-    Tensor a, b;  ///< f32, on the model's device
+    /// f32, on the model's device
+    Tensor a, b;
     double scale;
   };
   LoraConfig config;
-  std::string base_model;  ///< base_model_name_or_path; empty: not given
+  /// base_model_name_or_path; empty: not given
+  std::string base_model;
   std::vector<Entry> entries;
   std::vector<std::string> notes;
 };
@@ -52,9 +54,12 @@ std::string adapter_key(const std::string& path, const std::string& part);
 /// save was cut short between its two renames, the one that it left aside.
 struct AdapterConfigText {
   std::string text;
-  std::optional<LoraConfig> config;  ///< read from `text` already, where it was checked against the weights
-  std::string note;                  ///< what a person should know; mostly empty
-  bool mismatched = false;           ///< the weights say that they belong to another configuration
+  /// read from `text` already, where it was checked against the weights
+  std::optional<LoraConfig> config;
+  /// what a person should know; mostly empty
+  std::string note;
+  /// the weights say that they belong to another configuration
+  bool mismatched = false;
 };
 AdapterConfigText find_adapter_config(const std::filesystem::path& folder);
 

@@ -14,7 +14,8 @@
 namespace candela {
 
 struct Architecture {
-  std::string_view model_type;  ///< in config.json
+  /// in config.json
+  std::string_view model_type;
   /// Reads the fields of config.json beside those that all have (dtype, special ids), see config_reader.h.
   void (*read)(const io::JsonObject& json, ModelConfig& config);
   /// Declares the weights and makes the layers.

@@ -17,8 +17,10 @@ using io::JsonObject;
 
 struct SizeDefaults {
   std::int64_t max_positions = 2048;
-  std::int64_t head_dim = 0;  ///< 0: hidden_size / num_attention_heads
-  std::int64_t kv_heads = 0;  ///< 0: num_attention_heads
+  /// 0: hidden_size / num_attention_heads
+  std::int64_t head_dim = 0;
+  /// 0: num_attention_heads
+  std::int64_t kv_heads = 0;
 };
 
 /// vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
@@ -34,8 +36,10 @@ void read_decoder(const JsonObject& json, ModelConfig& config, bool tied = false
 
 struct EncoderDefaults {
   std::int64_t max_positions = 512;
-  std::int64_t token_types = 0;  ///< 0: the architecture has none
-  std::int64_t pad = 0;          ///< pad_token_id
+  /// 0: the architecture has none
+  std::int64_t token_types = 0;
+  /// pad_token_id
+  std::int64_t pad = 0;
 };
 
 /// Sizes, layer_norm_eps, hidden_act (gelu), type_vocab_size, pad_token_id: what BERT's kin share.
@@ -55,8 +59,10 @@ double positive_number(const JsonObject& json, const char* key, double otherwise
 /// When layers attend to the last `sliding_window` positions only.
 enum class Windows : std::uint8_t {
   Never,
-  Always,  ///< wherever sliding_window is not null
-  OptIn,   ///< with use_sliding_window, from layer max_window_layers on
+  /// wherever sliding_window is not null
+  Always,
+  /// with use_sliding_window, from layer max_window_layers on
+  OptIn,
 };
 
 /// sliding_window, use_sliding_window, max_window_layers and layer_types; after read_sizes.

@@ -19,8 +19,10 @@ namespace candela {
 /// Norms of q and k before the rotation.
 enum class QkNorm : std::uint8_t {
   None,
-  Head,   ///< of each head
-  Whole,  ///< of all heads as one row
+  /// of each head
+  Head,
+  /// of all heads as one row
+  Whole,
 };
 
 /// Where the norms of a block stand, by their names in the checkpoint; null: none there.
@@ -34,7 +36,8 @@ struct BlockNorms {
 /// Names of layers in the checkpoint, each below the one that holds it.
 struct DecoderNames {
   const char* embedding = "model.embed_tokens.weight";
-  const char* embedding_norm = nullptr;  ///< null: none
+  /// null: none
+  const char* embedding_norm = nullptr;
   const char* layers = "model.layers.";
   const char* final_norm = "model.norm";
   const char* attention = "self_attn";
@@ -49,22 +52,29 @@ struct DecoderStyle {
   NormKind norm = NormKind::Rms;
   DecoderNames names;
   BlockNorms norms;
-  bool first_attention_norm = true;  ///< false: layer 0 has no attention_in
+  /// false: layer 0 has no attention_in
+  bool first_attention_norm = true;
   QkNorm qk_norm = QkNorm::None;
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool packed = false;              ///< q, k and v are one layer, as are gate and up
-  double embedding_multiplier = 1;  ///< rounded to the weights' dtype
-  double residual_multiplier = 1;   ///< of what a block adds to the stream
-  bool causal = true;  ///< whether tokens see those before them only; else windows reach both ways
+  /// q, k and v are one layer, as are gate and up
+  bool packed = false;
+  /// rounded to the weights' dtype
+  double embedding_multiplier = 1;
+  /// of what a block adds to the stream
+  double residual_multiplier = 1;
+  /// whether tokens see those before them only; else windows reach both ways
+  bool causal = true;
 };
 
 /// What every block of one forward pass is given.
 struct Step {
   RopeTable rope, sliding_rope;  // sliding_rope undefined: rope
-  Tensor positions;              ///< i32 [T] or [B, T]
-  AttentionOptions attention;    ///< but for what each layer sets
+  /// i32 [T] or [B, T]
+  Tensor positions;
+  /// but for what each layer sets
+  AttentionOptions attention;
   KvCache* cache = nullptr;
   Generator* dropout = nullptr;
   Checkpointing checkpointing = Checkpointing::None;

@@ -17,9 +17,12 @@
 namespace candela {
 
 enum class NormKind : std::uint8_t {
-  Rms,         ///< x / rms(x) w
-  RmsPlusOne,  ///< x / rms(x) (1 + w), as Gemma stores its weights
-  Layer,       ///< (x - mean) / std w + b
+  /// x / rms(x) w
+  Rms,
+  /// x / rms(x) (1 + w), as Gemma stores its weights
+  RmsPlusOne,
+  /// (x - mean) / std w + b
+  Layer,
   LayerNoBias,
 };
 

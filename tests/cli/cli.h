@@ -15,9 +15,12 @@
 namespace candela::test {
 
 struct Outcome {
-  int status = -1;  ///< 128 + the signal where one ended the process
-  std::string out;  ///< standard output
-  std::string err;  ///< standard error
+  /// 128 + the signal where one ended the process
+  int status = -1;
+  /// standard output
+  std::string out;
+  /// standard error
+  std::string err;
 
   bool says(const std::string& text) const {
     return err.find(text) != std::string::npos || out.find(text) != std::string::npos;

@@ -16,7 +16,8 @@ using test::values_of;
 
 struct EmbedderCase {
   const char* folder;
-  const char* pooled;  ///< the tensor with the normalised embeddings
+  /// the tensor with the normalised embeddings
+  const char* pooled;
 
   friend void PrintTo(const EmbedderCase& shown, std::ostream* out) { *out << shown.folder; }
 };

@@ -5,7 +5,8 @@
 /// Of files for the recorder, which may not include what declares the calls that it stands for.
 namespace candela::faults {
 
-std::uint64_t inode_of(const char* path);  ///< 0: not there; links are not followed
+/// 0: not there; links are not followed
+std::uint64_t inode_of(const char* path);
 std::uint64_t inode_of(int descriptor);
 std::uint64_t position_of(int descriptor);
 

@@ -20,7 +20,8 @@ enum class Call {
   Mkdir,
   Mmap,
   Ftruncate,
-  Change,  ///< any call that changes a file or folder: what a process can be killed at
+  /// any call that changes a file or folder: what a process can be killed at
+  Change,
   kCount,
 };
 
@@ -44,14 +45,21 @@ class Pause {
 struct Operation {
   enum class Kind { Create, MakeFolder, Write, Truncate, Rename, Exchange, Remove, Flush };
   Kind kind = Kind::Flush;
-  std::uint64_t inode = 0;        ///< what it was done to
-  std::uint64_t folder = 0;       ///< the folder that has, or gets, the name
-  std::string name;               ///< in `folder`
-  std::uint64_t from_folder = 0;  ///< of Rename and Exchange
+  /// what it was done to
+  std::uint64_t inode = 0;
+  /// the folder that has, or gets, the name
+  std::uint64_t folder = 0;
+  /// in `folder`
+  std::string name;
+  /// of Rename and Exchange
+  std::uint64_t from_folder = 0;
   std::string from_name;
-  std::uint64_t replaced = 0;  ///< by Exchange
-  std::uint64_t offset = 0;    ///< of Write; the length of Truncate
-  std::string bytes;           ///< of Write
+  /// by Exchange
+  std::uint64_t replaced = 0;
+  /// of Write; the length of Truncate
+  std::uint64_t offset = 0;
+  /// of Write
+  std::string bytes;
 };
 
 /// Records what happens at and below `folder` until recorded().

@@ -77,7 +77,8 @@ class LateMemory {
   }
 
   std::byte* base_;
-  std::map<std::size_t, std::size_t> free_;  ///< bytes by offset
+  /// bytes by offset
+  std::map<std::size_t, std::size_t> free_;
   std::size_t used_ = 0;
 };
 

@@ -11,10 +11,14 @@ namespace candela::test {
 
 /// Since the process began.
 struct LateCounters {
-  std::uint64_t waits = 0;    ///< blocking waits of the host
-  std::uint64_t uploads = 0;  ///< copies from the host
-  std::uint64_t reads = 0;    ///< copies to the host
-  std::uint64_t kernels = 0;  ///< enqueued, those of a replay included
+  /// blocking waits of the host
+  std::uint64_t waits = 0;
+  /// copies from the host
+  std::uint64_t uploads = 0;
+  /// copies to the host
+  std::uint64_t reads = 0;
+  /// enqueued, those of a replay included
+  std::uint64_t kernels = 0;
 };
 
 /// The device, registered at the first call.

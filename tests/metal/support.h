@@ -32,7 +32,8 @@ inline Device metal() {
 /// can lie over.
 class Pages {
  public:
-  static constexpr std::size_t kBytes = 16384;  ///< of one page
+  /// of one page
+  static constexpr std::size_t kBytes = 16384;
 
   explicit Pages(std::size_t bytes);
   Pages(const Pages&) = delete;

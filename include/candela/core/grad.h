@@ -17,9 +17,12 @@ struct GradNode;
 /// Where the gradient of one input of an op goes, and how it must look. Holds the input's memory only where
 /// the input is a leaf.
 struct GradEdge {
-  std::shared_ptr<GradNode> node;  ///< the op that made the input; null for a leaf
-  int output = 0;                  ///< which of that op's outputs the input is
-  Tensor leaf;                     ///< the input itself, where no op made it
+  /// the op that made the input; null for a leaf
+  std::shared_ptr<GradNode> node;
+  /// which of that op's outputs the input is
+  int output = 0;
+  /// the input itself, where no op made it
+  Tensor leaf;
   Shape shape;
   DType dtype = DType::F32;
   Device device;
@@ -32,7 +35,8 @@ struct GradEdge {
 
 /// How to compute a result again from tensors that its op keeps anyway.
 struct Recipe {
-  std::function<Tensor()> make;  ///< the same values, bit by bit
+  /// the same values, bit by bit
+  std::function<Tensor()> make;
   std::vector<Tensor> reads;
 };
 
@@ -64,15 +68,19 @@ struct GradNode {
   struct Saved {
     StoragePtr storage;
     std::uint64_t version = 0;
-    Shape shape;  ///< with dtype: for the error
+    /// with dtype: for the error
+    Shape shape;
     DType dtype = DType::F32;
   };
 
   std::string op;
-  std::uint64_t sequence = 0;   ///< execution order: an op's inputs have smaller numbers
-  std::vector<GradEdge> edges;  ///< one per input
+  /// execution order: an op's inputs have smaller numbers
+  std::uint64_t sequence = 0;
+  /// one per input
+  std::vector<GradEdge> edges;
   int output_count = 1;
-  Backward backward;  ///< empty once it has run: what it saved is freed
+  /// empty once it has run: what it saved is freed
+  Backward backward;
   std::vector<Saved> saved;
 
   GradNode() = default;

@@ -77,12 +77,16 @@ using StoragePtr = std::shared_ptr<Storage>;
 
 /// All in bytes, but for the counts. Peaks are since the last reset_peaks().
 struct MemoryStats {
-  std::size_t allocated = 0;  ///< in live storages, as rounded by the allocator
+  /// in live storages, as rounded by the allocator
+  std::size_t allocated = 0;
   std::size_t peak_allocated = 0;
-  std::size_t reserved = 0;  ///< taken from the device: live storages and cached blocks
+  /// taken from the device: live storages and cached blocks
+  std::size_t reserved = 0;
   std::size_t peak_reserved = 0;
-  std::uint64_t allocations = 0;  ///< storages handed out
-  std::uint64_t cache_hits = 0;   ///< of those, served without asking the device
+  /// storages handed out
+  std::uint64_t allocations = 0;
+  /// of those, served without asking the device
+  std::uint64_t cache_hits = 0;
 };
 
 class Allocator {

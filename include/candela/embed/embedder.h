@@ -18,10 +18,14 @@ namespace candela {
 
 /// How the hidden states of a text become one vector.
 enum class Pooling : std::uint8_t {
-  Cls,        ///< the first token's
-  Mean,       ///< the mean over the tokens
-  Max,        ///< the largest of each element
-  LastToken,  ///< the last token's
+  /// the first token's
+  Cls,
+  /// the mean over the tokens
+  Mean,
+  /// the largest of each element
+  Max,
+  /// the last token's
+  LastToken,
 };
 
 /// How alike two embeddings are: larger is more alike, so that distances are negative.
@@ -36,20 +40,27 @@ struct EmbedStep {
   enum class Activation : std::uint8_t { Identity, Tanh, Gelu, Relu };
 
   Kind kind = Kind::Normalize;
-  Tensor weight;  ///< of Dense: [O, I], f32
-  Tensor bias;    ///< [O] or undefined
+  /// of Dense: [O, I], f32
+  Tensor weight;
+  /// [O] or undefined
+  Tensor bias;
   Activation activation = Activation::Identity;
 };
 
 /// What a folder of sentence-transformers says beside its model.
 struct EmbedderConfig {
-  std::vector<Pooling> pooling;  ///< of several, the results side by side
-  bool include_prompt = true;    ///< whether the tokens of a prompt are pooled too
+  /// of several, the results side by side
+  std::vector<Pooling> pooling;
+  /// whether the tokens of a prompt are pooled too
+  bool include_prompt = true;
   std::vector<EmbedStep> steps;
-  std::map<std::string, std::string> prompts;  ///< texts to put in front, by name
-  std::string default_prompt;                  ///< the name of the one that is used unasked; empty: none
+  /// texts to put in front, by name
+  std::map<std::string, std::string> prompts;
+  /// the name of the one that is used unasked; empty: none
+  std::string default_prompt;
   Similarity similarity = Similarity::Cosine;
-  std::int64_t max_tokens = 0;  ///< special tokens included; longer texts are cut
+  /// special tokens included; longer texts are cut
+  std::int64_t max_tokens = 0;
 };
 
 struct EmbedOptions {

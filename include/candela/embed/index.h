@@ -17,8 +17,10 @@ namespace candela {
 class Index {
  public:
   struct Hit {
-    std::int64_t id = 0;  ///< the text's number, from 0 in the order they were added
-    double score = 0;     ///< by the model's similarity: larger is more alike
+    /// the text's number, from 0 in the order they were added
+    std::int64_t id = 0;
+    /// by the model's similarity: larger is more alike
+    double score = 0;
   };
 
   /// An empty index for embeddings of `model` (Embedder::fingerprint) of `dimensions` elements.

@@ -13,7 +13,8 @@ namespace candela {
 /// the text of that answer.
 struct Question {
   std::vector<TokenId> prompt;
-  std::string reference;  ///< without the tokens that end the answer, and without surrounding white space
+  /// without the tokens that end the answer, and without surrounding white space
+  std::string reference;
   std::size_t line = 0;
 };
 

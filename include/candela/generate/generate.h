@@ -18,15 +18,23 @@
 namespace candela {
 
 struct GenerateOptions {
-  std::int64_t max_tokens = 256;  ///< of the continuation
+  /// of the continuation
+  std::int64_t max_tokens = 256;
   SamplingOptions sampling{};
-  std::uint64_t seed = 0;   ///< prompt i of a call draws from its own stream of this seed, whatever the batch
-  bool stop_at_eos = true;  ///< any of config().eos_token_ids, and the tokenizer's EOS, ends the text
-  std::vector<TokenId> stop_tokens{};       ///< these do as well
-  std::vector<std::string> stop_strings{};  ///< the text ends before the first of these; needs a tokenizer
-  bool log_probabilities = false;           ///< fill GeneratedToken::log_probability
-  std::int64_t alternatives = 0;            ///< how many entries GeneratedToken::alternatives gets
-  std::int64_t batch_size = 16;             ///< most prompts in one forward pass
+  /// prompt i of a call draws from its own stream of this seed, whatever the batch
+  std::uint64_t seed = 0;
+  /// any of config().eos_token_ids, and the tokenizer's EOS, ends the text
+  bool stop_at_eos = true;
+  /// these do as well
+  std::vector<TokenId> stop_tokens{};
+  /// the text ends before the first of these; needs a tokenizer
+  std::vector<std::string> stop_strings{};
+  /// fill GeneratedToken::log_probability
+  bool log_probabilities = false;
+  /// how many entries GeneratedToken::alternatives gets
+  std::int64_t alternatives = 0;
+  /// most prompts in one forward pass
+  std::int64_t batch_size = 16;
 };
 
 /// Probabilities are the model's own: before penalty, temperature and filters.
@@ -34,7 +42,8 @@ struct GeneratedToken {
   TokenId id = 0;
   double log_probability = 0;
   std::vector<std::pair<TokenId, double>>
-      alternatives;  ///< the most likely tokens and their log-probabilities
+      /// the most likely tokens and their log-probabilities
+      alternatives;
 };
 
 enum class FinishReason { Length, Context, StopToken, StopString, Cancelled };

@@ -12,10 +12,14 @@ namespace candela {
 
 /// One continuation that a GenerationRun is asked for.
 struct GenerationRequest {
-  std::vector<TokenId> prompt;  ///< with whatever stands in front of it
-  GenerateOptions options{};    ///< batch_size is not looked at
-  std::uint64_t stream = 0;     ///< which stream of random numbers of options.seed it draws from
-  StreamCallback callback{};    ///< receives the text as it comes; needs a tokenizer
+  /// with whatever stands in front of it
+  std::vector<TokenId> prompt;
+  /// batch_size is not looked at
+  GenerateOptions options{};
+  /// which stream of random numbers of options.seed it draws from
+  std::uint64_t stream = 0;
+  /// receives the text as it comes; needs a tokenizer
+  StreamCallback callback{};
 };
 
 /// Generation in steps, of many requests at once, which may come at any time: TextGenerator and servers stand

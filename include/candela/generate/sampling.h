@@ -14,13 +14,17 @@ namespace candela {
 
 /// Applied in this order: repetition penalty, temperature, top_k, top_p, min_p.
 struct SamplingOptions {
-  double temperature = 0;  ///< divides the logits; 0: always the most likely token (greedy)
-  std::int64_t top_k = 0;  ///< keep the k most likely tokens; 0: all
-  double top_p = 1;        ///< keep the smallest set of most likely tokens whose probabilities reach this sum
-                           ///< (Holtzman et al., 2020)
-  double min_p = 0;        ///< keep tokens at least this share as likely as the most likely one
+  /// divides the logits; 0: always the most likely token (greedy)
+  double temperature = 0;
+  /// keep the k most likely tokens; 0: all
+  std::int64_t top_k = 0;
+  /// keep the smallest set of most likely tokens whose probabilities reach this sum (Holtzman et al., 2020)
+  double top_p = 1;
+  /// keep tokens at least this share as likely as the most likely one
+  double min_p = 0;
   double repetition_penalty =
-      1;  ///< divides positive and multiplies negative logits of tokens seen before (Keskar et al., 2019)
+      /// divides positive and multiplies negative logits of tokens seen before (Keskar et al., 2019)
+      1;
 };
 
 /// What the model's generation_config.json asks for, with transformers' defaults: greedy unless do_sample is

@@ -17,9 +17,12 @@ namespace candela {
 /// One row of a data set as the model sees it.
 struct Sample {
   std::vector<TokenId> ids;
-  std::vector<std::uint8_t> trained;   ///< per id: 1 where the loss counts the prediction of this token
-  std::size_t line = 0;                ///< in the file, from 1
-  std::vector<std::uint8_t> answer{};  ///< per id: 1 in an answer: what is trained without train_on_prompt
+  /// per id: 1 where the loss counts the prediction of this token
+  std::vector<std::uint8_t> trained;
+  /// in the file, from 1
+  std::size_t line = 0;
+  /// per id: 1 in an answer: what is trained without train_on_prompt
+  std::vector<std::uint8_t> answer{};
 
   std::size_t trained_tokens() const;
 };
@@ -81,8 +84,10 @@ struct DatasetStatistics {
   std::size_t tokens = 0;
   std::size_t trained_tokens = 0;
   std::size_t truncated_rows = 0;
-  std::size_t dropped_rows = 0;    ///< left out: what truncation left of them has no token to train on
-  std::size_t untrained_rows = 0;  ///< left out: none of their tokens is trained
+  /// left out: what truncation left of them has no token to train on
+  std::size_t dropped_rows = 0;
+  /// left out: none of their tokens is trained
+  std::size_t untrained_rows = 0;
   std::size_t shortest = 0;
   std::size_t longest = 0;
   /// Rows whose length is in [2^i, 2^(i+1)).

@@ -17,9 +17,12 @@ namespace candela {
 
 /// What a safetensors header says of one tensor.
 struct SafetensorsEntry {
-  std::string dtype;                ///< as written: F32, BF16, F16, I64, I32, U8, F64, ...
-  std::vector<std::int64_t> shape;  ///< each size >= 0
-  std::uint64_t begin = 0;          ///< in the data section, in bytes
+  /// as written: F32, BF16, F16, I64, I32, U8, F64, ...
+  std::string dtype;
+  /// each size >= 0
+  std::vector<std::int64_t> shape;
+  /// in the data section, in bytes
+  std::uint64_t begin = 0;
   std::uint64_t end = 0;
 };
 
@@ -27,7 +30,8 @@ struct SafetensorsEntry {
 struct SafetensorsHeader {
   std::map<std::string, SafetensorsEntry> tensors;
   std::map<std::string, std::string> metadata;
-  std::uint64_t data_offset = 0;  ///< of the data section in the file
+  /// of the data section in the file
+  std::uint64_t data_offset = 0;
 
   /// `bytes`: the start of the file, at least as far as the header goes; `file_size`: of the whole file.
   /// IoError unless the header fits the file, is JSON that begins with {, and its tensors cover the data

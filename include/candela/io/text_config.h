@@ -11,14 +11,16 @@ namespace candela {
 /// What the files beside a model's weights say of its texts: special tokens, sampling, the frame of a text.
 struct TextConfig {
   std::int64_t vocab_size = 0;
-  std::int64_t max_position_embeddings = 0;  ///< tokens that a text may have
+  /// tokens that a text may have
+  std::int64_t max_position_embeddings = 0;
   /// Each below vocab_size. From generation_config.json where it has them, else from config.json. Padding is
   /// never seen by a real token, so that a model without it (or with -1) is fine.
   std::optional<std::int64_t> bos_token_id;
   std::optional<std::int64_t> pad_token_id;
   /// Any of these ends a text that is generated; see text_frame() for the one that ends a training row.
   std::vector<std::int64_t> eos_token_ids;
-  std::string generation_source;  ///< the generation_config.json, for errors; empty: there is none
+  /// the generation_config.json, for errors; empty: there is none
+  std::string generation_source;
   /// From generation_config.json, where given and as written there: see default_sampling() and
   /// check_sampling().
   std::optional<double> temperature, top_p, min_p, repetition_penalty;

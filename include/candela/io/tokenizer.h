@@ -16,16 +16,21 @@ using TokenId = std::int32_t;
 
 /// How long the ids of a text may be: the field `truncation` of a tokenizer.json.
 struct Truncation {
-  std::int64_t max_length = 0;  ///< ids, the post-processor's included
-  bool left = false;            ///< cuts at the start of the text instead of its end
+  /// ids, the post-processor's included
+  std::int64_t max_length = 0;
+  /// cuts at the start of the text instead of its end
+  bool left = false;
 };
 
 /// What makes the rows of a batch equally long: the field `padding` of a tokenizer.json.
 struct Padding {
   TokenId id = 0;
-  std::optional<std::int64_t> length;  ///< of every row; none: that of the longest
-  std::int64_t multiple = 1;           ///< lengths are rounded up to one of these
-  bool left = false;                   ///< pads before the text instead of behind it
+  /// of every row; none: that of the longest
+  std::optional<std::int64_t> length;
+  /// lengths are rounded up to one of these
+  std::int64_t multiple = 1;
+  /// pads before the text instead of behind it
+  bool left = false;
 };
 
 /// Turns text into token ids and back, exactly as the tokenizer.json it was loaded from says (byte-pair

@@ -22,10 +22,14 @@ inline constexpr const char* kAllLinear = "all-linear";
 
 /// The fields of peft's LoraConfig that Candela supports, under its meanings.
 struct LoraConfig {
-  std::int64_t rank = 8;    ///< r
-  double alpha = 16;        ///< lora_alpha; the adapter is scaled by alpha / r
-  double dropout = 0;       ///< lora_dropout, in [0, 1)
-  bool use_rslora = false;  ///< scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
+  /// r
+  std::int64_t rank = 8;
+  /// lora_alpha; the adapter is scaled by alpha / r
+  double alpha = 16;
+  /// lora_dropout, in [0, 1)
+  double dropout = 0;
+  /// scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
+  bool use_rslora = false;
   /// pattern may be kAllLinear.
   ModuleFilter targets{{}, kAllLinear};
   ModuleFilter excluded{};

@@ -15,8 +15,10 @@ namespace candela {
 /// computed again at every level.
 enum class Checkpointing : std::uint8_t {
   None,
-  Mlp,    ///< the gate and up projections of each block
-  Layer,  ///< each block behind its first norm
+  /// the gate and up projections of each block
+  Mlp,
+  /// each block behind its first norm
+  Layer,
 };
 /// "none", "mlp", "layer"; throws InvalidArgument for others.
 Checkpointing parse_checkpointing(std::string_view name);

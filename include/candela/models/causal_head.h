@@ -12,7 +12,8 @@ class CausalHead {
  public:
   struct Options {
     double multiplier = 1;
-    double cap = 0;  ///< 0: none
+    /// 0: none
+    double cap = 0;
   };
 
   /// `layer` must outlive the head.

@@ -15,12 +15,16 @@ namespace candela {
 
 /// A low-rank adapter on a linear layer: adds scale (x a^T) b^T to its output (Hu et al., 2021).
 struct LoraAdapter {
-  Tensor a;  ///< [r, I]; undefined: no adapter
-  Tensor b;  ///< [O, r]
+  /// [r, I]; undefined: no adapter
+  Tensor a;
+  /// [O, r]
+  Tensor b;
   double scale = 1;
-  double dropout = 0;  ///< probability that an element of the adapter's input is dropped in training
+  /// probability that an element of the adapter's input is dropped in training
+  double dropout = 0;
   bool enabled = true;
-  Weight original;  ///< while merged into the layer's weight: the weight before, if it was kept
+  /// while merged into the layer's weight: the weight before, if it was kept
+  Weight original;
   bool merged = false;
 };
 
@@ -28,11 +32,15 @@ class LinearGroup;
 
 /// A linear layer of a model: y = x weight^T + bias, and the place where an adapter attaches.
 struct Linear {
-  std::string path;  ///< the module path of transformers, "model.layers.0.self_attn.q_proj"
-  Weight weight;     ///< [O, I]; in a group, rows of the group's: replace it by set_weights()
-  Tensor bias;       ///< [O] or undefined
+  /// the module path of transformers, "model.layers.0.self_attn.q_proj"
+  std::string path;
+  /// [O, I]; in a group, rows of the group's: replace it by set_weights()
+  Weight weight;
+  /// [O] or undefined
+  Tensor bias;
   LoraAdapter adapter;
-  LinearGroup* group = nullptr;  ///< null: the layer has its input for itself
+  /// null: the layer has its input for itself
+  LinearGroup* group = nullptr;
 
   std::int64_t inputs() const { return weight.inputs(); }
   std::int64_t outputs() const { return weight.outputs(); }
@@ -42,9 +50,12 @@ struct Linear {
 /// What is done to the input of linear layers first. Composed of ops; a backend may fuse it with the product.
 struct Prologue {
   enum class Kind : std::uint8_t {
-    None,     ///< x
-    RmsNorm,  ///< rms_norm(x, weight, eps)
-    Swiglu,   ///< silu(x) up
+    /// x
+    None,
+    /// rms_norm(x, weight, eps)
+    RmsNorm,
+    /// silu(x) up
+    Swiglu,
   };
 
   Kind kind = Kind::None;
@@ -72,8 +83,10 @@ class LinearGroup {
   LinearGroup& operator=(const LinearGroup&) = delete;
 
   std::span<Linear* const> layers() const { return layers_; }
-  const Weight& weight() const { return weight_; }  ///< [sum O, I]
-  const Tensor& bias() const { return bias_; }      ///< [sum O] or undefined
+  /// [sum O, I]
+  const Weight& weight() const { return weight_; }
+  /// [sum O] or undefined
+  const Tensor& bias() const { return bias_; }
 
   /// The layers' outputs [..., O] side by side, [..., sum O], and with a generator (training) as views of
   /// tensors of their own where adapters have dropout, each with a mask of its own. Gradients for the input

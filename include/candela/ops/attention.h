@@ -6,13 +6,19 @@
 namespace candela {
 
 struct AttentionOptions {
-  double scale = 0;               ///< factor on q k^T; 0 means 1 / sqrt(D)
-  bool causal = true;             ///< a query sees keys at its own position and before
-  std::int64_t window = 0;        ///< sliding window: a query at p sees keys j > p - window; 0 means no limit
-  std::int64_t window_after = 0;  ///< and j < p + window_after; 0 means no limit
-  Tensor q_start = {};  ///< i32 [B]: position of the first query of each row among its keys; undefined: S - T
-  Tensor cu_seqlens = {};  ///< i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another; 0
-                           ///< first, T last, none below the one before it
+  /// factor on q k^T; 0 means 1 / sqrt(D)
+  double scale = 0;
+  /// a query sees keys at its own position and before
+  bool causal = true;
+  /// sliding window: a query at p sees keys j > p - window; 0 means no limit
+  std::int64_t window = 0;
+  /// and j < p + window_after; 0 means no limit
+  std::int64_t window_after = 0;
+  /// i32 [B]: position of the first query of each row among its keys; undefined: S - T
+  Tensor q_start = {};
+  /// i32 [N + 1]: sequences packed along T (B = 1, S = T), none sees another; 0 first, T last, none below
+  /// the one before it
+  Tensor cu_seqlens = {};
   /// f32 [H, 2 M + 1]: [h, clamp(j - t, -M, M) + M] is added to the scaled score of query t and key j, where
   /// S = T and q_start is undefined. A constant to autograd.
   Tensor distance_bias = {};

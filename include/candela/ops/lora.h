@@ -11,8 +11,10 @@ namespace candela {
 /// A low-rank adapter (Hu et al., 2021): adds scale (x a^T) b^T to outputs [first_output, first_output + O_i)
 /// of a linear layer, or of one in a group.
 struct LowRank {
-  Tensor a;  ///< [r, I], f32 or the weight's dtype
-  Tensor b;  ///< [O_i, r]
+  /// [r, I], f32 or the weight's dtype
+  Tensor a;
+  /// [O_i, r]
+  Tensor b;
   double scale = 1;
   std::int64_t first_output = 0;
 };

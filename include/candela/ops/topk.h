@@ -5,8 +5,10 @@
 namespace candela {
 
 struct TopkResult {
-  Tensor values;   ///< [..., k], falling
-  Tensor indices;  ///< i32 [..., k]; the lower index first among equals
+  /// [..., k], falling
+  Tensor values;
+  /// i32 [..., k]; the lower index first among equals
+  Tensor indices;
 };
 
 /// The k largest along the last dimension of x [..., D], f32, bf16 or f16 (f64 as reference), whose dtype the

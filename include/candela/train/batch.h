@@ -12,25 +12,38 @@ namespace candela {
 
 /// Rows that are trained together, on a device.
 struct Batch {
-  Tensor ids;                 ///< i32 [B, T]
-  Tensor targets;             ///< i32 [trained]: the tokens to predict
-  Tensor positions;           ///< i32 [trained]: where they are predicted, as row-major positions in [B, T]
-  Tensor sequence_positions;  ///< of packed rows, i32 [B, T] (ForwardOptions::positions); else undefined
-  Tensor cu_seqlens;          ///< of packed rows, i32 [N + 1] (ForwardOptions::cu_seqlens); else undefined
-  std::int64_t tokens = 0;    ///< as HostBatch::tokens
+  /// i32 [B, T]
+  Tensor ids;
+  /// i32 [trained]: the tokens to predict
+  Tensor targets;
+  /// i32 [trained]: where they are predicted, as row-major positions in [B, T]
+  Tensor positions;
+  /// of packed rows, i32 [B, T] (ForwardOptions::positions); else undefined
+  Tensor sequence_positions;
+  /// of packed rows, i32 [N + 1] (ForwardOptions::cu_seqlens); else undefined
+  Tensor cu_seqlens;
+  /// as HostBatch::tokens
+  std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
 };
 
 /// The same before it is on a device: rows padded on the right to the longest, or packed into one. Token t of
 /// a row predicts token t + 1.
 struct HostBatch {
-  std::int64_t rows = 0;                         ///< B
-  std::int64_t length = 0;                       ///< T
-  std::vector<std::int32_t> ids;                 ///< B T, row-major
-  std::vector<std::int32_t> targets;             ///< as in Batch
-  std::vector<std::int32_t> positions;           ///< as in Batch, one per target
-  std::vector<std::int32_t> sequence_positions;  ///< B T, or empty
-  std::vector<std::int32_t> cu_seqlens;          ///< N + 1, with B = 1, or empty
+  /// B
+  std::int64_t rows = 0;
+  /// T
+  std::int64_t length = 0;
+  /// B T, row-major
+  std::vector<std::int32_t> ids;
+  /// as in Batch
+  std::vector<std::int32_t> targets;
+  /// as in Batch, one per target
+  std::vector<std::int32_t> positions;
+  /// B T, or empty
+  std::vector<std::int32_t> sequence_positions;
+  /// N + 1, with B = 1, or empty
+  std::vector<std::int32_t> cu_seqlens;
   /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).
   std::int64_t tokens = 0;
 
@@ -62,7 +75,8 @@ std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> sam
 /// Positions that batches take: every row is padded to the longest of its batch.
 struct Positions {
   std::int64_t real = 0;
-  std::int64_t all = 0;  ///< with padding
+  /// with padding
+  std::int64_t all = 0;
 
   /// Throws as make_batch.
   void add(std::span<const Sample> samples, std::span<const std::size_t> batch);

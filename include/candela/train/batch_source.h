@@ -18,10 +18,13 @@ struct TrainOptions;
 /// How long training will be: what is known before the first step. Of a run of very many epochs, padding is
 /// that of the first ones.
 struct TrainLength {
-  std::int64_t steps = 0;   ///< 0: the source cannot tell (a stream without TrainOptions::max_steps)
-  std::int64_t tokens = 0;  ///< without padding
+  /// 0: the source cannot tell (a stream without TrainOptions::max_steps)
+  std::int64_t steps = 0;
+  /// without padding
+  std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
-  double padding = 0;  ///< share of the computed positions
+  /// share of the computed positions
+  double padding = 0;
 };
 
 /// Where the batches of a run come from, in the order in which it takes them. One reader at a time.

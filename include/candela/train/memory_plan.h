@@ -10,11 +10,16 @@ namespace candela {
 
 /// What a training run will need, in bytes, from its largest batch.
 struct MemoryPlan {
-  std::size_t runtime = 0;   ///< the program itself: code, libraries and what they compile, tokenizer, data
-  std::size_t weights = 0;   ///< the base model, whether mapped or converted
-  std::size_t adapters = 0;  ///< trainable parameters, their gradients and the optimizer's two moments
-  std::size_t activations = 0;  ///< everything else at the peak: activations, their gradients, workspace
-  std::size_t available = 0;  ///< what the device could give before the model is loaded; 0: it does not tell
+  /// the program itself: code, libraries and what they compile, tokenizer, data
+  std::size_t runtime = 0;
+  /// the base model, whether mapped or converted
+  std::size_t weights = 0;
+  /// trainable parameters, their gradients and the optimizer's two moments
+  std::size_t adapters = 0;
+  /// everything else at the peak: activations, their gradients, workspace
+  std::size_t activations = 0;
+  /// what the device could give before the model is loaded; 0: it does not tell
+  std::size_t available = 0;
 
   std::size_t total() const { return runtime + weights + adapters + activations; }
   /// Beyond what is resident already.

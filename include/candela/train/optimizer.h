@@ -30,8 +30,10 @@ class Optimizer {
 
   /// What the last step gave.
   struct Result {
-    double loss = 0;  ///< as given to step()
-    double norm = 0;  ///< of the gradient, before clipping
+    /// as given to step()
+    double loss = 0;
+    /// of the gradient, before clipping
+    double norm = 0;
     bool applied = true;
   };
   /// Reads loss and norm, the one wait of a step, and enqueues clipping and update; where one of them is not

@@ -13,10 +13,13 @@ std::string_view to_string(Schedule schedule);
 
 struct ScheduleOptions {
   Schedule kind = Schedule::Cosine;
-  double peak = 1e-4;  ///< learning rate after warm-up
-  double floor = 0;    ///< what the decay would reach one step after the last, as a share of the peak
+  /// learning rate after warm-up
+  double peak = 1e-4;
+  /// what the decay would reach one step after the last, as a share of the peak
+  double floor = 0;
   std::int64_t warmup_steps =
-      0;  ///< linear rise from 0: step 1 has a rate of 0, step warmup_steps + 1 the peak
+      /// linear rise from 0: step 1 has a rate of 0, step warmup_steps + 1 the peak
+      0;
   std::int64_t total_steps = 1;
 };
 

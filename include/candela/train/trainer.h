@@ -16,17 +16,27 @@
 namespace candela {
 
 struct TrainOptions {
-  std::int64_t batch_size = 8;    ///< rows of one forward pass
-  std::int64_t accumulation = 1;  ///< forward passes per optimizer step
-  double epochs = 1;              ///< passes over the data; ignored when max_steps is set
-  std::int64_t max_steps = 0;     ///< optimizer steps; 0: as `epochs` says
+  /// rows of one forward pass
+  std::int64_t batch_size = 8;
+  /// forward passes per optimizer step
+  std::int64_t accumulation = 1;
+  /// passes over the data; ignored when max_steps is set
+  double epochs = 1;
+  /// optimizer steps; 0: as `epochs` says
+  std::int64_t max_steps = 0;
   Schedule schedule = Schedule::Cosine;
-  double warmup = 0.05;             ///< share of the steps; the last step is always after it
-  double floor = 0;                 ///< what the learning rate decays to, as a share of the peak
-  AdamwOptions adamw;               ///< adamw.lr is the peak learning rate
-  double clip_norm = 1;             ///< gradients are scaled down to this global norm; 0: not clipped
-  std::int64_t validate_every = 0;  ///< steps between validations; 0: at the end only
-  bool validate_first = false;      ///< validate before step 1 too
+  /// share of the steps; the last step is always after it
+  double warmup = 0.05;
+  /// what the learning rate decays to, as a share of the peak
+  double floor = 0;
+  /// adamw.lr is the peak learning rate
+  AdamwOptions adamw;
+  /// gradients are scaled down to this global norm; 0: not clipped
+  double clip_norm = 1;
+  /// steps between validations; 0: at the end only
+  std::int64_t validate_every = 0;
+  /// validate before step 1 too
+  bool validate_first = false;
   /// Ends the run after so many validations in a row without a lower loss than the lowest; 0: never.
   std::int64_t patience = 0;
   /// Steps in a row that may be skipped because their loss or gradient was not finite; one more ends the run.
@@ -43,29 +53,44 @@ void check_train_options(const TrainOptions& options);
 
 /// What one optimizer step did.
 struct StepReport {
-  std::int64_t step = 0;         ///< from 1; 0: the validation before the first step
-  std::int64_t total_steps = 0;  ///< 0: the data do not tell
-  double loss = 0;               ///< mean over the trained tokens of the step
+  /// from 1; 0: the validation before the first step
+  std::int64_t step = 0;
+  /// 0: the data do not tell
+  std::int64_t total_steps = 0;
+  /// mean over the trained tokens of the step
+  double loss = 0;
   double learning_rate = 0;
-  double grad_norm = 0;             ///< before clipping
-  std::int64_t tokens = 0;          ///< of all steps so far, without padding
-  std::int64_t trained_tokens = 0;  ///< likewise
-  double seconds = 0;               ///< since the first step began, validation included
-  double tokens_per_s = 0;          ///< of this step
+  /// before clipping
+  double grad_norm = 0;
+  /// of all steps so far, without padding
+  std::int64_t tokens = 0;
+  /// likewise
+  std::int64_t trained_tokens = 0;
+  /// since the first step began, validation included
+  double seconds = 0;
+  /// of this step
+  double tokens_per_s = 0;
   double eta_s = 0;
   std::optional<double> validation_loss;
-  bool best = false;             ///< the validation loss is the lowest so far
-  bool out_of_patience = false;  ///< TrainOptions::patience ends the run here
-  std::string skipped;           ///< why nothing was updated, naming the first bad tensor; empty: it was
+  /// the validation loss is the lowest so far
+  bool best = false;
+  /// TrainOptions::patience ends the run here
+  bool out_of_patience = false;
+  /// why nothing was updated, naming the first bad tensor; empty: it was
+  std::string skipped;
 };
 
 /// Where a run stands between two steps: with the parameters and the optimizer's moments, all that the steps
 /// to come depend on.
 struct RunState {
-  std::int64_t step = 0;            ///< steps done, skipped ones included
-  std::int64_t updates = 0;         ///< of the optimizer
-  std::string place;                ///< BatchSource::place(); empty: the beginning
-  std::uint64_t random_offset = 0;  ///< of dropout
+  /// steps done, skipped ones included
+  std::int64_t step = 0;
+  /// of the optimizer
+  std::int64_t updates = 0;
+  /// BatchSource::place(); empty: the beginning
+  std::string place;
+  /// of dropout
+  std::uint64_t random_offset = 0;
   std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
   std::int64_t skipped_in_a_row = 0;
@@ -113,9 +138,12 @@ class Trainer {
            const std::function<void(const StepReport&)>& report);
 
   struct StepOutcome {
-    double loss = 0;      ///< mean over the trained tokens
-    double norm = 0;      ///< of the gradient, before clipping
-    std::string skipped;  ///< as StepReport::skipped
+    /// mean over the trained tokens
+    double loss = 0;
+    /// of the gradient, before clipping
+    double norm = 0;
+    /// as StepReport::skipped
+    std::string skipped;
   };
   /// One optimizer step on these batches. Throws Error naming a weight that is not finite.
   StepOutcome step(std::span<const Batch> batches, double learning_rate);

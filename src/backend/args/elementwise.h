@@ -5,7 +5,8 @@
 namespace candela {
 
 enum class UnaryOp : std::uint8_t {
-  Affine,  ///< alpha x + beta
+  /// alpha x + beta
+  Affine,
   Exp,
   Log,
   Sqrt,
@@ -17,8 +18,10 @@ enum class UnaryOp : std::uint8_t {
   Sigmoid,
   Relu,
   Silu,
-  Gelu,      ///< x Phi(x), by erf
-  GeluTanh,  ///< the tanh approximation of GELU
+  /// x Phi(x), by erf
+  Gelu,
+  /// the tanh approximation of GELU
+  GeluTanh,
 };
 
 enum class BinaryOp : std::uint8_t {
@@ -30,8 +33,10 @@ enum class BinaryOp : std::uint8_t {
   Minimum,
   Equal,
   Greater,
-  GreaterEqual,  ///< 1 or 0 in the dtype of the inputs
-  Where,         ///< a where b is not 0, else 0
+  /// 1 or 0 in the dtype of the inputs
+  GreaterEqual,
+  /// a where b is not 0, else 0
+  Where,
 };
 
 /// out = op(x); shapes equal, any strides.

@@ -10,7 +10,8 @@ namespace candela {
 struct RmsNormArgs {
   TensorArg x, residual, weight, out, sum, rstd;
   double eps;
-  double weight_offset = 0;  ///< 1 where weights are stored as their difference from 1
+  /// 1 where weights are stored as their difference from 1
+  double weight_offset = 0;
 };
 
 /// With g = dy (weight + weight_offset), c = mean(g h) rstd^2: dx = rstd (g - h c) + dsum (if present);

@@ -10,13 +10,17 @@ namespace candela {
 /// A tensor as kernels see it: plain data, valid during the call. An absent optional argument has `data ==
 /// nullptr` and `storage == nullptr`.
 struct TensorArg {
-  void* data = nullptr;              ///< first element on host-addressable devices
-  const Storage* storage = nullptr;  ///< for backends that address by native handle and offset
-  std::int64_t offset = 0;           ///< of the first element in the storage, in elements
+  /// first element on host-addressable devices
+  void* data = nullptr;
+  /// for backends that address by native handle and offset
+  const Storage* storage = nullptr;
+  /// of the first element in the storage, in elements
+  std::int64_t offset = 0;
   DType dtype = DType::F32;
   int rank = 0;
   std::int64_t shape[kMaxRank] = {};
-  std::int64_t strides[kMaxRank] = {};  ///< in elements; 0 where broadcast
+  /// in elements; 0 where broadcast
+  std::int64_t strides[kMaxRank] = {};
 
   TensorArg() = default;
   TensorArg(

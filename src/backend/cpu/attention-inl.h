@@ -284,7 +284,8 @@ HWY_INLINE void store_sum(const float* const* parts, std::int64_t count, std::in
 struct BlockMask {
   alignas(64) std::int32_t begin[kTileRows];
   alignas(64) std::int32_t end[kTileRows];
-  Range columns[kTileRows / kPad];  ///< keys that any of kPad rows sees
+  /// keys that any of kPad rows sees
+  Range columns[kTileRows / kPad];
 
   BlockMask(const Tile& tile, std::int64_t key, std::int64_t count) : begin{}, end{} {
     for (std::int64_t i = 0; i < tile.count; ++i) {

@@ -256,14 +256,17 @@ Grid choose_grid(const Geometry& g) {
 struct Piece {
   std::int64_t begin, end;
   Range keys;
-  std::int64_t offset;  ///< of its sums in those of the head
+  /// of its sums in those of the head
+  std::int64_t offset;
 };
 
 /// How the key heads of one row of the batch are cut.
 struct Cut {
-  std::vector<Piece> pieces;  ///< run by run, the parts of each in turn
+  /// run by run, the parts of each in turn
+  std::vector<Piece> pieces;
   std::int64_t parts = 1;
-  std::int64_t memory = 0;  ///< elements of the sums of one head
+  /// elements of the sums of one head
+  std::int64_t memory = 0;
 };
 
 /// Runs have about equally many keys to see.
@@ -303,7 +306,8 @@ struct GradHead {
   const Geometry& g;
   const Cut& cut;
   std::int64_t b, key_head;
-  float* sums;  ///< of its pieces, cut.memory elements
+  /// of its pieces, cut.memory elements
+  float* sums;
 
   float* dk(const Piece& piece) const { return sums + piece.offset; }
   float* dv(const Piece& piece) const { return dk(piece) + piece.keys.count() * g.padded; }

@@ -38,9 +38,12 @@ struct Range {
 
 struct Geometry {
   std::int64_t batch, queries, heads, size, keys, key_heads, group;
-  std::int64_t rows;    ///< of one key head
-  std::int64_t tiles;   ///< of one key head
-  std::int64_t padded;  ///< size in buffers
+  /// of one key head
+  std::int64_t rows;
+  /// of one key head
+  std::int64_t tiles;
+  /// size in buffers
+  std::int64_t padded;
 
   explicit Geometry(const AttentionArgs& args)
       : batch(args.q.shape[0]),
@@ -61,11 +64,15 @@ Range visible_keys(const AttentionArgs& args, std::int64_t b, std::int64_t t);
 /// Rows [first, first + count) of key head `key_head` of batch row `b`, and the keys each of them sees.
 struct Tile {
   std::int64_t b, key_head, first, count;
-  std::int64_t query[kTileRows];  ///< of each row
-  std::int64_t head[kTileRows];   ///< of each row, among all H
+  /// of each row
+  std::int64_t query[kTileRows];
+  /// of each row, among all H
+  std::int64_t head[kTileRows];
   Range rows[kTileRows];
-  Range hull;    ///< keys that any row sees
-  Range common;  ///< keys that every row sees
+  /// keys that any row sees
+  Range hull;
+  /// keys that every row sees
+  Range common;
 
   /// The tile that begins at row index kTileRows.
   Tile(const AttentionArgs& args, const Geometry& g, std::int64_t of_b, std::int64_t of_key_head,
@@ -117,7 +124,8 @@ inline Sums sums_at(float* memory) {
 struct KeyCache {
   float *k, *v;
   std::int64_t rows;
-  std::int64_t b = -1, key_head = -1;  ///< whose keys lie in it; b < 0: a block's
+  /// whose keys lie in it; b < 0: a block's
+  std::int64_t b = -1, key_head = -1;
   Range keys = {};
 
   /// Rows that stay in a second-level cache beside what else is worked on.

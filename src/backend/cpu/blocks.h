@@ -132,7 +132,8 @@ template <int N>
 struct Rows {
   std::int64_t length;
   std::int64_t count;
-  std::int64_t strides[N];  ///< of one step along the row
+  /// of one step along the row
+  std::int64_t strides[N];
 
   Rows(const TensorArg (&operands)[N], int dim) : Rows(cut(operands, dim), operands, dim) {}
 

@@ -157,9 +157,12 @@ CANDELA_TILE_TARGET void pack_right(const Matrix& b, std::int64_t k, std::int64_
 /// Where the tiles of one panel of the left operand lie: two below each other at each step of depth.
 struct LeftPanel {
   const std::uint16_t* tiles;
-  std::int64_t below;      ///< elements from the upper tile to the lower
-  std::int64_t step;       ///< elements from one step of depth to the next
-  std::int64_t row_bytes;  ///< from one row of a tile to the next
+  /// elements from the upper tile to the lower
+  std::int64_t below;
+  /// elements from one step of depth to the next
+  std::int64_t step;
+  /// from one row of a tile to the next
+  std::int64_t row_bytes;
 };
 
 /// An operand, or a block of one, as tiles: panel by panel, along k, two tiles each.

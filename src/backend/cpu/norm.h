@@ -13,8 +13,8 @@ namespace candela::norm_detail {
 
 struct Mode {
   DType dtype;
-  bool stream;  ///< results go past the caches: every row of them begins at a whole vector; end with
-                ///< stream_fence()
+  /// results go past the caches: every row of them begins at a whole vector; end with stream_fence()
+  bool stream;
 };
 
 /// Floats that a vector of `count` elements in row order takes.

@@ -10,9 +10,10 @@ namespace candela::softmax_detail {
 /// What a loop may assume of its results.
 struct Mode {
   DType dtype;
-  bool log;     ///< log softmax instead of softmax
-  bool stream;  ///< results go past the caches: every row of them begins at a whole vector; end with
-                ///< stream_fence()
+  /// log softmax instead of softmax
+  bool log;
+  /// results go past the caches: every row of them begins at a whole vector; end with stream_fence()
+  bool stream;
 };
 
 /// One row of softmax. `scratch`: `padded(count)` floats.

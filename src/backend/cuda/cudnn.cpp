@@ -51,7 +51,8 @@ namespace fe = cudnn_frontend;
 enum Uid : std::int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv };
 
 struct Plan {
-  std::shared_ptr<fe::graph::Graph> graph;  ///< null: there is none
+  /// null: there is none
+  std::shared_ptr<fe::graph::Graph> graph;
   std::int64_t workspace = 0;
 };
 

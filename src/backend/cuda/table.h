@@ -8,8 +8,10 @@ namespace candela::cuda {
 
 /// What the families' files learn of the device when they fill their lists.
 struct Offer {
-  bool blas = false;   ///< cuBLASLt is there
-  bool cudnn = false;  ///< cuDNN's attention is
+  /// cuBLASLt is there
+  bool blas = false;
+  /// cuDNN's attention is
+  bool cudnn = false;
 };
 
 /// One function per op family, each in the file of that name.

@@ -9,21 +9,32 @@ namespace candela::metal {
 
 /// What the Metal device has done since it was made. All counts but for bytes.
 struct Counters {
-  std::uint64_t queues = 0;  ///< command queues made
+  /// command queues made
+  std::uint64_t queues = 0;
   std::uint64_t command_buffers = 0;
   std::uint64_t commits = 0;
-  std::uint64_t waits = 0;           ///< times that a thread had to wait for the GPU, for any reason
-  std::uint64_t stalls = 0;          ///< of these, because too many command buffers were in flight
-  std::uint64_t failures = 0;        ///< command buffers that ended in an error
-  std::uint64_t ops = 0;             ///< ops encoded
-  std::uint64_t kernels_made = 0;    ///< MPS kernel objects made
-  std::uint64_t kernel_hits = 0;     ///< ops served by a cached one
-  std::uint64_t pipelines_made = 0;  ///< shaders specialised
+  /// times that a thread had to wait for the GPU, for any reason
+  std::uint64_t waits = 0;
+  /// of these, because too many command buffers were in flight
+  std::uint64_t stalls = 0;
+  /// command buffers that ended in an error
+  std::uint64_t failures = 0;
+  /// ops encoded
+  std::uint64_t ops = 0;
+  /// MPS kernel objects made
+  std::uint64_t kernels_made = 0;
+  /// ops served by a cached one
+  std::uint64_t kernel_hits = 0;
+  /// shaders specialised
+  std::uint64_t pipelines_made = 0;
   std::uint64_t pipeline_hits = 0;
-  std::uint64_t contiguous_copies = 0;  ///< operands whose layout no kernel takes, copied once
+  /// operands whose layout no kernel takes, copied once
+  std::uint64_t contiguous_copies = 0;
   std::uint64_t contiguous_bytes = 0;
-  std::uint64_t host_runs = 0;      ///< ops that ran on the CPU, on the unified memory
-  std::uint64_t wrapped_bytes = 0;  ///< host memory that became a buffer without a copy
+  /// ops that ran on the CPU, on the unified memory
+  std::uint64_t host_runs = 0;
+  /// host memory that became a buffer without a copy
+  std::uint64_t wrapped_bytes = 0;
 };
 
 /// The same, written by several threads.

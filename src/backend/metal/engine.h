@@ -22,11 +22,16 @@ namespace candela::metal {
 /// When the open command buffer is committed without being asked to. A buffer that runs for too long trips
 /// the GPU's watchdog; one that is too short costs more to commit than to run.
 struct EngineLimits {
-  std::size_t ops = 128;             ///< ops of one command buffer
-  double flop = 2e10;                ///< arithmetic of one command buffer: about 10 ms of an M1
-  double bytes = 1e9;                ///< memory traffic of one command buffer
-  std::size_t in_flight = 16;        ///< command buffers committed and not completed
-  std::size_t cached_kernels = 512;  ///< MPS kernel objects; the least recently used goes first
+  /// ops of one command buffer
+  std::size_t ops = 128;
+  /// arithmetic of one command buffer: about 10 ms of an M1
+  double flop = 2e10;
+  /// memory traffic of one command buffer
+  double bytes = 1e9;
+  /// command buffers committed and not completed
+  std::size_t in_flight = 16;
+  /// MPS kernel objects; the least recently used goes first
+  std::size_t cached_kernels = 512;
 };
 
 /// What one op asks of the GPU, as far as its shapes tell.
@@ -89,7 +94,8 @@ class Encoding {
   std::size_t cached_kernels_;
   objc::CommandBuffer buffer_;
   objc::ComputeEncoder encoder_;
-  std::list<CachedKernel> kernels_;  ///< the most recently used first
+  /// the most recently used first
+  std::list<CachedKernel> kernels_;
   std::unordered_map<std::string, std::list<CachedKernel>::iterator> kernel_index_;
 };
 
@@ -143,22 +149,28 @@ class Engine final : public Stream {
     std::string text;
     std::size_t command_buffers = 1;
     bool out_of_memory = false;
-    bool told = false;   ///< to some thread
-    bool known = false;  ///< to a thread whose own work it took
+    /// to some thread
+    bool told = false;
+    /// to a thread whose own work it took
+    bool known = false;
   };
   /// What completion handlers write; outlives the engine while handlers are pending.
   struct Completion {
     std::mutex mutex;
     std::condition_variable changed;
-    std::set<std::uint64_t> in_flight;  ///< tickets of the command buffers that are not completed
-    std::vector<Failure> failures;      ///< in order; kept, since threads that encoded may read much later
+    /// tickets of the command buffers that are not completed
+    std::set<std::uint64_t> in_flight;
+    /// in order; kept, since threads that encoded may read much later
+    std::vector<Failure> failures;
 
     void add_failure(std::uint64_t ticket, std::string text, bool out_of_memory);
   };
   /// What one thread did on one engine since it last synchronised.
   struct ThreadWork {
-    Tickets encoded;                 ///< no work if `first` is 0
-    std::uint64_t synchronized = 0;  ///< the last ticket that it has waited for
+    /// no work if `first` is 0
+    Tickets encoded;
+    /// the last ticket that it has waited for
+    std::uint64_t synchronized = 0;
   };
 
   ThreadWork& thread_work() const;
@@ -172,7 +184,8 @@ class Engine final : public Stream {
   void wait_until(bool stall, const std::function<bool(const Completion&)>& done);
   std::string op_summary() const;
 
-  const std::uint64_t id_;  ///< never used again: what threads know an engine by
+  /// never used again: what threads know an engine by
+  const std::uint64_t id_;
   objc::Device device_;
   EngineLimits limits_;
   std::shared_ptr<AtomicCounters> counters_;
@@ -182,9 +195,11 @@ class Engine final : public Stream {
   std::mutex encode_mutex_;
   objc::CommandQueue queue_;
   Encoding encoding_;
-  std::map<std::string, int, std::less<>> open_ops_;  ///< what the open command buffer holds
+  /// what the open command buffer holds
+  std::map<std::string, int, std::less<>> open_ops_;
   std::size_t open_count_ = 0;
-  std::uint64_t last_ticket_ = 0;  ///< command buffers committed so far
+  /// command buffers committed so far
+  std::uint64_t last_ticket_ = 0;
   Work open_work_;
 };
 

@@ -12,7 +12,8 @@ namespace candela::metal {
 /// which MPS's transpose flags undo.
 struct MatrixView {
   bool transposed = false;
-  std::size_t rows = 0, columns = 0;  ///< as stored
+  /// as stored
+  std::size_t rows = 0, columns = 0;
   std::size_t row_bytes = 0;
 };
 

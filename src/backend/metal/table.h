@@ -8,7 +8,8 @@ namespace candela::metal {
 
 /// What the families' files learn of the build and the device when they fill their lists.
 struct Offer {
-  bool mps = false;  ///< Metal Performance Shaders are built in and the device has them
+  /// Metal Performance Shaders are built in and the device has them
+  bool mps = false;
 };
 
 /// One function per op family with own or MPS implementations, each in the file of that name.

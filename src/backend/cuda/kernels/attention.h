@@ -16,14 +16,17 @@ struct AttentionParams {
   std::int64_t batch, queries, keys, heads, key_heads, size;
   float* top;
   float* total;
-  const std::int32_t* q_start;  ///< [B] or null
+  /// [B] or null
+  const std::int32_t* q_start;
   std::int64_t q_start_step;
-  const std::int32_t* cu_seqlens;  ///< [sequences + 1] or null
+  /// [sequences + 1] or null
+  const std::int32_t* cu_seqlens;
   std::int64_t cu_seqlens_step, sequences;
   float scale;
   bool causal;
   std::int64_t window, window_after;
-  const float* distance_bias;  ///< f32 [H, 2 reach + 1] or null: added to the scaled score by j - t
+  /// f32 [H, 2 reach + 1] or null: added to the scaled score by j - t
+  const float* distance_bias;
   std::int64_t bias_head, bias_step, reach;
 };
 /// Largest head that the kernels take.
@@ -33,7 +36,8 @@ cudaError_t launch_attention(const AttentionParams& params, Type type, cudaStrea
 struct AttentionGradParams {
   AttentionParams forward;
   HeadsParams dout, dq, dk, dv;
-  float* delta;  ///< workspace f32 [B, H, T]: sum over d of dout out
+  /// workspace f32 [B, H, T]: sum over d of dout out
+  float* delta;
 };
 /// cuDNN keeps one statistic per row, the logarithm of the sum of exponentials. It is kept as `top` beside a
 /// total of -1, exactly as it is: divided by the scale it would lose the digits that large scores need.

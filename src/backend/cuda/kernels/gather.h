@@ -29,7 +29,8 @@ cudaError_t launch_embedding_grad(const EmbeddingGradParams& params, Type type, 
 /// Lines along one dimension: x (or dx) of `length`, index and out (or dy) of `picks` elements; rows of out,
 /// index, x.
 struct GatherParams {
-  RowParams<3> rows;  ///< out (dy), index, x (dx); length = picks
+  /// out (dy), index, x (dx); length = picks
+  RowParams<3> rows;
   std::int64_t length;
   Fault* fault;
 };

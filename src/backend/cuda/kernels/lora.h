@@ -23,19 +23,25 @@ struct FactorParams {
   std::int64_t rank_stride, column_stride, count;
   int piece;
   std::int64_t terms_offset,
-      terms_step;  ///< where its first term [padded rank][count] begins, and to the next
-  std::int64_t expand_offset, expand_pitch;  ///< where it begins for launch_expand, and from column to column
+      /// where its first term [padded rank][count] begins, and to the next
+      terms_step;
+  /// where it begins for launch_expand, and from column to column
+  std::int64_t expand_offset, expand_pitch;
 };
 
 struct LowRankParams {
   RankPiece pieces[kMaxPieces];
   int piece_count;
-  std::int64_t padded;  ///< ranks, padded
+  /// ranks, padded
+  std::int64_t padded;
   FactorParams factors[kMaxPieces];
   int factor_count;
-  Type factor_type;  ///< f32 or bf16
-  void* terms;       ///< bf16: for launch_project; null: not wanted
-  void* expand;      ///< bf16: for launch_expand; null: not wanted
+  /// f32 or bf16
+  Type factor_type;
+  /// bf16: for launch_project; null: not wanted
+  void* terms;
+  /// bf16: for launch_expand; null: not wanted
+  void* expand;
 };
 /// Brings factors into the form that the products read.
 cudaError_t launch_split_factors(const LowRankParams& params, cudaStream_t stream);
@@ -54,10 +60,13 @@ cudaError_t launch_split_low(const LowRankParams& ranks, const LowParams& low, c
 struct WideGroup {
   std::int64_t first, count;
   std::int64_t padded_rank, padded;
-  std::int64_t terms_offset;   ///< of its factor, [kTerms][padded][count]
-  std::int64_t expand_offset;  ///< of its factor, [count up to 32][padded]
+  /// of its factor, [kTerms][padded][count]
+  std::int64_t terms_offset;
+  /// of its factor, [count up to 32][padded]
+  std::int64_t expand_offset;
   float scale;
-  void* result;  ///< launch_outer: element (r, c) at r rank_stride + c column_stride, r a rank of the piece
+  /// launch_outer: element (r, c) at r rank_stride + c column_stride, r a rank of the piece
+  void* result;
   std::int64_t rank_stride, column_stride;
 };
 struct WideParams {
@@ -65,9 +74,12 @@ struct WideParams {
   std::int64_t rows, stride;
   WideGroup groups[kMaxPieces];
   int group_count;
-  bool add;          ///< launch_expand: to what is there
-  Type result_type;  ///< launch_outer
-  float* partial;    ///< launch_outer: f32 [outer_parts][outer_size]
+  /// launch_expand: to what is there
+  bool add;
+  /// launch_outer
+  Type result_type;
+  /// launch_outer: f32 [outer_parts][outer_size]
+  float* partial;
 };
 /// low = scale wide factor^T, with its terms.
 cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,

@@ -22,7 +22,8 @@ cudaError_t launch_cross_entropy(const CrossEntropyParams& params, Type type, Ty
 
 /// dlogits = (softmax(logits) - onehot(target)) dloss[n], 0 for ignored rows.
 struct CrossEntropyGradParams {
-  CrossEntropyParams forward;  ///< loss is not read
+  /// loss is not read
+  CrossEntropyParams forward;
   const float* dloss;
   std::int64_t dloss_step;
   void* dlogits;
@@ -39,7 +40,8 @@ struct HeadLossParams {
   std::int64_t rows, classes;
   const void* targets;
   std::int64_t target_step;
-  float* loss;  ///< f32 [rows]
+  /// f32 [rows]
+  float* loss;
   std::int64_t ignored;
   bool gradient;
   Fault* fault;

@@ -11,7 +11,8 @@ struct RmsNormParams {
   const void* weight;
   std::int64_t weight_step;
   float* rstd;
-  float eps, weight_offset;  ///< the factor is weight + weight_offset
+  /// the factor is weight + weight_offset
+  float eps, weight_offset;
   bool added;
 };
 cudaError_t launch_rms_norm(const RmsNormParams& params, Type type, cudaStream_t stream);
@@ -55,7 +56,8 @@ cudaError_t launch_layer_norm_grad(const LayerNormGradParams& params, Type type,
 /// over rows of dy (x - mean) rstd, dbias += sum of dy; mean and its residuals null for RMS norm. `partial`
 /// f32 [column_parts(count), 2, length].
 struct NormColumnParams {
-  RowParams<2> rows;  ///< x, dy
+  /// x, dy
+  RowParams<2> rows;
   const float* mean;
   const float* residuals;
   const float* rstd;

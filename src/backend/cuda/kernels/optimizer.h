@@ -13,9 +13,12 @@ struct AdamwParams {
   float* v;
   std::int64_t count;
   float beta1, one_less_beta1, beta2, one_less_beta2, eps;
-  float keep;       ///< 1 - lr weight_decay
-  float step_size;  ///< lr / (1 - beta1^step)
-  float root;       ///< 1 / sqrt(1 - beta2^step)
+  /// 1 - lr weight_decay
+  float keep;
+  /// lr / (1 - beta1^step)
+  float step_size;
+  /// 1 / sqrt(1 - beta2^step)
+  float root;
   float grad_scale;
 };
 cudaError_t launch_adamw(const AdamwParams& params, Type param, Type grad, cudaStream_t stream);

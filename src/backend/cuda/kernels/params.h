@@ -18,7 +18,8 @@ struct LoopParams {
   int rank = 0;
   std::int64_t inner = 0, outer = 0;
   std::int64_t shape[kMaxDims] = {};
-  std::int64_t strides[N][kMaxDims] = {};  ///< in elements
+  /// in elements
+  std::int64_t strides[N][kMaxDims] = {};
   void* data[N] = {};
 };
 
@@ -26,12 +27,14 @@ struct LoopParams {
 template <int N>
 struct RowParams {
   std::int64_t count = 0, length = 0;
-  int rank = 0;  ///< of the dimensions that count the rows
+  /// of the dimensions that count the rows
+  int rank = 0;
   std::int64_t shape[kMaxDims] = {};
   std::int64_t strides[N][kMaxDims] = {};
   std::int64_t step[N] = {};
   void* data[N] = {};
-  bool packed = false;  ///< unit steps, 16-byte rows: 16-byte accesses are possible
+  /// unit steps, 16-byte rows: 16-byte accesses are possible
+  bool packed = false;
 };
 
 /// A matrix [rows, columns] in memory.
@@ -44,7 +47,8 @@ struct MatrixParams {
 
 /// What a kernel found wrong with its data: written once, read by the host at the next synchronisation.
 struct Fault {
-  int code = 0;  ///< 0: none, else a FaultCode
+  /// 0: none, else a FaultCode
+  int code = 0;
   int unused = 0;
   std::int64_t value = 0, bound = 0;
 };
@@ -54,7 +58,8 @@ enum FaultCode : int { kNoFault, kEmbeddingId, kGatherIndex, kTarget, kPosition 
 struct DeviceLimits {
   int multiprocessors = 132;
   int major = 9, minor = 0;
-  int shared_memory = 48 << 10;  ///< that a block may ask for, in bytes
+  /// that a block may ask for, in bytes
+  int shared_memory = 48 << 10;
 };
 
 }  // namespace candela::cuda

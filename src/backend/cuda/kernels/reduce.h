@@ -10,12 +10,14 @@ enum class Reduction { Sum, SumSquares, Max, Min };
 /// over those of out too.
 struct ReduceParams {
   int kept_rank = 0, reduced_rank = 0;
-  std::int64_t kept = 1, reduced = 1;  ///< products of the sizes
+  /// products of the sizes
+  std::int64_t kept = 1, reduced = 1;
   std::int64_t kept_shape[kMaxDims] = {}, kept_x[kMaxDims] = {}, kept_out[kMaxDims] = {};
   std::int64_t reduced_shape[kMaxDims] = {}, reduced_x[kMaxDims] = {};
   const void* x = nullptr;
   void* out = nullptr;
-  float* partial = nullptr;  ///< f32 [reduce_parts, kept], where there is more than one part
+  /// f32 [reduce_parts, kept], where there is more than one part
+  float* partial = nullptr;
   float scale = 1;
   Reduction op = Reduction::Sum;
 };

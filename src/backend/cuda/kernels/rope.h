@@ -13,7 +13,8 @@ struct RopeParams {
   std::int64_t x_strides[3], out_strides[3];
   const float* cos;
   const float* sin;
-  std::int64_t cos_stride, sin_stride, half, length;  ///< strides of a row; the last one is 1
+  /// strides of a row; the last one is 1
+  std::int64_t cos_stride, sin_stride, half, length;
   const std::int32_t* positions;
   std::int64_t position_strides[2];
   bool inverse;

@@ -43,8 +43,10 @@ class ComputeEncoder : public Object {
 /// How a command buffer ended.
 struct Outcome {
   bool failed = false;
-  long code = 0;     ///< MTLCommandBufferError
-  std::string text;  ///< the system's words, empty if it succeeded
+  /// MTLCommandBufferError
+  long code = 0;
+  /// the system's words, empty if it succeeded
+  std::string text;
 };
 
 /// MTLCommandBufferError codes that Candela treats in their own way.

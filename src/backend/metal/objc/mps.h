@@ -16,7 +16,8 @@ struct MatrixShape {
   std::size_t rows = 0, columns = 0, matrices = 1;
   std::size_t row_bytes = 0, matrix_bytes = 0;
   DType dtype = DType::F32;
-  bool unsigned_index = false;  ///< i32 tensors that MPS writes as UInt32
+  /// i32 tensors that MPS writes as UInt32
+  bool unsigned_index = false;
 };
 
 /// MPSMatrixDescriptor.
