@@ -1,7 +1,8 @@
 # candela_compiler: an interface target with the warnings, the sanitizers and strict floating point that all own code is built with.
 add_library(candela_compiler INTERFACE)
 target_compile_options(candela_compiler INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-fast-math -ffp-contract=off)
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  $<$<BOOL:${CANDELA_WERROR}>:-Werror> -fno-fast-math -ffp-contract=off)
 
 # The vectors of the kernels where there is nothing better.
 string(REGEX MATCH "^(x86_64|AMD64|amd64)$" candela_is_x86_64 "${CMAKE_SYSTEM_PROCESSOR}")
