@@ -62,6 +62,7 @@
 #include <candela/train/loss_curve.h>
 #include <candela/train/memory_plan.h>
 #include <candela/train/optimizer.h>
+#include <candela/train/packing.h>
 #include <candela/train/run_state.h>
 #include <candela/train/schedule.h>
 #include <candela/train/trainer.h>

@@ -11,6 +11,8 @@
 #include <candela/core/descriptor.h>
 #include <candela/core/error.h>
 
+#include "io/missing.h"
+
 namespace candela::io {
 namespace {
 
@@ -53,8 +55,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto reason = [] { return std::generic_category().message(errno); };
   // Non-blocking, so that a named pipe is refused below instead of waited for.
   const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!descriptor.open())
-    throw IoError(fmt::format("{}: cannot be opened: {}; check the path", path.string(), reason()));
+  if (!descriptor.open()) throw IoError(fmt::format("{}: {}", path.string(), why_not_opened(errno)));
   struct stat status {};
   if (::fstat(descriptor.value(), &status) != 0)
     throw IoError(fmt::format("{}: cannot be read: {}", path.string(), reason()));

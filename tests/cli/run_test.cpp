@@ -68,8 +68,9 @@ TEST_F(Run, ASignalEndsTheRunAndSavesTheAdapter) {
     std::vector<std::string> files = listing("adapter");
     EXPECT_EQ(std::erase_if(files, [](const auto& name) { return name.starts_with("checkpoint-"); }), 1U)
         << "to go on from";
-    EXPECT_EQ(files, (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
-                                               "finetune.yaml", "loss.svg", "metrics.jsonl"}));
+    EXPECT_EQ(files,
+              (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
+                                        "candela_chat.json", "finetune.yaml", "loss.svg", "metrics.jsonl"}));
     EXPECT_GE(lines("adapter/metrics.jsonl"), 3U);
     const Outcome used = run(fmt::format("generate --model '{}' --adapter '{}' --prompt x --max-tokens 2",
                                          model_, path("adapter")));
@@ -81,8 +82,9 @@ TEST_F(Run, CheckpointsAreWholeAdaptersAndTheLastOnesStay) {
   const Outcome result = tune("--max-steps 11 --save-every 2 --keep-checkpoints 2");
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(listing("adapter"),
-            (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors", "checkpoint-10",
-                                      "checkpoint-8", "finetune.yaml", "loss.svg", "metrics.jsonl"}));
+            (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors", "candela_chat.json",
+                                      "checkpoint-10", "checkpoint-8", "finetune.yaml", "loss.svg",
+                                      "metrics.jsonl"}));
   EXPECT_EQ(listing("adapter/checkpoint-8"), kCheckpoint);
   const Outcome used = run(fmt::format("generate --model '{}' --adapter '{}' --prompt x --max-tokens 2",
                                        model_, path("adapter/checkpoint-8")));
@@ -128,8 +130,9 @@ TEST_F(Run, AKilledRunLeavesItsCheckpoint) {
   }
   EXPECT_GE(checkpoints, 1U);
   ASSERT_EQ(tune("--overwrite").status, 0);
-  EXPECT_EQ(listing("adapter"), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
-                                                          "finetune.yaml", "loss.svg", "metrics.jsonl"}));
+  EXPECT_EQ(listing("adapter"),
+            (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors", "candela_chat.json",
+                                      "finetune.yaml", "loss.svg", "metrics.jsonl"}));
 }
 
 /// A run may be killed at any time: so a checkpoint is whole for as long as it is there, the old ones that go
@@ -162,8 +165,9 @@ TEST_F(Run, CheckpointsGoWhole) {
   EXPECT_EQ(listing("adapter/checkpoint-2"), kCheckpoint);
   EXPECT_NE(read(path("adapter/checkpoint-2/adapter_model.safetensors")), before);
   ASSERT_EQ(tune("--max-steps 1 --overwrite").status, 0);
-  EXPECT_EQ(listing("adapter"), (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors",
-                                                          "finetune.yaml", "loss.svg", "metrics.jsonl"}));
+  EXPECT_EQ(listing("adapter"),
+            (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors", "candela_chat.json",
+                                      "finetune.yaml", "loss.svg", "metrics.jsonl"}));
 }
 
 TEST_F(Run, AnAdapterCanBeTrainedFurther) {

@@ -139,7 +139,7 @@ TEST_F(Usage, BenchesCheckTheirOptionsBeforeAnythingIsMeasured) {
 }
 
 TEST_F(Usage, UnknownCommandsAreNamedWithThoseThereAre) {
-  expect_refused("foo", "unknown command \"foo\"; known: finetune, verify, generate, eval,");
+  expect_refused("foo", "unknown command \"foo\"; known: finetune, verify, generate, chat, eval,");
   expect_refused("foo --model m", "unknown command \"foo\"");
   expect_refused("bench foo",
                  "unknown command \"bench foo\"; known: ops, products, train, table, decode, tokenize");
