@@ -66,7 +66,8 @@ void Unigram::build_trie(const std::vector<Scored>& vocabulary) {
   nodes_.push_back({});
   std::vector<Open> open = {{0, 0, order.size(), 0}};
   for (std::size_t next = 0; next < open.size(); ++next) {
-    auto [node, begin, end, depth] = open[next];
+    auto [node, begin, end, level] = open[next];
+    const auto depth = level;  // clang before 16 captures no structured binding
     if (begin < end && token(order[begin]).size() == depth) nodes_[node].id = order[begin++];
     nodes_[node].first_child = static_cast<std::uint32_t>(nodes_.size());
     while (begin < end) {
