@@ -122,11 +122,11 @@ SafetensorsHeader SafetensorsHeader::parse(std::string_view bytes, std::uint64_t
                        name);
       return;
     }
-    const JsonObject metadata(value, where, name);
+    const JsonObject texts(value, where, name);
     require<IoError>(!std::exchange(has_metadata, true),
                      "{}: key \"{}\" must occur once; it occurs again in the same object", where, name);
     for (const auto& [key, text] : value.items()) {
-      if (!text.is_string()) metadata.fail(key.c_str(), "a string");
+      if (!text.is_string()) texts.fail(key.c_str(), "a string");
       header.metadata.emplace(key, text.get<std::string>());
     }
   };
