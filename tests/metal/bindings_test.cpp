@@ -107,7 +107,7 @@ TEST_F(Bindings, HeapGivesBuffersUntilItIsFull) {
 
 TEST_F(Bindings, EventOrdersTwoCommandBuffers) {
   CommandQueue queue = device_.new_queue(4);
-  Event event = device_.new_event();
+  metal::objc::Event event = device_.new_event();
   EXPECT_EQ(event.value(), 0U);
   CommandBuffer first = queue.new_command_buffer();
   first.signal(event, 7);
