@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "backend/metal/launch.h"
 #include "backend/metal/matmul.h"
 #include "backend/metal/mps_matrix.h"
@@ -160,8 +162,12 @@ class AnyOperand {
 /// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch. `Operand` makes dy, which
 /// they share, fit for `encode`, once.
 template <class Operand, class Encode>
-void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, Encode encode) {
+void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, Encode encode_product) {
   const LoraLinearArgs& forward = args.forward;
+  // A grid has no empty dimension: there is nothing to write.
+  const auto encode = [&](Engine& on, const MatmulArgs& product) {
+    if (product.out.numel() > 0) encode_product(on, product);
+  };
   const Operand dy(engine, args.dy);
   if (args.dx.present()) encode(engine, product(dy.arg(), forward.weight, args.dx));
   for (int i = 0; i < forward.branch_count; ++i) {
@@ -204,7 +210,10 @@ std::string mps_grad_supports(const LoraLinearGradArgs& args) {
     return "MPS takes f32 and f16";
   if (args.forward.a.present() && args.forward.a.dtype != args.forward.x.dtype)
     return "MPS takes operands of one dtype";
-  return {};
+  const LoraBranch* const begin = args.forward.branches;
+  const bool empty = std::any_of(begin, begin + args.forward.branch_count,
+                                 [](const LoraBranch& branch) { return branch.outputs == 0; });
+  return empty || args.dy.last() == 0 ? "MPS takes no empty operand" : "";
 }
 
 }  // namespace
