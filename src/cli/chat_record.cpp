@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fmt/ranges.h>
-#include <nlohmann/json.hpp>
 
 #include <candela/core/atomic_file.h>
 
@@ -47,7 +46,10 @@ ChatRecord chat_record_of(const DatasetOptions& rows, const Tokenizer& tokenizer
 
 void save_chat_record(const fs::path& folder, const ChatRecord& record) {
   AtomicFile json(folder / kRecordFile);
-  json.write(nlohmann::json{{"stop_ids", record.stop_ids}, {"prefix", record.prefix}}.dump(2) + "\n");
+  // Written out: a JSON tree allocates where it is destroyed, which ends the process where memory has run
+  // out.
+  json.write(fmt::format("{{\n  \"prefix\": [{}],\n  \"stop_ids\": [{}]\n}}\n",
+                         fmt::join(record.prefix, ", "), fmt::join(record.stop_ids, ", ")));
   json.flush();
   if (record.chat_template) {
     AtomicFile file(folder / kTemplateFile);

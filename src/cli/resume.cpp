@@ -10,6 +10,7 @@
 
 #include "cli/config_entries.h"
 #include "cli/usage.h"
+#include "core/folders.h"
 
 namespace candela::cli {
 namespace {
@@ -46,14 +47,12 @@ std::map<std::string, std::string> bound_options(const std::vector<ConfigEntry>&
 std::vector<ResumePoint> resume_points(const fs::path& run) {
   std::vector<ResumePoint> points;
   std::error_code error;
-  for (fs::directory_iterator entry(run, error); !error && entry != fs::directory_iterator();
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (!name.starts_with(kCheckpoint) || !holds_state(entry->path())) continue;
+  for (const std::string& name : names_in(run, error)) {
+    if (!name.starts_with(kCheckpoint) || !holds_state(run / name)) continue;
     const char* const end = name.data() + name.size();
     std::int64_t step = 0;
     const auto [stop, code] = std::from_chars(name.data() + kCheckpoint.size(), end, step);
-    if (code == std::errc() && stop == end) points.push_back({entry->path(), step});
+    if (code == std::errc() && stop == end) points.push_back({run / name, step});
   }
   std::sort(points.begin(), points.end(),
             [](const ResumePoint& a, const ResumePoint& b) { return a.step < b.step; });

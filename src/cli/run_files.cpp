@@ -87,7 +87,8 @@ bool is_unfinished(std::string_view name) {
 /// anybody's.
 bool is_own(const fs::path& folder) {
   std::error_code error;
-  return fs::is_empty(folder, error) || is_own_adapter(folder);
+  const bool empty = names_in(folder, error).empty() && !error;
+  return empty || is_own_adapter(folder);
 }
 
 /// Folders in `output`, not links to some, whose names `test` takes.
@@ -95,11 +96,10 @@ template <class Test>
 std::vector<fs::path> folders_in(const fs::path& output, const Test& test) {
   std::vector<fs::path> folders;
   std::error_code error;
-  for (fs::directory_iterator entry(output, error); !error && entry != fs::directory_iterator();
-       entry.increment(error)) {
+  for (const std::string& name : names_in(output, error)) {
     std::error_code ignored;
-    if (fs::is_directory(entry->symlink_status(ignored)) && test(entry->path().filename().string()))
-      folders.push_back(entry->path());
+    const fs::path path = output / name;
+    if (test(name) && fs::is_directory(fs::symlink_status(path, ignored))) folders.push_back(path);
   }
   return folders;
 }
@@ -359,8 +359,7 @@ bool Checkpoints::save_if_due(std::int64_t step, const std::function<void(const 
 
 void Checkpoints::remove_others() const {
   for (const fs::path& folder : folders_in(output_, is_unfinished)) {
-    std::error_code error;
-    fs::remove_all(folder, error);
+    const std::error_code error = remove_tree(folder);
     if (error) warn(fmt::format("{}: could not be removed: {}", folder.string(), error.message()));
   }
   for (const fs::path& folder : folders_in(output_, is_checkpoint)) {

@@ -13,6 +13,8 @@
 #include <candela/core/descriptor.h>
 #include <candela/core/error.h>
 
+#include "core/folders.h"
+
 namespace candela {
 namespace {
 
@@ -32,10 +34,8 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 /// nobody's. (A process number would say less: it may be another container's.)
 void remove_stale(const std::filesystem::path& folder, const std::string& prefix) {
   std::error_code error;  // a folder that cannot be read keeps what is left over in it
-  std::filesystem::directory_iterator entry(folder, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    const std::filesystem::path& path = entry->path();
-    const std::string name = path.filename().string();
+  for (const std::string& name : names_in(folder, error)) {
+    const std::filesystem::path path = folder / name;
     if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
     // Non-blocking: what has the name may be a pipe, which nobody may ever open at its other end.
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

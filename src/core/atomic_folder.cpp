@@ -51,16 +51,14 @@ void remove_stale(const fs::path& target) {
   const std::string prefix = aside_prefix(target);
   constexpr std::string_view kEnd = ".tmp";
   std::error_code error;  // a folder that cannot be read keeps what is left over in it
-  fs::directory_iterator entry(parent_of(target), error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  for (const std::string& name : names_in(parent_of(target), error)) {
     if (!name.starts_with(prefix) || !name.ends_with(kEnd)) continue;
     if (!is_own_part(std::string_view(name).substr(prefix.size(), name.size() - prefix.size() - kEnd.size())))
       continue;
-    const Descriptor folder = open_folder(entry->path());
+    const fs::path path = parent_of(target) / name;
+    const Descriptor folder = open_folder(path);
     if (!folder.open() || ::flock(folder.value(), LOCK_EX | LOCK_NB) != 0) continue;
-    std::error_code ignored;
-    fs::remove_all(entry->path(), ignored);
+    remove_tree(path);
   }
 }
 
@@ -115,8 +113,7 @@ AtomicFolder::AtomicFolder(const fs::path& target) : target_(target.lexically_no
 }
 
 AtomicFolder::~AtomicFolder() {
-  std::error_code error;
-  if (!aside_.empty()) fs::remove_all(aside_, error);
+  if (!aside_.empty()) remove_tree(aside_);
   lock_.reset();
   for (const fs::path& made : made_) ::rmdir(made.c_str());  // fails where something is in it
 }
@@ -151,7 +148,7 @@ void AtomicFolder::replace() {
   if (exchange(aside_, target_)) {
     const fs::path old = aside_;
     finish();
-    fs::remove_all(old, error);
+    remove_tree(old);
     return;
   }
   const std::string why = remove_folder_whole(target_);
@@ -165,7 +162,7 @@ std::string remove_folder_whole(const fs::path& folder) {
   fs::rename(folder, going, error);
   if (error == std::errc::no_such_file_or_directory) return {};
   const fs::path& at = error ? folder : going;
-  if (!error) fs::remove_all(going, error);
+  if (!error) error = remove_tree(going);
   return error ? fmt::format("{}: could not be removed: {}", at.string(), error.message()) : std::string();
 }
 

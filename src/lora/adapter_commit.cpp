@@ -7,6 +7,7 @@
 #include <candela/core/error.h>
 #include <candela/io/safetensors.h>
 
+#include "core/folders.h"
 #include "io/json.h"
 #include "lora/adapter_file.h"
 #include "lora/matcher.h"
@@ -80,14 +81,12 @@ std::optional<LoraConfig> belonging(const std::string& text, const Mark& mark, c
 std::optional<fs::path> aside_config(const fs::path& folder, const Mark& mark) {
   const std::string prefix = std::string(".") + kAdapterConfigName + ".";
   std::error_code error;
-  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  for (const std::string& name : names_in(folder, error)) {
     if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
-    if (fs::is_symlink(entry->symlink_status(error))) continue;
+    const fs::path path = folder / name;
+    if (fs::is_symlink(fs::symlink_status(path, error))) continue;
     try {
-      if (belonging(io::read_file(entry->path(), kMostAdapterConfigBytes), mark, entry->path().string()))
-        return entry->path();
+      if (belonging(io::read_file(path, kMostAdapterConfigBytes), mark, path.string())) return path;
     } catch (const Error&) {
       continue;
     }

@@ -11,6 +11,7 @@
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 
+#include "core/folders.h"
 #include "io/json.h"
 #include "models/values.h"
 
@@ -29,9 +30,10 @@ bool is_weights(const std::string& name) {
   return std::any_of(kEnds.begin(), kEnds.end(), [&](const char* end) { return name.ends_with(end); });
 }
 
-fs::directory_iterator files_in(const fs::path& folder) {
+std::vector<fs::path> files_in(const fs::path& folder) {
   std::error_code error;
-  fs::directory_iterator files(folder, error);
+  std::vector<fs::path> files;
+  for (const std::string& name : names_in(folder, error)) files.push_back(folder / name);
   require<IoError>(!error, "{}: cannot be listed: {}", folder.string(), error.message());
   return files;
 }
@@ -55,16 +57,16 @@ bool belongs(const fs::path& target, const fs::path& folder) {
 /// folder: whoever made the folder chose what it leads to, and a copy would be passed on with the model.
 std::vector<std::string> companions(const fs::path& source) {
   std::vector<std::string> names;
-  for (const auto& entry : files_in(source)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::path& file : files_in(source)) {
+    const std::string name = file.filename().string();
     std::error_code error;  // of links that lead nowhere
-    if (!entry.is_regular_file(error) || name.starts_with('.') || is_weights(name) || name == kConfig)
+    if (!fs::is_regular_file(file, error) || name.starts_with('.') || is_weights(name) || name == kConfig)
       continue;
     require<IoError>(
-        !entry.is_symlink() || belongs(resolved(entry.path()), resolved(source)),
+        !fs::is_symlink(fs::symlink_status(file, error)) || belongs(resolved(file), resolved(source)),
         "{}: must not lead out of the model's folder to be copied with it; it leads to {}: put the "
         "file itself there, or remove the link",
-        entry.path().string(), resolved(entry.path()).string());
+        file.string(), resolved(file).string());
     names.push_back(name);
   }
   std::sort(names.begin(), names.end());
@@ -77,11 +79,11 @@ void check_folder(const fs::path& folder, const fs::path& source, const std::vec
   std::error_code error;
   if (!fs::exists(folder, error)) return;
   require(fs::is_directory(folder, error), "{}: is not a folder; choose another (--output)", folder.string());
-  for (const auto& entry : files_in(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::path& file : files_in(folder)) {
+    const std::string name = file.filename().string();
     const bool taken =
         is_weights(name) || name == kConfig || std::find(names.begin(), names.end(), name) != names.end();
-    require(!taken, "{}: exists already; choose another folder (--output)", entry.path().string());
+    require(!taken, "{}: exists already; choose another folder (--output)", file.string());
     throw InvalidArgument(
         fmt::format("{}: must be empty or not exist; it holds {}: choose another folder (--output)",
                     folder.string(), name));

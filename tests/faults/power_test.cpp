@@ -50,7 +50,7 @@ TEST_P(PowerLoss, LeavesTheOldAdapterOrTheNew) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Faults, PowerLoss, testing::Bool(),
-                         [](const auto& info) { return info.param ? "folder" : "files"; });
+                         [](const auto& saved) { return saved.param ? "folder" : "files"; });
 
 }  // namespace
 }  // namespace candela::test

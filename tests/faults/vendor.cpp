@@ -1,3 +1,5 @@
+// oneDNN's header leaves the visibility of what it declares to the build.
+#pragma GCC visibility push(default)
 #include <dlfcn.h>
 #include <oneapi/dnnl/dnnl.h>
 
@@ -47,3 +49,4 @@ dnnl_status_t dnnl_primitive_desc_create(dnnl_primitive_desc_t* description, con
 }
 #endif
 }
+#pragma GCC visibility pop
