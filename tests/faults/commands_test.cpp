@@ -65,13 +65,14 @@ class Commands : public Cli {
                          model_),
                 kill);
     const std::optional<double> after = alpha_in(path("run"));
-    if (before && !overwrite) EXPECT_NE(result.status, 0) << history_;
-    if (result.status == 0) EXPECT_EQ(after, std::optional<double>(alpha)) << history_;
-    if (result.status == 1) EXPECT_EQ(after, before) << history_ << result.err;
-    EXPECT_TRUE(after == before || after == std::optional<double>(alpha)) << history_ << result.err;
-    EXPECT_TRUE(result.status == 0 || result.status == 1 || result.status == 128 + SIGKILL)
-        << history_ << result.err;
-    if (overwrite && kill == 0) EXPECT_EQ(result.status, 0) << history_ << result.err;
+    const bool is_new = after == std::optional<double>(alpha);
+    const std::string what = fmt::format("{}status {}: {}", history_, result.status, result.err);
+    EXPECT_TRUE(result.status == 0 || result.status == 1 || result.status == 128 + SIGKILL) << what;
+    EXPECT_FALSE(before && !overwrite && result.status == 0) << what;
+    EXPECT_TRUE(result.status != 0 || is_new) << what;
+    EXPECT_TRUE(result.status != 1 || after == before) << what;
+    EXPECT_TRUE(after == before || is_new) << what;
+    EXPECT_FALSE(overwrite && kill == 0 && result.status != 0) << what;
     if (exists("run")) expect_checkpoints_whole();
   }
 

@@ -118,11 +118,8 @@ int rename_at(const char* from, const char* to, unsigned flags) {
 
 int remove_at(int folder, const char* path, int flags) {
   if (fails_changing(Call::Unlink)) return -1;
-  const std::string whole =
-      recorder && path[0] != '/' && folder != kHere
-          ? std::string()  // libstdc++ removes trees by descriptors; the recorder looks at no such calls
-          : std::string(path);
-  const bool noted = !whole.empty() && below_root(path);
+  // libstdc++ and remove_tree() remove trees by descriptors; the recorder looks at no such calls.
+  const bool noted = (path[0] == '/' || folder == kHere) && below_root(path);
   Operation gone{Operation::Kind::Remove, 0, 0, {}, 0, {}, 0, 0, {}};
   if (noted)
     gone = {Operation::Kind::Remove, inode_of(path), folder_of(path), name_of(path), 0, {}, 0, 0, {}};

@@ -91,11 +91,12 @@ TEST_F(MemorySweep, TheBinaryEndsInAnErrorWhateverFails) {
       const auto with = [&](const std::string& fault) {
         fs::remove_all(path("new"));
         fs::remove_all(path("merged"));
-        return run(command + " --threads 1", fmt::format("OMP_NUM_THREADS=1 CANDELA_FAULT={}:{} "
-                                                         "CANDELA_FAULT_COUNT='{}' LD_PRELOAD='{}'",
-                                                         call, fault, path("count"), CANDELA_FAULTS_LIBRARY));
+        return run(command, fmt::format("OMP_NUM_THREADS=1 CANDELA_FAULT={}:{} "
+                                        "CANDELA_FAULT_COUNT='{}' LD_PRELOAD='{}'",
+                                        call, fault, path("count"), CANDELA_FAULTS_LIBRARY));
       };
-      ASSERT_EQ(with("1000000000:12").status, 0);
+      const Outcome whole = with("1000000000:12");
+      ASSERT_EQ(whole.status, 0) << command << whole.err;
       const long count = count_from("count");
       for (const bool onwards : {false, true}) {
         for (long at = 1; at <= count; at += std::max(count / (full_sweep() ? 200 : 2), 1L)) {
