@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check.sh: what `make check` runs behind `make test` (whose build it uses): layout and names, the whole suite on lesser instruction
-# sets, the Metal backend against the stand-in, clang's analyzer, Apple's headers, and some seconds of fuzzing. A stage whose
-# packages the system lacks says so and is left out. JOBS: how many compilers and tests run at once.
+# sets, the Metal backend against the stand-in, clang's analyzer, Apple's headers, the CUDA backend, and some seconds of fuzzing.
+# A stage whose packages the system lacks says so and is left out. JOBS: how many compilers and tests run at once.
 set -euo pipefail
 source "$(dirname "$0")/stages.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# nightly.sh: the long forms of what `make check` does briefly: every test under every sanitizer, an hour of fuzzing, clang-tidy,
-# and 64-bit ARM under QEMU. About four hours on 2 cores. FUZZ_SECONDS: how long each fuzzer runs (360).
+# nightly.sh: the long forms of what `make check` does briefly: every test under every sanitizer, sweeps of faults, clang-tidy,
+# an hour of fuzzing, and 64-bit ARM under QEMU. About four hours on 2 cores. FUZZ_SECONDS: how long each fuzzer runs (360).
 set -euo pipefail
 source "$(dirname "$0")/stages.sh"
 
