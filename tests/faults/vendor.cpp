@@ -14,6 +14,12 @@ Function next(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
+#if DNNL_VERSION_MAJOR < 3
+using MemoryDescription = const dnnl_memory_desc_t*;
+#else
+using MemoryDescription = const_dnnl_memory_desc_t;
+#endif
+
 }  // namespace
 
 extern "C" {
@@ -29,6 +35,19 @@ dnnl_status_t dnnl_primitive_execute(const_dnnl_primitive_t primitive, dnnl_stre
   static const auto real = next<decltype(&dnnl_primitive_execute)>("dnnl_primitive_execute");
   const candela::faults::Pause pause;
   return real(primitive, stream, count, arguments);
+}
+
+dnnl_status_t dnnl_memory_create(dnnl_memory_t* memory, MemoryDescription description, dnnl_engine_t engine,
+                                 void* handle) {
+  static const auto real = next<decltype(&dnnl_memory_create)>("dnnl_memory_create");
+  const candela::faults::Pause pause;
+  return real(memory, description, engine, handle);
+}
+
+dnnl_status_t dnnl_stream_create(dnnl_stream_t* stream, dnnl_engine_t engine, unsigned flags) {
+  static const auto real = next<decltype(&dnnl_stream_create)>("dnnl_stream_create");
+  const candela::faults::Pause pause;
+  return real(stream, engine, flags);
 }
 
 dnnl_status_t dnnl_sgemm(char a, char b, dnnl_dim_t m, dnnl_dim_t n, dnnl_dim_t k, float alpha,
