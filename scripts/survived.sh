@@ -1,20 +1,27 @@
 #!/usr/bin/env bash
-# survived.sh [BUILD]: runs the sweeps of tests/faults at every point and writes what was tried into BENCHMARKS.md.
-# CANDELA_SWEEP=some takes the sample that `make test` takes.
+# survived.sh [BUILD]: runs the sweeps of tests/faults at every point and writes what was tried into
+# BENCHMARKS.md. CANDELA_SWEEP=some takes the sample that `make test` takes.
+# survived.sh --table REPORT: writes the table from what a run put into the file CANDELA_SWEEP_REPORT.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=${1:-build/portable}
-report=$build/survived.tsv
 
-rm -f "$report"
-CANDELA_SWEEP=${CANDELA_SWEEP:-full} CANDELA_SWEEP_REPORT=$PWD/$report "$build/tests/faults/test_faults" --gtest_brief=1
+report=${2:-}
+if [ "${1:-}" != --table ]; then
+  build=${1:-build/portable}
+  report=$build/survived.tsv
+  rm -f "$report"
+  CANDELA_SWEEP=${CANDELA_SWEEP:-full} CANDELA_SWEEP_REPORT=$PWD/$report \
+    "$build/tests/faults/test_faults" --gtest_brief=1
+fi
 
+table=$(mktemp)
+trap 'rm -f "$table"' EXIT
 rows=$(awk -F '\t' '{ tries[$1] += $2; if (!seen[$1]++) order[++n] = $1 }
                     END { for (i = 1; i <= n; ++i) printf "| %s | %d |\n", order[i], tries[order[i]] }' "$report")
 awk -v rows="$rows" '
   /<!-- survived: end -->/ { inside = 0 }
   !inside { print }
   /<!-- survived: begin -->/ { inside = 1; print "| what was tried | tries |\n|---|---|\n" rows }
-' BENCHMARKS.md >"$report.md"
-mv "$report.md" BENCHMARKS.md
+' BENCHMARKS.md > "$table"
+cat "$table" > BENCHMARKS.md
 echo "survived: $(awk -F '\t' '{ sum += $2 } END { print sum }' "$report") tries, written into BENCHMARKS.md"
