@@ -73,7 +73,7 @@ class CommandLineReader {
     const std::string argument = rest_[at_++];
     const std::size_t equals = argument.find('=');
     const std::string name = argument.substr(0, equals);
-    const CLI::Option* const option = command_->get_option_no_throw(name);
+    const CLI::Option* const option = find_option(*command_, name);
     const bool joined = equals != std::string::npos && equals + 1 < argument.size();
     if (option == nullptr || is_flag(*option) || (!joined && at_ == rest_.size())) {
       if (option != nullptr) line_.given.insert(option);
@@ -157,7 +157,7 @@ std::vector<Setting> read_settings(const std::string& file, CLI::App& command) {
   std::set<std::string> seen;
   for (ConfigEntry& entry : read_config_entries(file)) {
     const std::string where = fmt::format("{}:{}: {}", file, entry.line, entry.key);
-    CLI::Option* const option = command.get_option_no_throw("--" + entry.key);
+    CLI::Option* const option = find_option(command, "--" + entry.key);
     require<UsageError>(option != nullptr && !is_meta(entry.key),
                         "{}: is no option of `candela {}`; known: {}", where, command.get_name(),
                         known_keys(command));
@@ -234,13 +234,13 @@ void append_config(const std::string& file, CLI::App& command, const Options& gi
 void append_resumed(CLI::App& command, const CommandLine& line, std::vector<std::string>& out) {
   const auto name = std::find(line.arguments.begin(), line.arguments.end(), "--resume");
   if (name == line.arguments.end() || name + 1 == line.arguments.end()) return;
-  if (command.get_option_no_throw("--resume") == nullptr) return;
+  if (find_option(command, "--resume") == nullptr) return;
   require<UsageError>(line.config_files.empty(),
                       "--resume: goes on with the run's own options; leave out --config");
   const ResumePoint point = resume_point(*(name + 1));
   const std::string file = (point.folder / kRunConfigName).string();
   append_config(file, command, line.given, out, "output");
-  if (line.given.count(command.get_option("--output")) == 0)
+  if (line.given.count(find_option(command, "--output")) == 0)
     out.insert(out.end(), {"--output", run_of(point).string()});
 }
 

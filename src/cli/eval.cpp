@@ -176,7 +176,7 @@ void add_eval(CLI::App& app, Action& action) {
       add_number(*command, "--max-tokens", options->max_tokens, {1, kMostCount}, "Longest answer");
   add_number(*command, "--batch-size", options->batch_size, {1, 1 << 20}, "Rows at once");
   command->add_flag("--compare", options->compare, "Evaluate the base model too")
-      ->needs(command->get_option("--adapter"));
+      ->needs(find_option(*command, "--adapter"));
   CLI::Option* const json =
       command->add_flag("--json", options->json, "Print JSON: rows, loss, perplexity, exact_match");
   CLI::Option* const show = add_number(*command, "--show", options->show, {0, kMostCount},

@@ -76,7 +76,7 @@ void declare_data_options(CLI::App& command, FinetuneOptions& options) {
 
 void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
   LoraConfig& lora = options.lora;
-  CLI::Option* const adapter = command.get_option("--adapter");
+  CLI::Option* const adapter = find_option(command, "--adapter");
   adapter->description(
       "peft folder with an adapter to train further; rank, alpha, dropout and targets are its own");
   std::vector<CLI::Option*> own = {
@@ -99,7 +99,7 @@ void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
       add_list(command, "--alpha-pattern", options.alpha_pattern,
                "PATTERN=ALPHA: another alpha for the layers that match")
           ->check(pattern_and_number({}, false))};
-  command.get_option("--target-regex")->excludes(command.get_option("--target-modules"));
+  find_option(command, "--target-regex")->excludes(find_option(command, "--target-modules"));
   for (CLI::Option* const option : own) adapter->excludes(option);
 }
 

@@ -30,8 +30,8 @@ void add_merge(CLI::App& app, Action& action) {
   auto options = std::make_shared<MergeOptions>();
   CLI::App* command = app.add_subcommand("merge", "Write a model with its adapter merged into the weights");
   declare_model_files(*command, options->model);
-  command->get_option("--adapter")->required();
-  command->get_option("--dtype")->description("Weights of the merged model; auto: as the model is stored");
+  find_option(*command, "--adapter")->required();
+  find_option(*command, "--dtype")->description("Weights of the merged model; auto: as the model is stored");
   add_path(*command, "--output", options->output, "Folder for the merged model")->required();
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(

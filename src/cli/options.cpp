@@ -15,6 +15,14 @@ constexpr const char* kListType = "LIST";
 /// In front of a value, keeps CLI11 from seeing a bracket there. No text that a person types begins with it.
 constexpr char kMark = '\x1f';
 
+/// The one of `options` that goes by `name`; null: none.
+template <class Option>
+Option* named(const std::vector<Option*>& options, const std::string& name) {
+  const auto found = std::find_if(options.begin(), options.end(),
+                                  [&](const Option* option) { return option->check_name(name); });
+  return found == options.end() ? nullptr : *found;
+}
+
 /// Whether `text` is a number such as 016, which CLI11 would read as octal.
 bool has_leading_zero(std::string_view text) {
   if (text.starts_with('-')) text.remove_prefix(1);
@@ -50,6 +58,14 @@ std::string describe(const Bounds& bounds, bool whole) {
 }
 
 }  // namespace
+
+CLI::Option* find_option(CLI::App& command, const std::string& name) {
+  return named(command.get_options(), name);
+}
+
+const CLI::Option* find_option(const CLI::App& command, const std::string& name) {
+  return named(command.get_options(), name);
+}
 
 CLI::Validator number_within(const Bounds& bounds, bool whole) {
   return CLI::Validator(

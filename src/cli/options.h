@@ -26,6 +26,11 @@ inline constexpr double kMostCount = 2147483647;
 /// The highest rank of an adapter that an option takes.
 inline constexpr double kMostRank = 65536;
 
+/// The option of `command` that goes by `name` ("--rank"); null: none. CLI11's own look-up is noexcept and
+/// allocates, so that it ends the process where memory is short.
+CLI::Option* find_option(CLI::App& command, const std::string& name);
+const CLI::Option* find_option(const CLI::App& command, const std::string& name);
+
 CLI::Validator number_within(const Bounds& bounds, bool whole);
 
 template <class T>
