@@ -1,16 +1,16 @@
-#include "models/architecture.h"
+#include "models/roberta.h"
+
 #include "models/config_reader.h"
 #include "models/encoder.h"
 
 /// RoBERTa (Liu et al., 2019): BERT whose positions begin behind the padding id.
 namespace candela {
-namespace {
 
-void read(const JsonObject& json, ModelConfig& config) {
+void read_roberta(const JsonObject& json, ModelConfig& config) {
   read_encoder(json, {.max_positions = 512, .token_types = 2, .pad = 1}, config);
 }
 
-std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters) {
+std::unique_ptr<Backbone> make_roberta(const ModelConfig& config, Parameters& parameters) {
   EncoderStyle style;
   // The padding id's row is kept for padding; the first token has the one behind it.
   style.first_position = config.pad_token_id.value_or(1) + 1;
@@ -18,13 +18,11 @@ std::unique_ptr<Backbone> make(const ModelConfig& config, Parameters& parameters
   return std::make_unique<Encoder>(config, style, parameters);
 }
 
-}  // namespace
-
 extern const Architecture kRoberta;
 const Architecture kRoberta = {
     .model_type = "roberta",
-    .read = read,
-    .make = make,
+    .read = read_roberta,
+    .make = make_roberta,
     .prefix = "roberta.",
     .embedding = "embeddings.word_embeddings.weight",
     .causal = false,
