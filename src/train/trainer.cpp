@@ -333,7 +333,7 @@ bool Trainer::fit(BatchSource& train, BatchSource* valid,
   if (first == 0 && options_.validate_first && valid != nullptr) {
     validate(*valid, now);
     if (!now.validation_loss) return false;
-    report(now);
+    if (report) report(now);
   }
   std::vector<Batch> batches = upload(train.next(), model_.device());
   std::string place = train.place();
@@ -367,7 +367,7 @@ bool Trainer::fit(BatchSource& train, BatchSource* valid,
     state_.seconds = seconds_before + seconds_since(start);
     now.seconds = state_.seconds;
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
-    report(now);
+    if (report) report(now);
     const bool last = i == steps || now.out_of_patience;
     if (!last && !stopped()) {
       batches = std::move(next);

@@ -96,6 +96,19 @@ TEST(Trainer, SameSeedSameBits) {
   EXPECT_EQ(runs[0], runs[1]);
 }
 
+TEST(Trainer, ARunNeedsNobodyToReportTo) {
+  auto model = make_model(tiny_config(), {DType::F32, Device::cpu()}, 3);
+  Lora::attach(*model, tiny_lora(), 5);
+  TrainOptions options;
+  options.batch_size = 4;
+  options.max_steps = 2;
+  options.validate_first = true;
+  const std::vector<Sample> samples = rows(8);
+  Trainer trainer(*model, options);
+  EXPECT_TRUE(trainer.fit(samples, samples, std::function<void(const StepReport&)>()));
+  EXPECT_EQ(trainer.state().step, 2);
+}
+
 TEST(Trainer, LearnsAndReportsWhatItDid) {
   std::vector<Sample> samples = rows(16);
   for (Sample& sample : samples) {  // a rule to learn: eight tokens in a fixed cycle

@@ -122,16 +122,16 @@ class Trainer {
   /// SampleSource(samples, options).length(), the rows checked against the model's vocabulary.
   TrainLength length(std::span<const Sample> samples) const;
 
-  /// Runs all steps that state() has not done; `report` is called after each. `valid` may be null. False if
-  /// TrainOptions::stop ended it before the last one. The batch that needs the most memory is rehearsed
-  /// first, without a step: if memory is short, the run ends in its first seconds, and all later batches fit
-  /// into blocks that are there. A step is upload, enqueue, read: the batches of the next one are made and
-  /// uploaded while the device works. Throws InvalidArgument before the first step for a row of either source
-  /// that could not be run: of fewer than 2 tokens, without a token to train on, or with a token that is not
-  /// in the model's vocabulary. A step whose loss or gradient is not finite changes nothing and is reported
-  /// as skipped; throws Error when a weight is not finite, after more than max_skipped of them in a row, and
-  /// when the last update left a parameter, the validation loss or, without validation, the loss of its own
-  /// rows not finite.
+  /// Runs all steps that state() has not done; `report`, unless empty, is called after each. `valid` may be
+  /// null. False if TrainOptions::stop ended it before the last one. The batch that needs the most memory is
+  /// rehearsed first, without a step: if memory is short, the run ends in its first seconds, and all later
+  /// batches fit into blocks that are there. A step is upload, enqueue, read: the batches of the next one are
+  /// made and uploaded while the device works. Throws InvalidArgument before the first step for a row of
+  /// either source that could not be run: of fewer than 2 tokens, without a token to train on, or with a
+  /// token that is not in the model's vocabulary. A step whose loss or gradient is not finite changes nothing
+  /// and is reported as skipped; throws Error when a weight is not finite, after more than max_skipped of
+  /// them in a row, and when the last update left a parameter, the validation loss or, without validation,
+  /// the loss of its own rows not finite.
   bool fit(BatchSource& train, BatchSource* valid, const std::function<void(const StepReport&)>& report);
   /// The same over samples in memory: SampleSource and ValidationSource. `valid` may be empty.
   bool fit(std::span<const Sample> train, std::span<const Sample> valid,
