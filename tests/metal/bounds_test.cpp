@@ -135,6 +135,67 @@ TEST_F(Bounds, Elementwise) {
   }
 }
 
+TEST_F(Bounds, GatesRandomAndRope) {
+  for (const DType dtype : kDtypes) {
+    for (const std::int64_t width : kWidths) {
+      const Tensor x = exact(random_tensor({3, width}, 1, dtype));
+      const auto result = [&] { return exact({3, width}, dtype); };
+      run_all(&KernelTable::swiglu_grad, SwigluGradArgs{x, x, x, result(), result()});
+      run_all(&KernelTable::geglu, GegluArgs{UnaryOp::GeluTanh, x, x, result()});
+      run_all(&KernelTable::geglu_grad, GegluGradArgs{UnaryOp::Gelu, x, x, x, result(), result()});
+      run_all(&KernelTable::uniform, UniformArgs{result(), 7, 1026, 0, 1, 0, 1});
+      run_all(&KernelTable::normal, NormalArgs{result(), 7, 1027, 0, 1});
+      run_all(&KernelTable::dropout, DropoutArgs{x, result(), 7, 1025, 0.5});
+      run_all(&KernelTable::argmax, ArgmaxArgs{x, exact({3, 1}, DType::I64), 1});
+      run_all(&KernelTable::argmax, ArgmaxArgs{x, exact({1, width}, DType::I64), 0});
+    }
+    const Tensor heads = exact(random_tensor({2, 3, 2, 7}, 1, dtype));
+    const Tensor angles = exact(random_tensor({5, 3}, 2));
+    const Tensor positions = exact(Tensor::from_values(std::vector<std::int32_t>{0, 4, 1, 2, 3, 4}, {2, 3}));
+    run_all(&KernelTable::rope, RopeArgs{heads, angles, angles, positions, exact({2, 3, 2, 7}, dtype)});
+  }
+}
+
+TEST_F(Bounds, GatherAndLoss) {
+  for (const DType dtype : kDtypes) {
+    for (const std::int64_t width : kWidths) {
+      const Tensor weight = exact(random_tensor({5, width}, 1, dtype));
+      const Tensor ids = exact(Tensor::from_values(std::vector<std::int32_t>{4, 0, 4}, {3}));
+      run_all(&KernelTable::embedding, EmbeddingArgs{weight, ids, exact({3, width}, dtype)});
+      run_all(&KernelTable::embedding_grad,
+              EmbeddingGradArgs{exact(random_tensor({3, width}, 2, dtype)), ids, exact({5, width})});
+      const Tensor picks = exact(Tensor::from_values(std::vector<std::int64_t>{0, 0, 0, 0, 0}, {5, 1}));
+      run_all(&KernelTable::gather, GatherArgs{weight, picks, exact({5, 1}, dtype), 1});
+      const Tensor targets = exact(Tensor::from_values(std::vector<std::int64_t>{0, 0, 0, -100, 0}, {5}));
+      const Tensor lse = exact({5});
+      run_all(&KernelTable::cross_entropy, CrossEntropyArgs{weight, targets, exact({5}), lse, -100});
+      run_all(&KernelTable::cross_entropy_grad,
+              CrossEntropyGradArgs{weight, targets, lse, exact(random_tensor({5}, 3)),
+                                   exact({5, width}, dtype), -100});
+    }
+  }
+}
+
+TEST_F(Bounds, Attention) {
+  for (const DType dtype : kDtypes) {
+    for (const std::int64_t size : {1, 33, 64, 100, 256, 320}) {
+      const auto heads = [&](std::int64_t rows, std::int64_t count, std::uint64_t seed) {
+        return exact(random_tensor({1, rows, count, size}, seed, dtype));
+      };
+      const Tensor q = heads(9, 2, 1);
+      const Tensor k = heads(11, 1, 2);
+      const Tensor out = exact({1, 9, 2, size}, dtype);
+      const Tensor top = exact({1, 2, 9});
+      const Tensor total = exact({1, 2, 9});
+      const AttentionArgs args{q, k, k, out, top, total, {}, {}, 0.3, true};
+      run_all(&KernelTable::attention, args);
+      run_all(&KernelTable::attention_grad,
+              AttentionGradArgs{args, q, exact({1, 9, 2, size}, dtype), exact({1, 11, 1, size}, dtype),
+                                exact({1, 11, 1, size}, dtype)});
+    }
+  }
+}
+
 TEST_F(Bounds, Lora) {
   for (const auto& [rows, width, outputs, rank] :
        {std::array<std::int64_t, 4>{1, 7, 5, 2}, {17, 33, 66, 3}, {70, 16, 65, 8}}) {
@@ -181,7 +242,7 @@ TEST_F(Bounds, AnAccessBeyondTheTensorIsNoticed) {
   TensorArg longer = x;
   longer.shape[0] = 101;
   FillArgs args{longer, 1};
-  ASSERT_EQ(run_named(&KernelTable::fill, "own", args), "");
+  ASSERT_EQ(run_named(&KernelTable::fill, "native", args), "");
   EXPECT_THROW(device_interface(metal()).synchronize(), DeviceError);
   EXPECT_EQ(emulator::take_faults().size(), 1U);
 }

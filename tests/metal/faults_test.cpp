@@ -230,7 +230,7 @@ TEST_F(Faults, FewerThreadsPerPipelineStillGiveTheSameRows) {
   const Tensor weight = ones({500}, DType::F32, metal());
   const Tensor out = full({3, 500}, NAN, DType::F32, metal());
   device_interface(metal()).synchronize();
-  const Kernel<RmsNormArgs>* kernel = find_kernel(&KernelTable::rms_norm, "own");
+  const Kernel<RmsNormArgs>* kernel = find_kernel(&KernelTable::rms_norm, "native");
   kernel->run(RmsNormArgs{x, {}, weight, out, {}, {}, 1e-6}, engine);
   engine.synchronize();
   EXPECT_LE(relative_error(out, rms_norm(x, weight, 1e-6)), 1e-6);

@@ -12,6 +12,7 @@
 
 #include "backend/kernels.h"
 #include "backend/metal/counters.h"
+#include "backend/selector.h"
 
 namespace candela::metal_tests {
 
@@ -91,7 +92,7 @@ std::string run_named(KernelList<Args> KernelTable::*list, std::string_view name
   std::string refusal = kernel->supports(args);
   if (!refusal.empty()) return refusal;
   kernel->runs->fetch_add(1);
-  kernel->run(args, backend(metal()).stream());
+  launch(*kernel, backend(metal()), args);
   return {};
 }
 

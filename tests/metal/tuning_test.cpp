@@ -73,10 +73,10 @@ TEST_F(TuningOnMetal, SoftmaxWithItsGradientAndTopk) {
   topk(x, 5);
   const Tensor dx = full({20, 30}, NAN, DType::F32, metal());
   try_run(&KernelTable::softmax_grad, metal(), SoftmaxGradArgs{x, x, dx, 1, false});
-  expect_measured("softmax f32 last", {"mps", "own"});
-  expect_measured("log_softmax f32 last", {"mps", "own"});
-  expect_measured("softmax_grad f32 last", {"mps", "own"});
-  expect_measured("topk f32", {"mps", "own"});
+  expect_measured("softmax f32 last", {"mps", "native"});
+  expect_measured("log_softmax f32 last", {"mps", "native"});
+  expect_measured("softmax_grad f32 last", {"mps", "native"});
+  expect_measured("topk f32", {"mps", "native"});
 }
 
 TEST_F(TuningOnMetal, LoraMeasuresTheChainAndTheFusedShader) {
@@ -92,7 +92,7 @@ TEST_F(TuningOnMetal, LoraMeasuresTheChainAndTheFusedShader) {
 TEST_F(TuningOnMetal, AChoiceOnFileIsFollowedWithoutMeasuring) {
   const std::string device = device_interface(metal()).description();
   const Tensor x = random_tensor({16, 64}, 1);
-  for (const std::string name : {"own", "mps"}) {
+  for (const std::string name : {"native", "mps"}) {
     TuningTable table;
     table[device]["softmax f32 last rows16 d64"] = {name, {{name, 1.0}}};
     Tuning::instance().enable(table, nullptr);

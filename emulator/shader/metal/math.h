@@ -110,6 +110,13 @@ template <detail::FloatOrVector T>
 auto cos(const T& x) {
   return detail::map(x, [](float v) { return std::cos(v); });
 }
+/// cos(pi x)
+template <detail::FloatOrVector T>
+auto cospi(const T& x) {
+  return detail::map(x, [](float v) {
+    return static_cast<float>(std::cos(3.141592653589793238 * std::fmod(static_cast<double>(v), 2.0)));
+  });
+}
 template <detail::FloatOrVector T>
 auto tan(const T& x) {
   return detail::map(x, [](float v) { return std::tan(v); });

@@ -15,8 +15,14 @@ typedef unsigned int uint;
 typedef unsigned long ulong;
 typedef uint uint32_t;
 typedef long int64_t;
+typedef ulong uint64_t;
 typedef uint uint2 __attribute__((ext_vector_type(2)));
 typedef uint uint3 __attribute__((ext_vector_type(3)));
+typedef ulong ulong2 __attribute__((ext_vector_type(2)));
+typedef float float2 __attribute__((ext_vector_type(2)));
+typedef float float4 __attribute__((ext_vector_type(4)));
+typedef half half4 __attribute__((ext_vector_type(4)));
+typedef ushort ushort4 __attribute__((ext_vector_type(4)));
 
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
@@ -36,6 +42,7 @@ namespace metal {
 
 enum class mem_flags { mem_none, mem_device, mem_threadgroup };
 void threadgroup_barrier(mem_flags flags);
+void simdgroup_barrier(mem_flags flags);
 
 float exp(float);
 half exp(half);
@@ -51,6 +58,10 @@ float fabs(float);
 half fabs(half);
 float fmax(float, float);
 half fmax(half, half);
+float fmin(float, float);
+half fmin(half, half);
+float cospi(float);
+float abs(float);
 bool isnan(float);
 bool isnan(half);
 bool isfinite(float);
@@ -58,6 +69,8 @@ bool isfinite(half);
 
 float min(float, float);
 float max(float, float);
+float quad_sum(float);
+float quad_max(float);
 float simd_sum(float);
 float simd_max(float);
 float simd_min(float);
@@ -77,15 +90,25 @@ uint simd_sum(uint);
 uint simd_max(uint);
 uint simd_min(uint);
 
+enum memory_order { memory_order_relaxed };
+uint atomic_load_explicit(const device atomic_uint* at, memory_order order);
+uint atomic_load_explicit(const threadgroup atomic_uint* at, memory_order order);
+void atomic_store_explicit(device atomic_uint* at, uint value, memory_order order);
+void atomic_store_explicit(threadgroup atomic_uint* at, uint value, memory_order order);
+uint atomic_fetch_or_explicit(device atomic_uint* at, uint bits, memory_order order);
+
 template <class T, int Columns, int Rows>
 struct simdgroup_matrix {
-  T elements[2];
+  typedef T Pair __attribute__((ext_vector_type(2)));
+  Pair pair;
+  Pair& thread_elements() { return pair; }
 };
 typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
 template <class T, int C, int R>
 simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T value);
 template <class T, int C, int R>
-void simdgroup_load(thread simdgroup_matrix<T, C, R>& to, const threadgroup T* from, ulong stride = C);
+void simdgroup_load(thread simdgroup_matrix<T, C, R>& to, const threadgroup T* from, ulong stride = C,
+                    ulong2 origin = 0, bool transpose = false);
 template <class T, int C, int R>
 void simdgroup_load(thread simdgroup_matrix<T, C, R>& to, const device T* from, ulong stride = C);
 template <class T, int C, int R>

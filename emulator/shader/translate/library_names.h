@@ -7,7 +7,7 @@
 
 namespace translate {
 
-inline constexpr std::array<std::string_view, 117> kLibraryNames = {
+inline constexpr std::array<std::string_view, 118> kLibraryNames = {
     "abs",
     "acos",
     "all",
@@ -32,6 +32,7 @@ inline constexpr std::array<std::string_view, 117> kLibraryNames = {
     "copysign",
     "cos",
     "cosh",
+    "cospi",
     "cross",
     "ctz",
     "distance",

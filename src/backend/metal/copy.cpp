@@ -54,8 +54,8 @@ void encode_copy(Engine& engine, const TensorArg& x, const TensorArg& out) {
 }
 
 void fill_copy(KernelTable& table, const Offer&) {
-  table.copy.add("own", copy_supports, copy);
-  table.fill.add("own", fill_supports, fill);
+  table.copy.add("native", copy_supports, copy);
+  table.fill.add("native", fill_supports, fill);
 }
 
 }  // namespace candela::metal

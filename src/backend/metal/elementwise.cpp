@@ -63,54 +63,67 @@ void binary(const BinaryArgs& args, Stream& stream) {
   });
 }
 
-void swiglu(const SwigluArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor gate(engine, args.gate);
-  const RowMajor up(engine, args.up);
-  RowMajorResult out(args.out);
-  engine.encode("swiglu", {0, 3 * bytes_of(args.out)}, [&](Encoding& encoding) {
-    Launch(encoding, "elementwise", "swiglu" + suffix(args.out.dtype))
-        .tensor(gate.arg())
-        .tensor(up.arg())
-        .tensor(out.arg())
-        .over(static_cast<std::size_t>(args.out.numel()));
+/// Of SwiGLU and GeGLU, which differ in the op on the gate.
+void encode_gated(Engine& engine, std::string_view name, UnaryOp op, const TensorArg& gate,
+                  const TensorArg& up, const TensorArg& out) {
+  const Loops<3> loops({out, gate, up});
+  const shader::GatedParams params{loop_params(loops), static_cast<std::uint32_t>(op)};
+  engine.encode(name, {0, 3 * bytes_of(out)}, [&](Encoding& encoding) {
+    over(Launch(encoding, "elementwise", "gated" + suffix(out.dtype))
+             .tensor(out)
+             .tensor(gate)
+             .tensor(up)
+             .params(params),
+         loops);
   });
-  out.finish(engine);
 }
 
-void swiglu_grad(const SwigluGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor gate(engine, args.gate);
-  const RowMajor up(engine, args.up);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dgate(args.dgate);
-  RowMajorResult dup(args.dup);
-  engine.encode("swiglu_grad", {0, 5 * bytes_of(args.dy)}, [&](Encoding& encoding) {
-    Launch(encoding, "elementwise", "swiglu_grad" + suffix(args.dy.dtype))
-        .tensor(gate.arg())
-        .tensor(up.arg())
-        .tensor(dy.arg())
-        .tensor(dgate.arg())
-        .tensor(dup.arg())
-        .over(static_cast<std::size_t>(args.dy.numel()));
+template <class Args>
+void encode_gated_grad(Engine& engine, std::string_view name, UnaryOp op, const Args& args) {
+  const Loops<5> loops({args.dgate, args.dup, args.gate, args.up, args.dy});
+  const shader::GatedParams params{loop_params(loops), static_cast<std::uint32_t>(op)};
+  engine.encode(name, {0, 5 * bytes_of(args.dy)}, [&](Encoding& encoding) {
+    over(Launch(encoding, "elementwise", "gated_grad" + suffix(args.dy.dtype))
+             .tensor(args.dgate)
+             .tensor(args.dup)
+             .tensor(args.gate)
+             .tensor(args.up)
+             .tensor(args.dy)
+             .params(params),
+         loops);
   });
-  dgate.finish(engine);
-  dup.finish(engine);
+}
+
+void swiglu(const SwigluArgs& args, Stream& stream) {
+  encode_gated(static_cast<Engine&>(stream), "swiglu", UnaryOp::Silu, args.gate, args.up, args.out);
+}
+void swiglu_grad(const SwigluGradArgs& args, Stream& stream) {
+  encode_gated_grad(static_cast<Engine&>(stream), "swiglu_grad", UnaryOp::Silu, args);
+}
+void geglu(const GegluArgs& args, Stream& stream) {
+  encode_gated(static_cast<Engine&>(stream), "geglu", args.gelu, args.gate, args.up, args.out);
+}
+void geglu_grad(const GegluGradArgs& args, Stream& stream) {
+  encode_gated_grad(static_cast<Engine&>(stream), "geglu_grad", args.gelu, args);
 }
 
 }  // namespace
 
 void fill_elementwise(KernelTable& table, const Offer&) {
   table.unary.add(
-      "own", [](const UnaryArgs& args) { return supports(args.out); }, unary);
+      "native", [](const UnaryArgs& args) { return supports(args.out); }, unary);
   table.unary_grad.add(
-      "own", [](const UnaryGradArgs& args) { return supports(args.dx); }, unary_grad);
+      "native", [](const UnaryGradArgs& args) { return supports(args.dx); }, unary_grad);
   table.binary.add(
-      "own", [](const BinaryArgs& args) { return supports(args.out); }, binary);
+      "native", [](const BinaryArgs& args) { return supports(args.out); }, binary);
   table.swiglu.add(
-      "own", [](const SwigluArgs& args) { return supports(args.out); }, swiglu);
+      "native", [](const SwigluArgs& args) { return supports(args.out); }, swiglu);
   table.swiglu_grad.add(
-      "own", [](const SwigluGradArgs& args) { return supports(args.dy); }, swiglu_grad);
+      "native", [](const SwigluGradArgs& args) { return supports(args.dy); }, swiglu_grad);
+  table.geglu.add(
+      "native", [](const GegluArgs& args) { return supports(args.out); }, geglu);
+  table.geglu_grad.add(
+      "native", [](const GegluGradArgs& args) { return supports(args.dy); }, geglu_grad);
 }
 
 }  // namespace candela::metal

@@ -67,17 +67,16 @@ Engine::~Engine() {
   wait_until(false, [](const Completion& completion) { return completion.in_flight.empty(); });
 }
 
-void Engine::Completion::add_failure(std::uint64_t ticket, std::string text, bool oom) {
+void Engine::Completion::add_failure(const Failure& failure) {
   if (!failures.empty() && !failures.back().told) {
     // One calamity to those who have yet to hear of it.
     Failure& open = failures.back();
-    open.tickets.first = std::min(open.tickets.first, ticket);
-    open.out_of_memory = open.out_of_memory || oom;
+    open.tickets.first = std::min(open.tickets.first, failure.tickets.first);
+    open.out_of_memory = open.out_of_memory || failure.out_of_memory;
     ++open.command_buffers;
     return;
   }
-  failures.push_back(
-      {{ticket, std::numeric_limits<std::uint64_t>::max()}, std::move(text), 1, oom, false, false});
+  failures.push_back(failure);
   if (failures.size() > kMostFailures) {
     failures[1].tickets.first = std::min(failures[0].tickets.first, failures[1].tickets.first);
     failures.erase(failures.begin());
@@ -98,6 +97,7 @@ void Engine::note_work(std::uint64_t ticket) {
 void Engine::begin_op(std::string_view op) {
   if (!encoding_.buffer_) {
     encoding_.buffer_ = queue_.new_command_buffer();
+    encoding_.ticket_ = last_ticket_ + 1;
     counters_->command_buffers.fetch_add(1, std::memory_order_relaxed);
   }
   const auto found = open_ops_.find(op);
@@ -138,13 +138,21 @@ void Engine::commit_open() {
   open_work_ = {};
   buffer.set_label(ops);
   const std::uint64_t ticket = ++last_ticket_;
-  buffer.on_completed([completion = completion_, counters = counters_, ops,
+  buffer.on_completed([completion = completion_, counters = counters_, faults = encoding_.faults_, ops,
                        ticket](const objc::Outcome& outcome) {
     const std::lock_guard lock(completion->mutex);
+    Failure failure;
+    failure.tickets = {ticket, std::numeric_limits<std::uint64_t>::max()};
+    const std::string refused = faults->take(ticket);
     if (outcome.failed) {
       counters->failures.fetch_add(1, std::memory_order_relaxed);
-      completion->add_failure(ticket, fmt::format("the command buffer with {} failed: {}", ops, outcome.text),
-                              outcome.code == objc::kOutOfMemoryCode);
+      failure.text = fmt::format("metal: the command buffer with {} failed: {}", ops, outcome.text);
+      failure.out_of_memory = outcome.code == objc::kOutOfMemoryCode;
+      completion->add_failure(failure);
+    } else if (!refused.empty()) {
+      failure.text = refused;
+      failure.bad_data = true;
+      completion->add_failure(failure);
     }
     completion->in_flight.erase(ticket);
     completion->changed.notify_all();
@@ -211,7 +219,10 @@ void Engine::synchronize() {
     told.command_buffers = 0;
     for (Failure& failure : completion_->failures) {
       if (failure.tickets.first > read.last || failure.tickets.last < read.first) continue;
-      if (told.text.empty()) told.text = failure.text;
+      if (told.text.empty()) {
+        told.text = failure.text;
+        told.bad_data = failure.bad_data;
+      }
       told.command_buffers += failure.command_buffers;
       told.out_of_memory = told.out_of_memory || failure.out_of_memory;
       if (!std::exchange(failure.told, true)) failure.tickets.last = last;
@@ -220,7 +231,8 @@ void Engine::synchronize() {
   }
   if (told.text.empty()) return;
   if (told.out_of_memory && trim_) trim_();
-  std::string text = "metal: " + told.text;
+  if (told.bad_data) throw InvalidArgument(told.text);
+  std::string text = told.text;
   if (told.command_buffers > 1)
     text += fmt::format(" (and {} more command buffers after it)", told.command_buffers - 1);
   if (told.out_of_memory) text += "; use a smaller batch or a shorter maximum length";

@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "backend/metal/counters.h"
+#include "backend/metal/data_fault.h"
 #include "backend/metal/objc/command.h"
 #include "backend/metal/shader_library.h"
 
@@ -47,6 +48,9 @@ class Encoding {
   objc::ComputeEncoder& compute();
   /// The command buffer, no encoder open: MPS kernels open their own.
   const objc::CommandBuffer& buffer();
+  /// Where shaders of the open command buffer report data that they cannot take: buffer and offset in bytes.
+  const objc::Buffer& fault_buffer() const { return faults_->buffer(); }
+  std::size_t fault_offset() const { return DataFaults::offset_of(ticket_); }
   /// The pipeline of an own shader.
   const objc::Pipeline& pipeline(std::string_view family, const std::string& function) {
     return shaders_.pipeline(family, function);
@@ -84,7 +88,8 @@ class Encoding {
       : device_(std::move(device)),
         counters_(counters),
         shaders_(device_, counters),
-        cached_kernels_(cached_kernels) {}
+        cached_kernels_(cached_kernels),
+        faults_(std::make_shared<DataFaults>(device_)) {}
   AnyKernel* find_kernel(const std::string& key);
   void add_kernel(const std::string& key, std::unique_ptr<AnyKernel> kernel);
 
@@ -92,6 +97,9 @@ class Encoding {
   AtomicCounters& counters_;
   ShaderLibrary shaders_;
   std::size_t cached_kernels_;
+  std::shared_ptr<DataFaults> faults_;
+  /// of the open command buffer
+  std::uint64_t ticket_ = 0;
   objc::CommandBuffer buffer_;
   objc::ComputeEncoder encoder_;
   /// the most recently used first
@@ -119,7 +127,8 @@ class Engine final : public Stream {
   }
 
   /// Commits what is open and waits until all of it is done. Throws DeviceError naming the ops of the command
-  /// buffers that failed, in every thread whose work since it last synchronised lies at or after the first of
+  /// buffers that failed, or InvalidArgument for an index that a shader found out of range, in every thread
+  /// whose work since it last synchronised lies at or after the first of
   /// them: what it is about to read may rest on results that never came. A thread without work of its own
   /// reads that of others and counts as having encoded all of it; one that comes new, all since the last
   /// failure that a thread with work in it was told of.
@@ -149,6 +158,8 @@ class Engine final : public Stream {
     std::string text;
     std::size_t command_buffers = 1;
     bool out_of_memory = false;
+    /// the command buffer ran, a shader refused its data
+    bool bad_data = false;
     /// to some thread
     bool told = false;
     /// to a thread whose own work it took
@@ -163,7 +174,7 @@ class Engine final : public Stream {
     /// in order; kept, since threads that encoded may read much later
     std::vector<Failure> failures;
 
-    void add_failure(std::uint64_t ticket, std::string text, bool out_of_memory);
+    void add_failure(const Failure& failure);
   };
   /// What one thread did on one engine since it last synchronised.
   struct ThreadWork {

@@ -23,6 +23,11 @@ Launch& Launch::optional(const TensorArg& arg, const TensorArg& other) {
   return *this;
 }
 
+Launch& Launch::fault() {
+  encoder_.set_buffer(encoding_.fault_buffer().get(), encoding_.fault_offset(), index_++);
+  return *this;
+}
+
 void Launch::over(std::size_t x, std::size_t y) {
   const std::size_t width = std::min<std::size_t>(pipeline_.max_threads(), kRowThreads);
   const std::size_t across = std::min(x, width);

@@ -14,13 +14,18 @@ namespace candela::metal {
 class Launch {
  public:
   Launch(Encoding& encoding, std::string_view family, const std::string& function)
-      : pipeline_(encoding.pipeline(family, function)), encoder_(encoding.compute()), function_(function) {
+      : encoding_(encoding),
+        pipeline_(encoding.pipeline(family, function)),
+        encoder_(encoding.compute()),
+        function_(function) {
     encoder_.set_pipeline(pipeline_);
   }
 
   Launch& tensor(const TensorArg& arg);
   /// For an absent tensor the memory of `other` is bound; the shader does not touch it then.
   Launch& optional(const TensorArg& arg, const TensorArg& other);
+  /// Where the shader reports indices out of range.
+  Launch& fault();
   template <class P>
   Launch& params(const P& params) {
     static_assert(sizeof(P) <= 4096, "setBytes takes at most 4 KiB");
@@ -36,6 +41,7 @@ class Launch {
   void groups(objc::Size groups, std::size_t threads);
 
  private:
+  Encoding& encoding_;
   const objc::Pipeline& pipeline_;
   objc::ComputeEncoder& encoder_;
   std::string function_;

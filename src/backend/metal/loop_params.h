@@ -8,7 +8,7 @@ namespace candela::metal {
 /// The strided loop over N operands as the shaders take it.
 template <int N>
 shader::LoopParams loop_params(const Loops<N>& loops) {
-  static_assert(N <= 3);
+  static_assert(N <= shader::kMaxLoopOperands);
   shader::LoopParams params{};
   params.rank = static_cast<std::uint32_t>(loops.rank);
   params.inner = static_cast<std::uint32_t>(loops.inner());

@@ -47,7 +47,7 @@ std::string forward_supports(const LoraLinearArgs& args, SupportsMatmul supports
 std::string own_supports(const LoraLinearArgs& args) {
   const DType adapter = args.a.present() ? args.a.dtype : args.x.dtype;
   if (adapter != args.x.dtype && adapter != DType::F32) return "the adapter must be f32 or as the weight";
-  return forward_supports(args, own_matmul_supports);
+  return forward_supports(args, native_matmul_supports);
 }
 
 std::string mps_supports(const LoraLinearArgs& args) {
@@ -122,7 +122,7 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& w
 
 void own_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
-  if (args.a.present()) encode_own_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
+  if (args.a.present()) encode_native_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
   for (const Segment& segment : segments_of(args)) {
     const TensorArg weight = swapped(columns_of(swapped(args.weight), segment.first, segment.count));
     const TensorArg y = columns_of(args.y, segment.first, segment.count);
@@ -131,7 +131,7 @@ void own_lora(const LoraLinearArgs& args, Stream& stream) {
     if (segment.branch != nullptr) {
       encode_fused(engine, args, weight, y, bias, *segment.branch);
     } else {
-      encode_own_matmul(engine, {args.x, swapped(weight), y, bias, 1, 0});
+      encode_native_matmul(engine, {args.x, swapped(weight), y, bias, 1, 0});
     }
   }
 }
@@ -229,7 +229,7 @@ void fill_lora(KernelTable& table, const Offer& offer) {
   // Nothing is fused in the gradient: here the order is that of single products.
   table.lora_linear_grad.add(
       "simdgroup", own_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
-        encode_gradient<AnyOperand>(static_cast<Engine&>(stream), args, encode_own_matmul);
+        encode_gradient<AnyOperand>(static_cast<Engine&>(stream), args, encode_native_matmul);
       });
 }
 

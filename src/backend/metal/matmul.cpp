@@ -233,6 +233,10 @@ TensorArg columns_of(const TensorArg& arg, std::int64_t first, std::int64_t coun
   return result;
 }
 
+TensorArg rows_of(const TensorArg& arg, std::int64_t first, std::int64_t count) {
+  return swapped(columns_of(swapped(arg), first, count));
+}
+
 std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.dtype != DType::F32 && args.a.dtype != DType::F16) return "MPS takes f32 and f16";
   if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype)
@@ -272,10 +276,11 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
                 [&](Encoding& encoding) { encode_product(encoding, plan.batches, plan.product); });
 }
 
-std::string own_matmul_supports(const MatmulArgs& args) {
+std::string native_matmul_supports(const MatmulArgs& args) {
   static const std::set<std::string> kinds = {"f32_f32_f32",   "f16_f16_f16", "bf16_bf16_bf16", "f16_f16_f32",
                                               "bf16_bf16_f32", "f16_f32_f32", "bf16_f32_f32",   "f32_f16_f32",
-                                              "f32_bf16_f32",  "f32_f32_f16", "f32_f32_bf16"};
+                                              "f32_bf16_f32",  "f32_f32_f16", "f32_f32_bf16",   "f32_f16_f16",
+                                              "f32_bf16_bf16"};
   const std::string kind =
       fmt::format("{}_{}_{}", to_string(args.a.dtype), to_string(args.b.dtype), to_string(args.out.dtype));
   if (!kinds.contains(kind)) return "the shader takes f32, f16 and bf16";
@@ -288,7 +293,7 @@ std::string own_matmul_supports(const MatmulArgs& args) {
   return {};
 }
 
-void encode_own_matmul(Engine& engine, const MatmulArgs& original) {
+void encode_native_matmul(Engine& engine, const MatmulArgs& original) {
   MatmulArgs args = original;
   Batches batches(args.a, args.b, args.out);
   fold_batch_into_rows(batches, args);
@@ -333,8 +338,8 @@ void fill_matmul(KernelTable& table, const Offer& offer) {
       encode_mps_matmul(static_cast<Engine&>(stream), args);
     });
   }
-  table.matmul.add("simdgroup", own_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
-    encode_own_matmul(static_cast<Engine&>(stream), args);
+  table.matmul.add("simdgroup", native_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
+    encode_native_matmul(static_cast<Engine&>(stream), args);
   });
 }
 

@@ -14,12 +14,15 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& args);
 
 /// The product by the own simdgroup-matrix shader: any strides. Beyond what the op takes, an f32 operand goes
 /// with a 16-bit one.
-std::string own_matmul_supports(const MatmulArgs& args);
-void encode_own_matmul(Engine& engine, const MatmulArgs& args);
+std::string native_matmul_supports(const MatmulArgs& args);
+void encode_native_matmul(Engine& engine, const MatmulArgs& args);
 
 /// The last two dimensions swapped.
 TensorArg swapped(const TensorArg& arg);
 /// Columns [first, first + count) of the last dimension.
 TensorArg columns_of(const TensorArg& arg, std::int64_t first, std::int64_t count);
+
+/// Rows [first, first + count) of the last dimension but one.
+TensorArg rows_of(const TensorArg& arg, std::int64_t first, std::int64_t count);
 
 }  // namespace candela::metal

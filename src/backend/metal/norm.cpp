@@ -159,13 +159,13 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
 
 void fill_norm(KernelTable& table, const Offer&) {
   table.rms_norm.add(
-      "own", [](const RmsNormArgs& args) { return supports(args.x); }, rms_norm);
+      "native", [](const RmsNormArgs& args) { return supports(args.x); }, rms_norm);
   table.rms_norm_grad.add(
-      "own", [](const RmsNormGradArgs& args) { return supports(args.x); }, rms_norm_grad);
+      "native", [](const RmsNormGradArgs& args) { return supports(args.x); }, rms_norm_grad);
   table.layer_norm.add(
-      "own", [](const LayerNormArgs& args) { return supports(args.x); }, layer_norm);
+      "native", [](const LayerNormArgs& args) { return supports(args.x); }, layer_norm);
   table.layer_norm_grad.add(
-      "own", [](const LayerNormGradArgs& args) { return supports(args.x); }, layer_norm_grad);
+      "native", [](const LayerNormGradArgs& args) { return supports(args.x); }, layer_norm_grad);
 }
 
 }  // namespace candela::metal

@@ -47,7 +47,7 @@ void adamw(const AdamwArgs& args, Stream& stream) {
 }  // namespace
 
 void fill_optimizer(KernelTable& table, const Offer&) {
-  table.adamw.add("own", supports, adamw);
+  table.adamw.add("native", supports, adamw);
 }
 
 }  // namespace candela::metal

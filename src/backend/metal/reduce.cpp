@@ -1,4 +1,5 @@
 #include "backend/metal/launch.h"
+#include "backend/metal/line_params.h"
 #include "backend/metal/operand.h"
 #include "backend/metal/shaders/params.h"
 #include "backend/metal/table.h"
@@ -60,10 +61,30 @@ void reduce(const ReduceArgs& args, Stream& stream) {
   });
 }
 
+std::string argmax_supports(const ArgmaxArgs& args) {
+  if (!is_shader_float(args.x.dtype)) return "takes f32, f16 and bf16";
+  if (args.x.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
+  return {};
+}
+
+void argmax(const ArgmaxArgs& args, Stream& stream) {
+  const Lines lines({args.x, args.out}, args.dim);
+  const shader::ArgmaxParams params{
+      lines.params, args.x.rank == 0 ? 1 : static_cast<std::uint32_t>(args.x.shape[args.dim])};
+  static_cast<Engine&>(stream).encode("argmax", {0, bytes_of(args.x)}, [&](Encoding& encoding) {
+    Launch(encoding, "reduce", "argmax" + suffix(args.x.dtype))
+        .tensor(args.x)
+        .tensor(args.out)
+        .params(params)
+        .rows(lines.count, params.length);
+  });
+}
+
 }  // namespace
 
 void fill_reduce(KernelTable& table, const Offer&) {
-  table.reduce.add("own", supports, reduce);
+  table.argmax.add("native", argmax_supports, argmax);
+  table.reduce.add("native", supports, reduce);
 }
 
 }  // namespace candela::metal

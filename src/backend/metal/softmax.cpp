@@ -7,7 +7,7 @@
 namespace candela::metal {
 namespace {
 
-std::string own_supports(const TensorArg& x) {
+std::string native_supports(const TensorArg& x) {
   if (!is_shader_float(x.dtype)) return "takes f32, f16 and bf16";
   if (x.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
   return {};
@@ -31,7 +31,7 @@ void dispatch(Launch& launch, const shader::SoftmaxParams& params) {
   }
 }
 
-void own_softmax(const SoftmaxArgs& args, Stream& stream) {
+void native_softmax(const SoftmaxArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   const RowMajor x(engine, args.x);
   RowMajorResult out(args.out);
@@ -44,7 +44,7 @@ void own_softmax(const SoftmaxArgs& args, Stream& stream) {
   out.finish(engine);
 }
 
-void own_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
+void native_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   const RowMajor y(engine, args.y);
   const RowMajor dy(engine, args.dy);
@@ -107,9 +107,9 @@ void fill_softmax(KernelTable& table, const Offer& offer) {
     table.softmax_grad.add("mps", mps_grad_supports, mps_softmax_grad);
   }
   table.softmax.add(
-      "own", [](const SoftmaxArgs& args) { return own_supports(args.x); }, own_softmax);
+      "native", [](const SoftmaxArgs& args) { return native_supports(args.x); }, native_softmax);
   table.softmax_grad.add(
-      "own", [](const SoftmaxGradArgs& args) { return own_supports(args.y); }, own_softmax_grad);
+      "native", [](const SoftmaxGradArgs& args) { return native_supports(args.y); }, native_softmax_grad);
 }
 
 }  // namespace candela::metal

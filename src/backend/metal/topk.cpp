@@ -7,7 +7,7 @@
 namespace candela::metal {
 namespace {
 
-std::string own_supports(const TopkArgs& args) {
+std::string native_supports(const TopkArgs& args) {
   if (!is_shader_float(args.x.dtype)) return "takes f32, f16 and bf16";
   if (args.x.numel() > kMaxCount) return "takes at most 2^31 - 1 elements";
   return {};
@@ -26,7 +26,7 @@ void launch_rows(Encoding& encoding, const std::string& function, const TensorAr
       .rows(static_cast<std::size_t>(x.rows()), params.length);
 }
 
-void own_topk(const TopkArgs& args, Stream& stream) {
+void native_topk(const TopkArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   const RowMajor x(engine, args.x);
   RowMajorResult values(args.values);
@@ -42,7 +42,7 @@ std::string mps_supports(const TopkArgs& args) {
   if (args.k > static_cast<std::int64_t>(objc::kMaxMpsTopk)) return "MPS finds at most 16";
   if (args.x.dtype != DType::F32 && args.x.dtype != DType::F16) return "MPS takes f32 and f16";
   if (!args.values.contiguous() || !args.indices.contiguous()) return "MPS writes row-major results here";
-  return own_supports(args);  // which settles the rows
+  return native_supports(args);  // which settles the rows
 }
 
 /// MPS finds; where it puts NaN and which of equal values it takes first is not documented, so a pass of our
@@ -64,7 +64,7 @@ void mps_topk(const TopkArgs& args, Stream& stream) {
 
 void fill_topk(KernelTable& table, const Offer& offer) {
   if (offer.mps) table.topk.add("mps", mps_supports, mps_topk);
-  table.topk.add("own", own_supports, own_topk);
+  table.topk.add("native", native_supports, native_topk);
 }
 
 }  // namespace candela::metal

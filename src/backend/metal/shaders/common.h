@@ -47,6 +47,23 @@ inline bf16 from_float<bf16>(float x) {
   return result;
 }
 
+/// Four neighbouring elements by one access; aligned to its size.
+inline float4 load_four(device const float* x) {
+  return *reinterpret_cast<device const float4*>(x);
+}
+inline float4 load_four(device const half* x) {
+  half4 values = *reinterpret_cast<device const half4*>(x);
+  float4 result;
+  for (uint i = 0; i < 4; ++i) result[i] = static_cast<float>(values[i]);
+  return result;
+}
+inline float4 load_four(device const bf16* x) {
+  ushort4 bits = *reinterpret_cast<device const ushort4*>(x);
+  float4 result;
+  for (uint i = 0; i < 4; ++i) result[i] = as_type<float>(static_cast<uint>(bits[i]) << 16);
+  return result;
+}
+
 /// A sum that carries the rounding error of its additions along (Knuth's exact sum of two numbers): a long
 /// one keeps its digits, also where much cancels or every addition rounds the same way.
 struct LongSum {

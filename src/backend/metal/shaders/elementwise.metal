@@ -185,23 +185,27 @@ template <class T>
   out[loop_offset(p.loop, 0, at.y, at.x)] = from_float<T>(combine(p.op, left, right));
 }
 
-/// out = silu(gate) up; contiguous.
+/// out = op(gate) up: SwiGLU where the op is SiLU, GeGLU where it is a GELU.
 template <class T>
-[[kernel]] void swiglu(device const T* gate [[buffer(0)]], device const T* up [[buffer(1)]],
-                       device T* out [[buffer(2)]], uint at [[thread_position_in_grid]]) {
-  float g = to_float(gate[at]);
-  out[at] = from_float<T>(g * sigmoid(g) * to_float(up[at]));
+[[kernel]] void gated(device T* out [[buffer(0)]], device const T* gate [[buffer(1)]],
+                      device const T* up [[buffer(2)]], constant GatedParams& p [[buffer(3)]],
+                      uint2 at [[thread_position_in_grid]]) {
+  float g = to_float(gate[loop_offset(p.loop, 1, at.y, at.x)]);
+  float u = to_float(up[loop_offset(p.loop, 2, at.y, at.x)]);
+  out[loop_offset(p.loop, 0, at.y, at.x)] = from_float<T>(apply(p.op, g, 1.0f, 0.0f) * u);
 }
 
+/// dgate = dy up op'(gate), dup = dy op(gate).
 template <class T>
-[[kernel]] void swiglu_grad(device const T* gate [[buffer(0)]], device const T* up [[buffer(1)]],
-                            device const T* dy [[buffer(2)]], device T* dgate [[buffer(3)]],
-                            device T* dup [[buffer(4)]], uint at [[thread_position_in_grid]]) {
-  float g = to_float(gate[at]);
-  float gradient = to_float(dy[at]);
-  float s = sigmoid(g);
-  dgate[at] = from_float<T>(gradient * to_float(up[at]) * s * (1.0f + g * (1.0f - s)));
-  dup[at] = from_float<T>(gradient * g * s);
+[[kernel]] void gated_grad(device T* dgate [[buffer(0)]], device T* dup [[buffer(1)]],
+                           device const T* gate [[buffer(2)]], device const T* up [[buffer(3)]],
+                           device const T* dy [[buffer(4)]], constant GatedParams& p [[buffer(5)]],
+                           uint2 at [[thread_position_in_grid]]) {
+  float g = to_float(gate[loop_offset(p.loop, 2, at.y, at.x)]);
+  float u = to_float(up[loop_offset(p.loop, 3, at.y, at.x)]);
+  float gradient = to_float(dy[loop_offset(p.loop, 4, at.y, at.x)]);
+  dgate[loop_offset(p.loop, 0, at.y, at.x)] = from_float<T>(gradient * u * slope(p.op, g, 1.0f));
+  dup[loop_offset(p.loop, 1, at.y, at.x)] = from_float<T>(gradient * apply(p.op, g, 1.0f, 0.0f));
 }
 
 template [[host_name("unary_f32")]] [[kernel]] decltype(unary<float>) unary<float>;
@@ -213,9 +217,9 @@ template [[host_name("unary_grad_bf16")]] [[kernel]] decltype(unary_grad<bf16>) 
 template [[host_name("binary_f32")]] [[kernel]] decltype(binary<float>) binary<float>;
 template [[host_name("binary_f16")]] [[kernel]] decltype(binary<half>) binary<half>;
 template [[host_name("binary_bf16")]] [[kernel]] decltype(binary<bf16>) binary<bf16>;
-template [[host_name("swiglu_f32")]] [[kernel]] decltype(swiglu<float>) swiglu<float>;
-template [[host_name("swiglu_f16")]] [[kernel]] decltype(swiglu<half>) swiglu<half>;
-template [[host_name("swiglu_bf16")]] [[kernel]] decltype(swiglu<bf16>) swiglu<bf16>;
-template [[host_name("swiglu_grad_f32")]] [[kernel]] decltype(swiglu_grad<float>) swiglu_grad<float>;
-template [[host_name("swiglu_grad_f16")]] [[kernel]] decltype(swiglu_grad<half>) swiglu_grad<half>;
-template [[host_name("swiglu_grad_bf16")]] [[kernel]] decltype(swiglu_grad<bf16>) swiglu_grad<bf16>;
+template [[host_name("gated_f32")]] [[kernel]] decltype(gated<float>) gated<float>;
+template [[host_name("gated_f16")]] [[kernel]] decltype(gated<half>) gated<half>;
+template [[host_name("gated_bf16")]] [[kernel]] decltype(gated<bf16>) gated<bf16>;
+template [[host_name("gated_grad_f32")]] [[kernel]] decltype(gated_grad<float>) gated_grad<float>;
+template [[host_name("gated_grad_f16")]] [[kernel]] decltype(gated_grad<half>) gated_grad<half>;
+template [[host_name("gated_grad_bf16")]] [[kernel]] decltype(gated_grad<bf16>) gated_grad<bf16>;

@@ -60,3 +60,7 @@ template [[host_name(
     "matmul_f32_f32_f16")]] [[kernel]] decltype(matmul<float, float, half>) matmul<float, float, half>;
 template [[host_name(
     "matmul_f32_f32_bf16")]] [[kernel]] decltype(matmul<float, float, bf16>) matmul<float, float, bf16>;
+template [[host_name(
+    "matmul_f32_f16_f16")]] [[kernel]] decltype(matmul<float, half, half>) matmul<float, half, half>;
+template [[host_name(
+    "matmul_f32_bf16_bf16")]] [[kernel]] decltype(matmul<float, bf16, bf16>) matmul<float, bf16, bf16>;

@@ -1,4 +1,5 @@
-#include "common.h"
+#include "lines.h"
+#include "order.h"
 
 using namespace candela::shader;
 
@@ -79,9 +80,50 @@ template <class T>
       from_float<T>(p.scale * total_of(value));
 }
 
+/// Position of the largest element of a line, the first of equals; NaN counts as largest. One threadgroup per
+/// line.
+template <class T>
+[[kernel]] void argmax(device const T* x [[buffer(0)]], device long* out [[buffer(1)]],
+                       constant ArgmaxParams& p [[buffer(2)]], uint line [[threadgroup_position_in_grid]],
+                       uint thread_index [[thread_index_in_threadgroup]],
+                       uint threads [[threads_per_threadgroup]]) {
+  threadgroup uint keys[kMaxSimdgroups];
+  threadgroup uint places[kMaxSimdgroups];
+  device const T* from = x + line_offset(p.lines, 0, line);
+  uint key = 0u;
+  uint place = 0xffffffffu;
+  for (uint i = thread_index; i < p.length; i += threads) {
+    uint candidate = order_key(to_float(from[static_cast<long>(i) * p.lines.step[0]]));
+    if (place == 0xffffffffu || candidate > key) {
+      key = candidate;
+      place = i;
+    }
+  }
+  uint best = simd_max(key);
+  uint first = simd_min(key == best ? place : 0xffffffffu);
+  if (thread_index % 32 == 0) {
+    keys[thread_index / 32] = best;
+    places[thread_index / 32] = first;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (thread_index != 0) return;
+  for (uint i = 1; i < (threads + 31) / 32; ++i) {
+    bool better = places[i] != 0xffffffffu &&
+                  (first == 0xffffffffu || keys[i] > best || (keys[i] == best && places[i] < first));
+    if (better) {
+      best = keys[i];
+      first = places[i];
+    }
+  }
+  out[line_offset(p.lines, 1, line)] = static_cast<long>(first);
+}
+
 template [[host_name("reduce_groups_f32")]] [[kernel]] decltype(reduce_groups<float>) reduce_groups<float>;
 template [[host_name("reduce_groups_f16")]] [[kernel]] decltype(reduce_groups<half>) reduce_groups<half>;
 template [[host_name("reduce_groups_bf16")]] [[kernel]] decltype(reduce_groups<bf16>) reduce_groups<bf16>;
 template [[host_name("reduce_threads_f32")]] [[kernel]] decltype(reduce_threads<float>) reduce_threads<float>;
 template [[host_name("reduce_threads_f16")]] [[kernel]] decltype(reduce_threads<half>) reduce_threads<half>;
 template [[host_name("reduce_threads_bf16")]] [[kernel]] decltype(reduce_threads<bf16>) reduce_threads<bf16>;
+template [[host_name("argmax_f32")]] [[kernel]] decltype(argmax<float>) argmax<float>;
+template [[host_name("argmax_f16")]] [[kernel]] decltype(argmax<half>) argmax<half>;
+template [[host_name("argmax_bf16")]] [[kernel]] decltype(argmax<bf16>) argmax<bf16>;

@@ -1,13 +1,6 @@
-#include "common.h"
+#include "order.h"
 
 using namespace candela::shader;
-
-/// A number that orders as the floats do; NaN above all, the two zeros equal.
-inline uint order_key(float x) {
-  if (isnan(x)) return 0xffffffffu;
-  uint bits = as_type<uint>(x == 0.0f ? 0.0f : x);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
 
 /// Whether (key, place) comes after (other_key, other_place): value falling, index rising.
 inline bool comes_after(uint key, uint place, uint other_key, uint other_place) {
