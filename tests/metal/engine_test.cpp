@@ -152,7 +152,8 @@ TEST_F(Engine, OpsWithoutMetalImplementationRunOnTheHost) {
   const Tensor x = random_tensor({100}, 1, DType::F64);
   const Since since;
   const std::uint64_t before = runs_of(&KernelTable::unary, "host");
-  EXPECT_EQ(affine(x, 2, 1).to_vector<double>(), affine(to_device(x, Device::cpu()), 2, 1).to_vector<double>());
+  EXPECT_EQ(affine(x, 2, 1).to_vector<double>(),
+            affine(to_device(x, Device::cpu()), 2, 1).to_vector<double>());
   EXPECT_EQ(since.now().host_runs, 1U);
   EXPECT_EQ(runs_of(&KernelTable::unary, "host"), before + 1);
 }

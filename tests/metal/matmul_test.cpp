@@ -153,9 +153,9 @@ TEST_F(Matmul, BatchesOfManyPartsGoToTheOwnShader) {
   // One batch, or one product of more rows per index: few parts however many matrices.
   EXPECT_EQ(refusal(queries(20, 3), random_tensor({20, 3, 8, 5}, 3)), "");
   EXPECT_EQ(refusal(queries(8, 30), keys(8, 30)), "");
-  const std::uint64_t own = runs_of(&KernelTable::matmul, "simdgroup");
+  const std::uint64_t native = runs_of(&KernelTable::matmul, "gemv");
   check_against_cpu(transpose(random_tensor({3, 6, 4, 8}, 1), 1, 2), keys(3, 4));
-  EXPECT_EQ(runs_of(&KernelTable::matmul, "simdgroup"), own + 1);
+  EXPECT_EQ(runs_of(&KernelTable::matmul, "gemv"), native + 1) << "six rows each";
 }
 
 #endif
@@ -236,6 +236,7 @@ TEST_F(Matmul, NanAndInfinitySpreadAlongTheirRowOnly) {
   const Tensor a = Tensor::from_values(numbers, {70, 20}, metal());
   const Tensor b = ones({20, 70}, DType::F32, metal());
   for (const std::string& name : gpu_names(&KernelTable::matmul)) {
+    if (name == "gemv") continue;  // takes no 70 rows; its own test is below
     const Tensor out = zeros({70, 70}, DType::F32, metal());
     ASSERT_EQ(run_named(&KernelTable::matmul, name, MatmulArgs{a, b, out, {}, 1, 0}), "");
     const std::vector<float> got = out.to_vector<float>();
@@ -268,14 +269,78 @@ TEST_F(Matmul, PreferenceIsVisible) {
 #if defined(CANDELA_MPS)
   EXPECT_EQ(preferred, "mps");
 #else
-  EXPECT_EQ(preferred, "simdgroup");
+  EXPECT_EQ(preferred, "gemv");
 #endif
   const std::uint64_t before = runs_of(&KernelTable::matmul, preferred);
   matmul(random_tensor({4, 4}, 1), random_tensor({4, 4}, 2));
   EXPECT_EQ(runs_of(&KernelTable::matmul, preferred), before + 1);
-  const std::uint64_t own = runs_of(&KernelTable::matmul, "simdgroup");
-  matmul(random_tensor({4, 4}, 1, DType::BF16), random_tensor({4, 4}, 2, DType::BF16));
-  EXPECT_EQ(runs_of(&KernelTable::matmul, "simdgroup"), own + 1) << "bf16 goes to the own shader";
+  const std::uint64_t tiles = runs_of(&KernelTable::matmul, "simdgroup");
+  matmul(random_tensor({20, 4}, 1, DType::BF16), random_tensor({4, 20}, 2, DType::BF16));
+  EXPECT_EQ(runs_of(&KernelTable::matmul, "simdgroup"), tiles + 1) << "bf16 goes to the native shader";
+}
+
+/// Few rows, or few columns, of every dtype; B by rows and by columns, aligned for vector loads and not.
+TEST_F(Matmul, FewRowsOrColumns) {
+  for (const DType dtype : {DType::F32, DType::F16, DType::BF16}) {
+    for (const auto& [few, k, many] : {std::array<std::int64_t, 3>{1, 300, 140},
+                                       {2, 7, 5},
+                                       {5, 64, 33},
+                                       {8, 513, 256},
+                                       {16, 40, 129},
+                                       {11, 260, 1}}) {
+      const Tensor a = random_tensor({few, k}, 1, dtype);
+      const Tensor by_rows = random_tensor({k, many}, 2, dtype);
+      const Tensor by_columns = transpose(random_tensor({many, k}, 3, dtype), 0, 1);
+      for (const Tensor& b : {by_rows, by_columns}) {
+        const std::vector<double> expected =
+            product(values(a), values(contiguous(b)), static_cast<std::size_t>(few),
+                    static_cast<std::size_t>(k), static_cast<std::size_t>(many));
+        const Tensor out = full({few, many}, NAN, dtype, metal());
+        ASSERT_EQ(run_named(&KernelTable::matmul, "gemv", MatmulArgs{a, b, out, {}, 1, 0}), "");
+        EXPECT_LE(relative_error(values(out), expected), limit(dtype)) << few << " " << k << " " << many;
+        const Tensor bias = random_tensor({many}, 4, dtype);
+        const Tensor sum = full({few, many}, 1, dtype, metal());
+        ASSERT_EQ(run_named(&KernelTable::matmul, "gemv", MatmulArgs{a, b, sum, bias, 0.5, 2}), "");
+        std::vector<double> with_bias = expected;
+        const std::vector<double> added = values(bias);
+        for (std::size_t i = 0; i < with_bias.size(); ++i)
+          with_bias[i] = 0.5 * with_bias[i] + 2 + added[i % added.size()];
+        EXPECT_LE(relative_error(values(sum), with_bias), limit(dtype));
+        // The same product turned around: few columns.
+        const Tensor across = full({many, few}, NAN, dtype, metal());
+        ASSERT_EQ(run_named(&KernelTable::matmul, "gemv",
+                            MatmulArgs{transpose(b, 0, 1), transpose(a, 0, 1), across, {}, 1, 0}),
+                  "");
+        EXPECT_LE(relative_error(values(contiguous(transpose(across, 0, 1))), expected), limit(dtype));
+      }
+    }
+  }
+}
+
+TEST_F(Matmul, FewRowsKeepNanInTheirRow) {
+  const Tensor b = ones({20, 70}, DType::F32, metal());
+  std::vector<float> numbers(5 * 20, 1);
+  numbers[3 * 20 + 5] = NAN;
+  const Tensor out = zeros({5, 70}, DType::F32, metal());
+  ASSERT_EQ(run_named(&KernelTable::matmul, "gemv",
+                      MatmulArgs{Tensor::from_values(numbers, {5, 20}, metal()), b, out, {}, 1, 0}),
+            "");
+  const std::vector<float> got = out.to_vector<float>();
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(std::isnan(got[i]), i / 70 == 3) << i;
+}
+
+/// A batch against one weight is one product of more rows: 4 x 6 of them are too many.
+TEST_F(Matmul, ABatchThatFoldsIntoManyRowsIsNoGemv) {
+  const Kernel<MatmulArgs>* gemv = find_kernel(&KernelTable::matmul, "gemv");
+  ASSERT_NE(gemv, nullptr);
+  const Tensor weight = random_tensor({30, 40}, 1);
+  const auto refusal = [&](std::int64_t batch) {
+    const Tensor a = random_tensor({batch, 6, 30}, 2);
+    const Tensor shared = weight.with_layout({{batch, 30, 40}, {0, 40, 1}, 0});
+    return gemv->supports(MatmulArgs{a, shared, zeros({batch, 6, 40}, DType::F32, metal()), {}, 1, 0});
+  };
+  EXPECT_EQ(refusal(2), "");
+  EXPECT_EQ(refusal(4), "takes at most 16 rows or columns, against an operand with neighbours");
 }
 
 }  // namespace

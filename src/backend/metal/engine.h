@@ -51,9 +51,10 @@ class Encoding {
   /// Where shaders of the open command buffer report data that they cannot take: buffer and offset in bytes.
   const objc::Buffer& fault_buffer() const { return faults_->buffer(); }
   std::size_t fault_offset() const { return DataFaults::offset_of(ticket_); }
-  /// The pipeline of an own shader.
-  const objc::Pipeline& pipeline(std::string_view family, const std::string& function) {
-    return shaders_.pipeline(family, function);
+  /// The pipeline of a native shader.
+  const objc::Pipeline& pipeline(std::string_view family, const std::string& function,
+                                 std::span<const ShaderConstant> constants) {
+    return shaders_.pipeline(family, function, constants);
   }
   /// The cached kernel object of this key, made by `make` when it is new. K derives from objc::Object. One
   /// thread encodes at a time, so the object's mutable state is safe.

@@ -10,12 +10,13 @@
 
 namespace candela::metal {
 
-/// One dispatch of an own shader: the bindings in the order of the shader's parameters, then the grid.
+/// One dispatch of a native shader: the bindings in the order of the shader's parameters, then the grid.
 class Launch {
  public:
-  Launch(Encoding& encoding, std::string_view family, const std::string& function)
+  Launch(Encoding& encoding, std::string_view family, const std::string& function,
+         std::span<const ShaderConstant> constants = {})
       : encoding_(encoding),
-        pipeline_(encoding.pipeline(family, function)),
+        pipeline_(encoding.pipeline(family, function, constants)),
         encoder_(encoding.compute()),
         function_(function) {
     encoder_.set_pipeline(pipeline_);

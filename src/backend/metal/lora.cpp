@@ -44,7 +44,7 @@ std::string forward_supports(const LoraLinearArgs& args, SupportsMatmul supports
   return supports_matmul(product(args.x, swapped(args.weight), args.y));
 }
 
-std::string own_supports(const LoraLinearArgs& args) {
+std::string native_supports(const LoraLinearArgs& args) {
   const DType adapter = args.a.present() ? args.a.dtype : args.x.dtype;
   if (adapter != args.x.dtype && adapter != DType::F32) return "the adapter must be f32 or as the weight";
   return forward_supports(args, native_matmul_supports);
@@ -120,8 +120,23 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& w
   });
 }
 
-void own_lora(const LoraLinearArgs& args, Stream& stream) {
+/// The chain of products: xa = lora_x A^T, y = x W^T + bias, y_i += scale_i xa_i b_i^T.
+template <class Encode>
+void encode_chain(Engine& engine, const LoraLinearArgs& args, Encode encode) {
+  if (args.a.present()) encode(engine, product(args.lora_x, swapped(args.a), args.xa));
+  encode(engine, MatmulArgs{args.x, swapped(args.weight), args.y, args.bias, 1, 0});
+  for (int i = 0; i < args.branch_count; ++i) {
+    const LoraBranch& branch = args.branches[i];
+    if (branch.outputs == 0) continue;
+    encode(engine, product(adapter_columns(args.xa, branch), swapped(branch.b),
+                           output_columns(args.y, branch), branch.scale, 1));
+  }
+}
+
+void native_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
+  // Of few rows the tile would be mostly empty.
+  if (args.x.shape[0] <= kFewRows) return encode_chain(engine, args, encode_native_matmul);
   if (args.a.present()) encode_native_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
   for (const Segment& segment : segments_of(args)) {
     const TensorArg weight = swapped(columns_of(swapped(args.weight), segment.first, segment.count));
@@ -136,20 +151,11 @@ void own_lora(const LoraLinearArgs& args, Stream& stream) {
   }
 }
 
-/// The chain of MPS products: xa = lora_x A^T, y = x W^T + bias, y_i += scale_i xa_i b_i^T.
 void mps_lora(const LoraLinearArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  if (args.a.present()) encode_mps_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
-  encode_mps_matmul(engine, {args.x, swapped(args.weight), args.y, args.bias, 1, 0});
-  for (int i = 0; i < args.branch_count; ++i) {
-    const LoraBranch& branch = args.branches[i];
-    if (branch.outputs == 0) continue;
-    encode_mps_matmul(engine, product(adapter_columns(args.xa, branch), swapped(branch.b),
-                                      output_columns(args.y, branch), branch.scale, 1));
-  }
+  encode_chain(static_cast<Engine&>(stream), args, encode_mps_matmul);
 }
 
-/// An operand as the own shader takes it: as it lies.
+/// An operand as the native shader takes it: as it lies.
 class AnyOperand {
  public:
   AnyOperand(Engine&, const TensorArg& arg) : arg_(arg) {}
@@ -198,9 +204,9 @@ std::string gradient_dtypes(const LoraLinearGradArgs& args) {
   return {};
 }
 
-std::string own_grad_supports(const LoraLinearGradArgs& args) {
+std::string native_grad_supports(const LoraLinearGradArgs& args) {
   const std::string refusal = gradient_dtypes(args);
-  return refusal.empty() ? own_supports(args.forward) : refusal;
+  return refusal.empty() ? native_supports(args.forward) : refusal;
 }
 
 std::string mps_grad_supports(const LoraLinearGradArgs& args) {
@@ -219,7 +225,7 @@ std::string mps_grad_supports(const LoraLinearGradArgs& args) {
 }  // namespace
 
 void fill_lora(KernelTable& table, const Offer& offer) {
-  table.lora_linear.add("fused", own_supports, own_lora).yields = fused_yields;
+  table.lora_linear.add("fused", native_supports, native_lora).yields = fused_yields;
   if (offer.mps) {
     table.lora_linear.add("mps", mps_supports, mps_lora);
     table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
@@ -228,7 +234,7 @@ void fill_lora(KernelTable& table, const Offer& offer) {
   }
   // Nothing is fused in the gradient: here the order is that of single products.
   table.lora_linear_grad.add(
-      "simdgroup", own_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
+      "simdgroup", native_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
         encode_gradient<AnyOperand>(static_cast<Engine&>(stream), args, encode_native_matmul);
       });
 }

@@ -1,6 +1,8 @@
 #include "backend/metal/matmul.h"
 
 #include <array>
+#include <bit>
+#include <optional>
 #include <set>
 
 #include "backend/metal/launch.h"
@@ -293,43 +295,130 @@ std::string native_matmul_supports(const MatmulArgs& args) {
   return {};
 }
 
-void encode_native_matmul(Engine& engine, const MatmulArgs& original) {
-  MatmulArgs args = original;
-  Batches batches(args.a, args.b, args.out);
-  fold_batch_into_rows(batches, args);
+namespace {
+
+/// What the native shaders share: m, n, k, strides and the batch.
+struct NativeProduct {
+  MatmulArgs args;
+  Batches batches;
   shader::MatmulParams params{};
-  params.m = static_cast<std::uint32_t>(row_count(args.out));
-  params.n = static_cast<std::uint32_t>(args.out.shape[args.out.rank - 1]);
-  params.k = static_cast<std::uint32_t>(args.a.shape[args.a.rank - 1]);
-  params.batch_rank = static_cast<std::uint32_t>(batches.rank);
-  for (int d = 0; d < batches.rank; ++d) {
-    params.batch_shape[d] = static_cast<std::uint32_t>(batches.shape[d]);
-    params.a_batch[d] = batches.strides[0][d];
-    params.b_batch[d] = batches.strides[1][d];
-    params.out_batch[d] = batches.strides[2][d];
+
+  explicit NativeProduct(const MatmulArgs& given) : args(given), batches(given.a, given.b, given.out) {
+    fold_batch_into_rows(batches, args);
+    params.m = static_cast<std::uint32_t>(row_count(args.out));
+    params.n = static_cast<std::uint32_t>(args.out.shape[args.out.rank - 1]);
+    params.k = static_cast<std::uint32_t>(args.a.shape[args.a.rank - 1]);
+    params.batch_rank = static_cast<std::uint32_t>(batches.rank);
+    for (int d = 0; d < batches.rank; ++d) {
+      params.batch_shape[d] = static_cast<std::uint32_t>(batches.shape[d]);
+      params.a_batch[d] = batches.strides[0][d];
+      params.b_batch[d] = batches.strides[1][d];
+      params.out_batch[d] = batches.strides[2][d];
+    }
+    params.a_row = row_stride(args.a);
+    params.a_column = column_stride(args.a);
+    params.b_row = row_stride(args.b);
+    params.b_column = column_stride(args.b);
+    params.out_row = row_stride(args.out);
+    params.out_column = column_stride(args.out);
+    params.alpha = static_cast<float>(args.alpha);
+    params.beta = static_cast<float>(args.beta);
+    params.has_bias = args.bias.present() ? 1 : 0;
   }
-  params.a_row = row_stride(args.a);
-  params.a_column = column_stride(args.a);
-  params.b_row = row_stride(args.b);
-  params.b_column = column_stride(args.b);
-  params.out_row = row_stride(args.out);
-  params.out_column = column_stride(args.out);
-  params.alpha = static_cast<float>(args.alpha);
-  params.beta = static_cast<float>(args.beta);
-  params.has_bias = args.bias.present() ? 1 : 0;
-  const RowMajor bias(engine, args.bias);
-  const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile,
-                          static_cast<std::size_t>(batches.count(batches.rank))};
-  engine.encode("matmul", work_of(original), [&](Encoding& encoding) {
+  std::size_t count() const { return static_cast<std::size_t>(batches.count(batches.rank)); }
+};
+
+/// C^T = B^T A^T.
+MatmulArgs turned(const MatmulArgs& args) {
+  return {swapped(args.b), swapped(args.a), swapped(args.out), {}, args.alpha, args.beta};
+}
+
+// shaders/gemv.metal repeats these.
+constexpr std::int64_t kGemvRows = 16;
+constexpr std::size_t kGemvThreads = 256;
+constexpr std::size_t kGemvByColumns = 32;
+constexpr std::size_t kGemvByRows = 128;
+
+/// Whether B's elements are neighbours along one of its dimensions.
+bool has_neighbours(const TensorArg& b) {
+  return row_stride(b) == 1 || column_stride(b) == 1;
+}
+
+bool is_gemv(const NativeProduct& product) {
+  return product.params.m <= kGemvRows && has_neighbours(product.args.b);
+}
+
+/// The product as the shader for few rows takes it: itself or turned; none where neither has few rows.
+std::optional<NativeProduct> gemv_product(const MatmulArgs& args) {
+  NativeProduct product(args);
+  if (is_gemv(product)) return product;
+  // The bias goes by columns.
+  const MatmulArgs other = turned(args);
+  if (args.bias.present() || !native_matmul_supports(other).empty()) return std::nullopt;
+  NativeProduct across(other);
+  if (is_gemv(across)) return across;
+  return std::nullopt;
+}
+
+void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
+  const shader::MatmulParams& params = product.params;
+  const bool by_columns = params.b_row == 1;
+  const std::int64_t length = by_columns ? params.k : params.n;
+  const std::int64_t stride = by_columns ? params.b_column : params.b_row;
+  bool in_fours = length % 4 == 0 && stride % 4 == 0 && product.args.b.offset % 4 == 0;
+  for (int d = 0; d < product.batches.rank; ++d) in_fours = in_fours && params.b_batch[d] % 4 == 0;
+  const ShaderConstant constants[] = {shader_constant(0, std::bit_ceil(params.m)),
+                                      shader_constant(1, in_fours)};
+  const RowMajor bias(engine, product.args.bias);
+  const std::size_t columns = by_columns ? kGemvByColumns : kGemvByRows;
+  engine.encode("matmul", work, [&](Encoding& encoding) {
+    Launch(encoding, "gemv",
+           (by_columns ? "gemv_columns" : "gemv_rows") + suffix(product.args.a.dtype) +
+               suffix(product.args.b.dtype) + suffix(product.args.out.dtype),
+           constants)
+        .tensor(product.args.a)
+        .tensor(product.args.b)
+        .tensor(product.args.out)
+        .optional(bias.arg(), product.args.out)
+        .params(params)
+        .groups({(params.n + columns - 1) / columns, 1, product.count()}, kGemvThreads);
+  });
+}
+
+void encode_tiles(Engine& engine, const MatmulArgs& given) {
+  const NativeProduct product(given);
+  const shader::MatmulParams& params = product.params;
+  const RowMajor bias(engine, product.args.bias);
+  const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, product.count()};
+  engine.encode("matmul", work_of(given), [&](Encoding& encoding) {
     Launch(encoding, "matmul",
-           "matmul" + suffix(args.a.dtype) + suffix(args.b.dtype) + suffix(args.out.dtype))
-        .tensor(args.a)
-        .tensor(args.b)
-        .tensor(args.out)
-        .optional(bias.arg(), args.out)
+           "matmul" + suffix(product.args.a.dtype) + suffix(product.args.b.dtype) +
+               suffix(product.args.out.dtype))
+        .tensor(product.args.a)
+        .tensor(product.args.b)
+        .tensor(product.args.out)
+        .optional(bias.arg(), product.args.out)
         .params(params)
         .groups(groups, kTileThreads);
   });
+}
+
+}  // namespace
+
+std::string gemv_supports(const MatmulArgs& args) {
+  const std::string refusal = native_matmul_supports(args);
+  if (!refusal.empty()) return refusal;
+  return gemv_product(args).has_value()
+             ? ""
+             : fmt::format("takes at most {} rows or columns, against an operand with neighbours", kGemvRows);
+}
+
+void encode_native_matmul(Engine& engine, const MatmulArgs& args) {
+  if (const std::optional<NativeProduct> few = gemv_product(args)) {
+    encode_gemv(engine, *few, work_of(args));
+  } else {
+    encode_tiles(engine, args);
+  }
 }
 
 void fill_matmul(KernelTable& table, const Offer& offer) {
@@ -338,8 +427,11 @@ void fill_matmul(KernelTable& table, const Offer& offer) {
       encode_mps_matmul(static_cast<Engine&>(stream), args);
     });
   }
-  table.matmul.add("simdgroup", native_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
+  table.matmul.add("gemv", gemv_supports, [](const MatmulArgs& args, Stream& stream) {
     encode_native_matmul(static_cast<Engine&>(stream), args);
+  });
+  table.matmul.add("simdgroup", native_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
+    encode_tiles(static_cast<Engine&>(stream), args);
   });
 }
 

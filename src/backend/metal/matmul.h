@@ -12,8 +12,8 @@ namespace candela::metal {
 std::string mps_matmul_supports(const MatmulArgs& args);
 void encode_mps_matmul(Engine& engine, const MatmulArgs& args);
 
-/// The product by the own simdgroup-matrix shader: any strides. Beyond what the op takes, an f32 operand goes
-/// with a 16-bit one.
+/// The product by native shaders: gemv for few rows (or few columns, turned), else tiles of simdgroup
+/// matrices. Any strides. Beyond what the op takes, an f32 operand goes with a 16-bit one.
 std::string native_matmul_supports(const MatmulArgs& args);
 void encode_native_matmul(Engine& engine, const MatmulArgs& args);
 

@@ -3,6 +3,7 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,14 +25,28 @@ struct EmbeddedShaders {
 /// All families; written by cmake/metal_shaders.cmake. Throws DeviceError for an unknown one.
 const EmbeddedShaders& embedded_shaders(std::string_view family);
 
-/// Own shaders, loaded by family and specialised by name when first used. Thread-safe.
+/// The value of function constant `index` of a shader: a bool or a uint.
+struct ShaderConstant {
+  std::uint32_t index;
+  bool is_bool;
+  std::uint32_t value;
+};
+inline ShaderConstant shader_constant(std::uint32_t index, bool value) {
+  return {index, true, value ? 1U : 0U};
+}
+inline ShaderConstant shader_constant(std::uint32_t index, std::uint32_t value) {
+  return {index, false, value};
+}
+
+/// Native shaders, loaded by family and specialised by name when first used. Thread-safe.
 class ShaderLibrary {
  public:
   ShaderLibrary(objc::Device device, AtomicCounters& counters)
       : device_(std::move(device)), counters_(counters) {}
 
   /// The pipeline of `function` of shaders/<family>.metal; lives as long as the library.
-  const objc::Pipeline& pipeline(std::string_view family, const std::string& function);
+  const objc::Pipeline& pipeline(std::string_view family, const std::string& function,
+                                 std::span<const ShaderConstant> constants = {});
 
  private:
   objc::Device device_;

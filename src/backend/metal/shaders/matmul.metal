@@ -1,3 +1,4 @@
+#include "matmul_batch.h"
 #include "matmul_tile.h"
 
 using namespace candela::shader;
@@ -10,15 +11,10 @@ template <class TA, class TB, class TO>
     uint3 group [[threadgroup_position_in_grid]], uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]]) {
   threadgroup float tiles[kTileFloats];
-  uint batch = group.z;
-  for (int d = static_cast<int>(p.batch_rank) - 1; d >= 0; --d) {
-    uint size = p.batch_shape[d];
-    long index = static_cast<long>(batch % size);
-    a += index * p.a_batch[d];
-    b += index * p.b_batch[d];
-    out += index * p.out_batch[d];
-    batch /= size;
-  }
+  BatchOffsets at = batch_offsets(p, group.z);
+  a += at.a;
+  b += at.b;
+  out += at.out;
   uint row = group.y * kTile;
   uint column = group.x * kTile;
   Accumulators sums;
@@ -29,12 +25,7 @@ template <class TA, class TB, class TO>
   for (uint i = thread_index; i < kTileFloats; i += kTileThreads) {
     uint r = row + i / kTile;
     uint c = column + i % kTile;
-    if (r >= p.m || c >= p.n) continue;
-    long at = static_cast<long>(r) * p.out_row + static_cast<long>(c) * p.out_column;
-    float value = p.alpha * tiles[i];
-    if (p.beta != 0.0f) value += p.beta * to_float(out[at]);
-    if (p.has_bias != 0) value += to_float(bias[c]);
-    out[at] = from_float<TO>(value);
+    if (r < p.m && c < p.n) write_result(out, bias, p, r, c, tiles[i]);
   }
 }
 
