@@ -14,6 +14,13 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 # Optional: `candela chat` edits its lines with it.
 pkg_check_modules(libedit libedit)
+# Optional: compressed data is read with it. Homebrew keeps it apart from what macOS has without its headers.
+if(APPLE)
+  list(APPEND CMAKE_PREFIX_PATH /opt/homebrew/opt/libarchive /usr/local/opt/libarchive)
+endif()
+pkg_check_modules(libarchive IMPORTED_TARGET libarchive)
+# Optional: `candela pull` fetches with it. On macOS it comes with the SDK.
+find_package(CURL QUIET)
 if(NOT APPLE)
   find_package(dnnl REQUIRED)
 endif()

@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/packages"
 link_package() {  # link_package NAME: false if no folder has it
   local folder
-  for folder in ${PACKAGE_INCLUDE:-} /usr/include /usr/local/include /opt/homebrew/include; do
+  for folder in ${PACKAGE_INCLUDE:-} /usr/include /usr/local/include /opt/homebrew/include /opt/homebrew/opt/libarchive/include; do
     [ -e "$folder/$1" ] && { ln -s "$folder/$1" "$work/packages/$1"; return; }
   done
   return 1
@@ -33,6 +33,10 @@ done
 # The property tests are compiled where RapidCheck is at hand, as in the build.
 rapidcheck=""
 link_package rapidcheck && link_package rapidcheck.h && rapidcheck=-DCANDELA_RAPIDCHECK
+# So are the optional libraries: libarchive is a package, libcurl is in the SDK.
+optional=""
+link_package archive.h && link_package archive_entry.h && optional=-DCANDELA_LIBARCHIVE
+[ ! -e "$sdk/usr/include/curl/curl.h" ] || optional="$optional -DCANDELA_LIBCURL"
 
 # What the build generates is part of it: the embedded shaders.
 "$cxx" -std=c++20 "$root/cmake/embed_shaders.cpp" -o "$work/embed_shaders"
@@ -56,7 +60,7 @@ cat > "$work/flags" <<FLAGS
 -std=c++20 -fsyntax-only -Werror -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wunguarded-availability
 -fno-fast-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -DCANDELA_METAL -DCANDELA_MPS -DCANDELA_VERSION='"0"'
 -D__ENVIRONMENT_OS_VERSION_MIN_REQUIRED__=$((major * 10000 + minor * 100))
--I"$root/include" -I"$root/src" -I"$root" -I"$root/tests" -DCANDELA_SOURCE_DIR='"$root"' $rapidcheck
+-I"$root/include" -I"$root/src" -I"$root" -I"$root/tests" -DCANDELA_SOURCE_DIR='"$root"' $rapidcheck $optional
 FLAGS
 # Objects of Grand Central Dispatch are Objective-C objects there, in Objective-C.
 (cat "$work/flags"; echo "-DOS_OBJECT_HAVE_OBJC_SUPPORT=1") > "$work/flags.mm"

@@ -8,13 +8,13 @@ cd "$(dirname "$0")/.."
 
 # RapidCheck is named only where it is packaged: without it the property tests draw their arguments by themselves.
 debian=(g++ cmake ninja-build pkg-config make git libdnnl-dev ocl-icd-opencl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
-  libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev xz-utils libedit-dev)
+  libyaml-cpp-dev libpcre2-dev libutf8proc-dev libgtest-dev librapidcheck-dev xz-utils libedit-dev libarchive-dev libcurl4-openssl-dev)
 debian_check=(ccache clang libomp-dev libgnustep-base-dev gobjc++ libblocksruntime-dev clang-format)
-brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest)
+brew=(cmake ninja pkgconf highway nlohmann-json cli11 fmt yaml-cpp pcre2 utf8proc googletest libarchive)
 fedora=(gcc-c++ clang cmake ninja-build pkgconf make git onednn-devel highway-devel json-devel cli11-devel fmt-devel
-  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel xz libedit-devel)
+  yaml-cpp-devel pcre2-devel utf8proc-devel gtest-devel xz libedit-devel libarchive-devel libcurl-devel)
 fedora_check=(ccache compiler-rt libomp-devel clang-tools-extra)
-arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck xz libedit)
+arch=(gcc clang cmake ninja pkgconf make git onednn highway nlohmann-json cli11 fmt yaml-cpp pcre2 libutf8proc gtest rapidcheck xz libedit libarchive curl)
 arch_check=(ccache compiler-rt openmp)
 
 as_root() {
@@ -109,6 +109,7 @@ No package manager that this script knows (apt-get, brew, dnf, pacman). Please i
   oneDNN 2.6 or newer (not on macOS), Highway 1.0.3, nlohmann-json 3.11, CLI11 2.1, fmt 9, yaml-cpp 0.7, PCRE2, utf8proc
   GoogleTest 1.12, for the tests; RapidCheck, if at hand, for the property tests; xz, which unpacks a tokenizer of theirs
   libedit, if at hand: `candela chat` edits its lines with it
+  libarchive, if at hand: compressed data (.gz, .xz, .zst) is read with it; libcurl, if at hand: `candela pull` fetches with it
 then run cmake --preset portable && cmake --build --preset portable, and the tests with ctest --preset portable.
 `make check` needs, on Linux:
   clang 14 with libomp, the sanitizers and libFuzzer (compiler-rt)

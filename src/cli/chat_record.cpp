@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <candela/core/atomic_file.h>
+#include <candela/io/hub_cache.h>
 
 #include "cli/output.h"
 #include "io/chat_turns.h"
@@ -62,7 +63,8 @@ void save_chat_record(const fs::path& folder, const ChatRecord& record) {
   json.commit();
 }
 
-std::optional<ChatRecord> load_chat_record(const fs::path& folder) {
+std::optional<ChatRecord> load_chat_record(const fs::path& name) {
+  const fs::path folder = local_path(name);
   std::error_code error;
   if (!fs::exists(folder / kRecordFile, error)) return std::nullopt;
   const auto document = io::load_json(folder / kRecordFile, {.max_bytes = 1 << 20});

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <memory>
 #include <numeric>
 #include <unistd.h>
@@ -19,7 +20,8 @@ namespace candela::cli {
 namespace {
 
 struct CheckOptions {
-  std::string model, data;
+  std::string model;
+  std::vector<std::string> data;
   RowOptions rows;
   std::int64_t batch_size = 8;
   std::int64_t show = 1;
@@ -51,14 +53,46 @@ double unfilled(const std::vector<Sample>& samples, std::size_t capacity) {
   return positions > 0 ? std::max(0.0, 1 - tokens / positions) : 0;
 }
 
+/// The rows that each of several files gives.
+void print_files(const Dataset& data, const std::vector<DataFile>& files) {
+  if (files.size() < 2) return;
+  std::vector<std::size_t> rows(files.size(), 0);
+  for (const Sample& sample : data.samples) ++rows[sample.source];
+  for (std::size_t i = 0; i < files.size(); ++i)
+    print_out("            {}: {} rows{}\n", files[i].path.string(), counted(rows[i]),
+              files[i].weight == 1 ? "" : fmt::format(" at weight {}", files[i].weight));
+}
+
+/// IoError for rows that finetune would refuse, and for those of which truncation leaves nothing to train on.
+void refuse_useless(const Dataset& data, bool may_skip) {
+  const BadRows& bad = data.bad_rows;
+  std::string text;
+  if (bad.count > 0) {
+    text += fmt::format("{} row{} cannot be trained on:\n  {}", bad.count, bad.count == 1 ? "" : "s",
+                        fmt::join(bad.texts, "\n  "));
+    if (bad.count > bad.texts.size()) text += fmt::format("\n  and {} more", bad.count - bad.texts.size());
+  }
+  const std::size_t dropped = data.statistics.dropped_rows;
+  if (dropped > 0 && !may_skip) {
+    text += fmt::format(
+        "{}{} row{} would train on nothing: --max-length cuts off the answer; raise it, or leave such rows "
+        "out "
+        "(--skip-untrained)",
+        text.empty() ? "" : "\n", dropped, dropped == 1 ? "" : "s");
+  }
+  require<IoError>(text.empty(), "{}: {}", data.name(), text);
+}
+
 void check(const CheckOptions& options) {
   const ModelConfig config = ModelConfig::load(options.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model);
-  const Dataset data = Dataset::load(DatasetFiles::find(options.data).train, tokenizer, rows);
+  DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model);
+  rows.keep_going = true;
+  const std::vector<DataFile> files = DatasetFiles::find(options.data).train;
+  const Dataset data = Dataset::load(files, tokenizer, rows);
   const DatasetStatistics& statistics = data.statistics;
-  print_out("data        {}: {} rows as {}\n", data.file.string(), counted(statistics.rows),
-            to_string(data.format));
+  print_out("data        {}: {} rows as {}\n", data.name(), counted(statistics.rows), to_string(data.format));
+  print_files(data, files);
   print_out("template    {}\n",
             rows.chat_template ? rows.chat_template->name() : "none: chats are written as ChatML");
   print_out("tokens      {}, {} of them trained ({:.1f} %)\n", counted(statistics.tokens),
@@ -80,11 +114,11 @@ void check(const CheckOptions& options) {
       100 * positions.padding_share(), options.batch_size, 100 * unfilled(data.samples, capacity), capacity);
   const bool colour = ::isatty(STDOUT_FILENO) != 0;
   for (std::size_t i = 0; i < data.samples.size() && static_cast<std::int64_t>(i) < options.show; ++i) {
-    print_out("\n{}:{}, {}:\n{}\n", data.file.string(), data.samples[i].line,
-              colour ? "trained in green" : "trained in ⟦ ⟧",
+    print_out("\n{}, {}:\n{}\n", data.where(data.samples[i]), colour ? "trained in green" : "trained in ⟦ ⟧",
               marked_text(data.samples[i], tokenizer, colour));
   }
   flush_output();
+  refuse_useless(data, options.rows.skip_untrained);
 }
 
 }  // namespace
@@ -96,8 +130,10 @@ void add_data(CLI::App& app, Action& action) {
   CLI::App* command = group->add_subcommand(
       "check",
       "Read a data set as training would, and tell of its rows, lengths, padding and trained tokens");
-  add_path(*command, "--model", options->model, "Folder of the model that is to be trained")->required();
-  add_path(*command, "--data", options->data, "JSONL file, or folder with train.jsonl")->required();
+  add_path(*command, "--model", options->model,
+           "Folder of the model that is to be trained, or its name on the Hub")
+      ->required();
+  add_data_list(*command, options->data)->required();
   declare_row_options(*command, options->rows);
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount},
              "Rows of a batch, for the share of padding");
@@ -105,8 +141,8 @@ void add_data(CLI::App& app, Action& action) {
              "How many rows to print as training sees them");
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
-      "The status is 1 where a row cannot be read, is too long, or has no token to train on; each such row "
-      "is named.\n"
+      "The status is 1 where a row cannot be read, is too long, or has no token to train on; such rows are "
+      "named by file and line, the first 20 of them.\n"
       "Example:\n  candela data check --model models/stories-7m --data data/text-to-sql");
   command->callback([&action, options] { action = [options] { check(*options); }; });
 }

@@ -21,7 +21,7 @@ namespace {
 
 struct DoctorOptions {
   ModelOptions model;
-  std::string data;
+  std::vector<std::string> data;
   RowOptions rows;
   double tolerance = 1e-3;
 };
@@ -170,8 +170,7 @@ void add_doctor(CLI::App& app, Action& action) {
                                          "Check chat template, stop tokens and BOS of a model, a row as "
                                          "training sees it, and an adapter against its merged model");
   declare_model_options(*command, options->model);
-  add_path(*command, "--data", options->data,
-           "JSONL file, or folder with train.jsonl: its first row is shown");
+  add_data_list(*command, options->data);
   declare_row_options(*command, options->rows);
   add_number(*command, "--tolerance", options->tolerance, {0, 1},
              "Largest difference of the merged model's logits, as a share of the largest logit");

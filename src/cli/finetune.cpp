@@ -6,6 +6,7 @@
 #include <candela/core/atomic_file.h>
 #include <candela/core/grad.h>
 #include <candela/core/process.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
@@ -28,6 +29,14 @@ namespace candela::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// What an adapter names its base: a name of the Hub without its revision, which other programs would not
+/// understand.
+std::string base_name(const std::string& model) {
+  std::error_code error;
+  const std::optional<HubName> name = HubName::parse(model, HubKind::Model);
+  return name && !fs::exists(model, error) ? name->id : model;
+}
 
 /// How many rows are left out, and why.
 std::string left_out(const DatasetStatistics& rows) {
@@ -57,11 +66,11 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   const DatasetStatistics& rows = data.train.statistics;
   const auto counted = [](std::size_t count) { return format_count(static_cast<std::int64_t>(count)); };
   print_out("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}{}\n",
-            data.train.file.string(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
+            data.train.name(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
             100 * rows.trained_share(), rows.shortest, rows.longest,
             rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "", left_out(rows));
   if (data.valid) {
-    print_out("validation  {}: {} rows{}\n", data.valid->file.string(), counted(data.valid->statistics.rows),
+    print_out("validation  {}: {} rows{}\n", data.valid->name(), counted(data.valid->statistics.rows),
               options.valid_split > 0 ? " held out" : "");
   }
   print_out("steps       {} of {} rows{}: {} tokens, {} of them trained, {:.1f} % padding\n", length.steps,
@@ -101,7 +110,7 @@ Outcome train(RunSetup& setup, Trainer& trainer, const Lora& lora, Checkpoints& 
   for (const StepReport& report : metrics.kept()) outcome.add(report);
   Progress progress("training", setup.sources().train.length().steps, "steps", options.quiet);
   const auto write = [&](const fs::path& folder) {
-    lora.save(folder, options.model.model);
+    lora.save(folder, base_name(options.model.model));
     save_run_state(folder, trainer);
     write_file_atomically(folder / kRunConfigName, run_config);
   };
@@ -184,7 +193,7 @@ void save(const FinetuneOptions& options, const Outcome& outcome, const Lora& lo
   AtomicFile config(fs::path(options.output) / "finetune.yaml");
   config.write(run_config);
   config.flush();
-  lora.save(options.output, options.model.model);
+  lora.save(options.output, base_name(options.model.model));
   save_chat_record(options.output, chat);
   config.commit();
   metrics.put_in_place();
@@ -210,7 +219,7 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
     options.overwrite = true;  // what is in the folder is this run's
   }
   if (!options.plan_only)
-    check_output(options.output, options.model.model, options.overwrite, options.save_every);
+    check_output(options.output, local_path(options.model.model), options.overwrite, options.save_every);
   options.train.stop = [] { return StopSignals::received() != 0; };
   RunSetup setup(options, from ? from->folder : fs::path());
   {

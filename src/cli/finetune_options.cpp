@@ -60,14 +60,12 @@ std::vector<std::pair<std::string, T>> parse_patterns(const std::vector<std::str
 }
 
 void declare_data_options(CLI::App& command, FinetuneOptions& options) {
-  add_path(command, "--data", options.data,
-           "JSONL file, or folder with train.jsonl (and valid.jsonl): text, prompt/completion or messages")
-      ->required();
+  add_data_list(command, options.data)->required();
   add_path(command, "--output", options.output,
            "Folder for the adapter (peft format), the loss curve and the metrics")
       ->required();
   CLI::Option* const valid =
-      add_path(command, "--valid", options.valid, "JSONL file to validate on, instead of valid.jsonl");
+      add_list(command, "--valid", options.valid, "Files to validate on, instead of valid.jsonl; as --data");
   add_number(command, "--valid-split", options.valid_split, {0, 1, false, true},
              "Share of the rows to hold out and validate on, drawn by --seed; 0: none")
       ->excludes(valid);

@@ -17,9 +17,9 @@ namespace candela::cli {
 struct FinetuneOptions {
   /// model.adapter: to continue from
   ModelOptions model;
-  std::string data;
+  std::vector<std::string> data;
   std::string output;
-  std::string valid;
+  std::vector<std::string> valid;
   double valid_split = 0;
   RowOptions rows;
   LoraConfig lora;

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <memory>
 
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/io/tokenizer.h>
 #include <candela/models/config.h>
@@ -100,7 +101,7 @@ void print_adapter(const fs::path& folder) {
 }
 
 void info(const InfoOptions& options) {
-  const fs::path path = options.path;
+  const fs::path path = local_path(options.path);
   std::error_code error;
   std::string why;
   const bool there = io::is_there(path, why);

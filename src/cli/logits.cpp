@@ -5,6 +5,7 @@
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/grad.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -65,7 +66,7 @@ void check_output(const LogitsOptions& options) {
   check_replaceable(options.output);
   const fs::path folder = fs::weakly_canonical(fs::absolute(options.output)).parent_path();
   for (const std::string& read : {options.model.model, options.model.adapter}) {
-    require(read.empty() || !fs::equivalent(folder, read, error),
+    require(read.empty() || !fs::equivalent(folder, local_path(read), error),
             "{}: lies in {}, which is read here; choose another --output", options.output, read);
   }
 }

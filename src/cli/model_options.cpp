@@ -30,7 +30,8 @@ CLI::Validator device_name() {
 
 void declare_model(CLI::App& command, ModelOptions& options) {
   add_path(command, "--model", options.model,
-           "Hugging Face folder: config.json, model.safetensors, tokenizer.json")
+           "Hugging Face folder (config.json, model.safetensors, tokenizer.json), or a name of the Hub that "
+           "`candela pull` has fetched")
       ->required();
 }
 

@@ -7,6 +7,14 @@
 
 namespace candela::cli {
 
+CLI::Option* add_data_list(CLI::App& command, std::vector<std::string>& sources) {
+  return add_list(
+      command, "--data", sources,
+      "File of rows (.jsonl, .json, .csv, .tsv, .txt, also .gz, .xz, .zst), or folder with "
+      "train.jsonl (and valid.jsonl); several, or given again, add up; PATH:WEIGHT takes each row "
+      "of a file WEIGHT times an epoch");
+}
+
 void declare_row_options(CLI::App& command, RowOptions& options) {
   add_number(command, "--max-length", options.max_length, {0, kMostCount},
              "Longest row in tokens; 0: the model's context")
@@ -50,7 +58,8 @@ DatasetOptions dataset_options(const RowOptions& options, const Tokenizer& token
         "has never seen",
         options.max_length, config.max_position_embeddings));
   }
-  if (options.max_length > 0) rows.max_length = static_cast<std::size_t>(options.max_length);
+  if (options.max_length > 0)
+    rows.max_length = rows.text_length = static_cast<std::size_t>(options.max_length);
   rows.truncate = options.truncate;
   rows.train_on = options.train_on == "all" || options.train_on_prompt ? TrainOn::All
                   : options.train_on == "last"                         ? TrainOn::Last

@@ -20,6 +20,9 @@ struct RowOptions {
   std::vector<std::string> map;
 };
 
+/// Declares --data, a list: files and folders of rows, PATH or PATH:WEIGHT.
+CLI::Option* add_data_list(CLI::App& command, std::vector<std::string>& sources);
+
 /// Declares --max-length, --truncate, --train-on, --skip-untrained, --raw, --chat-template and --map.
 void declare_row_options(CLI::App& command, RowOptions& options);
 

@@ -14,17 +14,19 @@ RunData load_data(FinetuneOptions& options) {
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
   options.train.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
-  const DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
+  DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
+  rows.seed = options.train.seed;
   const DatasetFiles files = DatasetFiles::find(options.data);
   RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer)};
   if (options.valid_split > 0) {
-    require<UsageError>(!files.valid, "--valid-split: {} is there to validate on; leave one of them out",
-                        files.valid ? files.valid->string() : "");
+    require<UsageError>(files.valid.empty(),
+                        "--valid-split: {} is there to validate on; leave one of them out",
+                        files.valid.empty() ? "" : files.valid[0].path.string());
     data.valid = data.train.hold_out(options.valid_split, options.train.seed);
   } else if (!options.valid.empty()) {
-    data.valid = Dataset::load(options.valid, tokenizer, rows);
-  } else if (files.valid) {
-    data.valid = Dataset::load(*files.valid, tokenizer, rows);
+    data.valid = Dataset::load(DatasetFiles::find(options.valid).train, tokenizer, rows);
+  } else if (!files.valid.empty()) {
+    data.valid = Dataset::load(files.valid, tokenizer, rows);
   }
   const TrainOptions& train = options.train;
   const auto needs_validation = [&](const char* option, bool asked) {

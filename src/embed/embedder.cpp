@@ -6,6 +6,7 @@
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
 #include <candela/embed/embedder.h>
+#include <candela/io/hub_cache.h>
 #include <candela/models/save.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -64,7 +65,8 @@ struct Embedder::Rows {
   std::vector<std::int64_t> skipped;
 };
 
-Embedder Embedder::load(const fs::path& folder, const LoadOptions& options) {
+Embedder Embedder::load(const fs::path& name, const LoadOptions& options) {
+  const fs::path folder = local_path(name);
   Embedder result;
   result.folder_ = folder;
   result.plain_ = !is_sentence_folder(folder);

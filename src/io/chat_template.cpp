@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <candela/io/chat_template.h>
+#include <candela/io/hub_cache.h>
 
 #include "io/chat.h"
 #include "io/json.h"
@@ -51,7 +52,8 @@ const Template& ChatTemplate::Impl::choose(bool with_tools) const {
   throw TemplateError(fmt::format("{}: has several chat templates, and none is named default", name));
 }
 
-std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& folder) {
+std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& name) {
+  const std::filesystem::path folder = local_path(name);
   auto impl = std::make_shared<Impl>();
   const auto add = [&](const std::string& name, const std::string& source, const std::string& file) {
     impl->templates.emplace_back(name, Template::parse(source, file));
@@ -94,7 +96,7 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& fold
 ChatTemplate ChatTemplate::parse(std::string_view source, const std::string& name,
                                  const std::filesystem::path& folder) {
   auto impl = std::make_shared<Impl>();
-  if (!folder.empty()) impl->special_tokens = special_tokens(load_config(folder));
+  if (!folder.empty()) impl->special_tokens = special_tokens(load_config(local_path(folder)));
   impl->templates.emplace_back("default", Template::parse(source, name));
   impl->source = source;
   impl->name = name;

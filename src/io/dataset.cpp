@@ -3,20 +3,25 @@
 #include <cmath>
 #include <exception>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <iterator>
 #include <numeric>
-#include <set>
+#include <utility>
 
 #include <candela/core/random.h>
 #include <candela/io/dataset.h>
 
-#include "io/mapped_file.h"
-#include "io/missing.h"
+#include "io/byte_cursor.h"
+#include "io/byte_source.h"
+#include "io/row_reader.h"
 #include "io/rows.h"
+#include "io/text_pieces.h"
 
 namespace candela {
 namespace {
 
-constexpr std::size_t kMaxRowBytes = std::size_t{64} << 20;
+constexpr std::size_t kTextLength = 2048;
+constexpr double kMaxWeight = 1000;
 
 /// What `error` says, opening with the place.
 std::string located(const Error& error, const std::string& where) {
@@ -24,12 +29,10 @@ std::string located(const Error& error, const std::string& where) {
   return text.starts_with(where) ? std::string(text) : fmt::format("{}: {}", where, text);
 }
 
-/// The sample of a row, with what stands in front of it and behind.
-Sample encode_sample(const jinja::Value& row, RowFormat format, const std::string& where,
-                     const Tokenizer& tokenizer, const DatasetOptions& options) {
-  io::RowTokens tokens;
+io::RowTokens encode_located(const jinja::Value& row, RowFormat format, const std::string& where,
+                             const Tokenizer& tokenizer, const DatasetOptions& options) {
   try {
-    tokens = io::encode_row(row, format, where, tokenizer, options);
+    return io::encode_row(row, format, where, tokenizer, options);
   } catch (const Unsupported& error) {
     throw Unsupported(located(error, where));
   } catch (const InvalidArgument& error) {
@@ -37,6 +40,11 @@ Sample encode_sample(const jinja::Value& row, RowFormat format, const std::strin
   } catch (const jinja::Failure& failure) {
     throw TemplateError(fmt::format("{}: {}", where, failure.message));
   }
+}
+
+/// The sample of a row's tokens, with what stands in front of it and behind.
+Sample framed_sample(io::RowTokens tokens, bool own_labels, const std::string& where,
+                     const DatasetOptions& options) {
   Sample sample;
   sample.ids = std::move(tokens.marked.ids);
   sample.answer = std::move(tokens.marked.answer);
@@ -62,7 +70,7 @@ Sample encode_sample(const jinja::Value& row, RowFormat format, const std::strin
   if (!sample.ids.empty()) sample.answer.front() = 0;
   sample.trained = sample.answer;
   // Ids come with their own labels; what stands in front of a text is context whatever is trained.
-  if (options.train_on == TrainOn::All && format != RowFormat::Tokens && !sample.ids.empty()) {
+  if (options.train_on == TrainOn::All && !own_labels && !sample.ids.empty()) {
     std::fill(sample.trained.begin() + static_cast<std::ptrdiff_t>(prefix), sample.trained.end(),
               std::uint8_t{1});
     sample.trained.front() = 0;
@@ -109,8 +117,17 @@ bool limit_length(Sample& sample, const std::string& where, const DatasetOptions
   return left;
 }
 
-bool blank(std::string_view line) {
-  return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
+/// Marks `count` of `rows` rows, drawn by `seed`: the first of a shuffle (Fisher and Yates).
+std::vector<bool> drawn_rows(std::size_t rows, std::size_t count, std::uint64_t seed) {
+  std::vector<std::size_t> order(rows);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::vector<bool> drawn(rows, false);
+  Generator generator(seed);
+  for (std::size_t i = 0; i < count; ++i) {
+    std::swap(order[i], order[i + generator.next_below(rows - i)]);
+    drawn[order[i]] = true;
+  }
+  return drawn;
 }
 
 }  // namespace
@@ -141,6 +158,7 @@ void require_chatml(const Tokenizer& tokenizer, const std::string& where) {
 DatasetOptions DatasetOptions::for_model(const Tokenizer& tokenizer, const TextConfig& config) {
   DatasetOptions options;
   options.max_length = static_cast<std::size_t>(config.max_position_embeddings);
+  options.text_length = std::min(options.max_length, kTextLength);
   options.frame = text_frame(tokenizer, config);
   options.vocab_size = config.vocab_size;
   for (const std::int64_t id : config.eos_token_ids) options.end_ids.push_back(static_cast<TokenId>(id));
@@ -170,133 +188,214 @@ std::string_view to_string(RowFormat format) {
 
 namespace {
 
-/// The rows that could not be read: the first errors in full, the others counted.
-class BadRows {
+/// Reads one file after the other into a Dataset.
+class Loader {
  public:
-  void add(const Error& error, std::exception_ptr exception) {
-    if (count_++ == 0) first_ = std::move(exception);
-    if (count_ <= Dataset::kMaxShownRows) text_ += fmt::format("\n  {}", error.what());
-  }
-  /// One row's own error, or an IoError with all of them; nothing if there was none.
-  void raise(const std::string& source) const {
-    if (count_ == 0) return;
-    if (count_ == 1) std::rethrow_exception(first_);
-    const std::string more = count_ > Dataset::kMaxShownRows
-                                 ? fmt::format("\n  and {} more", count_ - Dataset::kMaxShownRows)
-                                 : std::string();
-    throw IoError(fmt::format("{}: {} rows cannot be read:{}{}", source, count_, text_, more));
+  Loader(const Tokenizer& tokenizer, const DatasetOptions& options)
+      : tokenizer_(tokenizer), options_(options) {
+    require(options.max_length != 1, "dataset: max_length must be at least 2, or 0 for no limit; got 1");
   }
 
+  void read(io::ByteSource& source, const std::string& name, double weight);
+  Dataset finish();
+
  private:
-  std::size_t count_ = 0;
-  std::exception_ptr first_;
-  std::string text_;
+  void read_rows(io::FileForm form, io::ByteCursor& cursor);
+  void read_text(io::ByteCursor& cursor);
+  void take(Sample sample, std::size_t line, const std::string& where);
+  void weigh(std::size_t first, double weight);
+  void add_bad(const Error& error, std::exception_ptr exception);
+
+  const Tokenizer& tokenizer_;
+  const DatasetOptions& options_;
+  Dataset result_;
+  std::optional<RowFormat> format_;  // of the file at hand
+  bool any_format_ = false;
+  std::exception_ptr first_bad_;
 };
+
+void Loader::add_bad(const Error& error, std::exception_ptr exception) {
+  BadRows& bad = result_.bad_rows;
+  if (bad.count++ == 0) first_bad_ = std::move(exception);
+  if (bad.texts.size() < BadRows::kMaxShown) bad.texts.emplace_back(error.what());
+}
+
+void Loader::take(Sample sample, std::size_t line, const std::string& where) {
+  sample.line = line;
+  sample.source = result_.files.size() - 1;
+  if (limit_length(sample, where, options_, result_.statistics)) result_.samples.push_back(std::move(sample));
+}
+
+void Loader::read_rows(io::FileForm form, io::ByteCursor& cursor) {
+  const auto reader = io::make_row_reader(form, cursor, options_);
+  for (;;) {
+    try {
+      const std::optional<io::RawRow> row = reader->next();
+      if (!row) return;
+      const std::string where = cursor.where(row->line);
+      if (!format_)
+        format_ = io::detect_format(row->value, where);
+      else
+        io::check_format(row->value, *format_, where);
+      io::RowTokens tokens = encode_located(row->value, *format_, where, tokenizer_, options_);
+      take(framed_sample(std::move(tokens), *format_ == RowFormat::Tokens, where, options_), row->line,
+           where);
+    } catch (const DeviceError&) {
+      throw;
+    } catch (const io::BrokenFile& error) {
+      return add_bad(error, std::current_exception());
+    } catch (const Error& error) {
+      add_bad(error, std::current_exception());
+      if (!format_) return;  // the rows that follow would only be as unknown
+    }
+  }
+}
+
+void Loader::read_text(io::ByteCursor& cursor) {
+  const std::size_t wanted = options_.text_length > 0  ? options_.text_length
+                             : options_.max_length > 0 ? options_.max_length
+                                                       : kTextLength;
+  const std::size_t length = options_.max_length > 0 ? std::min(wanted, options_.max_length) : wanted;
+  // Room for what stands in front of each piece, and for the EOS behind the last.
+  const std::size_t frame = options_.frame.prefix.size() + 1;
+  require(length >= frame + 2, "{}: a piece of a text must have at least {} tokens; got {}", cursor.name(),
+          frame + 2, length);
+  io::TextPieces pieces(cursor, tokenizer_, length - frame);
+  bool any = false;
+  while (std::optional<io::TextPiece> piece = pieces.next()) {
+    io::RowTokens tokens;
+    tokens.marked.add(piece->ids, true);
+    tokens.ends_with_eos = piece->last;
+    const std::string where = cursor.where(piece->line);
+    Sample sample = framed_sample(std::move(tokens), false, where, options_);
+    format_ = RowFormat::Text;
+    // One token that is left over predicts nothing.
+    if (!any || sample.ids.size() >= 2) take(std::move(sample), piece->line, where);
+    any = true;
+  }
+}
+
+/// Applies a file's weight to its samples, those from `first` on, and counts them.
+void Loader::weigh(std::size_t first, double weight) {
+  std::vector<Sample>& samples = result_.samples;
+  const std::size_t rows = samples.size() - first;
+  const auto whole = static_cast<std::size_t>(weight);
+  const auto extra =
+      static_cast<std::size_t>(std::llround((weight - std::floor(weight)) * static_cast<double>(rows)));
+  require<IoError>(rows == 0 || whole + extra > 0,
+                   "{}: the weight {} takes none of its {} rows; raise it, or leave the file out",
+                   result_.files.back().string(), weight, rows);
+  if (whole != 1 || extra > 0) {
+    const std::vector<bool> drawn = drawn_rows(rows, extra, options_.seed);
+    std::vector<Sample> taken;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t copies = whole + (drawn[i] ? 1 : 0);
+      for (std::size_t copy = 1; copy < copies; ++copy) taken.push_back(samples[first + i]);
+      if (copies > 0) taken.push_back(std::move(samples[first + i]));
+    }
+    samples.resize(first);
+    samples.insert(samples.end(), std::make_move_iterator(taken.begin()),
+                   std::make_move_iterator(taken.end()));
+  }
+  for (std::size_t i = first; i < samples.size(); ++i) count(result_.statistics, samples[i]);
+}
+
+void Loader::read(io::ByteSource& source, const std::string& name, double weight) {
+  require(weight > 0 && weight <= kMaxWeight, "{}: the weight must be above 0 and at most {}; got {}", name,
+          kMaxWeight, weight);
+  const std::size_t first = result_.samples.size();
+  const std::size_t bad = result_.bad_rows.count;
+  result_.files.emplace_back(name);
+  format_.reset();
+  io::ByteCursor cursor(source, name);
+  const io::FileForm form = io::form_of(cursor);
+  if (form == io::FileForm::Text)
+    read_text(cursor);
+  else
+    read_rows(form, cursor);
+  require<IoError>(format_ || result_.bad_rows.count > bad,
+                   "{}: must hold at least one row; the file is empty", name);
+  if (format_ && !std::exchange(any_format_, true)) result_.format = *format_;
+  weigh(first, weight);
+}
+
+Dataset Loader::finish() {
+  const BadRows& bad = result_.bad_rows;
+  const std::string name = result_.name();
+  if (bad.count > 0 && (!options_.keep_going || result_.samples.empty())) {
+    if (bad.count == 1) std::rethrow_exception(first_bad_);
+    throw IoError(fmt::format(
+        "{}: {} rows cannot be read:\n  {}{}", name, bad.count, fmt::join(bad.texts, "\n  "),
+        bad.count > bad.texts.size() ? fmt::format("\n  and {} more", bad.count - bad.texts.size())
+                                     : std::string()));
+  }
+  const DatasetStatistics& statistics = result_.statistics;
+  require<IoError>(!result_.samples.empty() || statistics.dropped_rows > 0,
+                   "{}: must have tokens to train on; none of its {} rows has one", name,
+                   statistics.untrained_rows);
+  require<IoError>(
+      !result_.samples.empty(),
+      "{}: must have tokens to train on; the limit of {} tokens cuts off the answer of each of its "
+      "{} rows: raise it (--max-length)",
+      name, options_.max_length, statistics.dropped_rows);
+  return std::move(result_);
+}
 
 }  // namespace
 
-Dataset Dataset::parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
+std::string Dataset::name() const {
+  if (files.empty()) return "dataset";
+  if (files.size() == 1) return files[0].string();
+  return fmt::format("{} and {} more file{}", files[0].string(), files.size() - 1,
+                     files.size() == 2 ? "" : "s");
+}
+
+std::string Dataset::where(const Sample& sample) const {
+  return fmt::format("{}:{}", sample.source < files.size() ? files[sample.source].string() : "dataset",
+                     sample.line);
+}
+
+Dataset Dataset::parse(std::string_view text, const std::string& source, const Tokenizer& tokenizer,
                        const DatasetOptions& options) {
-  require(options.max_length != 1, "dataset: max_length must be at least 2, or 0 for no limit; got 1");
-  Dataset result;
-  result.file = source;
-  std::optional<RowFormat> format;
-  BadRows bad;
-  std::size_t line_number = 0;
-  for (std::size_t start = 0; start < jsonl.size();) {
-    // No further than a row may reach: a file can be larger than memory, and have no line break.
-    const std::string_view near = jsonl.substr(start, kMaxRowBytes + 1);
-    const std::string_view line = near.substr(0, near.find('\n'));
-    start += line.size() + 1;
-    ++line_number;
-    if (blank(line)) continue;
-    const std::string where = fmt::format("{}:{}", source, line_number);
-    try {
-      const jinja::Value row = io::parse_row(line, where, options);
-      if (!format)
-        format = io::detect_format(row, where);
-      else
-        io::check_format(row, *format, where);
-      Sample sample = encode_sample(row, *format, where, tokenizer, options);
-      sample.line = line_number;
-      if (!limit_length(sample, where, options, result.statistics)) continue;
-      count(result.statistics, sample);
-      result.samples.push_back(std::move(sample));
-    } catch (const DeviceError&) {
-      throw;
-    } catch (const Error& error) {
-      bad.add(error, std::current_exception());
-      if (!format) break;  // the rows that follow would only be as unknown
-    }
-  }
-  bad.raise(source);
-  require<IoError>(format.has_value(), "{}: must hold at least one row; the file is empty", source);
-  result.format = *format;
-  require<IoError>(!result.samples.empty() || result.statistics.dropped_rows > 0,
-                   "{}: must have tokens to train on; none of its {} rows has one", source,
-                   result.statistics.untrained_rows);
-  require<IoError>(
-      !result.samples.empty(),
-      "{}: must have tokens to train on; the limit of {} tokens cuts off the answer of each of its "
-      "{} rows: raise it (--max-length)",
-      source, options.max_length, result.statistics.dropped_rows);
-  return result;
+  Loader loader(tokenizer, options);
+  loader.read(*io::text_source(text), source, 1);
+  return loader.finish();
+}
+
+Dataset Dataset::load(std::span<const DataFile> files, const Tokenizer& tokenizer,
+                      const DatasetOptions& options) {
+  require(!files.empty(), "dataset: must have at least one file; got none");
+  Loader loader(tokenizer, options);
+  for (const DataFile& file : files) loader.read(*io::open_bytes(file.path), file.path.string(), file.weight);
+  return loader.finish();
+}
+
+Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,
+                      const DatasetOptions& options) {
+  const DataFile one{file, 1};
+  return load(std::span(&one, 1), tokenizer, options);
 }
 
 Dataset Dataset::hold_out(double share, std::uint64_t seed) {
   require(share > 0 && share < 1, "dataset: the share to hold out must be above 0 and below 1; got {}",
           share);
-  require(samples.size() >= 2, "{}: must have at least 2 rows to hold one out; got {}", file.string(),
+  require(samples.size() >= 2, "{}: must have at least 2 rows to hold one out; got {}", name(),
           samples.size());
   const auto wanted = static_cast<std::size_t>(std::llround(share * static_cast<double>(samples.size())));
   const std::size_t count_out = std::clamp<std::size_t>(wanted, 1, samples.size() - 1);
-  // The first of a shuffle (Fisher and Yates), back in the order of the file.
-  std::vector<std::size_t> order(samples.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  Generator generator(seed);
-  for (std::size_t i = 0; i < count_out; ++i)
-    std::swap(order[i], order[i + generator.next_below(order.size() - i)]);
-  const std::set<std::size_t> out(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count_out));
-  Dataset held{file, format, {}, {}};
-  Dataset kept{file, format, {}, {}};
+  const std::vector<bool> out = drawn_rows(samples.size(), count_out, seed);
+  Dataset held{files, format, {}, {}};
+  Dataset kept{files, format, {}, {}};
   kept.statistics.truncated_rows = statistics.truncated_rows;
   kept.statistics.dropped_rows = statistics.dropped_rows;
   kept.statistics.untrained_rows = statistics.untrained_rows;
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    Dataset& part = out.count(i) > 0 ? held : kept;
+    Dataset& part = out[i] ? held : kept;
     count(part.statistics, samples[i]);
     part.samples.push_back(std::move(samples[i]));
   }
   *this = std::move(kept);
   return held;
-}
-
-Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokenizer,
-                      const DatasetOptions& options) {
-  const io::MappedFile mapped(file);
-  return parse(mapped.text(), file.string(), tokenizer, options);
-}
-
-DatasetFiles DatasetFiles::find(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
-    std::string why;
-    const bool there = io::is_there(path, why);
-    require<IoError>(why.empty(), "{}: {}", path.string(), why);
-    require<IoError>(there, "{}: no such file or folder; expected a .jsonl file or a folder with train.jsonl",
-                     path.string());
-    return {path, std::nullopt, std::nullopt};
-  }
-  const auto optional_file = [&](const char* name) {
-    const auto file = path / name;
-    std::string why;
-    const bool there = io::is_there(file, why);
-    require<IoError>(why.empty(), "{}: {}", file.string(), why);
-    return there ? std::optional(file) : std::nullopt;
-  };
-  const auto train = optional_file("train.jsonl");
-  require<IoError>(train.has_value(), "{}: must hold train.jsonl; it is not there", path.string());
-  return {*train, optional_file("valid.jsonl"), optional_file("test.jsonl")};
 }
 
 }  // namespace candela

@@ -4,6 +4,7 @@
 #include <array>
 #include <fmt/format.h>
 
+#include "io/byte_cursor.h"
 #include "io/json.h"
 #include "io/listing.h"
 #include "template/json.h"
@@ -15,8 +16,6 @@ namespace {
 using jinja::Dict;
 using jinja::Kind;
 using jinja::Value;
-
-constexpr std::size_t kMaxRowBytes = std::size_t{64} << 20;
 
 /// A field that is there and not null.
 const Value* field(const Value& row, std::string_view key) {
@@ -48,10 +47,13 @@ const std::string& string_of(const Value& row, std::string_view key, const std::
   return value->bytes();
 }
 
-Value message(std::string role, Value content) {
+/// `marks`: where to take what trained_messages() reads from.
+Value message(std::string role, Value content, const Value* marks = nullptr) {
   auto dict = std::make_shared<Dict>();
   dict->set(Value::string("role"), Value::string(std::move(role)));
   dict->set(Value::string("content"), std::move(content));
+  for (const char* name : {"weight", "train"})
+    if (const Value* mark = marks ? field(*marks, name) : nullptr) dict->set(Value::string(name), *mark);
   return Value::dict(std::move(dict));
 }
 
@@ -99,7 +101,7 @@ Value sharegpt_messages(const Value& row, const std::string& where) {
                              : from == "tool" || from == "observation" ? "tool"
                                                                        : "";
     if (role.empty()) refuse(turn, "from", where, "human, gpt, system or tool", path);
-    messages.push_back(message(role, Value::string(string_of(turn, "value", where, true, path))));
+    messages.push_back(message(role, Value::string(string_of(turn, "value", where, true, path)), &turn));
   }
   return Value::list(std::move(messages));
 }
@@ -243,16 +245,23 @@ RowTokens ready_tokens(const Value& row, const std::string& where) {
 
 }  // namespace
 
-Value parse_row(std::string_view json, const std::string& where, const DatasetOptions& options) {
+Value parse_value(std::string_view json, const std::string& where) {
   // The strict reader first: it says where the text goes wrong, and refuses a key that occurs twice.
-  const auto checked = parse_json(json, where, {.max_bytes = kMaxRowBytes});
-  const JsonObject object(checked, where);
-  Value row;
+  static_cast<void>(parse_json(json, where, {.max_bytes = kMaxRowBytes}));
   try {
-    row = jinja::parse_json(json);
+    return jinja::parse_json(json);
   } catch (const jinja::Failure& failure) {
     throw IoError(fmt::format("{}: {}", where, failure.message));
   }
+}
+
+Value parse_row(std::string_view json, const std::string& where, const DatasetOptions& options) {
+  const Value row = parse_value(json, where);
+  require<IoError>(row.is(Kind::Dict), "{}: must be a JSON object; got {}", where, shown(row));
+  return renamed_row(row, where, options);
+}
+
+Value renamed_row(const Value& row, const std::string& where, const DatasetOptions& options) {
   if (options.map.empty()) return row;
   auto renamed = std::make_shared<Dict>();
   for (const auto& entry : row.as_dict().entries) {

@@ -15,6 +15,11 @@ namespace candela::io {
 /// says. IoError, opening with `where`, if the text is no JSON object or has a key twice.
 jinja::Value parse_row(std::string_view json, const std::string& where, const DatasetOptions& options);
 
+/// The row with its fields renamed; IoError, opening with `where`, if one to rename is missing.
+jinja::Value renamed_row(const jinja::Value& row, const std::string& where, const DatasetOptions& options);
+/// Any JSON value of a row, with the checks of parse_row.
+jinja::Value parse_value(std::string_view json, const std::string& where);
+
 /// The format of a row, by the fields that it has; IoError naming what it has instead.
 RowFormat detect_format(const jinja::Value& row, const std::string& where);
 /// IoError unless the row has the fields of `format`.

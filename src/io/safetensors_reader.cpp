@@ -3,6 +3,7 @@
 #include <optional>
 
 #include <candela/core/device.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 
 #include "io/json.h"
@@ -162,7 +163,7 @@ void SafetensorsReader::State::add_index(const std::filesystem::path& index) {
 
 SafetensorsReader SafetensorsReader::open(const std::filesystem::path& path) {
   auto state = std::make_shared<State>();
-  const auto file = file_in(path);
+  const auto file = file_in(local_path(path));
   if (file.extension() == ".json") {
     state->add_index(file);
   } else {

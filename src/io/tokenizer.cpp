@@ -2,6 +2,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include <candela/io/hub_cache.h>
 #include <candela/io/tokenizer.h>
 
 #include "io/added_tokens.h"
@@ -244,8 +245,9 @@ std::string Tokenizer::Impl::decode(std::span<const TokenId> ids, bool skip_spec
 
 Tokenizer::Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+Tokenizer Tokenizer::load(const std::filesystem::path& name) {
   std::error_code error;
+  const std::filesystem::path path = local_path(name);
   const auto file = std::filesystem::is_directory(path, error) ? path / "tokenizer.json" : path;
   return parse(io::read_file(file), file.string());
 }

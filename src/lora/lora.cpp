@@ -5,6 +5,7 @@
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/io/hub_cache.h>
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
@@ -154,7 +155,7 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
 
 Lora Lora::load(Model& model, const std::filesystem::path& folder, bool trainable) {
   check_free(model);
-  AdapterFile file = read_adapter(folder, model);
+  AdapterFile file = read_adapter(local_path(folder), model);
   Lora lora(model, std::move(file.config));
   lora.base_model_ = std::move(file.base_model);
   lora.notes_ = std::move(file.notes);

@@ -1,3 +1,4 @@
+#include <candela/io/hub_cache.h>
 #include <candela/models/config.h>
 
 #include "io/text_config.h"
@@ -47,7 +48,8 @@ ModelConfig ModelConfig::parse(std::string_view json, const std::string& source)
   return read_config(JsonObject(document, source));
 }
 
-ModelConfig ModelConfig::load(const std::filesystem::path& folder) {
+ModelConfig ModelConfig::load(const std::filesystem::path& name) {
+  const std::filesystem::path folder = local_path(name);
   const std::filesystem::path file = folder / "config.json";
   ModelConfig config = parse(io::read_file(file, io::kMaxConfigBytes), file.string());
   config.read_beside(folder);

@@ -4,6 +4,7 @@
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
 
@@ -149,8 +150,9 @@ class CheckpointWeights final : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<Model> load_model(const std::filesystem::path& folder, const LoadOptions& options) {
+std::unique_ptr<Model> load_model(const std::filesystem::path& name, const LoadOptions& options) {
   const NoGrad guard;
+  const std::filesystem::path folder = local_path(name);
   const ModelConfig config = ModelConfig::load(folder);
   const Architecture* const architecture = find_architecture(config.model_type);
   require<Unsupported>(architecture != nullptr, "{}: model_type must be one of {}; got {}", config.source,

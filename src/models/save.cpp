@@ -8,6 +8,7 @@
 #include <candela/core/atomic_file.h>
 #include <candela/core/atomic_folder.h>
 #include <candela/core/error.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/models/save.h>
 
@@ -148,8 +149,9 @@ std::string config_text(const Model& model, const fs::path& source) {
 
 }  // namespace
 
-void check_save_model(const Model& model, const fs::path& folder, const fs::path& source) {
+void check_save_model(const Model& model, const fs::path& folder, const fs::path& name) {
   std::error_code error;
+  const fs::path source = local_path(name);
   require<IoError>(fs::is_directory(source, error),
                    "{}: no such folder; save_model needs the one the model came from", source.string());
   const std::vector<std::string> names = companions(source);
@@ -157,7 +159,8 @@ void check_save_model(const Model& model, const fs::path& folder, const fs::path
   check_room(model, folder, source, names);
 }
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& source) {
+void save_model(const Model& model, const fs::path& folder, const fs::path& name) {
+  const fs::path source = local_path(name);
   check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
   // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.

@@ -325,9 +325,11 @@ TEST(DatasetFiles, FolderOrFile) {
   test::write_text(folder / "train.jsonl", "{\"text\": \"abc\"}\n");
   test::write_text(folder / "valid.jsonl", "{\"text\": \"abc\"}\n");
   const DatasetFiles files = DatasetFiles::find(folder.path());
-  EXPECT_TRUE(files.valid.has_value());
-  EXPECT_FALSE(files.test.has_value());
-  EXPECT_EQ(DatasetFiles::find(files.train).train, files.train);
+  ASSERT_EQ(files.train.size(), 1U);
+  EXPECT_EQ(files.train[0].path, folder / "train.jsonl");
+  EXPECT_EQ(files.valid.size(), 1U);
+  EXPECT_TRUE(files.test.empty());
+  EXPECT_EQ(DatasetFiles::find(files.train[0].path).train.at(0).path, files.train[0].path);
   EXPECT_EQ(Dataset::load(files.train, tokenizer(), with_eos()).samples.size(), 1U);
 }
 

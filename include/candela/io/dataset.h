@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,8 @@ struct Sample {
   std::size_t line = 0;
   /// per id: 1 in an answer: what is trained without train_on_prompt
   std::vector<std::uint8_t> answer{};
+  /// its file: an index into Dataset::files
+  std::size_t source = 0;
 
   std::size_t trained_tokens() const;
 };
@@ -73,6 +76,13 @@ struct DatasetOptions {
   TextFrame frame{};
   /// Ids must be below it; 0: any.
   std::int64_t vocab_size = 0;
+  /// Longest piece of a plain text, in tokens; 0: max_length, or 2048 where that has no limit.
+  std::size_t text_length = 0;
+  /// Draws the rows of files whose weight is no whole number.
+  std::uint64_t seed = 0;
+  /// A row that cannot be read: false: an error in the end; true: it is left out and told in
+  /// Dataset::bad_rows.
+  bool keep_going = false;
 
   /// What suits a model: its text_frame(), its end tokens, and its context as the limit. The template is left
   /// to ChatTemplate::load.
@@ -98,27 +108,59 @@ struct DatasetStatistics {
   }
 };
 
-/// The samples of one JSONL file. Blank lines are skipped.
+/// A file of rows, and how often an epoch takes each of them: of weight 0.5, every other row, drawn once for
+/// the whole run; of weight 2.5, each row twice, and half of them a third time.
+struct DataFile {
+  std::filesystem::path path;
+  double weight = 1;
+};
+
+/// Rows that could not be read.
+struct BadRows {
+  std::size_t count = 0;
+  /// What is wrong with the first kMaxShown of them, each with file and line.
+  std::vector<std::string> texts;
+  static constexpr std::size_t kMaxShown = 20;
+};
+
+/// The samples of files of rows: JSONL, one JSON array of objects, CSV (RFC 4180) and TSV with a row of
+/// names, by the endings of their names or else by their first byte; each plain, or compressed by gzip, xz or
+/// zstd. A .txt or .md file is one text: paragraphs are joined to pieces of at most
+/// DatasetOptions::text_length tokens, of which the last ends in EOS. Blank lines are skipped. The first row
+/// of each file decides its RowFormat.
+///
+/// Files are read in pieces. What stays in memory is the samples: 6 bytes a token and about 150 a row.
 ///
 /// What is trained: of a text row, every token but the first (nothing predicts it); of a completion row, the
 /// completion and its EOS; of a chat, each assistant turn with the token that ends it, as the model's
 /// template renders them, without messages that say `"weight": 0` or `"train": false`. Trained and other
 /// spans are encoded on their own, because that is how a prompt and its continuation meet when generating.
 struct Dataset {
-  std::filesystem::path file;
+  std::vector<std::filesystem::path> files;
+  /// of the first file
   RowFormat format = RowFormat::Text;
   std::vector<Sample> samples;
   DatasetStatistics statistics;
+  /// empty unless DatasetOptions::keep_going
+  BadRows bad_rows{};
 
-  /// IoError with file and line for each row that is not JSON, lacks a field, is empty, has no token to train
-  /// on or is too long (kMaxShownRows of them are told, the others counted); for a file without rows; and
-  /// when truncation leaves no row. TemplateError where the template refuses a chat. Unsupported for chats
-  /// without a template if the tokenizer does not know ChatML.
-  static constexpr std::size_t kMaxShownRows = 20;
+  /// The files for a person: the first one, and how many more there are.
+  std::string name() const;
+  /// FILE:LINE of a sample.
+  std::string where(const Sample& sample) const;
+
+  /// IoError with file and line for each row that cannot be parsed, lacks a field, is empty, has no token to
+  /// train on or is too long (BadRows::kMaxShown of them are told, the others counted); for a file without
+  /// rows or cut short; and when truncation leaves no row. TemplateError where the template refuses a chat.
+  /// Unsupported for chats without a template if the tokenizer does not know ChatML. InvalidArgument for a
+  /// weight that is not in (0, 1000].
+  static Dataset load(std::span<const DataFile> files, const Tokenizer& tokenizer,
+                      const DatasetOptions& options = {});
   static Dataset load(const std::filesystem::path& file, const Tokenizer& tokenizer,
                       const DatasetOptions& options = {});
-  /// As load, from the text of a file; `source` stands for it in errors.
-  static Dataset parse(std::string_view jsonl, const std::string& source, const Tokenizer& tokenizer,
+  /// As load, from the text of a file that is not compressed; `source` stands for it in errors, and its
+  /// ending says how the rows are written.
+  static Dataset parse(std::string_view text, const std::string& source, const Tokenizer& tokenizer,
                        const DatasetOptions& options = {});
 
   /// Takes out this share of the rows, drawn by `seed`, at least one; both parts keep the order of the file.
@@ -128,12 +170,19 @@ struct Dataset {
 
 /// The files of a data set.
 struct DatasetFiles {
-  std::filesystem::path train;
-  std::optional<std::filesystem::path> valid;
-  std::optional<std::filesystem::path> test;
+  std::vector<DataFile> train;
+  /// empty: there is none
+  std::vector<DataFile> valid;
+  std::vector<DataFile> test;
 
-  /// `path`: a file (it is the training set), or a folder with train.jsonl and, optionally, valid.jsonl and
-  /// test.jsonl.
+  /// Each of `sources` is PATH or PATH:WEIGHT. PATH is a file (of the training set), or a folder: in it and
+  /// in its folder `data`, files of rows and texts whose name begins or ends with train (or training), valid
+  /// (validation, val, dev) or test, as in train.jsonl or train-00000-of-00002.csv.gz; where no name says
+  /// train, all others are the training set. A path that is there wins over what its colon may mean, and over
+  /// a name of the Hub (local_path).
+  /// IoError for what is not there, a folder without a training set, and one that holds a file in two forms
+  /// (train.csv and train.csv.gz).
+  static DatasetFiles find(std::span<const std::string> sources);
   static DatasetFiles find(const std::filesystem::path& path);
 };
 

@@ -39,7 +39,8 @@ struct Padding {
 /// may be called from several threads.
 class Tokenizer {
  public:
-  /// Loads a tokenizer.json, or the one in the folder `path`. IoError (file, field) if it is missing or
+  /// Loads a tokenizer.json, or the one in the folder `path`, which may be a name of the Hub (local_path).
+  /// IoError (file, field) if it is missing or
   /// malformed, Unsupported (file, component) if it asks for a component that is not known.
   static Tokenizer load(const std::filesystem::path& path);
   /// As load, from the text of a tokenizer.json; `source` stands for the file in errors.
