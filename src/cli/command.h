@@ -18,6 +18,7 @@ void add_generate(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_logits(CLI::App& app, Action& action);
 void add_merge(CLI::App& app, Action& action);
+void add_pull(CLI::App& app, Action& action);
 void add_search(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);

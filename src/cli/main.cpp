@@ -39,6 +39,7 @@ void declare(CLI::App& app, Action& action) {
   add_tokenize(app, action);
   add_render(app, action);
   add_data(app, action);
+  add_pull(app, action);
   add_doctor(app, action);
   add_logits(app, action);
   add_embed(app, action);
