@@ -1,4 +1,7 @@
+#include <limits>
+
 #include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
 #include <candela/ops/optimizer.h>
 
 #include "cases/variants.h"
@@ -16,6 +19,31 @@ std::vector<Tensor> after(std::span<const Tensor> in, Step&& step) {
   std::vector<Tensor> state = {clone(in[0].detach()), clone(in[2].detach()), clone(in[3].detach())};
   step(state[0], in[1], state[1], state[2]);
   return state;
+}
+
+/// adamw_factors of fixed numbers: {factors, updates}.
+OpCase factors_case(const std::string& name, double loss, double squares, double updates, double clip_norm,
+                    const AdamwOptions& options = kUsual) {
+  const auto number = [](double value, double spread) {
+    return Input{.shape = {1}, .fill = Fill::Uniform, .dtype = DType::F32, .low = value, .high = value + spread};
+  };
+  OpCase made{.op = "adamw_factors",
+              .name = name,
+              .inputs = {number(0, 1), number(0, 1), number(1e-4, 1e-2), number(updates, 0)}};
+  // Loss and sum of squares are drawn in [0, 1) and scaled: 0 and what is not finite stay as given.
+  const auto call = [loss, squares, clip_norm, options](const auto& op, std::span<const Tensor> in) {
+    const auto scaled = [](const Tensor& x, double by) { return affine(x.detach(), by, 0); };
+    const Tensor counted = clone(in[3].detach());
+    const Tensor factors =
+        op(scaled(in[0], loss), scaled(in[1], squares), in[2].detach(), counted, options, clip_norm);
+    return std::vector<Tensor>{factors, counted};
+  };
+  made.fused = [call](std::span<const Tensor> in) { return call(adamw_factors, in); };
+  made.composed = [call](std::span<const Tensor> in) { return call(composed::adamw_factors, in); };
+  made.gradient = Gradient::Cut;
+  made.kernel = "adamw_factors";
+  made.dtypes = {DType::F32};
+  return made;
 }
 
 }  // namespace
@@ -54,6 +82,16 @@ std::vector<OpCase> optimizer_cases() {
     from_zero.inputs[state].fill = Fill::Uniform;
     from_zero.inputs[state].high = 0;
   }
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  list.push_back(factors_case("first_step", 3, 4, 0, 0));
+  list.push_back(factors_case("clipped", 3, 400, 12, 1));
+  list.push_back(factors_case("within_the_clip", 3, 0.5, 12, 1));
+  list.push_back(factors_case("zero_gradient", 3, 0, 12, 1));
+  list.push_back(factors_case("no_momentum", 3, 4, 1, 1, {.beta1 = 0, .beta2 = 0.98}));
+  list.push_back(factors_case("many_updates", 3, 4, 1 << 20, 1));
+  list.push_back(factors_case("infinite_loss", kInfinity, 4, 12, 1));
+  list.push_back(factors_case("infinite_norm", 3, kInfinity, 12, 1));
+  list.push_back(factors_case("nan", std::numeric_limits<double>::quiet_NaN(), 4, 12, 1));
   // In place on the inputs: a copy of the state would cost as much as the step. Reads param, grad, m, v;
   // writes param, m, v.
   constexpr double kElements = 4096.0 * 4096.0;

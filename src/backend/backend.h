@@ -44,6 +44,8 @@ class Backend : public DeviceInterface {
   /// Calls `op`, which selects a kernel and launches it, under whatever the device's ops exclude each other
   /// by.
   virtual void dispatch(const OpCall& op) { op(); }
+  /// Whether work is being recorded: it must not be waited for, nor measured.
+  virtual bool recording() const { return false; }
   /// The kernels that this device plans for: ops allocate their workspace and run nothing. Null on devices
   /// that compute.
   virtual const KernelTable* planned() const { return nullptr; }

@@ -136,6 +136,7 @@ struct KernelTable {
   KernelList<CrossEntropyGradArgs> cross_entropy_grad{"cross_entropy_grad", {}};
   KernelList<LinearCrossEntropyArgs> linear_cross_entropy{"linear_cross_entropy", {}};
   KernelList<AdamwArgs> adamw{"adamw", {}};
+  KernelList<AdamwFactorsArgs> adamw_factors{"adamw_factors", {}};
   KernelList<UniformArgs> uniform{"uniform", {}};
   KernelList<NormalArgs> normal{"normal", {}};
   KernelList<DropoutArgs> dropout{"dropout", {}};
@@ -176,6 +177,7 @@ struct KernelTable {
     visit.template operator()<&KernelTable::cross_entropy_grad>();
     visit.template operator()<&KernelTable::linear_cross_entropy>();
     visit.template operator()<&KernelTable::adamw>();
+    visit.template operator()<&KernelTable::adamw_factors>();
     visit.template operator()<&KernelTable::uniform>();
     visit.template operator()<&KernelTable::normal>();
     visit.template operator()<&KernelTable::dropout>();

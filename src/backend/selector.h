@@ -59,8 +59,8 @@ const Kernel<Args>* choose(const KernelList<Args>& list, Backend& on, const Args
       if (kernel->name == known->implementation) return kernel;
     }
   }
-  // Inside a parallel loop the threads would measure each other.
-  if (in_parallel()) return first;
+  // Inside a parallel loop the threads would measure each other; recorded work does not run.
+  if (in_parallel() || on.recording()) return first;
   std::vector<TuningCandidate> candidates;
   candidates.reserve(able.size());
   for (const Kernel<Args>* kernel : able) {

@@ -172,6 +172,8 @@ void declare_finetune_options(CLI::App& command, FinetuneOptions& options) {
 }
 
 void finish_finetune_options(FinetuneOptions& options) {
+  // A checkpoint holds what the step that it is named after left.
+  options.train.settle_every = options.save_every;
   LoraConfig& config = options.lora;
   config.targets = {};
   for (const std::string& target : options.targets) {

@@ -29,7 +29,7 @@ std::unique_ptr<Event> DeviceInterface::record_event() {
   return std::make_unique<WholeStream>(*this);
 }
 
-std::unique_ptr<Recording> DeviceInterface::record(std::function<void()> work) {
+std::unique_ptr<Recording> DeviceInterface::record(std::function<void()> work, const Recording*) {
   return std::make_unique<RepeatedCall>(std::move(work));
 }
 

@@ -28,6 +28,8 @@ RopeTable RopeTables::get(std::int64_t length) const {
   if (!reusable) {
     std::int64_t made = own_table ? length : rounded_up(length);
     if (!own_table && dynamic) made = std::min(made, trained);
+    if (table_.cos.defined() && std::has_single_bit(static_cast<std::uint64_t>(length_)))
+      earlier_.push_back(table_);
     table_ = rope_table(config_, made, device_, bf16_frequencies_);
     length_ = made;
   }
@@ -38,7 +40,10 @@ Tensor PositionRange::get(std::int64_t first, std::int64_t count) const {
   const NoGrad guard;
   const std::lock_guard lock(mutex_);
   const std::int64_t end = first + count;
-  if (!range_.defined() || range_.numel() < end) range_ = arange(rounded_up(end), DType::I32, device_);
+  if (!range_.defined() || range_.numel() < end) {
+    if (range_.defined()) earlier_.push_back(range_);
+    range_ = arange(rounded_up(end), DType::I32, device_);
+  }
   return slice(range_, 0, first, end);
 }
 

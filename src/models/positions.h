@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include <candela/ops/rope.h>
 
-/// Constants of a model's positions: made once, and again where a longer sequence comes. Thread-safe.
+/// Constants of a model's positions: made once, and again where a longer sequence comes. Thread-safe. What was
+/// handed out stays, as recorded work reads it at every replay.
 namespace candela {
 
 /// The rotary table of one RopeConfig.
@@ -23,6 +25,8 @@ class RopeTables {
   bool bf16_frequencies_;
   mutable std::mutex mutex_;
   mutable RopeTable table_;
+  /// shorter ones; their lengths are powers of two
+  mutable std::vector<RopeTable> earlier_;
   mutable std::int64_t length_ = 0;
 };
 
@@ -38,6 +42,7 @@ class PositionRange {
   Device device_;
   mutable std::mutex mutex_;
   mutable Tensor range_;
+  mutable std::vector<Tensor> earlier_;
 };
 
 }  // namespace candela

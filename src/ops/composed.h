@@ -49,5 +49,10 @@ Tensor dropout(const Tensor& x, double p, std::uint64_t seed, std::uint64_t offs
 /// In place, as the op; in f64 where param is. m and v f32 or f64.
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale);
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, const Tensor& factors);
+/// Reads its operands on the host.
+Tensor adamw_factors(const Tensor& loss, const Tensor& squares, const Tensor& learning_rate,
+                     const Tensor& updates, const AdamwOptions& options, double clip_norm);
 
 }  // namespace candela::composed

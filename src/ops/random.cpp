@@ -92,18 +92,25 @@ Tensor dropout(const Tensor& x, double p, Generator& generator) {
   if (p == 0) return x;
   const std::uint64_t seed = generator.seed();
   const std::uint64_t offset = generator.advance(static_cast<std::uint64_t>(x.numel()));
+  const Tensor base = generator.base();
+  if (base.defined()) {
+    check_same_device("dropout", {x, base});
+    require(base.dtype() == DType::I64 && base.numel() == 1,
+            "dropout: the generator's base must be i64 [1]; got {}", base);
+  }
   Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
   std::string reasons;
   if (x.numel() > 0 &&
-      !try_run(&KernelTable::dropout, x.device(), DropoutArgs{x, out, seed, offset, p}, &reasons)) {
+      !try_run(&KernelTable::dropout, x.device(), DropoutArgs{x, out, seed, offset, p, base}, &reasons)) {
     log_composed_once("dropout", x.device(), reasons);
-    return composed::dropout(x, p, seed, offset);
+    const auto start = base.defined() ? static_cast<std::uint64_t>(base.to_vector<std::int64_t>()[0]) : 0;
+    return composed::dropout(x, p, seed, offset + start);
   }
   if (needs_grad({x})) {
-    record("dropout", {x}, {&out}, [p, seed, offset](std::span<const Tensor> grads) -> std::vector<Tensor> {
+    record("dropout", {x}, {&out}, [p, seed, offset, base](std::span<const Tensor> grads) -> std::vector<Tensor> {
       const Tensor& dy = grads[0];
       Tensor dx = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
-      if (dy.numel() > 0) run(&KernelTable::dropout, dy.device(), DropoutArgs{dy, dx, seed, offset, p});
+      if (dy.numel() > 0) run(&KernelTable::dropout, dy.device(), DropoutArgs{dy, dx, seed, offset, p, base});
       return {dx};
     });
   }

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include <candela/core/error.h>
+#include <candela/ops/loss.h>
 #include <candela/train/batch.h>
 
 namespace candela {
@@ -62,13 +63,17 @@ HostBatch make_host_batch(std::span<const Sample> samples, std::span<const std::
   return batch;
 }
 
+std::int64_t HostBatch::trained_tokens() const {
+  return std::count_if(targets.begin(), targets.end(), [](std::int32_t id) { return id != kIgnoreIndex; });
+}
+
 Batch HostBatch::upload(Device device) const {
   Batch batch;
   batch.tokens = tokens;
   batch.trained_tokens = trained_tokens();
   batch.ids = Tensor::from_values(ids, {rows, length}, device);
-  batch.targets = Tensor::from_values(targets, {batch.trained_tokens}, device);
-  batch.positions = Tensor::from_values(positions, {batch.trained_tokens}, device);
+  batch.targets = Tensor::from_values(targets, {std::ssize(targets)}, device);
+  batch.positions = Tensor::from_values(positions, {std::ssize(positions)}, device);
   if (!sequence_positions.empty())
     batch.sequence_positions = Tensor::from_values(sequence_positions, {rows, length}, device);
   if (!cu_seqlens.empty()) {

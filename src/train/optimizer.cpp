@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 
+#include <candela/core/device.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
@@ -53,6 +54,7 @@ Optimizer::Optimizer(std::vector<NamedTensor> parameters, const AdamwOptions& op
   }
   add_block(std::move(members));
   sums_ = zeros({2}, DType::F32, at(0).device());
+  counted_ = zeros({1}, DType::F32, at(0).device());
 }
 
 Optimizer::~Optimizer() {
@@ -82,7 +84,7 @@ void Optimizer::clear_gradients() {
   }
 }
 
-void Optimizer::step(const Tensor& loss, double learning_rate) {
+void Optimizer::step(const Tensor& loss, const Tensor& learning_rate) {
   const NoGrad guard;
   Tensor squares;
   for (const Block& block : blocks_) {
@@ -92,26 +94,30 @@ void Optimizer::step(const Tensor& loss, double learning_rate) {
   }
   copy_(slice(sums_, 0, 0, 1), loss.detach());
   if (squares.defined()) copy_(slice(sums_, 0, 1, 2), squares);
-  learning_rate_ = learning_rate;
+  const Tensor factors = adamw_factors(slice(sums_, 0, 0, 1), slice(sums_, 0, 1, 2), learning_rate, counted_,
+                                       options_, clip_norm_);
+  for (const Block& block : blocks_)
+    adamw_step(block.values.detach(), block.grads, block.m, block.v, options_, factors);
+  DeviceInterface& device = device_interface(sums_.device());
+  InFlight& step = in_flight_.emplace_back();
+  if (!device.computes()) return;
+  step.read = device.copy_out(*sums_.storage(), static_cast<std::size_t>(sums_.layout().offset) * sizeof(float),
+                              std::as_writable_bytes(std::span<float>(step.sums)));
 }
 
 Optimizer::Result Optimizer::finish() {
-  const NoGrad guard;
+  require(!in_flight_.empty(), "optimizer: there is no step to finish");
+  const std::unique_ptr<Event> read = std::move(in_flight_.front().read);
   Result result;
-  if (device_interface(sums_.device()).computes()) {
-    const std::vector<float> sums = sums_.to_vector<float>();
-    result.loss = sums[0];
-    result.norm = std::sqrt(static_cast<double>(sums[1]));
-    result.applied = std::isfinite(sums[0]) && std::isfinite(sums[1]);
+  if (read != nullptr) {
+    read->wait();
+    const auto [loss, squares] = in_flight_.front().sums;
+    result.loss = loss;
+    result.norm = std::sqrt(static_cast<double>(squares));
+    result.applied = std::isfinite(loss) && std::isfinite(squares);
   }
-  if (!result.applied) return result;
-  // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
-  const double scale = clip_norm_ > 0 ? std::min(1.0, clip_norm_ / (result.norm + 1e-6)) : 1.0;
-  AdamwOptions options = options_;
-  options.lr = learning_rate_;
-  for (const Block& block : blocks_)
-    adamw_step(block.values.detach(), block.grads, block.m, block.v, options, updates_ + 1, scale);
-  ++updates_;
+  in_flight_.pop_front();
+  if (result.applied) ++updates_;
   return result;
 }
 
@@ -157,6 +163,8 @@ void Optimizer::restore(std::span<const NamedTensor> moments, std::int64_t updat
   for (const NamedTensor& moment : own)
     copy_(moment.tensor, to_device(given.at(moment.name), sums_.device()));
   updates_ = updates;
+  // Beyond 2^24 f32 counts no further, and beta^step has vanished.
+  fill_(counted_, static_cast<double>(std::min(updates, std::int64_t{1} << 24U)));
 }
 
 }  // namespace candela

@@ -12,6 +12,7 @@
 #include <candela/train/trainer.h>
 
 #include "models/values.h"
+#include "train/pass_recorder.h"
 
 namespace candela {
 namespace {
@@ -54,6 +55,13 @@ std::string blame(const Model& model) {
                         : weight + " is no finite number; if training made it so, lower the learning rate";
 }
 
+std::int64_t trained_tokens_of(const Batch& batch) {
+  return batch.trained_tokens;
+}
+std::int64_t trained_tokens_of(const HostBatch& batch) {
+  return batch.trained_tokens();
+}
+
 /// Sum of the losses over the trained tokens of a batch: only their hidden states meet the output layer.
 Tensor token_loss(Model& model, const Batch& batch, Generator* dropout,
                   Checkpointing checkpointing = Checkpointing::None) {
@@ -65,12 +73,6 @@ Tensor token_loss(Model& model, const Batch& batch, Generator* dropout,
   const Tensor hidden = model.forward_hidden(batch.ids, forward);
   const Tensor rows = embedding(reshape(hidden, {-1, hidden.size(-1)}), batch.positions);
   return model.loss(rows, batch.targets, dropout);
-}
-
-std::vector<Batch> upload(const std::vector<HostBatch>& batches, Device device) {
-  std::vector<Batch> uploaded;
-  for (const HostBatch& batch : batches) uploaded.push_back(batch.upload(device));
-  return uploaded;
 }
 
 }  // namespace
@@ -134,11 +136,48 @@ std::vector<NamedTensor> checked_trainable(const Model& model, const TrainOption
 
 }  // namespace
 
+Trainer::StepState::StepState(Device device)
+    : learning_rate(zeros({1}, DType::F32, device)),
+      share(zeros({1}, DType::F32, device)),
+      random(zeros({1}, DType::I64, device)),
+      loss(zeros({1}, DType::F32, device)) {}
+
+namespace {
+
+template <class T>
+void upload(T value, const Tensor& to) {
+  device_interface(to.device())
+      .copy_in(*to.storage(), static_cast<std::size_t>(to.layout().offset) * sizeof(T),
+               std::as_bytes(std::span(&value, 1)));
+}
+
+}  // namespace
+
+void Trainer::StepState::set(double rate, double loss_share) {
+  upload(static_cast<float>(rate), learning_rate);
+  upload(static_cast<float>(loss_share), share);
+}
+
+void Trainer::StepState::set_random(std::uint64_t first) {
+  upload(static_cast<std::int64_t>(first), random);
+}
+
 Trainer::Trainer(Model& model, TrainOptions options)
     : model_(model),
       options_(std::move(options)),
       optimizer_(checked_trainable(model, options_), options_.adamw, options_.clip_norm),
-      dropout_(options_.seed ^ 0x9e3779b97f4a7c15U) {}
+      dropout_(options_.seed ^ 0x9e3779b97f4a7c15U),
+      step_state_(model.device()),
+      passes_(std::make_unique<PassRecorder>(
+          model, [this](const Batch& batch) { run_pass(batch); }, dropout_, options_.pad_id)) {
+  dropout_.set_base(step_state_.random);
+}
+
+Trainer::~Trainer() = default;
+
+std::int64_t Trainer::recorded() const {
+  return passes_->recorded();
+}
 
 std::vector<Tensor> Trainer::parameters() const {
   std::vector<Tensor> parameters;
@@ -157,46 +196,72 @@ void Trainer::restore(const RunState& state) {
           "train: a state must have done at least as many steps as updates; got {} and {}", state.step,
           state.updates);
   state_ = state;
-  dropout_.set_offset(state.random_offset);
+  random_offset_ = state.random_offset;
 }
 
-/// Everything up to the optimizer's update, without a wait.
-void Trainer::enqueue(std::span<const Batch> batches, double learning_rate) {
-  step_tokens_ = 0;
-  for (const Batch& batch : batches) step_tokens_ += batch.trained_tokens;
-  require(step_tokens_ > 0, "train: none of the tokens of this step is trained");
+void Trainer::run_pass(const Batch& batch) {
+  const Tensor loss = token_loss(model_, batch, &dropout_, options_.checkpointing);
+  add_(step_state_.loss, loss.detach());
+  backward(loss, cast(step_state_.share, loss.dtype()));
+}
+
+template <class B>
+Trainer::InFlight& Trainer::enqueue_passes(std::span<const B> batches, double learning_rate) {
+  InFlight step;
+  step.random_begin = random_offset_;
+  for (const B& batch : batches) step.trained_tokens += trained_tokens_of(batch);
+  require(step.trained_tokens > 0, "train: none of the tokens of this step is trained");
   optimizer_.clear_gradients();
-  const double share = 1.0 / static_cast<double>(step_tokens_);
-  Tensor total;
-  for (const Batch& batch : batches) {
-    const Tensor loss = token_loss(model_, batch, &dropout_, options_.checkpointing);
-    total = total.defined() ? add(total, loss.detach()) : loss.detach();
-    backward(loss, full(loss.shape(), share, loss.dtype(), loss.device()));
+  fill_(step_state_.loss, 0);
+  step_state_.set(learning_rate, 1.0 / static_cast<double>(step.trained_tokens));
+  for (const B& batch : batches) {
+    step_state_.set_random(random_offset_);
+    random_offset_ += passes_->run(batch);
   }
-  optimizer_.step(total, learning_rate);
+  step.random_end = random_offset_;
+  optimizer_.step(step_state_.loss, step_state_.learning_rate);
+  return in_flight_.emplace_back(std::move(step));
+}
+
+void Trainer::enqueue(std::span<const HostBatch> batches, double learning_rate) {
+  enqueue_passes(batches, learning_rate).batches.assign(batches.begin(), batches.end());
+}
+
+/// Why a step changed nothing. Where a later one has overwritten its gradients, they are made again.
+std::string Trainer::explain_skip(const InFlight& step, const StepOutcome& outcome) {
+  if (!std::isfinite(outcome.loss)) {
+    // Which sign a NaN has is chance.
+    return fmt::format("train: the loss became {} at step {}: {}",
+                       std::isnan(outcome.loss) ? "nan" : "infinite", state_.step, blame(model_));
+  }
+  if (!in_flight_.empty()) {
+    optimizer_.clear_gradients();
+    std::uint64_t offset = step.random_begin;
+    for (const HostBatch& batch : step.batches) {
+      step_state_.set_random(offset);
+      offset += passes_->run(batch.upload(model_.device()));
+    }
+  }
+  const std::string tensor = first_bad_gradient(optimizer_);
+  return fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
+                     tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
+                     tensor.empty() ? ", the squares of finite gradients being beyond f32"
+                                    : ", first in " + tensor);
 }
 
 Trainer::StepOutcome Trainer::finish() {
   const Optimizer::Result result = optimizer_.finish();
+  const InFlight step = std::move(in_flight_.front());
+  in_flight_.pop_front();
   state_.updates = optimizer_.updates();
-  state_.random_offset = dropout_.offset();
+  state_.random_offset = step.random_end;
   ++state_.step;
-  StepOutcome outcome{result.loss / static_cast<double>(step_tokens_), result.norm, {}};
+  StepOutcome outcome{result.loss / static_cast<double>(step.trained_tokens), result.norm, {}};
   if (result.applied) {
     state_.skipped_in_a_row = 0;
     return outcome;
   }
-  if (!std::isfinite(outcome.loss)) {
-    // Which sign a NaN has is chance.
-    outcome.skipped = fmt::format("train: the loss became {} at step {}: {}",
-                                  std::isnan(outcome.loss) ? "nan" : "infinite", state_.step, blame(model_));
-  } else {
-    const std::string tensor = first_bad_gradient(optimizer_);
-    outcome.skipped = fmt::format(
-        "train: the gradient{} became {} at step {}{}; lower the learning rate",
-        tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
-        tensor.empty() ? ", the squares of finite gradients being beyond f32" : ", first in " + tensor);
-  }
+  outcome.skipped = explain_skip(step, outcome);
   ++state_.skipped_in_a_row;
   // No later step can mend a weight.
   if (state_.skipped_in_a_row > options_.max_skipped || !first_non_finite(model_).empty())
@@ -205,7 +270,7 @@ Trainer::StepOutcome Trainer::finish() {
 }
 
 Trainer::StepOutcome Trainer::step(std::span<const Batch> batches, double learning_rate) {
-  enqueue(batches, learning_rate);
+  enqueue_passes(batches, learning_rate);
   return finish();
 }
 
@@ -246,7 +311,9 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
 void Trainer::rehearse(BatchSource& source) {
   const std::vector<HostBatch> planned = source.planned();
   if (planned.empty()) return;
-  const Batch batch = planned.front().upload(model_.device());
+  const bool records = device_interface(model_.device()).records();
+  const Batch batch =
+      (records ? bucketed(planned.front(), options_.pad_id) : planned.front()).upload(model_.device());
   Generator dropout;  // the run's own draws stay where they are
   // The gradients of the first pass of a step are there while the next one runs.
   const int passes = source.accumulates() ? 2 : 1;
@@ -289,13 +356,13 @@ void Trainer::validate(BatchSource& valid, StepReport& now) {
 }
 
 /// The loss of a step is that before its update: what the last update did shows in no step.
-void Trainer::check_result(std::span<const Batch> last) const {
+void Trainer::check_result(std::span<const HostBatch> last) const {
   const std::string weight = first_non_finite(named_trainable(model_));
   require<Error>(weight.empty(), "train: the last update made {} no finite number; lower the learning rate",
                  weight);
   const NoGrad guard;
-  for (const Batch& batch : last) {
-    const double loss = token_loss(model_, batch, nullptr).item();
+  for (const HostBatch& batch : last) {
+    const double loss = token_loss(model_, batch.upload(model_.device()), nullptr).item();
     require<Error>(std::isfinite(loss), "train: the last update made the loss {}; lower the learning rate",
                    loss);
   }
@@ -307,6 +374,41 @@ bool Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,
   if (valid.empty()) return fit(train_source, nullptr, report);
   ValidationSource valid_source(valid, options_.batch_size, options_.pad_id);
   return fit(train_source, &valid_source, report);
+}
+
+struct Trainer::Begun {
+  StepReport report;
+  std::vector<HostBatch> batches;
+  std::string place;
+};
+
+/// Enqueues the step.
+Trainer::Begun Trainer::begin(std::vector<HostBatch> batches, StepReport report) {
+  for (const HostBatch& batch : batches) {
+    report.tokens += batch.tokens;
+    report.trained_tokens += batch.trained_tokens();
+  }
+  enqueue(batches, report.learning_rate);
+  return {std::move(report), std::move(batches), {}};
+}
+
+/// Reads the step's result and moves state() behind it. The report's tokens, so far those of the step, become
+/// those of the run.
+void Trainer::settle(Begun& step) {
+  StepOutcome outcome = finish();
+  StepReport& now = step.report;
+  now.loss = outcome.loss;
+  now.grad_norm = outcome.norm;
+  now.skipped = std::move(outcome.skipped);
+  state_.place = step.place;
+  now.tokens = state_.tokens += now.tokens;
+  now.trained_tokens = state_.trained_tokens += now.trained_tokens;
+}
+
+bool Trainer::must_settle(std::int64_t step, std::int64_t steps) const {
+  const auto due = [&](std::int64_t every) { return every > 0 && step % every == 0; };
+  return step == steps || due(options_.validate_every) || due(options_.settle_every) ||
+         !device_interface(model_.device()).records();
 }
 
 bool Trainer::fit(BatchSource& train, BatchSource* valid,
@@ -324,56 +426,55 @@ bool Trainer::fit(BatchSource& train, BatchSource* valid,
   const auto start = std::chrono::steady_clock::now();
   const double seconds_before = state_.seconds;
   const std::int64_t first = state_.step;
-  StepReport now;
-  now.step = first;
-  now.total_steps = steps;
+  StepReport blank;
+  blank.step = first;
+  blank.total_steps = steps;
   if (stopped()) return false;
   // The run that was gone on from had ended here.
   if (options_.patience > 0 && state_.validations_without_gain >= options_.patience) return true;
   if (first == 0 && options_.validate_first && valid != nullptr) {
+    StepReport now = blank;
     validate(*valid, now);
     if (!now.validation_loss) return false;
     if (report) report(now);
   }
-  std::vector<Batch> batches = upload(train.next(), model_.device());
-  std::string place = train.place();
-  for (std::int64_t i = first + 1; i <= steps; ++i) {
-    const auto step_start = std::chrono::steady_clock::now();
-    require(!batches.empty(), "train: the data ended after {} of {} steps; lower max_steps", i - 1, steps);
-    now = StepReport();
-    now.step = i;
-    now.total_steps = steps;
-    now.learning_rate = learning_rate(schedule, i);
-    std::int64_t step_tokens = 0;
-    for (const Batch& batch : batches) {
-      step_tokens += batch.tokens;
-      state_.trained_tokens += batch.trained_tokens;
-    }
-    state_.tokens += step_tokens;
-    enqueue(batches, now.learning_rate);
-    state_.place = std::exchange(place, {});
-    std::vector<Batch> next;
-    if (i < steps) next = upload(train.next(), model_.device());
-    if (i < steps) place = train.place();
-    StepOutcome outcome = finish();
-    now.loss = outcome.loss;
-    now.grad_norm = outcome.norm;
-    now.skipped = std::move(outcome.skipped);
-    now.tokens = state_.tokens;
-    now.trained_tokens = state_.trained_tokens;
-    now.tokens_per_s = static_cast<double>(step_tokens) / std::max(seconds_since(step_start), 1e-9);
+  auto last_read = std::chrono::steady_clock::now();
+  // Reads a step and reports it.
+  const auto conclude = [&](Begun& step) {
+    StepReport& now = step.report;
+    const auto step_tokens = static_cast<double>(now.tokens);
+    settle(step);
+    now.tokens_per_s = step_tokens / std::max(seconds_since(last_read), 1e-9);
+    const std::int64_t i = now.step;
     const bool due = i == steps || (options_.validate_every > 0 && i % options_.validate_every == 0);
     if (due && valid != nullptr && !stopped()) validate(*valid, now);
     state_.seconds = seconds_before + seconds_since(start);
     now.seconds = state_.seconds;
     now.eta_s = now.seconds / static_cast<double>(i) * static_cast<double>(steps - i);
     if (report) report(now);
-    const bool last = i == steps || now.out_of_patience;
-    if (!last && !stopped()) {
-      batches = std::move(next);
+    last_read = std::chrono::steady_clock::now();
+  };
+  std::vector<HostBatch> batches = train.next();
+  std::optional<Begun> ahead;  // enqueued before the step at hand, and not read
+  for (std::int64_t i = first + 1; i <= steps; ++i) {
+    require(!batches.empty(), "train: the data ended after {} of {} steps; lower max_steps", i - 1, steps);
+    StepReport now = blank;
+    now.step = i;
+    now.learning_rate = learning_rate(schedule, i);
+    Begun step = begin(std::move(batches), std::move(now));
+    step.place = train.place();
+    batches = i < steps ? train.next() : std::vector<HostBatch>();
+    if (ahead) conclude(*ahead);
+    ahead.reset();
+    if (!must_settle(i, steps) && !stopped()) {
+      ahead = std::move(step);
       continue;
     }
-    check_result(now.validation_loss ? std::span<const Batch>() : std::span<const Batch>(batches));
+    conclude(step);
+    const bool last = i == steps || step.report.out_of_patience;
+    if (!last && !stopped()) continue;
+    check_result(step.report.validation_loss ? std::span<const HostBatch>()
+                                             : std::span<const HostBatch>(step.batches));
     return last;
   }
   return true;

@@ -252,6 +252,8 @@ class LateRecording final : public Recording {
     for (const Task& task : tasks) stream_.push(task);
   }
 
+  const std::shared_ptr<CachingAllocator::Pool>& pool() const { return pool_; }
+
   std::vector<Task> tasks;
 
  private:
@@ -297,8 +299,10 @@ class LateBackend final : public Backend {
   std::unique_ptr<Event> record_event() override {
     return std::make_unique<LateEvent>(stream_, stream_.enqueued());
   }
-  std::unique_ptr<Recording> record(std::function<void()> work) override {
-    const auto pool = allocator_.make_pool();
+  bool records() const override { return true; }
+  std::unique_ptr<Recording> record(std::function<void()> work, const Recording* beside) override {
+    const auto pool =
+        beside != nullptr ? static_cast<const LateRecording*>(beside)->pool() : allocator_.make_pool();
     auto recording = std::make_unique<LateRecording>(stream_, pool);
     const CachingAllocator::PoolScope scope(allocator_, pool);
     stream_.begin_recording(&recording->tasks);

@@ -1,15 +1,19 @@
+#include <cmath>
 #include <gtest/gtest.h>
+#include <limits>
 
 #include <candela/core/grad.h>
 #include <candela/generate/generate.h>
 #include <candela/lora/lora.h>
 #include <candela/models/model.h>
 #include <candela/ops/copy.h>
+#include <candela/ops/elementwise.h>
 #include <candela/train/trainer.h>
 
 #include "late/late_device.h"
 #include "support/golden.h"
 #include "support/tiny_models.h"
+#include "train/pass_recorder.h"
 
 namespace candela {
 namespace {
@@ -99,6 +103,130 @@ TEST(LateTraining, LossesAreThoseOfTheCpuAtOneWaitAStep) {
   train(late_device(), 2 * kSteps);
   const std::uint64_t twelve = late_counters().waits - middle.waits;
   EXPECT_LE(twelve - six, static_cast<std::uint64_t>(kSteps)) << "waits of further steps";
+}
+
+/// Samples of several lengths, so that batches fall into several buckets.
+std::vector<Sample> ragged_samples(int count) {
+  std::vector<Sample> samples(static_cast<std::size_t>(count));
+  Generator generator(13);
+  for (Sample& sample : samples) {
+    const auto length = static_cast<int>(6 + generator.next_below(30));
+    for (int t = 0; t < length; ++t) {
+      sample.ids.push_back(static_cast<TokenId>(generator.next_below(50)));
+      sample.trained.push_back(t > 2 ? 1 : 0);
+    }
+  }
+  return samples;
+}
+
+struct Trained {
+  std::vector<double> losses;
+  std::vector<std::vector<float>> parameters;
+  std::int64_t recorded = 0;
+  /// reports that came while a later step was enqueued
+  std::int64_t early_reports = 0;
+};
+
+TrainOptions ragged_options() {
+  TrainOptions options;
+  options.max_steps = 12;
+  options.batch_size = 2;
+  options.accumulation = 2;
+  return options;
+}
+
+std::unique_ptr<Model> adapted_model(double dropout) {
+  auto model = make_model(test::tiny_config("llama"), {DType::F32, late_device()}, 3);
+  LoraConfig lora;
+  lora.rank = 4;
+  lora.dropout = dropout;
+  Lora::attach(*model, lora, 5);
+  return model;
+}
+
+/// `run` trains, with dropout and two passes a step.
+template <class Run>
+Trained train_ragged(const TrainOptions& options, const Run& run) {
+  const auto model = adapted_model(0.25);
+  const std::vector<Sample> samples = ragged_samples(16);
+  Trainer trainer(*model, options);
+  Trained result;
+  run(trainer, samples, result);
+  result.recorded = trainer.recorded();
+  for (const Tensor& parameter : trainer.parameters()) result.parameters.push_back(parameter.to_vector<float>());
+  return result;
+}
+
+Trained train_recorded(std::int64_t settle_every) {
+  TrainOptions options = ragged_options();
+  options.settle_every = settle_every;
+  return train_ragged(options, [](Trainer& trainer, const std::vector<Sample>& samples, Trained& result) {
+    trainer.fit(samples, {}, [&](const StepReport& report) {
+      if (test::late_pending() > 0) ++result.early_reports;
+      result.losses.push_back(report.loss);
+    });
+  });
+}
+
+TEST(LateTraining, ARecordedRunHasTheBitsOfOneThatCallsItsOps) {
+  const TrainOptions options = ragged_options();
+  const Trained called =
+      train_ragged(options, [&](Trainer& trainer, const std::vector<Sample>& samples, Trained& result) {
+        SampleSource source(samples, options);
+        const ScheduleOptions schedule{options.schedule, options.adamw.lr, options.floor, 1, options.max_steps};
+        for (std::int64_t step = 1; step <= options.max_steps; ++step) {
+          std::vector<Batch> batches;
+          for (const HostBatch& batch : source.next())
+            batches.push_back(bucketed(batch, options.pad_id).upload(late_device()));
+          result.losses.push_back(trainer.step(batches, learning_rate(schedule, step)).loss);
+        }
+      });
+  const Trained recorded = train_recorded(1);
+  EXPECT_EQ(called.recorded, 0);
+  EXPECT_GT(recorded.recorded, 1) << "several buckets";
+  EXPECT_LT(recorded.recorded, 2 * options.max_steps) << "passes that are replayed";
+  EXPECT_EQ(recorded.losses, called.losses);
+  EXPECT_EQ(recorded.parameters, called.parameters);
+}
+
+TEST(LateTraining, AStepIsEnqueuedBeforeTheLastOneIsRead) {
+  const Trained settled = train_recorded(1);
+  const Trained ahead = train_recorded(0);
+  EXPECT_EQ(settled.early_reports, 0);
+  EXPECT_EQ(ahead.early_reports, ragged_options().max_steps - 1);
+  EXPECT_EQ(ahead.losses, settled.losses);
+  EXPECT_EQ(ahead.parameters, settled.parameters);
+}
+
+/// The device decides that a step is not done; the host learns of it when the next one is enqueued.
+TEST(LateTraining, AStepThatIsNotFiniteChangesNothingAlsoBehindTheHostsBack) {
+  const auto model = adapted_model(0);
+  const std::vector<Sample> samples = ragged_samples(2);
+  Trainer trainer(*model, {});
+  const std::size_t rows[] = {0, 1};
+  const HostBatch batch = make_host_batch(samples, rows, 0);
+  trainer.enqueue(std::span(&batch, 1), 1e-2);
+  trainer.finish();
+  std::vector<std::vector<float>> before;
+  for (const Tensor& parameter : trainer.parameters()) before.push_back(parameter.to_vector<float>());
+  // A norm weight of infinity makes this step's loss NaN; it is mended before the next one.
+  const Tensor weight = model->named_parameters().back().tensor;
+  const Tensor kept = clone(weight);
+  fill_(weight, std::numeric_limits<double>::infinity());
+  trainer.enqueue(std::span(&batch, 1), 1e-2);
+  copy_(weight, kept);
+  trainer.enqueue(std::span(&batch, 1), 0);
+  EXPECT_EQ(trainer.in_flight(), 2U);
+  const Trainer::StepOutcome skipped = trainer.finish();
+  EXPECT_NE(skipped.skipped, "");
+  const Trainer::StepOutcome after = trainer.finish();
+  EXPECT_EQ(after.skipped, "");
+  EXPECT_TRUE(std::isfinite(after.loss));
+  EXPECT_EQ(trainer.state().step, 3);
+  EXPECT_EQ(trainer.state().updates, 2);
+  std::vector<std::vector<float>> now;
+  for (const Tensor& parameter : trainer.parameters()) now.push_back(parameter.to_vector<float>());
+  EXPECT_EQ(now, before);
 }
 
 /// What is saved from such a device is what it held.

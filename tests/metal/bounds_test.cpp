@@ -129,8 +129,12 @@ TEST_F(Bounds, Elementwise) {
       run_all(&KernelTable::reduce, ReduceArgs{ReduceOp::Sum, x, exact({1, width}, dtype)});
       const auto state = [&] { return exact(random_tensor({3, width}, 5)); };
       run_all(&KernelTable::adamw,
-              AdamwArgs{state(), state(), state(), exact(full({3, width}, 1, DType::F32, metal())), 0.1, 0.9,
-                        0.99, 1e-8, 0.1, 1, 1});
+              AdamwArgs{state(), state(), state(), exact(full({3, width}, 1, DType::F32, metal())),
+                        exact(full({kAdamwFactors}, 1, DType::F32, metal())), 0.9, 0.99, 1e-8});
+      const auto number = [&] { return exact(full({1}, 1, DType::F32, metal())); };
+      run_all(&KernelTable::adamw_factors,
+              AdamwFactorsArgs{number(), number(), number(), number(), exact({kAdamwFactors}, DType::F32), 0.9,
+                               0.99, 0.1, 1});
     }
   }
 }

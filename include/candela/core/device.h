@@ -65,8 +65,11 @@ class DeviceInterface {
   /// Makes `work` repeatable. A device that records calls it once, now, and enqueues nothing; by default it
   /// is called at every replay. So `work` must enqueue the same ops on the same tensors each time, must not
   /// read values on the host, and takes what changes from device tensors. The recording keeps the memory that
-  /// `work` allocates to itself.
-  virtual std::unique_ptr<Recording> record(std::function<void()> work);
+  /// `work` allocates to itself, and shares it with `beside`, an earlier recording of this device: nothing in
+  /// that memory outlives the replay that made it.
+  virtual std::unique_ptr<Recording> record(std::function<void()> work, const Recording* beside = nullptr);
+  /// Whether a replay repeats the work without calling it.
+  virtual bool records() const { return false; }
   /// Whether tensors have values: false for the plan device.
   virtual bool computes() const { return true; }
   /// Whether Storage::data() may be dereferenced by the host (after synchronize()).

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
+
+#include <candela/core/tensor.h>
 
 /// Counter-based random numbers: the value at a position depends on seed and position alone, never on threads
 /// or order.
@@ -19,6 +22,9 @@ inline float uniform_from_bits(std::uint32_t bits) {
 
 /// A stream of random numbers. Each op that needs n numbers takes the positions [offset, offset + n) from
 /// `advance(n)`.
+///
+/// With a base(), i64 [1] on the device of the ops, dropout() adds its value to these positions when the kernel
+/// runs: work that is recorded then draws anew at every replay.
 class Generator {
  public:
   explicit Generator(std::uint64_t seed = 0) : seed_(seed) {}
@@ -26,6 +32,8 @@ class Generator {
   std::uint64_t seed() const { return seed_; }
   std::uint64_t offset() const { return offset_; }
   void set_offset(std::uint64_t offset) { offset_ = offset; }
+  const Tensor& base() const { return base_; }
+  void set_base(Tensor base) { base_ = std::move(base); }
   /// Reserves `count` positions and returns the first.
   std::uint64_t advance(std::uint64_t count);
 
@@ -39,6 +47,7 @@ class Generator {
  private:
   std::uint64_t seed_;
   std::uint64_t offset_ = 0;
+  Tensor base_;
 };
 
 }  // namespace candela

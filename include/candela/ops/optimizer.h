@@ -17,6 +17,20 @@ struct AdamwOptions {
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, std::int64_t step, double grad_scale = 1);
 
+/// The factors of a step, made on the device, so that the host need not know whether it is done: f32 [5] for
+/// the adamw_step below. loss, squares, learning_rate and updates are f32 [1]; squares is the sum of the
+/// gradient's squares. Where loss and squares are finite, updates[0] grows by 1 and counts as the step of the
+/// bias correction (exact up to 2^24, where beta^step has vanished); else the step changes nothing. The
+/// gradient is scaled to a norm of at most clip_norm, as torch.nn.utils.clip_grad_norm_ does; 0: not clipped.
+/// options.lr and options.eps are not used. No gradient.
+Tensor adamw_factors(const Tensor& loss, const Tensor& squares, const Tensor& learning_rate,
+                     const Tensor& updates, const AdamwOptions& options, double clip_norm);
+
+/// The step that `factors` of adamw_factors() describe; else as above. options.lr and options.weight_decay are
+/// not used.
+void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
+                const AdamwOptions& options, const Tensor& factors);
+
 /// Square root of the sum of squares over all elements of all tensors, of any dtype, added up in f32;
 /// undefined ones are skipped, and 0 without elements or on the plan device. Reads the device once. Outside
 /// autograd.

@@ -14,7 +14,7 @@ namespace candela {
 struct Batch {
   /// i32 [B, T]
   Tensor ids;
-  /// i32 [trained]: the tokens to predict
+  /// i32 [trained]: the tokens to predict; kIgnoreIndex where a bucket is filled up
   Tensor targets;
   /// i32 [trained]: where they are predicted, as row-major positions in [B, T]
   Tensor positions;
@@ -47,7 +47,8 @@ struct HostBatch {
   /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).
   std::int64_t tokens = 0;
 
-  std::int64_t trained_tokens() const { return static_cast<std::int64_t>(targets.size()); }
+  /// Targets but those that are ignored.
+  std::int64_t trained_tokens() const;
   /// Positions that it computes, padding included.
   std::int64_t computed() const { return rows * length; }
   Batch upload(Device device) const;

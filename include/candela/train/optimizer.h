@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,11 +27,14 @@ class Optimizer {
   /// Sets all gradients to 0.
   void clear_gradients();
 
-  /// Enqueues the norm; waits for nothing. `loss`, f32 [1], is the sum of the step's losses. To be followed
-  /// by finish().
-  void step(const Tensor& loss, double learning_rate);
+  /// Enqueues norm, clipping and update; waits for nothing. `loss`, the sum of the step's losses, and
+  /// `learning_rate` are f32 [1]. Where the loss or the norm is not finite, parameters and moments stay as they
+  /// are: the device decides. To be followed by finish(), possibly after further steps.
+  void step(const Tensor& loss, const Tensor& learning_rate);
+  /// The steps that finish() has not read.
+  std::size_t in_flight() const { return in_flight_.size(); }
 
-  /// What the last step gave.
+  /// What a step gave.
   struct Result {
     /// as given to step()
     double loss = 0;
@@ -36,11 +42,10 @@ class Optimizer {
     double norm = 0;
     bool applied = true;
   };
-  /// Reads loss and norm, the one wait of a step, and enqueues clipping and update; where one of them is not
-  /// finite, parameters and moments stay as they are. Zeros on Device::plan().
+  /// Reads the oldest step in flight, the one wait of a step. Zeros on Device::plan().
   Result finish();
 
-  /// Updates that were applied.
+  /// Updates that were applied, of the steps that were read.
   std::int64_t updates() const { return updates_; }
   const std::vector<NamedTensor>& parameters() const { return parameters_; }
   /// Bytes that stay for the whole run: parameters, gradients and moments.
@@ -65,8 +70,16 @@ class Optimizer {
   AdamwOptions options_;
   double clip_norm_;
   std::vector<Block> blocks_;
-  Tensor sums_;               // f32 [2]: loss, sum of squares of the gradients
-  double learning_rate_ = 0;  // of the step that is enqueued
+  /// f32 [2]: loss, sum of squares of the gradients
+  Tensor sums_;
+  /// f32 [1]: updates that were applied, as the device counts them
+  Tensor counted_;
+  /// `sums_` of a step on their way to the host.
+  struct InFlight {
+    std::array<float, 2> sums{};
+    std::unique_ptr<Event> read;
+  };
+  std::deque<InFlight> in_flight_;
   std::int64_t updates_ = 0;
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +16,8 @@
 #include <candela/train/schedule.h>
 
 namespace candela {
+
+class PassRecorder;
 
 struct TrainOptions {
   /// rows of one forward pass
@@ -42,6 +46,10 @@ struct TrainOptions {
   /// Steps in a row that may be skipped because their loss or gradient was not finite; one more ends the run.
   std::int64_t max_skipped = 3;
   Checkpointing checkpointing = Checkpointing::None;
+  /// At the reports of every so many steps, and of those that validate, parameters and state() are those after
+  /// the step; at other reports a device that records may be one step ahead. 0: at validations and the end
+  /// only.
+  std::int64_t settle_every = 1;
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
   /// Asked after each step and between the batches of a validation; true ends the run there.
@@ -118,6 +126,9 @@ double evaluate_loss(Model& model, BatchSource& source);
 class Trainer {
  public:
   Trainer(Model& model, TrainOptions options);
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+  ~Trainer();
 
   /// SampleSource(samples, options).length(), the rows checked against the model's vocabulary.
   TrainLength length(std::span<const Sample> samples) const;
@@ -126,7 +137,8 @@ class Trainer {
   /// null. False if TrainOptions::stop ended it before the last one. The batch that needs the most memory is
   /// rehearsed first, without a step: if memory is short, the run ends in its first seconds, and all later
   /// batches fit into blocks that are there. A step is upload, enqueue, read: the batches of the next one are
-  /// made and uploaded while the device works. Throws InvalidArgument before the first step for a row of
+  /// made while the device works, and where TrainOptions::settle_every allows it, a device that records is given
+  /// step n + 1 before step n is read. Throws InvalidArgument before the first step for a row of
   /// either source that could not be run: of fewer than 2 tokens, without a token to train on, or with a
   /// token that is not in the model's vocabulary. A step whose loss or gradient is not finite changes nothing
   /// and is reported as skipped; throws Error when a weight is not finite, after more than max_skipped of
@@ -147,6 +159,15 @@ class Trainer {
   };
   /// One optimizer step on these batches. Throws Error naming a weight that is not finite.
   StepOutcome step(std::span<const Batch> batches, double learning_rate);
+  /// The first half of a step: waits for nothing, and replays a recording where the device records. To be
+  /// followed by finish(), possibly after the next enqueue().
+  void enqueue(std::span<const HostBatch> batches, double learning_rate);
+  /// The second half: reads what the oldest step that was enqueued gave. Throws as step().
+  StepOutcome finish();
+  /// Steps that were enqueued and not finished.
+  std::size_t in_flight() const { return in_flight_.size(); }
+  /// Passes that were recorded.
+  std::int64_t recorded() const;
 
   /// The forward pass of the largest batch that fit() will validate on. Reads no result: it also runs on
   /// Device::plan(). Throws InvalidArgument as fit() does.
@@ -165,19 +186,48 @@ class Trainer {
   std::vector<Tensor> parameters() const;
 
  private:
+  /// What changes from step to step, on the device: recorded work reads it there.
+  struct StepState {
+    explicit StepState(Device device);
+    /// Enqueues an upload.
+    void set(double rate, double loss_share);
+    void set_random(std::uint64_t first);
+
+    Tensor learning_rate, share;  // f32 [1]: share = 1 / trained tokens of the step
+    Tensor random;                // i64 [1]: the first position that the next pass draws from
+    Tensor loss;                  // f32 [1]: the sum over the passes of the step
+  };
+  /// A step that is enqueued.
+  struct InFlight {
+    std::vector<HostBatch> batches;  // empty where the caller has them on the device
+    std::int64_t trained_tokens = 0;
+    std::uint64_t random_begin = 0, random_end = 0;
+  };
+  /// A step of fit() that is enqueued: its report, as far as it is known, and where the data stood behind it.
+  struct Begun;
+
   bool stopped() const { return options_.stop && options_.stop(); }
   void rehearse(BatchSource& source);
-  void enqueue(std::span<const Batch> batches, double learning_rate);
-  StepOutcome finish();
+  /// One pass of a step: forward, backward, and the loss added to the step's.
+  void run_pass(const Batch& batch);
+  template <class B>
+  InFlight& enqueue_passes(std::span<const B> batches, double learning_rate);
+  std::string explain_skip(const InFlight& step, const StepOutcome& outcome);
+  Begun begin(std::vector<HostBatch> batches, StepReport report);
+  void settle(Begun& step);
+  bool must_settle(std::int64_t step, std::int64_t steps) const;
   void validate(BatchSource& valid, StepReport& now);
-  void check_result(std::span<const Batch> last) const;
+  void check_result(std::span<const HostBatch> last) const;
 
   Model& model_;
   TrainOptions options_;
   Optimizer optimizer_;
   RunState state_;
   Generator dropout_;
-  std::int64_t step_tokens_ = 0;  // trained, of the step that is enqueued
+  StepState step_state_;
+  std::unique_ptr<PassRecorder> passes_;
+  std::uint64_t random_offset_ = 0;  // behind the steps that are enqueued
+  std::deque<InFlight> in_flight_;
 };
 
 }  // namespace candela

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "backend/cpu/blocks.h"
@@ -14,17 +15,39 @@ std::string supports_adamw(const AdamwArgs& args) {
   return refusal.empty() ? refuse_f64(args.grad) : refusal;
 }
 
+float& at(const TensorArg& factors, AdamwFactor which) {
+  return factors.as<float>()[static_cast<int>(which)];
+}
+
+void adamw_factors(const AdamwFactorsArgs& args, Stream&) {
+  const double squares = *args.squares.as<float>();
+  if (!std::isfinite(*args.loss.as<float>()) || !std::isfinite(squares)) {
+    std::fill_n(args.factors.as<float>(), kAdamwFactors, 0.0F);
+    return;
+  }
+  const double rate = *args.learning_rate.as<float>();
+  const double steps = *args.updates.as<float>() += 1;
+  // As torch.nn.utils.clip_grad_norm_: the small term keeps a zero norm from dividing.
+  const double scale =
+      args.clip_norm > 0 ? std::min(1.0, args.clip_norm / (std::sqrt(squares) + 1e-6)) : 1.0;
+  at(args.factors, AdamwFactor::Apply) = 1;
+  at(args.factors, AdamwFactor::GradScale) = static_cast<float>(scale);
+  at(args.factors, AdamwFactor::Keep) = static_cast<float>(1 - rate * args.weight_decay);
+  at(args.factors, AdamwFactor::StepSize) = static_cast<float>(rate / (1 - std::pow(args.beta1, steps)));
+  at(args.factors, AdamwFactor::Root) = static_cast<float>(1 / std::sqrt(1 - std::pow(args.beta2, steps)));
+}
+
 void adamw(const AdamwArgs& args, Stream&) {
-  const auto steps = static_cast<double>(args.step);
+  if (at(args.factors, AdamwFactor::Apply) == 0) return;
   const spans::AdamwNumbers numbers{
       .beta1 = static_cast<float>(args.beta1),
       .beta2 = static_cast<float>(args.beta2),
       .rest1 = static_cast<float>(1 - args.beta1),
       .rest2 = static_cast<float>(1 - args.beta2),
-      .grad_scale = static_cast<float>(args.grad_scale),
-      .keep = static_cast<float>(1 - args.lr * args.weight_decay),
-      .step = static_cast<float>(args.lr / (1 - std::pow(args.beta1, steps))),
-      .root = static_cast<float>(1 / std::sqrt(1 - std::pow(args.beta2, steps))),
+      .grad_scale = at(args.factors, AdamwFactor::GradScale),
+      .keep = at(args.factors, AdamwFactor::Keep),
+      .step = at(args.factors, AdamwFactor::StepSize),
+      .root = at(args.factors, AdamwFactor::Root),
       .eps = static_cast<float>(args.eps),
   };
   dispatch_floating(args.param.dtype, "adamw", [&]<class P>() {
@@ -50,6 +73,7 @@ void adamw(const AdamwArgs& args, Stream&) {
 
 void fill_optimizer(KernelTable& table) {
   table.adamw.add("highway", supports_adamw, adamw);
+  table.adamw_factors.add("scalar", supports_all<AdamwFactorsArgs>, adamw_factors);
 }
 
 }  // namespace candela

@@ -58,6 +58,8 @@ void normal(const NormalArgs& args, Stream&) {
 /// The numbers follow the row-major index of an element, whatever x's layout: the innermost dimension is
 /// walked with its own position.
 void dropout(const DropoutArgs& args, Stream&) {
+  const std::uint64_t start =
+      args.offset + (args.base.present() ? static_cast<std::uint64_t>(*args.base.as<std::int64_t>()) : 0);
   const auto p = static_cast<float>(args.p);
   const auto scale = static_cast<float>(1 / (1 - args.p));
   dispatch_floating(args.x.dtype, "dropout", [&]<class T>() {
@@ -73,7 +75,7 @@ void dropout(const DropoutArgs& args, Stream&) {
         loops.offsets(at / inner, offsets);
         const std::int64_t first = at % inner;
         const std::int64_t count = std::min({kBlock, end - at, inner - first});
-        spans::uniform(args.seed, args.offset + static_cast<std::uint64_t>(at), u, count);
+        spans::uniform(args.seed, start + static_cast<std::uint64_t>(at), u, count);
         const float* x =
             read_floats(args.x.as<T>() + offsets[1] + first * x_stride, x_stride, count, scratch);
         T* out = args.out.as<T>() + offsets[0] + first * out_stride;

@@ -67,8 +67,11 @@ class CudaBackend final : public Backend {
     if (limit_ > 0) memory = {std::min(memory.free, limit_), std::min(memory.total, limit_)};
     return memory;
   }
-  std::unique_ptr<Recording> record(std::function<void()> work) override {
-    std::shared_ptr<CachingAllocator::Pool> pool = allocator_.make_pool();
+  bool records() const override { return true; }
+  bool recording() const override { return stream_->recording(); }
+  std::unique_ptr<Recording> record(std::function<void()> work, const Recording* beside) override {
+    std::shared_ptr<CachingAllocator::Pool> pool =
+        beside != nullptr ? static_cast<const CudaRecording*>(beside)->memory() : allocator_.make_pool();
     const CachingAllocator::PoolScope scope(allocator_, pool);
     return std::make_unique<CudaRecording>(*stream_, work, pool);
   }

@@ -226,29 +226,27 @@ void enqueue(CudaStream* stream, const F& launch) {
   if (stream != nullptr) check(launch(stream->handle()), "lora_linear");
 }
 
-/// Brings the factors into both forms.
-void enqueue_factors(Prepared& p, LowRankParams& for_expand, CudaStream* stream, Workspace& memory) {
-  p.ranks.terms = memory.take<BFloat16>(p.terms);
-  enqueue(stream, [&](cudaStream_t on) { return launch_split_factors(p.ranks, on); });
-  if (for_expand.factor_count > 0) {
-    for_expand.expand = memory.take<BFloat16>(p.columns);
-    enqueue(stream, [&](cudaStream_t on) { return launch_split_factors(for_expand, on); });
-  }
-  p.ranks.expand = for_expand.expand;
-}
-
 /// A low matrix and room for its terms.
 LowParams low_params(const TensorArg& low, const LowRankParams& ranks, Workspace& memory) {
   return {low.data, low.shape[0], low.strides[0], type_of(low),
           memory.take<BFloat16>(kTerms * low.shape[0] * ranks.padded)};
 }
 
-void enqueue_outer(const Prepared& p, WideParams wide, const LowParams& low, DType result, CudaStream* stream,
-                   Workspace memory) {
-  if (wide.group_count == 0) return;
-  wide.result_type = type_of(result);
-  wide.partial = memory.take<float>(outer_parts(wide) * outer_size(wide));
-  enqueue(stream, [&](cudaStream_t on) { return launch_outer(p.ranks, wide, low, on); });
+/// Brings the factors into both forms, and `low` into terms.
+void enqueue_prepare(Prepared& p, LowRankParams& for_expand, const LowParams& low, CudaStream* stream,
+                     Workspace& memory) {
+  p.ranks.terms = memory.take<BFloat16>(p.terms);
+  if (for_expand.factor_count > 0) for_expand.expand = memory.take<BFloat16>(p.columns);
+  enqueue(stream, [&](cudaStream_t on) { return launch_prepare(p.ranks, for_expand, low, on); });
+  p.ranks.expand = for_expand.expand;
+}
+
+/// Whether the branches' outputs are all of `outputs`: then the delta may be there before the product, which
+/// adds to it.
+bool covers(const LoraLinearArgs& args, std::int64_t outputs) {
+  std::int64_t covered = 0;
+  for (int i = 0; i < args.branch_count; ++i) covered += args.branches[i].outputs;
+  return covered == outputs;
 }
 
 /// Prepares expand over the branches: wide columns of each beside its own ranks.
@@ -267,23 +265,27 @@ void add_branches(Prepared& p, LowRankParams& into, const LoraLinearArgs& args) 
   }
 }
 
-/// y = x W^T + bias by the library, then xa and the deltas of all branches in one launch each.
+/// xa and the deltas of all branches in one launch each; y = x W^T + bias by the library, which adds to the
+/// deltas where they cover y: a wide y is then written once more and never read by a kernel of its own.
 void fused(const LoraLinearArgs& args, CudaStream* stream, Workspace memory) {
   Prepared p;
   p.ranks = cut_ranks(args);
   LowRankParams for_expand = p.ranks;
   p.project = wide_params(args.lora_x);
   p.expand = wide_params(args.y);
-  p.expand.add = true;
+  const bool first = covers(args, args.y.shape[1]);
+  p.expand.add = !first;
   for (const PieceRun& run : join_pieces(p.ranks, kMaxGroupRank))
     add_project(p, run, pieces_of_a(p.ranks, args.a, run), 0, 1);
   add_branches(p, for_expand, args);
-  enqueue_factors(p, for_expand, stream, memory);
+  enqueue_prepare(p, for_expand, {}, stream, memory);
   const LowParams xa = low_params(args.xa, p.ranks, memory);
   if (memory.measuring()) return;
-  enqueue_product(*stream, {args.x, swapped(args.weight), args.y, args.bias, 1, 0});
+  MatmulArgs base{args.x, swapped(args.weight), args.y, args.bias, 1, first ? 1.0 : 0.0};
+  if (!first) enqueue_product(*stream, base);
   enqueue(stream, [&](cudaStream_t on) { return launch_project(p.ranks, p.project, xa, on); });
   enqueue(stream, [&](cudaStream_t on) { return launch_expand(p.ranks, p.expand, xa, on); });
+  if (first) enqueue_product(*stream, base);
 }
 
 /// db_i = scale_i dy_i^T xa_i of every branch in one launch.
@@ -319,22 +321,14 @@ WideParams da_groups(const LowRankParams& ranks, const LoraLinearGradArgs& args)
   return wide;
 }
 
-/// dxa, the factors' part of dx and the adapters' gradients; `p` has the factors of dy's columns prepared.
-void enqueue_adapter_grads(Prepared& p, const LoraLinearGradArgs& args, const TensorArg& target,
-                           CudaStream* stream, Workspace memory) {
-  const LoraLinearArgs& forward = args.forward;
-  const LowParams dxa = low_params(args.dxa, p.ranks, memory);
-  enqueue(stream, [&](cudaStream_t on) { return launch_project(p.ranks, p.project, dxa, on); });
-  if (target.present())
-    enqueue(stream, [&](cudaStream_t on) { return launch_expand(p.ranks, p.expand, dxa, on); });
-  enqueue_outer(p, da_groups(p.ranks, args), dxa, args.da.dtype, stream, memory);
-  const WideParams db = db_groups(p.ranks, args);
-  if (db.group_count == 0) return;
-  const LowParams xa = low_params(forward.xa, p.ranks, memory);
-  enqueue(stream, [&](cudaStream_t on) { return launch_split_low(p.ranks, xa, on); });
-  enqueue_outer(p, db, xa, args.db[0].dtype, stream, memory);
+/// Room for the sums of launch_outer over shares of the rows.
+void take_partial(WideParams& wide, DType result, Workspace& memory) {
+  if (wide.group_count == 0) return;
+  wide.result_type = type_of(result);
+  wide.partial = memory.take<float>(outer_parts(wide) * outer_size(wide));
 }
 
+/// dxa first; its delta is in dx before the product, which adds to it; da and db in one launch.
 void fused_grad(const LoraLinearGradArgs& args, CudaStream* stream, Workspace memory) {
   const LoraLinearArgs& forward = args.forward;
   const TensorArg& target = forward.separate ? args.dlora_x : args.dx;
@@ -349,14 +343,23 @@ void fused_grad(const LoraLinearGradArgs& args, CudaStream* stream, Workspace me
   }
   if (target.present()) {
     p.expand = wide_params(target);
-    p.expand.add = !forward.separate;
     const PieceRun all = join_pieces(p.ranks, kAnyRank).front();
     add_expand(p, for_expand, all, pieces_of_a(p.ranks, forward.a, all), 0, 1);
   }
-  enqueue_factors(p, for_expand, stream, memory);
-  if (stream != nullptr && args.dx.present())
-    enqueue_product(*stream, product(args.dy, forward.weight, args.dx));
-  enqueue_adapter_grads(p, args, target, stream, memory);
+  WideParams db = db_groups(p.ranks, args);
+  const LowParams xa = db.group_count > 0 ? low_params(forward.xa, p.ranks, memory) : LowParams{};
+  enqueue_prepare(p, for_expand, xa, stream, memory);
+  const LowParams dxa = low_params(args.dxa, p.ranks, memory);
+  WideParams da = da_groups(p.ranks, args);
+  take_partial(da, args.da.dtype, memory);
+  take_partial(db, args.db[0].dtype, memory);
+  if (memory.measuring()) return;
+  enqueue(stream, [&](cudaStream_t on) { return launch_project(p.ranks, p.project, dxa, on); });
+  if (target.present())
+    enqueue(stream, [&](cudaStream_t on) { return launch_expand(p.ranks, p.expand, dxa, on); });
+  if (args.dx.present())
+    enqueue_product(*stream, product(args.dy, forward.weight, args.dx, 1, forward.separate ? 0 : 1));
+  enqueue(stream, [&](cudaStream_t on) { return launch_outer(p.ranks, da, dxa, db, xa, on); });
 }
 
 }  // namespace

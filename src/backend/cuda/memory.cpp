@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace candela::cuda {
 namespace {
@@ -12,6 +13,9 @@ constexpr std::size_t kSlotBytes = std::size_t{8} << 20U;
 }  // namespace
 
 MemoryBlock CudaMemory::acquire(std::size_t bytes) {
+  if (!stream_->recording()) {
+    for (const MemoryBlock& block : std::exchange(deferred_, {})) release(block);
+  }
   if (limit_ > 0 && (bytes > limit_ || taken_ > limit_ - bytes)) return {nullptr, nullptr, bytes};
   stream_->use();
   void* data = nullptr;
@@ -26,6 +30,10 @@ MemoryBlock CudaMemory::acquire(std::size_t bytes) {
 }
 
 void CudaMemory::release(const MemoryBlock& block) {
+  if (stream_->recording()) {
+    deferred_.push_back(block);
+    return;
+  }
   // Waits for the work that still reads the block. Must not throw: the device may be lost already.
   cudaSetDevice(stream_->device());
   cudaFree(block.data);
@@ -55,6 +63,12 @@ PinnedRing::Slot& PinnedRing::next_slot() {
 void PinnedRing::upload(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   stream_.use();
+  if (stream_.recording()) {
+    check(cudaMemcpyAsync(to, stream_.keep_constant(from, bytes), bytes, cudaMemcpyHostToDevice,
+                          stream_.handle()),
+          "upload");
+    return;
+  }
   for (std::size_t done = 0; done < bytes; done += kSlotBytes) {
     const std::size_t part = std::min(kSlotBytes, bytes - done);
     Slot& slot = next_slot();

@@ -25,6 +25,8 @@ class CudaMemory final : public MemorySource {
   std::shared_ptr<CudaStream> stream_;
   std::size_t limit_;
   std::size_t taken_ = 0;  // the allocator calls one at a time
+  /// given back while work was recorded, when nothing can be freed
+  std::vector<MemoryBlock> deferred_;
 };
 
 /// Pinned memory through which the host's bytes go to the device without a wait, in slots that are used in

@@ -13,7 +13,6 @@ std::string supports(const AdamwArgs& args) {
 }
 
 void adamw(const AdamwArgs& args, Stream& stream) {
-  const auto steps = static_cast<double>(args.step);
   AdamwParams params{};
   params.param = args.param.data;
   params.grad = args.grad.data;
@@ -25,17 +24,28 @@ void adamw(const AdamwArgs& args, Stream& stream) {
   params.beta2 = static_cast<float>(args.beta2);
   params.one_less_beta2 = static_cast<float>(1 - args.beta2);
   params.eps = static_cast<float>(args.eps);
-  params.keep = static_cast<float>(1 - args.lr * args.weight_decay);
-  params.step_size = static_cast<float>(args.lr / (1 - std::pow(args.beta1, steps)));
-  params.root = static_cast<float>(1 / std::sqrt(1 - std::pow(args.beta2, steps)));
-  params.grad_scale = static_cast<float>(args.grad_scale);
+  params.factors = args.factors.as<float>();
   check(launch_adamw(params, type_of(args.param), type_of(args.grad), stream_of(stream).handle()), "adamw");
+}
+
+void adamw_factors(const AdamwFactorsArgs& args, Stream& stream) {
+  const AdamwFactorsParams params{args.loss.as<float>(),
+                                  args.squares.as<float>(),
+                                  args.learning_rate.as<float>(),
+                                  args.updates.as<float>(),
+                                  args.factors.as<float>(),
+                                  args.beta1,
+                                  args.beta2,
+                                  args.weight_decay,
+                                  args.clip_norm};
+  check(launch_adamw_factors(params, stream_of(stream).handle()), "adamw_factors");
 }
 
 }  // namespace
 
 void fill_optimizer(KernelTable& table, const Offer&) {
   table.adamw.add("native", supports, adamw);
+  table.adamw_factors.add("native", supports_all<AdamwFactorsArgs>, adamw_factors);
 }
 
 }  // namespace candela::cuda

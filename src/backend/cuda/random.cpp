@@ -20,7 +20,8 @@ void normal(const NormalArgs& args, Stream& stream) {
 
 void dropout(const DropoutArgs& args, Stream& stream) {
   check(launch_dropout(loop_params<2>({args.out, args.x}), type_of(args.x),
-                       {args.seed, args.offset, args.p, static_cast<float>(1 / (1 - args.p))},
+                       {args.seed, args.offset, args.base.as<std::int64_t>(), args.p,
+                        static_cast<float>(1 / (1 - args.p))},
                        stream_of(stream).handle()),
         "dropout");
 }

@@ -1,5 +1,8 @@
 #include "backend/cuda/stream.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include <candela/core/error.h>
 
 #include "backend/cuda/cublaslt.h"
@@ -32,6 +35,29 @@ void check(cudaError_t error, std::string_view what) {
   }
   throw DeviceError(
       fmt::format("cuda: {}: {} ({})", what, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+PinnedSlots::~PinnedSlots() {
+  for (void* slot : free_) cudaFreeHost(slot);
+}
+
+void* PinnedSlots::take() {
+  const std::lock_guard lock(mutex_);
+  if (!free_.empty()) {
+    void* slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+  free_.reserve(made_ + 1);  // give_back() must not allocate
+  void* slot = nullptr;
+  check(cudaHostAlloc(&slot, kBytes, cudaHostAllocDefault), "pinned memory");
+  ++made_;
+  return slot;
+}
+
+void PinnedSlots::give_back(void* slot) noexcept {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(slot);
 }
 
 CudaStream::CudaStream(int device) : device_(device) {
@@ -87,6 +113,14 @@ void CudaStream::throw_fault() {
     default:
       throw InvalidArgument(range("rope: positions"));
   }
+}
+
+void* CudaStream::keep_constant(const void* from, std::size_t bytes) {
+  void* kept = nullptr;
+  check(cudaHostAlloc(&kept, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault), "pinned memory");
+  recording_->emplace_back(kept, [](void* memory) { cudaFreeHost(memory); });
+  std::memcpy(kept, from, bytes);
+  return kept;
 }
 
 StoragePtr CudaStream::scratch(std::size_t bytes) {

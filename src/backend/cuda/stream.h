@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <cuda_runtime_api.h>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <candela/core/storage.h>
 
@@ -22,6 +24,25 @@ void check(cudaError_t error, std::string_view what);
 
 /// For tests: the n-th check from now on (1 is the next) fails as if its call had; 0 ends this.
 void fail_nth_call(std::int64_t n);
+
+/// Pinned memory in slots of one size, kept for reuse: to pin and to unpin memory holds up the device.
+class PinnedSlots {
+ public:
+  static constexpr std::size_t kBytes = std::size_t{64} << 10U;
+
+  PinnedSlots() = default;
+  PinnedSlots(const PinnedSlots&) = delete;
+  PinnedSlots& operator=(const PinnedSlots&) = delete;
+  ~PinnedSlots();
+
+  void* take();
+  void give_back(void* slot) noexcept;
+
+ private:
+  std::mutex mutex_;
+  std::vector<void*> free_;  // with room for every slot there is
+  std::size_t made_ = 0;
+};
 
 /// The one stream of a device, on which everything is enqueued in the order of the calls.
 class CudaStream final : public Stream {
@@ -52,6 +73,15 @@ class CudaStream final : public Stream {
     if (fault_->code != kNoFault) throw_fault();
   }
   void set_allocator(Allocator* allocator) { allocator_ = allocator; }
+  PinnedSlots& pinned() { return pinned_; }
+
+  /// Pinned copies of the host's bytes that recorded uploads read at every replay.
+  using Constants = std::vector<std::shared_ptr<void>>;
+  /// While work is recorded: where its constants go; null: nothing is being recorded.
+  void set_recording(Constants* constants) { recording_ = constants; }
+  bool recording() const { return recording_ != nullptr; }
+  /// A copy of `from` that lives as long as the recording.
+  void* keep_constant(const void* from, std::size_t bytes);
 
  private:
   void throw_fault();
@@ -61,6 +91,8 @@ class CudaStream final : public Stream {
   Fault* fault_ = nullptr;
   DeviceLimits limits_;
   Allocator* allocator_ = nullptr;
+  Constants* recording_ = nullptr;
+  PinnedSlots pinned_;
   std::unique_ptr<Blas> blas_;
   std::unique_ptr<Cudnn> cudnn_;
 };

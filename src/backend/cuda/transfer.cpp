@@ -7,23 +7,25 @@
 namespace candela::cuda {
 namespace {
 
-/// Beyond it a copy through pinned memory costs more than the wait that it spares.
-constexpr std::size_t kMaxPinned = std::size_t{64} << 10U;
-
 /// A copy on its way through pinned memory.
 class PinnedCopy final : public CudaEvent {
  public:
-  PinnedCopy(CudaStream& stream, void* pinned, std::span<std::byte> to)
-      : CudaEvent(stream), pinned_(pinned), to_(to) {}
-  ~PinnedCopy() override { cudaFreeHost(pinned_); }
+  PinnedCopy(CudaStream& stream, std::shared_ptr<void> pinned, std::span<std::byte> to)
+      : CudaEvent(stream), pinned_(std::move(pinned)), to_(to) {}
+  /// The slot may be handed out again only once the copy into it is done.
+  ~PinnedCopy() override {
+    if (!done_) synchronize_quietly();
+  }
   void wait() override {
     CudaEvent::wait();
-    std::memcpy(to_.data(), pinned_, to_.size());
+    done_ = true;
+    std::memcpy(to_.data(), pinned_.get(), to_.size());
   }
 
  private:
-  void* pinned_;
+  std::shared_ptr<void> pinned_;
   std::span<std::byte> to_;
+  bool done_ = false;
 };
 
 }  // namespace
@@ -38,6 +40,10 @@ CudaEvent::~CudaEvent() {
   cudaEventDestroy(event_);
 }
 
+void CudaEvent::synchronize_quietly() noexcept {
+  cudaEventSynchronize(event_);
+}
+
 void CudaEvent::wait() {
   stream_.use();
   check(cudaEventSynchronize(event_), "work on the device");
@@ -46,30 +52,34 @@ void CudaEvent::wait() {
 
 std::unique_ptr<Event> copy_out(CudaStream& stream, const void* from, std::span<std::byte> to) {
   stream.use();
-  if (to.size() > kMaxPinned) {
+  if (to.size() > PinnedSlots::kBytes) {
     check(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream.handle()), "download");
     return std::make_unique<CudaEvent>(stream);
   }
-  void* pinned = nullptr;
-  check(cudaHostAlloc(&pinned, std::max<std::size_t>(to.size(), 1), cudaHostAllocDefault), "pinned memory");
-  check(cudaMemcpyAsync(pinned, from, to.size(), cudaMemcpyDeviceToHost, stream.handle()), "download");
-  return std::make_unique<PinnedCopy>(stream, pinned, to);
+  PinnedSlots& slots = stream.pinned();
+  std::shared_ptr<void> pinned(slots.take(), [&slots](void* slot) { slots.give_back(slot); });
+  check(cudaMemcpyAsync(pinned.get(), from, to.size(), cudaMemcpyDeviceToHost, stream.handle()), "download");
+  return std::make_unique<PinnedCopy>(stream, std::move(pinned), to);
 }
 
 CudaRecording::CudaRecording(CudaStream& stream, const std::function<void()>& work,
-                             std::shared_ptr<const void> memory)
+                             std::shared_ptr<CachingAllocator::Pool> memory)
     : stream_(stream), memory_(std::move(memory)) {
   stream.use();
   // Relaxed: what the work allocates anew is asked of the driver meanwhile.
   check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeRelaxed), "record");
   cudaGraph_t graph = nullptr;
+  stream.set_recording(&constants_);
   try {
     work();
   } catch (...) {
+    stream.set_recording(nullptr);
     cudaStreamEndCapture(stream.handle(), &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // what the capture left behind is told by the exception
     throw;
   }
+  stream.set_recording(nullptr);
   check(cudaStreamEndCapture(stream.handle(), &graph), "record");
   const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
   cudaGraphDestroy(graph);

@@ -18,6 +18,9 @@ class CudaEvent : public Event {
   void wait() override;
 
  protected:
+  /// Waits in a destructor, where nothing can be told.
+  void synchronize_quietly() noexcept;
+
   CudaStream& stream_;
 
  private:
@@ -32,13 +35,15 @@ std::unique_ptr<Event> copy_out(CudaStream& stream, const void* from, std::span<
 class CudaRecording final : public Recording {
  public:
   /// Calls `work` once; nothing of it runs until replay(). `memory` is what the work's tensors lie in.
-  CudaRecording(CudaStream& stream, const std::function<void()>& work, std::shared_ptr<const void> memory);
+  CudaRecording(CudaStream& stream, const std::function<void()>& work, std::shared_ptr<CachingAllocator::Pool> memory);
   ~CudaRecording() override;
   void replay() override;
+  const std::shared_ptr<CachingAllocator::Pool>& memory() const { return memory_; }
 
  private:
   CudaStream& stream_;
-  std::shared_ptr<const void> memory_;
+  CudaStream::Constants constants_;
+  std::shared_ptr<CachingAllocator::Pool> memory_;
   cudaGraphExec_t graph_ = nullptr;
 };
 

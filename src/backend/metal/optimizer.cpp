@@ -20,18 +20,12 @@ void adamw(const AdamwArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   const RowMajor grad(engine, args.grad);
   const auto count = static_cast<std::uint32_t>(args.param.numel());
-  const auto step = static_cast<double>(args.step);
   const shader::AdamwParams params{count,
-                                   static_cast<float>(args.lr),
                                    static_cast<float>(args.beta1),
                                    static_cast<float>(args.beta2),
                                    static_cast<float>(1 - args.beta1),
                                    static_cast<float>(1 - args.beta2),
-                                   static_cast<float>(args.eps),
-                                   static_cast<float>(1 - args.lr * args.weight_decay),
-                                   static_cast<float>(args.grad_scale),
-                                   static_cast<float>(1 - std::pow(args.beta1, step)),
-                                   static_cast<float>(1 - std::pow(args.beta2, step))};
+                                   static_cast<float>(args.eps)};
   const double bytes = 2 * bytes_of(args.param) + bytes_of(args.grad) + 4 * bytes_of(args.m);
   engine.encode("adamw", {0, bytes}, [&](Encoding& encoding) {
     Launch(encoding, "optimizer", "adamw" + suffix(args.param.dtype) + suffix(args.grad.dtype))
@@ -39,8 +33,26 @@ void adamw(const AdamwArgs& args, Stream& stream) {
         .tensor(grad.arg())
         .tensor(args.m)
         .tensor(args.v)
+        .tensor(args.factors)
         .params(params)
         .over(count);
+  });
+}
+
+void adamw_factors(const AdamwFactorsArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  const shader::AdamwFactorsParams params{
+      static_cast<float>(std::log(args.beta1)), static_cast<float>(std::log(args.beta2)),
+      static_cast<float>(args.weight_decay), static_cast<float>(args.clip_norm)};
+  engine.encode("adamw_factors", {0, 4.0 * (4 + kAdamwFactors)}, [&](Encoding& encoding) {
+    Launch(encoding, "optimizer", "adamw_factors")
+        .tensor(args.loss)
+        .tensor(args.squares)
+        .tensor(args.learning_rate)
+        .tensor(args.updates)
+        .tensor(args.factors)
+        .params(params)
+        .over(1);
   });
 }
 
@@ -48,6 +60,7 @@ void adamw(const AdamwArgs& args, Stream& stream) {
 
 void fill_optimizer(KernelTable& table, const Offer&) {
   table.adamw.add("native", supports, adamw);
+  table.adamw_factors.add("native", supports_all<AdamwFactorsArgs>, adamw_factors);
 }
 
 }  // namespace candela::metal

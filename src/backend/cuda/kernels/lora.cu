@@ -10,7 +10,9 @@ constexpr int kTile = 64;  // rows, columns or depth of a tile
 constexpr int kPitch =
     72;  // of 64 elements in shared memory: 16 bytes of padding keep ldmatrix free of conflicts
 constexpr int kThreads = 128;  // 4 warps
-constexpr int kStages = 3;     // tiles on their way
+constexpr int kProjectStages = 6;  // tiles on their way: one block a multiprocessor must keep 40 KB in flight
+constexpr int kOuterStages = 3;
+constexpr int kMultiprocessors = 132;
 constexpr int kTiles8 = kMaxGroupRank / 8;
 constexpr int kGroup = 32;  // columns that a warp of launch_expand takes at once
 
@@ -42,13 +44,22 @@ __device__ std::int64_t expand_row(std::int64_t column) {
   return column - in_group + j * 8 + 2 * t + in_group % 2;
 }
 
-/// One thread an element of a padded factor.
-__global__ void split_factors(LowRankParams p) {
-  const FactorParams& factor = p.factors[blockIdx.y];
+constexpr int kPrepareThreads = 256;
+
+__host__ __device__ std::int64_t prepare_elements(const LowRankParams& p, int factor) {
+  const std::int64_t padded = (p.pieces[p.factors[factor].piece].rank + 15) / 16 * 16;
+  return padded * ((p.factors[factor].count + kGroup - 1) / kGroup * kGroup);
+}
+
+__host__ __device__ std::int64_t prepare_blocks(std::int64_t elements) {
+  return (elements + kPrepareThreads - 1) / kPrepareThreads;
+}
+
+/// Element `at` of a padded factor.
+__device__ void split_factor(const LowRankParams& p, const FactorParams& factor, std::int64_t at) {
   const RankPiece& piece = p.pieces[factor.piece];
   const std::int64_t padded = (piece.rank + 15) / 16 * 16;
   const std::int64_t whole = (factor.count + kGroup - 1) / kGroup * kGroup;
-  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= padded * whole) return;
   const bool along_columns = factor.column_stride == 1;
   const std::int64_t r = along_columns ? at / whole : at % padded;
@@ -66,8 +77,8 @@ __global__ void split_factors(LowRankParams p) {
     (static_cast<bf16*>(p.expand) + factor.expand_offset)[expand_row(c) * factor.expand_pitch + r] = terms[0];
 }
 
-__global__ void split_low(LowRankParams p, LowParams low) {
-  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+/// Element `at` of a low matrix.
+__device__ void split_low(const LowRankParams& p, const LowParams& low, std::int64_t at) {
   if (at >= low.rows * p.padded) return;
   const std::int64_t n = at / p.padded;
   const std::int64_t padded_rank = at % p.padded;
@@ -81,16 +92,34 @@ __global__ void split_low(LowRankParams p, LowParams low) {
   static_cast<bf16*>(low.terms)[low.rows * p.padded + at] = terms[1];
 }
 
+/// One thread an element: the factors of `project`, of `expand`, then `low`.
+__global__ void prepare_kernel(const __grid_constant__ LowRankParams project,
+                               const __grid_constant__ LowRankParams expand,
+                               const __grid_constant__ LowParams low) {
+  std::int64_t block = blockIdx.x;
+  for (int i = 0; i < project.factor_count; ++i) {
+    const std::int64_t blocks = prepare_blocks(prepare_elements(project, i));
+    if (block < blocks) return split_factor(project, project.factors[i], block * kPrepareThreads + threadIdx.x);
+    block -= blocks;
+  }
+  for (int i = 0; i < expand.factor_count; ++i) {
+    const std::int64_t blocks = prepare_blocks(prepare_elements(expand, i));
+    if (block < blocks) return split_factor(expand, expand.factors[i], block * kPrepareThreads + threadIdx.x);
+    block -= blocks;
+  }
+  split_low(project, low, block * kPrepareThreads + threadIdx.x);
+}
+
 /// Rows [row, row + 64) of `width` (16 to 64) elements on their way to shared memory; zeros beyond `rows` and
 /// `columns`.
 __device__ void fetch(bf16* tile, const bf16* from, std::int64_t stride, std::int64_t row, std::int64_t rows,
-                      std::int64_t column, std::int64_t columns, int width, int lines) {
+                      std::int64_t column, std::int64_t columns, int width, int lines, int pitch = kPitch) {
   const int units = width / 8;
   for (int unit = threadIdx.x; unit < lines * units; unit += kThreads) {
     const int line = unit / units;
     const int at = unit % units * 8;
     const bool inside = row + line < rows && column + at < columns;
-    copy_async(tile + line * kPitch + at, from + (inside ? (row + line) * stride + column + at : 0), inside);
+    copy_async(tile + line * pitch + at, from + (inside ? (row + line) * stride + column + at : 0), inside);
   }
 }
 
@@ -105,8 +134,15 @@ struct Sums {
 };
 
 /// Elements of one stage in shared memory: a tile of the wide matrix and the terms beside it.
-__host__ __device__ int stage_elements(int lines) {
-  return (kTile + kTerms * lines) * kPitch;
+__host__ __device__ int project_stage(int padded) {
+  return (kTile + kTerms * padded) * kPitch;
+}
+/// Of a row of a low matrix in shared memory; rows 16 bytes apart in banks either way.
+__host__ __device__ int low_pitch(int padded) {
+  return padded <= 32 ? 40 : kPitch;
+}
+__host__ __device__ int outer_stage(int padded) {
+  return kTile * (kPitch + kTerms * low_pitch(padded));
 }
 
 /// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along the columns.
@@ -123,7 +159,7 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
   const int steps = static_cast<int>((group.count + kTile - 1) / kTile);
   const auto start = [&](int step) {
     if (step < steps) {
-      bf16* stage = stages + step % kStages * stage_elements(padded);
+      bf16* stage = stages + step % kProjectStages * project_stage(padded);
       const std::int64_t column = static_cast<std::int64_t>(step) * kTile;
       fetch(stage, wide, w.stride, row, w.rows, column, group.count, kTile, kTile);
       // The terms follow each other: kTerms times `padded` rows.
@@ -133,12 +169,12 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
     commit_copies();
   };
   Sums sums;
-  for (int step = 0; step < kStages - 1; ++step) start(step);
+  for (int step = 0; step < kProjectStages - 1; ++step) start(step);
   for (int step = 0; step < steps; ++step) {
-    wait_copies<kStages - 2>();
+    wait_copies<kProjectStages - 2>();
     __syncthreads();
-    start(step + kStages - 1);
-    const bf16* tile = stages + step % kStages * stage_elements(padded);
+    start(step + kProjectStages - 1);
+    const bf16* tile = stages + step % kProjectStages * project_stage(padded);
     const bf16* factor = tile + kTile * kPitch;
 #pragma unroll
     for (int k = 0; k < kTile; k += 16) {
@@ -279,12 +315,28 @@ __host__ __device__ std::int64_t group_size(const WideGroup& group) {
   return group.padded * group.count;
 }
 
+/// The products of one low matrix: `parts` shares of the rows, in `blocks` blocks.
+struct OuterTask {
+  WideParams wide;
+  LowParams low;
+  std::int64_t parts, rows_per_part, part_size, blocks;
+};
+struct OuterTasks {
+  OuterTask tasks[2];
+};
+
 /// A part of result[ranks, 64 columns] = low^T wide: the sum over a share of the rows.
-__global__ void __launch_bounds__(kThreads) outer_kernel(LowRankParams p, WideParams w, LowParams low,
-                                                         std::int64_t rows_per_part, std::int64_t part_size) {
+__global__ void __launch_bounds__(kThreads) outer_kernel(const __grid_constant__ LowRankParams p,
+                                                         const __grid_constant__ OuterTasks all) {
   extern __shared__ __align__(16) bf16 stages[];
-  std::int64_t index = blockIdx.x;
-  std::int64_t offset = blockIdx.y * part_size;
+  const int number = blockIdx.x < all.tasks[0].blocks ? 0 : 1;
+  const OuterTask& task = all.tasks[number];
+  const WideParams& w = task.wide;
+  const LowParams& low = task.low;
+  const std::int64_t block = blockIdx.x - (number == 0 ? 0 : all.tasks[0].blocks);
+  const std::int64_t part = block % task.parts;
+  std::int64_t index = block / task.parts;
+  std::int64_t offset = part * task.part_size;
   int which = 0;
   for (; which + 1 < w.group_count; ++which) {
     const std::int64_t blocks = (w.groups[which].count + kTile - 1) / kTile;
@@ -292,35 +344,37 @@ __global__ void __launch_bounds__(kThreads) outer_kernel(LowRankParams p, WidePa
     index -= blocks;
     offset += group_size(w.groups[which]);
   }
-  const WideGroup group = w.groups[which];
+  const WideGroup& group = w.groups[which];
   const int padded = static_cast<int>(group.padded);
   const int tiles = padded / 8;
+  const int pitch = low_pitch(padded);
   const std::int64_t column = index * kTile;
-  const std::int64_t begin = blockIdx.y * rows_per_part;
-  const std::int64_t end = begin + rows_per_part < w.rows ? begin + rows_per_part : w.rows;
+  const std::int64_t begin = part * task.rows_per_part;
+  const std::int64_t end = begin + task.rows_per_part < w.rows ? begin + task.rows_per_part : w.rows;
   const int lane = threadIdx.x % kWarp;
   const int warp = threadIdx.x / kWarp;
   const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
   const bf16* terms = static_cast<const bf16*>(low.terms) + group.padded_rank;
+  const std::int64_t count = group.count;
   const int steps = begin < end ? static_cast<int>((end - begin + kTile - 1) / kTile) : 0;
   const auto start = [&](int step) {
     if (step < steps) {
-      bf16* stage = stages + step % kStages * stage_elements(kTile);
+      bf16* stage = stages + step % kOuterStages * outer_stage(padded);
       const std::int64_t row = begin + static_cast<std::int64_t>(step) * kTile;
-      fetch(stage, wide, w.stride, row, end, column, group.count, kTile, kTile);
+      fetch(stage, wide, w.stride, row, end, column, count, kTile, kTile);
       for (int t = 0; t < kTerms; ++t)
-        fetch(stage + (1 + t) * kTile * kPitch, terms + t * w.rows * p.padded, p.padded, row, end, 0, padded,
-              padded, kTile);
+        fetch(stage + kTile * (kPitch + t * pitch), terms + t * w.rows * p.padded, p.padded, row, end, 0,
+              padded, padded, kTile, pitch);
     }
     commit_copies();
   };
   Sums sums;
-  for (int step = 0; step < kStages - 1; ++step) start(step);
+  for (int step = 0; step < kOuterStages - 1; ++step) start(step);
   for (int step = 0; step < steps; ++step) {
-    wait_copies<kStages - 2>();
+    wait_copies<kOuterStages - 2>();
     __syncthreads();
-    start(step + kStages - 1);
-    const bf16* tile = stages + step % kStages * stage_elements(kTile);
+    start(step + kOuterStages - 1);
+    const bf16* tile = stages + step % kOuterStages * outer_stage(padded);
     const bf16* ranks = tile + kTile * kPitch;
 #pragma unroll
     for (int k = 0; k < kTile; k += 16) {
@@ -330,10 +384,10 @@ __global__ void __launch_bounds__(kThreads) outer_kernel(LowRankParams p, WidePa
       for (int t = 0; t < kTiles8; ++t) {
         if (t >= tiles) break;
         unsigned b[2];
-        const bf16* at = ranks + (k + lane % 16) * kPitch + t * 8;
+        const bf16* at = ranks + (k + lane % 16) * pitch + t * 8;
         load_blocks_turned(b, at);
         multiply_add(sums.high[t], a, b);
-        load_blocks_turned(b, at + kTile * kPitch);
+        load_blocks_turned(b, at + kTile * pitch);
         multiply_add(sums.low[t], a, b);
       }
     }
@@ -345,17 +399,30 @@ __global__ void __launch_bounds__(kThreads) outer_kernel(LowRankParams p, WidePa
     for (int i = 0; i < 4; ++i) {
       const std::int64_t c = column + warp * 16 + lane / 4 + i / 2 * 8;
       const int r = t * 8 + lane % 4 * 2 + i % 2;
-      if (c < group.count) w.partial[offset + c * padded + r] = sums.total(t, i);
+      if (c < count) w.partial[offset + c * padded + r] = sums.total(t, i);
     }
   }
 }
 
 /// Adds the parts up in order and puts the results where they belong. Padding goes nowhere.
-__global__ void join_parts(LowRankParams p, WideParams w, std::int64_t parts, std::int64_t part_size) {
+__global__ void join_parts(const __grid_constant__ LowRankParams p, const __grid_constant__ OuterTasks all) {
   std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (at >= part_size) return;
+  const int number = at < all.tasks[0].part_size ? 0 : 1;
+  if (number == 1) at -= all.tasks[0].part_size;
+  const OuterTask& task = all.tasks[number];
+  const WideParams& w = task.wide;
+  if (at >= task.part_size) return;
   float sum = 0;
-  for (std::int64_t part = 0; part < parts; ++part) sum += w.partial[part * part_size + at];
+  constexpr int kAtOnce = 8;  // loads in flight
+  std::int64_t part = 0;
+  for (; part + kAtOnce <= task.parts; part += kAtOnce) {
+    float values[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) values[i] = w.partial[(part + i) * task.part_size + at];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) sum += values[i];
+  }
+  for (; part < task.parts; ++part) sum += w.partial[part * task.part_size + at];
   int which = 0;
   while (at >= group_size(w.groups[which])) at -= group_size(w.groups[which++]);
   const WideGroup& group = w.groups[which];
@@ -365,7 +432,7 @@ __global__ void join_parts(LowRankParams p, WideParams w, std::int64_t parts, st
   const std::int64_t r = rank - p.pieces[piece].padded_rank;
   if (r >= p.pieces[piece].rank) return;
   // Ranks of the result count from the group's first.
-  std::int64_t first = 0;
+  int first = 0;
   while (p.pieces[first].padded_rank < group.padded_rank) ++first;
   const std::int64_t result_rank = p.pieces[piece].first_rank - p.pieces[first].first_rank + r;
   write(w.result_type, group.result,
@@ -388,19 +455,14 @@ cudaError_t allow_shared(K kernel, std::size_t bytes) {
 
 }  // namespace
 
-cudaError_t launch_split_factors(const LowRankParams& params, cudaStream_t stream) {
-  std::int64_t largest = 1;
-  for (int i = 0; i < params.factor_count; ++i) {
-    const std::int64_t padded = ceil_div(params.pieces[params.factors[i].piece].rank, 16) * 16;
-    largest = std::max(largest, padded * ceil_div(params.factors[i].count, kGroup) * kGroup);
+cudaError_t launch_prepare(const LowRankParams& project, const LowRankParams& expand, const LowParams& low,
+                           cudaStream_t stream) {
+  std::int64_t blocks = prepare_blocks(low.rows * project.padded);
+  for (const LowRankParams* p : {&project, &expand}) {
+    for (int i = 0; i < p->factor_count; ++i) blocks += prepare_blocks(prepare_elements(*p, i));
   }
-  split_factors<<<dim3(grid_of(largest, 256), static_cast<unsigned>(params.factor_count)), 256, 0, stream>>>(
-      params);
-  return cudaGetLastError();
-}
-
-cudaError_t launch_split_low(const LowRankParams& ranks, const LowParams& low, cudaStream_t stream) {
-  split_low<<<grid_of(low.rows * ranks.padded, 256), 256, 0, stream>>>(ranks, low);
+  if (blocks == 0) return cudaSuccess;
+  prepare_kernel<<<grid_of(blocks, 1), kPrepareThreads, 0, stream>>>(project, expand, low);
   return cudaGetLastError();
 }
 
@@ -409,7 +471,7 @@ cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, c
   std::int64_t widest = 16;
   for (int i = 0; i < wide.group_count; ++i) widest = std::max(widest, wide.groups[i].padded);
   const std::size_t bytes =
-      sizeof(bf16) * kStages * static_cast<std::size_t>(stage_elements(static_cast<int>(widest)));
+      sizeof(bf16) * kProjectStages * static_cast<std::size_t>(project_stage(static_cast<int>(widest)));
   const cudaError_t error = allow_shared(project_kernel, bytes);
   if (error != cudaSuccess) return error;
   const dim3 grid(grid_of(wide.rows, kTile), static_cast<unsigned>(wide.group_count));
@@ -442,9 +504,10 @@ cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, co
 }
 
 std::int64_t outer_parts(const WideParams& wide) {
-  constexpr std::int64_t kBlocks = 528;  // four for each of 132 multiprocessors
-  const std::int64_t most = std::max<std::int64_t>(wide.rows / (4 * kTile), 1);
-  return std::clamp<std::int64_t>(kBlocks / std::max<std::int64_t>(column_blocks(wide, kTile), 1), 1, most);
+  // Eight blocks for each multiprocessor even out what they do; 512 rows at least are worth one.
+  const std::int64_t most = std::max<std::int64_t>(wide.rows / (8 * kTile), 1);
+  return std::clamp<std::int64_t>(8 * kMultiprocessors / std::max<std::int64_t>(column_blocks(wide, kTile), 1), 1,
+                                  most);
 }
 
 std::int64_t outer_size(const WideParams& wide) {
@@ -453,19 +516,28 @@ std::int64_t outer_size(const WideParams& wide) {
   return size;
 }
 
-cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
-                         cudaStream_t stream) {
-  const std::int64_t parts = outer_parts(wide);
-  const std::int64_t per_part = ceil_div(ceil_div(wide.rows, parts), kTile) * kTile;
-  const std::int64_t size = outer_size(wide);
-  const std::size_t bytes = sizeof(bf16) * kStages * static_cast<std::size_t>(stage_elements(kTile));
+cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& first, const LowParams& first_low,
+                         const WideParams& second, const LowParams& second_low, cudaStream_t stream) {
+  OuterTasks all{{{first, first_low, 0, 0, 0, 0}, {second, second_low, 0, 0, 0, 0}}};
+  int padded = 16;
+  for (OuterTask& task : all.tasks) {
+    if (task.wide.group_count == 0) continue;
+    task.parts = outer_parts(task.wide);
+    task.rows_per_part = ceil_div(ceil_div(task.wide.rows, task.parts), kTile) * kTile;
+    task.part_size = outer_size(task.wide);
+    task.blocks = column_blocks(task.wide, kTile) * task.parts;
+    for (int i = 0; i < task.wide.group_count; ++i)
+      padded = std::max(padded, static_cast<int>(task.wide.groups[i].padded));
+  }
+  const std::int64_t blocks = all.tasks[0].blocks + all.tasks[1].blocks;
+  if (blocks == 0) return cudaSuccess;
+  const std::size_t bytes = sizeof(bf16) * kOuterStages * static_cast<std::size_t>(outer_stage(padded));
   cudaError_t error = allow_shared(outer_kernel, bytes);
   if (error != cudaSuccess) return error;
-  const dim3 grid(static_cast<unsigned>(column_blocks(wide, kTile)), static_cast<unsigned>(parts));
-  outer_kernel<<<grid, kThreads, bytes, stream>>>(ranks, wide, low, per_part, size);
+  outer_kernel<<<grid_of(blocks, 1), kThreads, bytes, stream>>>(ranks, all);
   error = cudaGetLastError();
   if (error != cudaSuccess) return error;
-  join_parts<<<grid_of(size, 256), 256, 0, stream>>>(ranks, wide, parts, size);
+  join_parts<<<grid_of(all.tasks[0].part_size + all.tasks[1].part_size, 256), 256, 0, stream>>>(ranks, all);
   return cudaGetLastError();
 }
 

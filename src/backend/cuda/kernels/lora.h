@@ -43,9 +43,6 @@ struct LowRankParams {
   /// bf16: for launch_expand; null: not wanted
   void* expand;
 };
-/// Brings factors into the form that the products read.
-cudaError_t launch_split_factors(const LowRankParams& params, cudaStream_t stream);
-
 /// low [rows, ranks], f32 or bf16, and its bf16 terms [kTerms][rows][padded].
 struct LowParams {
   void* data;
@@ -53,7 +50,9 @@ struct LowParams {
   Type type;
   void* terms;
 };
-cudaError_t launch_split_low(const LowRankParams& ranks, const LowParams& low, cudaStream_t stream);
+/// Brings the factors of both and `low` (rows = 0: none) into the forms that the products read.
+cudaError_t launch_prepare(const LowRankParams& project, const LowRankParams& expand, const LowParams& low,
+                           cudaStream_t stream);
 
 /// Columns [first, first + count) of a wide bf16 matrix beside padded ranks [padded_rank, padded_rank +
 /// padded).
@@ -87,9 +86,10 @@ cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, c
 /// wide (+)= scale low factor.
 cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
                           cudaStream_t stream);
-/// result = scale low^T wide: sums over the rows, in a fixed order.
-cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
-                         cudaStream_t stream);
+/// result = scale low^T wide, of two pairs in one launch (group_count 0: none): sums over the rows, in a fixed
+/// order.
+cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& first, const LowParams& first_low,
+                         const WideParams& second, const LowParams& second_low, cudaStream_t stream);
 std::int64_t outer_parts(const WideParams& wide);
 std::int64_t outer_size(const WideParams& wide);
 

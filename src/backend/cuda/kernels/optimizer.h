@@ -4,8 +4,7 @@
 
 namespace candela::cuda {
 
-/// AdamW in place over `count` contiguous elements (args/optimizer.h). The factors are made on the host in
-/// double.
+/// AdamW in place over `count` contiguous elements (args/optimizer.h).
 struct AdamwParams {
   void* param;
   const void* grad;
@@ -13,14 +12,20 @@ struct AdamwParams {
   float* v;
   std::int64_t count;
   float beta1, one_less_beta1, beta2, one_less_beta2, eps;
-  /// 1 - lr weight_decay
-  float keep;
-  /// lr / (1 - beta1^step)
-  float step_size;
-  /// 1 / sqrt(1 - beta2^step)
-  float root;
-  float grad_scale;
+  /// in the order of AdamwFactor
+  const float* factors;
 };
 cudaError_t launch_adamw(const AdamwParams& params, Type param, Type grad, cudaStream_t stream);
+
+/// The factors of a step (args/optimizer.h).
+struct AdamwFactorsParams {
+  const float* loss;
+  const float* squares;
+  const float* learning_rate;
+  float* updates;
+  float* factors;
+  double beta1, beta2, weight_decay, clip_norm;
+};
+cudaError_t launch_adamw_factors(const AdamwFactorsParams& params, cudaStream_t stream);
 
 }  // namespace candela::cuda

@@ -74,7 +74,8 @@ struct NormalBody {
 struct DropoutBody {
   DropoutParams p;
   __device__ float operator()(std::uint64_t i, float x) const {
-    return uniform_at(p.seed, p.offset + i) >= static_cast<float>(p.p) ? x * p.scale : 0.0F;
+    const std::uint64_t base = p.base == nullptr ? 0 : static_cast<std::uint64_t>(*p.base);
+    return uniform_at(p.seed, p.offset + base + i) >= static_cast<float>(p.p) ? x * p.scale : 0.0F;
   }
 };
 

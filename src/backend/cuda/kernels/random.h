@@ -20,6 +20,8 @@ cudaError_t launch_normal(const LoopParams<1>& loops, Type type, const NormalPar
 /// Operands out, x: what is kept times `scale`, where the number drawn is at least p.
 struct DropoutParams {
   std::uint64_t seed, offset;
+  /// added to offset; null: nothing
+  const std::int64_t* base;
   double p;
   float scale;
 };

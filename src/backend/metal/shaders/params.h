@@ -158,6 +158,7 @@ struct DropoutParams {
   uint32_t count;
   uint64_t seed, offset;
   float p, scale;
+  uint32_t has_base;
 };
 
 /// q, out and their gradients [B, T, H, D]; k, v and theirs [B, S, K, D]: strides of all but the last
@@ -193,7 +194,11 @@ struct SumParams {
 
 struct AdamwParams {
   uint32_t count;
-  float lr, beta1, beta2, rest1, rest2, eps, keep, grad_scale, correction1, correction2;
+  float beta1, beta2, rest1, rest2, eps;
+};
+
+struct AdamwFactorsParams {
+  float log_beta1, log_beta2, weight_decay, clip_norm;
 };
 
 }  // namespace shader

@@ -68,14 +68,17 @@ template <class T>
   out[loop_offset(p.loop, 0, at.y, at.x)] = from_float<T>(p.mean + p.deviation * (radius * cospi(turn)));
 }
 
-/// The numbers follow the row-major index of an element, whatever the layouts.
+/// The numbers follow the row-major index of an element, whatever the layouts. base[0], if there is one, is
+/// added to the offset.
 template <class T>
 [[kernel]] void dropout(device T* out [[buffer(0)]], device const T* x [[buffer(1)]],
-                        constant DropoutParams& p [[buffer(2)]], uint at [[thread_position_in_grid]]) {
-  ulong counter = p.offset / 4 + static_cast<ulong>(at);
+                        device const ulong* base [[buffer(2)]], constant DropoutParams& p [[buffer(3)]],
+                        uint at [[thread_position_in_grid]]) {
+  ulong offset = p.offset + (p.has_base != 0u ? base[0] : static_cast<ulong>(0));
+  ulong counter = offset / 4 + static_cast<ulong>(at);
   Philox numbers = philox(p.seed, counter);
   for (uint word = 0; word < 4; ++word) {
-    ulong i = counter * 4 + word - p.offset;  // wraps around before element 0
+    ulong i = counter * 4 + word - offset;  // wraps around before element 0
     if (i >= static_cast<ulong>(p.count)) continue;
     uint row = static_cast<uint>(i) / p.loop.inner;
     uint column = static_cast<uint>(i) % p.loop.inner;
