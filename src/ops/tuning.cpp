@@ -181,4 +181,8 @@ void disable_tuning() {
   Tuning::instance().disable();
 }
 
+bool tuning_enabled() {
+  return Tuning::instance().enabled();
+}
+
 }  // namespace candela

@@ -12,6 +12,7 @@
 #include <candela/models/model.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
+#include <candela/ops/tuning.h>
 
 namespace candela {
 namespace {
@@ -104,6 +105,8 @@ PassRecorder::Entry* PassRecorder::entry_for(const HostBatch& batch) {
     entries_.splice(entries_.begin(), entries_, found);
     return &entries_.front();
   }
+  // What is recorded cannot be measured: with tuning on, each bucket first runs once as it is.
+  if (tuning_enabled() && measured_.insert(shape).second) return nullptr;
   prepare(batch.length);
   Entry entry{shape, batch.upload(model_.device()), nullptr, 0};
   const Recording* beside = entries_.empty() ? nullptr : entries_.front().recording.get();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <set>
 
 #include <candela/core/device.h>
 #include <candela/core/random.h>
@@ -54,6 +55,7 @@ class PassRecorder {
   bool records_;
   std::int64_t prepared_length_ = 0;
   std::int64_t recorded_ = 0;
+  std::set<Shape3> measured_;
   std::list<Entry> entries_;  // the latest used first
 };
 

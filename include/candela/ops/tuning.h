@@ -20,5 +20,6 @@ void enable_tuning(const std::filesystem::path& file = default_tuning_file());
 
 /// Back to the preferred implementation of each op.
 void disable_tuning();
+bool tuning_enabled();
 
 }  // namespace candela

@@ -1,17 +1,21 @@
 #include "backend/cuda/cublaslt.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cublasLt.h>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include <candela/core/error.h>
 
 #include "backend/cuda/library.h"
 #include "backend/cuda/operand.h"
 #include "backend/cuda/stream.h"
+#include "backend/tuning.h"
 
 namespace candela::cuda {
 namespace {
@@ -19,10 +23,15 @@ namespace {
 /// What cuBLASLt wants on Hopper; algorithms that split the depth keep their parts in it.
 constexpr std::size_t kWorkspace = std::size_t{64} << 20U;
 
+/// Of the heuristic, where tuning is on; what smaller products cost is not the algorithm's.
+constexpr int kMaxAlgorithms = 8;
+constexpr double kMeasuredFlops = 1e9;
+
 /// The functions that are called, by the names of the library.
 struct Functions {
   decltype(&cublasLtCreate) create = nullptr;
   decltype(&cublasLtDestroy) destroy = nullptr;
+  decltype(&cublasLtGetVersion) version = nullptr;
   decltype(&cublasLtMatmul) matmul = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
   decltype(&cublasLtMatmulDescCreate) create_desc = nullptr;
@@ -38,6 +47,7 @@ struct Functions {
   explicit Functions(const Library& library) {
     library.bind(create, "cublasLtCreate");
     library.bind(destroy, "cublasLtDestroy");
+    library.bind(version, "cublasLtGetVersion");
     library.bind(matmul, "cublasLtMatmul");
     library.bind(heuristic, "cublasLtMatmulAlgoGetHeuristic");
     library.bind(create_desc, "cublasLtMatmulDescCreate");
@@ -138,8 +148,13 @@ class CublasLt final : public Blas {
 
   Plan make_plan(const MatmulArgs& args, const Batch& batch);
   cublasLtMatrixLayout_t layout_of(const TensorArg& x, const Lie& lie, const Batch& batch, int operand);
-  void ask_heuristic(const MatmulArgs& args, Plan& plan);
+  /// The heuristic's algorithms for a plan, the most promising first.
+  std::vector<cublasLtMatmulAlgo_t> ask_heuristic(const MatmulArgs& args, const Plan& plan);
+  /// The fastest of them, as measured or as the tuning table has it.
+  std::size_t measure(const MatmulArgs& args, const Plan& plan,
+                      const std::vector<cublasLtMatmulAlgo_t>& algorithms);
   void destroy(Plan& plan);
+  void enqueue(const MatmulArgs& args, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, void* result);
 
   CudaStream& stream_;
   Functions lt_;
@@ -166,7 +181,7 @@ cublasLtMatrixLayout_t CublasLt::layout_of(const TensorArg& x, const Lie& lie, c
   return layout;
 }
 
-void CublasLt::ask_heuristic(const MatmulArgs& args, Plan& plan) {
+std::vector<cublasLtMatmulAlgo_t> CublasLt::ask_heuristic(const MatmulArgs& args, const Plan& plan) {
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(lt_.create_preference(&preference), "cublasLtMatmulPreferenceCreate");
   const std::size_t most = kWorkspace;
@@ -179,13 +194,52 @@ void CublasLt::ask_heuristic(const MatmulArgs& args, Plan& plan) {
   align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, args.a.data);
   align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, args.out.data);
   align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, args.out.data);
-  cublasLtMatmulHeuristicResult_t result{};
+  std::array<cublasLtMatmulHeuristicResult_t, kMaxAlgorithms> results{};
   int count = 0;
-  const cublasStatus_t status = lt_.heuristic(handle_, plan.desc, plan.first, plan.second, plan.out, plan.out,
-                                              preference, 1, &result, &count);
+  const cublasStatus_t status =
+      lt_.heuristic(handle_, plan.desc, plan.first, plan.second, plan.out, plan.out, preference,
+                    Tuning::instance().enabled() ? kMaxAlgorithms : 1, results.data(), &count);
   lt_.destroy_preference(preference);
-  plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
-  plan.algorithm = result.algo;
+  std::vector<cublasLtMatmulAlgo_t> algorithms;
+  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i) {
+    if (results[static_cast<std::size_t>(i)].state == CUBLAS_STATUS_SUCCESS)
+      algorithms.push_back(results[static_cast<std::size_t>(i)].algo);
+  }
+  return algorithms;
+}
+
+std::size_t CublasLt::measure(const MatmulArgs& args, const Plan& plan,
+                              const std::vector<cublasLtMatmulAlgo_t>& algorithms) {
+  const double flops = 2.0 * static_cast<double>(args.out.numel()) * static_cast<double>(args.a.last());
+  if (!Tuning::instance().enabled() || algorithms.size() < 2 || args.out.rank != 2 || flops < kMeasuredFlops)
+    return 0;
+  const Lie a = *lie_of(args.a);
+  const Lie b = *lie_of(args.b);
+  const std::int64_t leading = lie_of(args.out)->leading;
+  const std::string key = fmt::format(
+      "cublaslt {} {} to {} {}{} m{} n{} k{} ld{},{},{}{}{}", lt_.version(), to_string(args.a.dtype),
+      to_string(args.out.dtype), a.turned ? 't' : 'n', b.turned ? 't' : 'n', args.out.shape[0],
+      args.out.shape[1], args.a.last(), a.leading, b.leading, leading, args.bias.present() ? " bias" : "",
+      args.beta != 0 ? " add" : "");
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < algorithms.size(); ++i) names.push_back(fmt::format("algorithm {}", i));
+  if (const std::optional<TunedChoice> known = Tuning::instance().find(stream_.name(), key)) {
+    const auto found = std::find(names.begin(), names.end(), known->implementation);
+    if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
+  }
+  if (stream_.recording()) return 0;  // recorded work does not run
+  // The result goes elsewhere: the product may add to it.
+  const StoragePtr result =
+      stream_.scratch(static_cast<std::size_t>(args.out.shape[0] * leading) * size_of(args.out.dtype));
+  std::vector<TuningCandidate> candidates;
+  for (std::size_t i = 0; i < algorithms.size(); ++i) {
+    candidates.push_back({names[i], [this, &args, &plan, &result, algorithm = &algorithms[i]] {
+                            // Several, so that the wait behind them weighs little.
+                            for (int run = 0; run < 4; ++run) enqueue(args, plan, *algorithm, result->data());
+                            stream_.synchronize();
+                          }});
+  }
+  return tune(stream_.name(), key, candidates);
 }
 
 CublasLt::Plan CublasLt::make_plan(const MatmulArgs& args, const Batch& batch) {
@@ -207,7 +261,9 @@ CublasLt::Plan CublasLt::make_plan(const MatmulArgs& args, const Batch& batch) {
   plan.first = layout_of(args.b, b, batch, 1);
   plan.second = layout_of(args.a, a, batch, 0);
   plan.out = layout_of(args.out, *lie_of(args.out), batch, 2);
-  ask_heuristic(args, plan);
+  const std::vector<cublasLtMatmulAlgo_t> algorithms = ask_heuristic(args, plan);
+  plan.found = !algorithms.empty();
+  if (plan.found) plan.algorithm = algorithms[measure(args, plan, algorithms)];
   return plan;
 }
 
@@ -246,13 +302,18 @@ bool CublasLt::run(const MatmulArgs& args) {
   if (!plan.found) return false;
   if (args.bias.present())
     lt_.set_desc(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &args.bias.data, sizeof(void*));
+  enqueue(args, plan, plan.algorithm, args.out.data);
+  return true;
+}
+
+void CublasLt::enqueue(const MatmulArgs& args, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
+                       void* result) {
   const auto alpha = static_cast<float>(args.alpha);
   const auto beta = static_cast<float>(args.beta);
   check_blas(lt_.matmul(handle_, plan.desc, &alpha, args.b.data, plan.first, args.a.data, plan.second, &beta,
-                        args.out.data, plan.out, args.out.data, plan.out, &plan.algorithm, workspace_,
-                        kWorkspace, stream_.handle()),
+                        result, plan.out, result, plan.out, &algorithm, workspace_, kWorkspace,
+                        stream_.handle()),
              "cublasLtMatmul");
-  return true;
 }
 
 }  // namespace

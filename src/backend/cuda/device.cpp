@@ -38,6 +38,7 @@ class CudaBackend final : public Backend {
         allocator_(Device::cuda(index), std::make_unique<CudaMemory>(stream_, limit_)),
         ring_(*stream_) {
     stream_->set_allocator(&allocator_);
+    stream_->set_name(description());
     fill_table(kernels_, Offer{stream_->blas() != nullptr, stream_->cudnn() != nullptr});
   }
 

@@ -241,6 +241,12 @@ void enqueue_prepare(Prepared& p, LowRankParams& for_expand, const LowParams& lo
   p.ranks.expand = for_expand.expand;
 }
 
+/// Room for the parts of launch_project.
+void take_projection(WideParams& wide, const LowRankParams& ranks, Workspace& memory) {
+  const std::int64_t parts = project_parts(wide);
+  if (parts > 1) wide.partial = memory.take<float>(parts * wide.rows * ranks.padded);
+}
+
 /// Whether the branches' outputs are all of `outputs`: then the delta may be there before the product, which
 /// adds to it.
 bool covers(const LoraLinearArgs& args, std::int64_t outputs) {
@@ -280,6 +286,7 @@ void fused(const LoraLinearArgs& args, CudaStream* stream, Workspace memory) {
   add_branches(p, for_expand, args);
   enqueue_prepare(p, for_expand, {}, stream, memory);
   const LowParams xa = low_params(args.xa, p.ranks, memory);
+  take_projection(p.project, p.ranks, memory);
   if (memory.measuring()) return;
   MatmulArgs base{args.x, swapped(args.weight), args.y, args.bias, 1, first ? 1.0 : 0.0};
   if (!first) enqueue_product(*stream, base);
@@ -350,6 +357,7 @@ void fused_grad(const LoraLinearGradArgs& args, CudaStream* stream, Workspace me
   const LowParams xa = db.group_count > 0 ? low_params(forward.xa, p.ranks, memory) : LowParams{};
   enqueue_prepare(p, for_expand, xa, stream, memory);
   const LowParams dxa = low_params(args.dxa, p.ranks, memory);
+  take_projection(p.project, p.ranks, memory);
   WideParams da = da_groups(p.ranks, args);
   take_partial(da, args.da.dtype, memory);
   take_partial(db, args.db[0].dtype, memory);

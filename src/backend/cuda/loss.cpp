@@ -1,6 +1,7 @@
 #include "backend/cuda/kernels/loss.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "backend/cuda/kernels/copy.h"
 #include "backend/cuda/table.h"
@@ -48,11 +49,12 @@ void cross_entropy_grad(const CrossEntropyGradArgs& args, Stream& given) {
         "cross_entropy_grad");
 }
 
-/// Rows of logits that exist at once: 1 GiB of f32, 128 at least so that the weight is not read too often,
-/// 4096 at most.
+/// Rows of logits that exist at once: 1 GiB of f32 at most, 128 at least so that the weight is not read too
+/// often, 4096 at most; a power of two, so that the products' tiles are whole.
 std::int64_t chunk_rows(std::int64_t rows, std::int64_t classes) {
-  const std::int64_t most =
+  const std::int64_t fitting =
       std::clamp<std::int64_t>((std::int64_t{1} << 28U) / std::max<std::int64_t>(classes, 1), 128, 4096);
+  const auto most = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(fitting)));
   return std::min(std::max<std::int64_t>(rows, 1), most);
 }
 

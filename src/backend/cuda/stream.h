@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <candela/core/storage.h>
@@ -66,6 +67,9 @@ class CudaStream final : public Stream {
   /// cuDNN's attention, or null.
   Cudnn* cudnn() const { return cudnn_.get(); }
 
+  /// The device's description, under which measurements are kept.
+  const std::string& name() const { return name_; }
+  void set_name(std::string name) { name_ = std::move(name); }
   /// Memory for what is enqueued next: it may be given back as soon as that is enqueued.
   StoragePtr scratch(std::size_t bytes);
   /// Throws InvalidArgument for an index that a kernel found out of range, in work that is done.
@@ -87,6 +91,7 @@ class CudaStream final : public Stream {
   void throw_fault();
 
   int device_;
+  std::string name_;
   cudaStream_t stream_ = nullptr;
   Fault* fault_ = nullptr;
   DeviceLimits limits_;

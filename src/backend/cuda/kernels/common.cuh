@@ -117,11 +117,11 @@ template <int N>
 __device__ inline std::int64_t row_offset(const RowParams<N>& p, std::int64_t row, int n) {
   if (p.rank <= 1) return row * p.strides[n][0];
   std::int64_t offset = 0;
-  for (int d = p.rank - 1; d >= 0; --d) {
+  for (int d = p.rank - 1; d > 0; --d) {
     offset += row % p.shape[d] * p.strides[n][d];
     row /= p.shape[d];
   }
-  return offset;
+  return offset + row * p.strides[n][0];
 }
 
 template <class T, int N>
@@ -131,12 +131,13 @@ __device__ inline T* row_of(const RowParams<N>& p, std::int64_t row, int n) {
 
 template <int N>
 __device__ inline std::int64_t outer_offset(const LoopParams<N>& p, std::int64_t index, int n) {
+  if (p.rank < 2) return 0;
   std::int64_t offset = 0;
-  for (int d = p.rank - 2; d >= 0; --d) {
+  for (int d = p.rank - 2; d > 0; --d) {
     offset += index % p.shape[d] * p.strides[n][d];
     index /= p.shape[d];
   }
-  return offset;
+  return offset + index * p.strides[n][0];
 }
 
 /// Threads of a row of `units` (elements or packs), and rows of a block of about 128 threads.

@@ -10,7 +10,7 @@ constexpr int kTile = 64;  // rows, columns or depth of a tile
 constexpr int kPitch =
     72;  // of 64 elements in shared memory: 16 bytes of padding keep ldmatrix free of conflicts
 constexpr int kThreads = 128;  // 4 warps
-constexpr int kProjectStages = 6;  // tiles on their way: one block a multiprocessor must keep 40 KB in flight
+constexpr std::size_t kProjectShared = std::size_t{96} << 10U;  // of a block of launch_project, all stages
 constexpr int kOuterStages = 3;
 constexpr int kMultiprocessors = 132;
 constexpr int kTiles8 = kMaxGroupRank / 8;
@@ -145,7 +145,22 @@ __host__ __device__ int outer_stage(int padded) {
   return kTile * (kPitch + kTerms * low_pitch(padded));
 }
 
-/// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along the columns.
+/// Puts an element of a low matrix and its terms where they belong. Padding has terms alone.
+__device__ void store_low(const LowRankParams& p, const LowParams& low, std::int64_t row, std::int64_t rank,
+                          float value) {
+  int piece = 0;
+  while (piece + 1 < p.piece_count && rank >= p.pieces[piece + 1].padded_rank) ++piece;
+  const std::int64_t r = rank - p.pieces[piece].padded_rank;
+  bf16 terms[kTerms];
+  split(value, terms);
+  static_cast<bf16*>(low.terms)[row * p.padded + rank] = terms[0];
+  static_cast<bf16*>(low.terms)[(low.rows + row) * p.padded + rank] = terms[1];
+  if (r < p.pieces[piece].rank)
+    write(low.type, low.data, row * low.stride + p.pieces[piece].first_rank + r, value);
+}
+
+/// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along a share of the columns.
+template <int kStages>
 __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, WideParams w, LowParams low) {
   extern __shared__ __align__(16) bf16 stages[];
   const WideGroup group = w.groups[blockIdx.y];
@@ -156,11 +171,14 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
   const int warp = threadIdx.x / kWarp;
   const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
   const bf16* terms = static_cast<const bf16*>(p.terms) + group.terms_offset;
-  const int steps = static_cast<int>((group.count + kTile - 1) / kTile);
+  const int all_steps = static_cast<int>((group.count + kTile - 1) / kTile);
+  const int parts = static_cast<int>(gridDim.z);
+  const int first_step = all_steps * static_cast<int>(blockIdx.z) / parts;
+  const int steps = all_steps * (static_cast<int>(blockIdx.z) + 1) / parts - first_step;
   const auto start = [&](int step) {
     if (step < steps) {
-      bf16* stage = stages + step % kProjectStages * project_stage(padded);
-      const std::int64_t column = static_cast<std::int64_t>(step) * kTile;
+      bf16* stage = stages + step % kStages * project_stage(padded);
+      const std::int64_t column = static_cast<std::int64_t>(first_step + step) * kTile;
       fetch(stage, wide, w.stride, row, w.rows, column, group.count, kTile, kTile);
       // The terms follow each other: kTerms times `padded` rows.
       fetch(stage + kTile * kPitch, terms, group.count, 0, kTerms * padded, column, group.count, kTile,
@@ -169,12 +187,12 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
     commit_copies();
   };
   Sums sums;
-  for (int step = 0; step < kProjectStages - 1; ++step) start(step);
+  for (int step = 0; step < kStages - 1; ++step) start(step);
   for (int step = 0; step < steps; ++step) {
-    wait_copies<kProjectStages - 2>();
+    wait_copies<kStages - 2>();
     __syncthreads();
-    start(step + kProjectStages - 1);
-    const bf16* tile = stages + step % kProjectStages * project_stage(padded);
+    start(step + kStages - 1);
+    const bf16* tile = stages + step % kStages * project_stage(padded);
     const bf16* factor = tile + kTile * kPitch;
 #pragma unroll
     for (int k = 0; k < kTile; k += 16) {
@@ -201,17 +219,24 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
       const std::int64_t rank = group.padded_rank + t * 8 + lane % 4 * 2 + i % 2;
       if (n >= w.rows) continue;
       const float value = group.scale * sums.total(t, i);
-      int piece = 0;
-      while (piece + 1 < p.piece_count && rank >= p.pieces[piece + 1].padded_rank) ++piece;
-      const std::int64_t r = rank - p.pieces[piece].padded_rank;
-      bf16 parts[kTerms];
-      split(value, parts);
-      static_cast<bf16*>(low.terms)[n * p.padded + rank] = parts[0];
-      static_cast<bf16*>(low.terms)[(w.rows + n) * p.padded + rank] = parts[1];
-      if (r < p.pieces[piece].rank)
-        write(low.type, low.data, n * low.stride + p.pieces[piece].first_rank + r, value);
+      if (parts > 1) {
+        w.partial[(blockIdx.z * w.rows + n) * p.padded + rank] = value;
+      } else {
+        store_low(p, low, n, rank, value);
+      }
     }
   }
+}
+
+/// Adds the parts of a projection up in order; one thread an element.
+__global__ void join_projection(LowRankParams p, LowParams low, const float* partial, int parts) {
+  const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t count = low.rows * p.padded;
+  if (at >= count) return;
+  float sum = 0;
+#pragma unroll 4
+  for (int part = 0; part < parts; ++part) sum += partial[part * count + at];
+  store_low(p, low, at / p.padded, at % p.padded, sum);
 }
 
 /// 4 bytes: two neighbouring elements of a fragment.
@@ -470,13 +495,38 @@ cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, c
                            cudaStream_t stream) {
   std::int64_t widest = 16;
   for (int i = 0; i < wide.group_count; ++i) widest = std::max(widest, wide.groups[i].padded);
-  const std::size_t bytes =
-      sizeof(bf16) * kProjectStages * static_cast<std::size_t>(project_stage(static_cast<int>(widest)));
-  const cudaError_t error = allow_shared(project_kernel, bytes);
-  if (error != cudaSuccess) return error;
-  const dim3 grid(grid_of(wide.rows, kTile), static_cast<unsigned>(wide.group_count));
-  project_kernel<<<grid, kThreads, bytes, stream>>>(ranks, wide, low);
+  const std::int64_t parts = project_parts(wide);
+  const dim3 grid(grid_of(wide.rows, kTile), static_cast<unsigned>(wide.group_count),
+                  static_cast<unsigned>(parts));
+  const std::size_t stage = sizeof(bf16) * static_cast<std::size_t>(project_stage(static_cast<int>(widest)));
+  const auto launch = [&](auto kernel, std::size_t stages) {
+    const cudaError_t error = allow_shared(kernel, stages * stage);
+    if (error != cudaSuccess) return error;
+    kernel<<<grid, kThreads, stages * stage, stream>>>(ranks, wide, low);
+    return cudaGetLastError();
+  };
+  // The more tiles on their way, the nearer to the memory's rate.
+  cudaError_t error = cudaSuccess;
+  if (6 * stage <= kProjectShared) {
+    error = launch(project_kernel<6>, 6);
+  } else if (4 * stage <= kProjectShared) {
+    error = launch(project_kernel<4>, 4);
+  } else {
+    error = launch(project_kernel<3>, 3);
+  }
+  if (error != cudaSuccess || parts == 1) return error;
+  join_projection<<<grid_of(low.rows * ranks.padded, 256), 256, 0, stream>>>(ranks, low, wide.partial,
+                                                                             static_cast<int>(parts));
   return cudaGetLastError();
+}
+
+std::int64_t project_parts(const WideParams& wide) {
+  std::int64_t fewest = std::int64_t{1} << 40U;  // steps of the narrowest group
+  for (int i = 0; i < wide.group_count; ++i) fewest = std::min(fewest, ceil_div(wide.groups[i].count, kTile));
+  // Two blocks for each multiprocessor; a part of fewer than 8 steps is not worth its start.
+  const std::int64_t blocks = ceil_div(std::max<std::int64_t>(wide.rows, 1), kTile) * wide.group_count;
+  return std::clamp<std::int64_t>(ceil_div(2 * kMultiprocessors, std::max<std::int64_t>(blocks, 1)), 1,
+                                  std::max<std::int64_t>(fewest / 8, 1));
 }
 
 cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,

@@ -77,10 +77,12 @@ struct WideParams {
   bool add;
   /// launch_outer
   Type result_type;
-  /// launch_outer: f32 [outer_parts][outer_size]
+  /// launch_outer: f32 [outer_parts][outer_size]; launch_project: f32 [project_parts][rows][padded], null where
+  /// that is one part
   float* partial;
 };
-/// low = scale wide factor^T, with its terms.
+/// low = scale wide factor^T, with its terms. Where rows are few the columns are cut into parts, which are
+/// added up in a fixed order.
 cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
                            cudaStream_t stream);
 /// wide (+)= scale low factor.
@@ -90,6 +92,7 @@ cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, co
 /// order.
 cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& first, const LowParams& first_low,
                          const WideParams& second, const LowParams& second_low, cudaStream_t stream);
+std::int64_t project_parts(const WideParams& wide);
 std::int64_t outer_parts(const WideParams& wide);
 std::int64_t outer_size(const WideParams& wide);
 
