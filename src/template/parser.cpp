@@ -111,16 +111,15 @@ std::unique_ptr<Statement> Parser::parse_if() {
   auto node = make(StatementKind::If);
   next();
   ++soft_;
-  while (true) {
+  std::string end;
+  do {
     node->expressions.push_back(tuple(false, false, "", false, false));
     node->bodies.push_back(block({"elif", "else", "endif"}));
-    const std::string end = next().text;
-    if (end == "elif") continue;
-    if (end == "else") {
-      node->bodies.push_back(block({"endif"}));
-      next();
-    }
-    break;
+    end = next().text;
+  } while (end == "elif");
+  if (end == "else") {
+    node->bodies.push_back(block({"endif"}));
+    next();
   }
   --soft_;
   return node;
