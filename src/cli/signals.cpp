@@ -1,7 +1,9 @@
 #include "cli/signals.h"
 
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <fcntl.h>
 #include <initializer_list>
 #include <string_view>
@@ -29,10 +31,19 @@ void end_at_bus_error(int) {
   ::_exit(kFailed);
 }
 
+/// Handlers run on a stack of their own: oneDNN's generated kernels keep other values in the stack pointer.
+void make_signal_stack() {
+  alignas(std::max_align_t) static std::array<std::byte, std::size_t{64} << 10U> memory;  // AMX state: 11 KiB
+  stack_t stack{};
+  stack.ss_sp = memory.data();
+  stack.ss_size = memory.size();
+  ::sigaltstack(&stack, nullptr);
+}
+
 void handle(int signal, void (*handler)(int), int flags) {
   struct sigaction action {};
   action.sa_handler = handler;
-  action.sa_flags = flags;
+  action.sa_flags = flags | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   ::sigaction(signal, &action, nullptr);
 }
@@ -50,6 +61,7 @@ void prepare_process() {
     // The lowest free number is `stream`. For reading only: a write to it fails, as it should.
     if (::open("/dev/null", O_RDONLY) != stream) return;
   }
+  make_signal_stack();
   handle(SIGPIPE, SIG_IGN, 0);
   handle(SIGXFSZ, SIG_IGN, 0);
   handle(SIGBUS, end_at_bus_error, 0);

@@ -1,6 +1,7 @@
 #include "core/thread_team.h"
 
 #include <algorithm>
+#include <csignal>
 #include <system_error>
 #include <thread>
 
@@ -31,6 +32,27 @@ std::int64_t take_piece(std::atomic<std::uint64_t>& share, bool from_end) {
   return -1;
 }
 
+/// While it lives, threads start with the signals from outside blocked: those are the host program's, and
+/// oneDNN's generated kernels, which keep other values in the stack pointer, are not to be interrupted.
+/// What an instruction raises, and a profiler's clock, pass.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (const int passed : {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGPROF, SIGSEGV, SIGSYS, SIGTRAP}) {
+      sigdelset(&blocked, passed);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 ThreadTeam::ThreadTeam(int size)
@@ -40,6 +62,7 @@ ThreadTeam::ThreadTeam(int size)
 std::shared_ptr<ThreadTeam> ThreadTeam::start(int size) {
   std::shared_ptr<ThreadTeam> team(new ThreadTeam(std::max(size, 1)));
   int running = 1;
+  const BlockedSignals blocked;
   try {
     // Detached: at the end of the program they sleep, and nothing waits for them.
     for (; running < size; ++running) std::thread([team, index = running] { team->serve(index); }).detach();

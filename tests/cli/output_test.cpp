@@ -71,6 +71,22 @@ TEST(SignalsDeathTest, NoFurtherSignalEndsASave) {
   EXPECT_EXIT(save(), testing::ExitedWithCode(7), "");
 }
 
+/// oneDNN's generated kernels keep other values in the stack pointer: a handler that used it would write there.
+TEST(SignalsDeathTest, HandlersRunOnAStackOfTheirOwn) {
+  const auto run = [] {
+    cli::prepare_process();
+    const cli::StopSignals signals;
+    stack_t stack{};
+    bool ready = ::sigaltstack(nullptr, &stack) == 0 && (stack.ss_flags & SS_DISABLE) == 0;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGBUS}) {
+      struct sigaction action {};
+      ready = ready && ::sigaction(signal, nullptr, &action) == 0 && (action.sa_flags & SA_ONSTACK) != 0;
+    }
+    std::_Exit(ready ? 7 : 1);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(7), "");
+}
+
 TEST(SignalsDeathTest, AHangUpThatIsIgnoredStaysSo) {
   const auto run = [] {
     std::signal(SIGHUP, SIG_IGN);

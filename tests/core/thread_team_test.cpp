@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <gtest/gtest.h>
@@ -95,6 +96,31 @@ TEST(ThreadTeam, SharesOfSlowThreadsAreTaken) {
   };
   team->run(2, 8, true, RangeFunction(piece));
   EXPECT_EQ(ended, 8);
+  team->retire();
+}
+
+/// A signal handler of the host program runs on one of its own threads: a generated kernel that runs on the
+/// team's keeps other values in the stack pointer.
+TEST(ThreadTeam, LeavesSignalsFromOutsideToTheHost) {
+  const std::shared_ptr<ThreadTeam> team = ThreadTeam::start(2);
+  const auto blocks = [](int signal) {
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+    return sigismember(&blocked, signal) == 1;
+  };
+  std::atomic<int> blocked{0}, passed{0}, ended{0};
+  const auto caller = std::this_thread::get_id();
+  const auto piece = [&](std::int64_t, std::int64_t) {
+    ++ended;
+    while (ended < 2) std::this_thread::yield();  // each of the two runs one
+    if (std::this_thread::get_id() == caller) return;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGALRM}) blocked += blocks(signal) ? 1 : 0;
+    for (const int signal : {SIGBUS, SIGSEGV, SIGPROF}) passed += blocks(signal) ? 0 : 1;
+  };
+  team->run(2, 2, true, RangeFunction(piece));
+  EXPECT_EQ(blocked, 4);
+  EXPECT_EQ(passed, 3);
+  EXPECT_FALSE(blocks(SIGINT)) << "on the caller's thread";
   team->retire();
 }
 
