@@ -102,4 +102,12 @@ std::vector<Device> available_devices() {
   return registry().devices();
 }
 
+Device default_device() {
+  for (const Device device : registry().devices()) {
+    const bool gpu = device.type == DeviceType::Cuda || device.type == DeviceType::Metal;
+    if (gpu && !backend(device).stand_in()) return device;
+  }
+  return Device::cpu();
+}
+
 }  // namespace candela

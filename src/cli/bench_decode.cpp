@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
@@ -53,6 +55,18 @@ double measure_prefill(Model& model, std::int64_t prompt, double seconds) {
   return static_cast<double>(prompt) / cases::median_seconds_in_turn({{read}}, seconds, 3).front();
 }
 
+/// Bytes per second that a device with memory of its own reads and writes in a copy of 2 GiB.
+double device_bandwidth(Device device, double seconds) {
+  constexpr std::int64_t kElements = std::int64_t{1} << 28U;
+  const Tensor from = zeros({kElements}, DType::F32, device);
+  const Tensor to = Tensor::empty({kElements}, DType::F32, device);
+  const auto copy = [&] {
+    copy_(to, from);
+    device_interface(device).synchronize();
+  };
+  return 2.0 * sizeof(float) * kElements / cases::median_seconds_in_turn({{copy}}, seconds, 3).front();
+}
+
 void bench_decode(const DecodeBench& options) {
   const NoGrad guard;
   set_up_compute(options.compute);
@@ -63,7 +77,10 @@ void bench_decode(const DecodeBench& options) {
   forward.cache = &cache;
   model->forward_hidden(full({1, options.context}, 1, DType::I32, model->device()), forward);
   Tensor token = full({1, 1}, 1, DType::I32, model->device());
-  cases::MemoryYardstick memory;
+  // The host's memory says nothing of a device with memory of its own.
+  const bool on_host = device_interface(model->device()).host_accessible();
+  std::optional<cases::MemoryYardstick> memory;
+  if (on_host) memory.emplace();
   const auto decode = [&] {
     // The context stays the same length: every measured token does the same work.
     cache.truncate(options.context);
@@ -71,8 +88,9 @@ void bench_decode(const DecodeBench& options) {
     token = cast(argmax(model->logits(hidden), -1), DType::I32);
     device_interface(model->device()).synchronize();
   };
-  const std::vector<double> seconds =
-      cases::median_seconds_in_turn({{decode}, {[&] { memory.read(); }}}, options.seconds);
+  std::vector<cases::Contender> calls = {{decode}};
+  if (memory) calls.push_back({[&] { memory->read(); }});
+  const std::vector<double> seconds = cases::median_seconds_in_turn(calls, options.seconds);
   double bytes = 0;
   for (const NamedTensor& parameter : model->named_parameters()) {
     // Each weight is read once a token. The embedding alone is not, one row aside; where it is tied it is the
@@ -81,7 +99,8 @@ void bench_decode(const DecodeBench& options) {
     bytes += static_cast<double>(parameter.tensor.numel()) *
              static_cast<double>(size_of(parameter.tensor.dtype()));
   }
-  const double bandwidth = cases::MemoryYardstick::bytes_read() / seconds[1];
+  const double bandwidth = memory ? cases::MemoryYardstick::bytes_read() / seconds[1]
+                                  : device_bandwidth(model->device(), options.seconds / 4);
   const double rate = 1 / seconds[0];
   const double limit = bandwidth / bytes;
   const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;

@@ -36,6 +36,8 @@ struct Line {
   std::string name, shape;
   std::function<Tensor()> call;
   double flops;
+  /// read and written, of lines that memory bounds; 0: not told
+  double bytes = 0;
 };
 
 class Table {
@@ -71,9 +73,12 @@ class Table {
     const Tensor weight = random({shape.back()});
     const Tensor bias = random({shape.back()});
     const std::string text = fmt::format("({})", fmt::join(shape, ","));
-    lines_.push_back({"softmax", text, [=] { return softmax(x); }, 0});
-    lines_.push_back({"layer norm", text, [=] { return layer_norm(x, weight, bias, 1e-5); }, 0});
-    lines_.push_back({"RMS norm", text, [=] { return rms_norm(x, weight, 1e-5); }, 0});
+    // Beyond the caches a call is bounded by reading and writing x once.
+    const double size = 2.0 * static_cast<double>(x.numel()) * static_cast<double>(size_of(dtype_));
+    const double bytes = size > 1e8 ? size : 0;
+    lines_.push_back({"softmax", text, [=] { return softmax(x); }, 0, bytes});
+    lines_.push_back({"layer norm", text, [=] { return layer_norm(x, weight, bias, 1e-5); }, 0, bytes});
+    lines_.push_back({"RMS norm", text, [=] { return rms_norm(x, weight, 1e-5); }, 0, bytes});
   }
 
   void add_product(std::int64_t n) {
@@ -104,6 +109,11 @@ Table table_of(DType dtype, Device device) {
   table.add_rows({4, 16, 1024});
   table.add_rows({1024, 1024});
   for (const std::int64_t n : {64, 128, 256, 512, 1024, 2048}) table.add_product(n);
+  // Rows for a device with memory of its own.
+  if (!device_interface(device).host_accessible()) {
+    for (const Shape& shape : {Shape{16384, 4096}, {65536, 4096}, {8192, 32768}, {4096, 128256}})
+      table.add_rows(shape);
+  }
   return table;
 }
 
@@ -111,13 +121,15 @@ struct Times {
   double median = 0, least = 0;
 };
 
+/// Calls of one recording, on devices that record: so many that its own launch does not count.
+constexpr int kRecordedCalls = 200;
+
 /// Seconds of one call, of batches of calls that last a while each, so that reading the clock does not count.
-Times time_calls(const std::function<Tensor()>& call, Device device, double seconds) {
+Times time_calls(const std::function<void()>& call, Device device, double seconds) {
   using Clock = std::chrono::steady_clock;
   const auto seconds_of = [&](int calls) {
     const auto start = Clock::now();
-    Tensor last;
-    for (int i = 0; i < calls; ++i) last = call();
+    for (int i = 0; i < calls; ++i) call();
     device_interface(device).synchronize();
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
@@ -137,6 +149,21 @@ Times time_calls(const std::function<Tensor()>& call, Device device, double seco
   return {times[times.size() / 2], times[0]};
 }
 
+/// Of a line: its calls as a program makes them, or replayed where the device records.
+Times time_line(const Line& line, Device device, double seconds) {
+  DeviceInterface& on = device_interface(device);
+  if (!on.records()) return time_calls([&] { line.call(); }, device, seconds);
+  line.call();  // what is made once
+  const int calls = line.bytes > 1e8 ? 4 : kRecordedCalls;
+  const auto recording = on.record([&] {
+    for (int i = 0; i < calls; ++i) line.call();
+  });
+  Times times = time_calls([&] { recording->replay(); }, device, seconds);
+  times.median /= calls;
+  times.least /= calls;
+  return times;
+}
+
 void bench_table(const TableBench& options) {
   const NoGrad guard;
   set_up_compute(options.compute);
@@ -145,11 +172,14 @@ void bench_table(const TableBench& options) {
   nlohmann::json rows = nlohmann::json::array();
   if (!options.json) {
     fmt::print(
-        "{}, {} threads; microseconds of a call, inputs in the caches\n\n{:<11} {:<19} {:>9} {:>9} {:>9}\n",
-        options.dtype, thread_count(), "op", "x", "median", "least", "GFLOP/s");
+        "{}, {}; microseconds of a call, small inputs in the caches\n\n{:<11} {:<19} {:>9} {:>9} {:>9}\n",
+        options.dtype,
+        device_interface(device).records() ? fmt::format("replayed on {}", device)
+                                           : fmt::format("{} threads", thread_count()),
+        "op", "x", "median", "least", "GFLOP/s");
   }
   for (const Line& line : table.lines()) {
-    const Times times = time_calls(line.call, device, options.seconds);
+    const Times times = time_line(line, device, options.seconds);
     if (options.json) {
       rows.push_back({{"op", line.name},
                       {"shape", line.shape},
@@ -157,11 +187,13 @@ void bench_table(const TableBench& options) {
                       {"threads", thread_count()},
                       {"median_us", 1e6 * times.median},
                       {"least_us", 1e6 * times.least}});
+      if (line.bytes > 0) rows.back()["gb_per_s"] = 1e-9 * line.bytes / times.median;
       continue;
     }
     fmt::print("{:<11} {:<19} {:>9.1f} {:>9.1f}", line.name, line.shape, 1e6 * times.median,
                1e6 * times.least);
     if (line.flops > 0) fmt::print(" {:>9.1f}", 1e-9 * line.flops / times.median);
+    if (line.bytes > 0) fmt::print(" {:>9} {:.0f} GB/s", "", 1e-9 * line.bytes / times.median);
     fmt::print("\n");
     std::fflush(stdout);
   }

@@ -58,7 +58,7 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   const MemoryPlan& plan = planned.memory;
   const std::int64_t total = shape.parameter_count();
   print_out("model       {} ({}, {} parameters, {} on {})\n", options.model.model, shape.config().model_type,
-            format_count(total), to_string(shape.dtype()), options.model.device);
+            format_count(total), to_string(shape.dtype()), parse_device(options.model.device));
   print_out("adapter     LoRA, rank {}, alpha {:g}{}: {} trainable parameters ({:.2f} %){}\n", lora.rank,
             lora.alpha, lora.use_rslora ? ", rsLoRA" : "", format_count(trainable),
             100.0 * static_cast<double>(trainable) / static_cast<double>(total),

@@ -44,7 +44,7 @@ void declare_arithmetic(CLI::App& command, ModelOptions& options) {
 }  // namespace
 
 void declare_compute_options(CLI::App& command, ComputeOptions& options) {
-  command.add_option("--device", options.device, "Where to run; `candela devices` lists what there is")
+  command.add_option("--device", options.device, "Where to run, auto: the first GPU, else the CPU; `candela devices` lists what there is")
       ->check(device_name())
       ->capture_default_str();
   add_number(command, "--threads", options.threads, {0, kMostThreads},
@@ -90,6 +90,10 @@ void use_threads(int asked) {
 
 void set_up_compute(const ComputeOptions& options) {
   use_threads(options.threads);
+  const Device device = parse_device(options.device);
+  if (options.device == "auto" && device.type != DeviceType::Cpu)
+    note(fmt::format("running on {}, {}; --device cpu stays on the CPU", device,
+                     device_interface(device).description()));
   if (options.tune) enable_tuning();
 }
 

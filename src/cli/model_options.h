@@ -12,7 +12,7 @@ namespace candela::cli {
 
 /// The options that say where to compute and with what; every command that computes shares them.
 struct ComputeOptions {
-  std::string device = "cpu";
+  std::string device = "auto";
   int threads = 0;
   /// enable_tuning()
   bool tune = false;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <candela/core/device.h>
 #include <candela/core/error.h>
 #include <candela/core/storage.h>
 
@@ -41,10 +42,11 @@ Device parse_device(std::string_view name) {
     const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
     index_ok = code == std::errc() && end == digits.data() + digits.size() && index >= 0;
   }
+  if (name == "auto") return default_device();
   if (index_ok && type == "cpu" && index == 0) return Device::cpu();
   if (index_ok && type == "metal") return Device::metal(index);
   if (index_ok && type == "cuda") return Device::cuda(index);
-  throw InvalidArgument(fmt::format("device: expected cpu, metal[:N] or cuda[:N]; got \"{}\"", name));
+  throw InvalidArgument(fmt::format("device: expected auto, cpu, metal[:N] or cuda[:N]; got \"{}\"", name));
 }
 
 Storage::~Storage() {

@@ -70,6 +70,8 @@ class DeviceInterface {
   virtual std::unique_ptr<Recording> record(std::function<void()> work, const Recording* beside = nullptr);
   /// Whether a replay repeats the work without calling it.
   virtual bool records() const { return false; }
+  /// Whether it only stands in for hardware, as the emulated Metal device does.
+  virtual bool stand_in() const { return false; }
   /// Whether tensors have values: false for the plan device.
   virtual bool computes() const { return true; }
   /// Whether Storage::data() may be dereferenced by the host (after synchronize()).
@@ -87,5 +89,8 @@ DeviceInterface& device_interface(Device device);
 /// Every device that can be used here; the CPU is always first. Plan devices (see DeviceType::Plan) are not
 /// listed.
 std::vector<Device> available_devices();
+
+/// What "auto" means: the first GPU that is no stand-in, else the CPU.
+Device default_device();
 
 }  // namespace candela

@@ -91,6 +91,7 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, CudaStream* on, Wo
     params.loss = losses;
     params.ignored = args.ignore_index;
     params.gradient = gradient;
+    params.clusters = stream.limits().major >= 9;
     params.fault = stream.fault();
     check(
         launch_head_loss(params, wide ? Type::F32 : type_of(args.x), type_of(args.targets), stream.handle()),

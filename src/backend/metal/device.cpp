@@ -37,6 +37,7 @@ class MetalBackend final : public Backend {
   Stream& stream() override { return *engine_; }
   const KernelTable& kernels() const override { return kernels_; }
   bool host_accessible() const override { return true; }
+  bool stand_in() const override { return !kEmulated.empty(); }
   void copy_in(const Storage& to, std::size_t offset, std::span<const std::byte> from) override {
     metal::copy_in(*engine_, to, offset, from);
   }

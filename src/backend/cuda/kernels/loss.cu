@@ -1,3 +1,5 @@
+#include <cooperative_groups.h>
+
 #include "backend/cuda/kernels/common.cuh"
 #include "backend/cuda/kernels/loss.h"
 
@@ -47,8 +49,8 @@ __device__ void meet(Top& sofar, const float4& x) {
                  (__expf(x.z - sofar.top) + __expf(x.w - sofar.top));
 }
 
-/// log(sum(exp(x))) of a row from what its threads met, in all of them.
-__device__ float log_sum_exp(Top mine) {
+/// What the threads of a block met, joined, in all of them.
+__device__ Top join_block(Top mine) {
   __shared__ Top slots[kThreads / kWarp];
   const auto join_warp = [&](int width) {
     for (int step = width / 2; step > 0; step /= 2) {
@@ -63,6 +65,12 @@ __device__ float log_sum_exp(Top mine) {
   __syncthreads();
   mine = slots[threadIdx.x % (kThreads / kWarp)];
   join_warp(kThreads / kWarp);
+  return mine;
+}
+
+/// log(sum(exp(x))) of a row from what its threads met, in all of them.
+__device__ float log_sum_exp(Top mine) {
+  mine = join_block(mine);
   return mine.top + logf(mine.total);
 }
 
@@ -170,6 +178,90 @@ __global__ void __launch_bounds__(kThreads) head_loss_kernel(HeadLossParams p) {
   }
 }
 
+constexpr int kCluster = 8;           // blocks of a row
+constexpr int kClusters = 33;         // two blocks for each of 132 multiprocessors
+constexpr int kMaxClusterUnits = 10;  // float4 of a thread
+
+/// Loss and gradient of a row in one pass over memory: a cluster of blocks keeps the row in its registers, K
+/// float4 a thread, and joins its sums through shared memory of the cluster. The gradient is written once every
+/// block has read its share.
+template <class T, class I, int K>
+__global__ void __launch_bounds__(kThreads, 2) head_loss_cluster_kernel(HeadLossParams p) {
+#if __CUDA_ARCH__ >= 900
+  const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+  // Two, taken in turn: a block may be a row ahead of those that read its sums.
+  __shared__ Top sums[2];
+  const std::int64_t units = p.classes / 4;
+  const std::int64_t share = (units + kCluster - 1) / kCluster;
+  const std::int64_t begin = cluster.block_rank() * share;
+  const std::int64_t end = begin + share < units ? begin + share : units;
+  const bool leads = cluster.block_rank() == 0 && threadIdx.x == 0;
+  int turn = 0;
+  for (std::int64_t row = blockIdx.x / kCluster; row < p.rows; row += gridDim.x / kCluster) {
+    float* x = p.logits + row * p.classes;
+    const std::int64_t target = target_of<I>(p.targets, p.target_step, row);
+    const bool ignored = target == p.ignored;
+    const bool inside = target >= 0 && target < p.classes;
+    float4 values[K];
+    float lse = 0;
+    if (!ignored) {
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        const std::int64_t i = begin + k * kThreads + threadIdx.x;
+        values[k] = i < end ? reinterpret_cast<const float4*>(x)[i]
+                            : make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+      }
+      const float at_target = leads && inside ? x[target] : 0.0F;
+      Top mine;
+#pragma unroll
+      for (int k = 0; k < K; ++k) meet(mine, values[k]);
+      mine = join_block(mine);
+      if (threadIdx.x == 0) sums[turn] = mine;
+      cluster.sync();
+      Top all;
+      for (unsigned rank = 0; rank < kCluster; ++rank) all = join(all, *cluster.map_shared_rank(&sums[turn], rank));
+      lse = all.top + logf(all.total);
+      turn ^= 1;
+      if (leads && !inside) report(p.fault, kTarget, target, p.classes);
+      if (leads) p.loss[row] = inside ? lse - at_target : 0.0F;
+    } else if (leads) {
+      p.loss[row] = 0;
+    }
+    Pack<T, 4>* dx = reinterpret_cast<Pack<T, 4>*>(x);
+#pragma unroll
+    for (int k = 0; k < K; ++k) {
+      const std::int64_t i = begin + k * kThreads + threadIdx.x;
+      if (i >= end) continue;
+      const float in[4] = {values[k].x, values[k].y, values[k].z, values[k].w};
+      Pack<T, 4> result;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float onehot = i * 4 + e == target ? 1.0F : 0.0F;
+        result.v[e] = from_float<T>(ignored ? 0.0F : __expf(in[e] - lse) - onehot);
+      }
+      dx[i] = result;
+    }
+  }
+  cluster.sync();  // the others may still read this block's sums
+#endif
+}
+
+template <class T, class I, int K>
+cudaError_t launch_head_loss_cluster(const HeadLossParams& params, cudaStream_t stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(std::min<std::int64_t>(params.rows, kClusters)) * kCluster);
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = kCluster;
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, head_loss_cluster_kernel<T, I, K>, params);
+}
+
 __global__ void sum_rows_kernel(const float* values, std::int64_t count, float* total, bool add) {
   __shared__ float slots[32];
   double sum = 0;
@@ -220,8 +312,14 @@ cudaError_t launch_cross_entropy_grad(const CrossEntropyGradParams& params, Type
 }
 
 cudaError_t launch_head_loss(const HeadLossParams& params, Type type, Type index, cudaStream_t stream) {
+  const std::int64_t each = ceil_div(ceil_div(params.classes / 4, kCluster), kThreads);
+  const bool clusters =
+      params.clusters && params.gradient && params.classes % 4 == 0 && each <= kMaxClusterUnits;
   return dispatch(type, [&]<class T>() {
     return dispatch_index(index, [&]<class I>() {
+      if (clusters && each <= 2) return launch_head_loss_cluster<T, I, 2>(params, stream);
+      if (clusters && each <= 5) return launch_head_loss_cluster<T, I, 5>(params, stream);
+      if (clusters) return launch_head_loss_cluster<T, I, kMaxClusterUnits>(params, stream);
       if (params.classes % 4 == 0) {
         head_loss_kernel<T, I, 4><<<static_cast<unsigned>(params.rows), kThreads, 0, stream>>>(params);
       } else {

@@ -44,6 +44,8 @@ struct HeadLossParams {
   float* loss;
   std::int64_t ignored;
   bool gradient;
+  /// the device has clusters of blocks (9.0)
+  bool clusters;
   Fault* fault;
 };
 cudaError_t launch_head_loss(const HeadLossParams& params, Type type, Type index, cudaStream_t stream);

@@ -21,6 +21,16 @@ __device__ void read_shared(const void* data, std::int64_t i, std::int64_t step,
   for (int e = 0; e < V; ++e) out[e] = to_float(values.v[e]);
 }
 
+/// The same in T, to be kept: read with the row, weights are there when its sum is.
+template <class T, int V>
+__device__ Pack<T, V> load_shared(const void* data, std::int64_t i, std::int64_t step, float absent) {
+  if (data != nullptr) return load_unit<T, V>(static_cast<const T*>(data), i, step);
+  Pack<T, V> all;
+#pragma unroll
+  for (int e = 0; e < V; ++e) all.v[e] = from_float<T>(absent);
+  return all;
+}
+
 /// h = x + residual (rounded to T, as it is kept), rstd = 1 / sqrt(mean(h^2) + eps), out = h rstd weight.
 template <class T, int V, int K>
 __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
@@ -32,8 +42,10 @@ __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
   T* sum = row_of<T>(p.rows, line.row, 3);
   const std::int64_t units = p.rows.length / V;
   Pack<T, V> kept[K > 0 ? K : 1];
+  Pack<T, V> weights[K > 0 ? K : 1];
   float squares = 0;
   each_unit<K>(units, [&](std::int64_t i, int k) {
+    if (K > 0) weights[k] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
     Pack<T, V> h = load_unit<T, V>(x, i, p.rows.step[0]);
     if (p.added) {
       const Pack<T, V> r = load_unit<T, V>(residual, i, p.rows.step[2]);
@@ -54,12 +66,11 @@ __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
     const Pack<T, V> h =
         K > 0 ? kept[k]
               : (p.added ? load_unit<T, V>(sum, i, p.rows.step[3]) : load_unit<T, V>(x, i, p.rows.step[0]));
-    float weight[V];
-    read_shared<T, V>(p.weight, i, p.weight_step, 1, weight);
+    if (K == 0) weights[0] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
     Pack<T, V> y;
 #pragma unroll
     for (int e = 0; e < V; ++e)
-      y.v[e] = from_float<T>(to_float(h.v[e]) * rstd * (weight[e] + p.weight_offset));
+      y.v[e] = from_float<T>(to_float(h.v[e]) * rstd * (to_float(weights[k].v[e]) + p.weight_offset));
     store_unit<T, V>(out, i, p.rows.step[1], y);
   });
 }
@@ -150,8 +161,14 @@ __global__ void __launch_bounds__(1024) layer_norm_kernel(LayerNormParams p) {
   const float length = static_cast<float>(p.rows.length);
   const float origin = to_float(*x);
   Pack<T, V> kept[K > 0 ? K : 1];
+  Pack<T, V> weights[K > 0 ? K : 1];
+  Pack<T, V> biases[K > 0 ? K : 1];
   float sum = 0;
   each_unit<K>(units, [&](std::int64_t i, int k) {
+    if (K > 0) {
+      weights[k] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+      biases[k] = load_shared<T, V>(p.bias, i, p.bias_step, 0);
+    }
     kept[k] = load_unit<T, V>(x, i, p.rows.step[0]);
 #pragma unroll
     for (int e = 0; e < V; ++e) sum += to_float(kept[k].v[e]) - origin;
@@ -175,14 +192,16 @@ __global__ void __launch_bounds__(1024) layer_norm_kernel(LayerNormParams p) {
   }
   each_unit<K>(units, [&](std::int64_t i, int k) {
     if (K == 0) kept[0] = load_unit<T, V>(x, i, p.rows.step[0]);
-    float weight[V];
-    float bias[V];
-    read_shared<T, V>(p.weight, i, p.weight_step, 1, weight);
-    read_shared<T, V>(p.bias, i, p.bias_step, 0, bias);
+    if (K == 0) {
+      weights[0] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+      biases[0] = load_shared<T, V>(p.bias, i, p.bias_step, 0);
+    }
     Pack<T, V> y;
 #pragma unroll
-    for (int e = 0; e < V; ++e)
-      y.v[e] = from_float<T>(((to_float(kept[k].v[e]) - origin) - mean) * rstd * weight[e] + bias[e]);
+    for (int e = 0; e < V; ++e) {
+      const float n = ((to_float(kept[k].v[e]) - origin) - mean) * rstd;
+      y.v[e] = from_float<T>(n * to_float(weights[k].v[e]) + to_float(biases[k].v[e]));
+    }
     store_unit<T, V>(out, i, p.rows.step[1], y);
   });
 }
