@@ -21,7 +21,8 @@ __device__ void read_shared(const void* data, std::int64_t i, std::int64_t step,
   for (int e = 0; e < V; ++e) out[e] = to_float(values.v[e]);
 }
 
-/// The same in T, to be kept: read with the row, weights are there when its sum is.
+/// The same in T. Where a thread has one unit of a row (few rows: latency counts, and registers are free), it
+/// is read with the row and is there when the row's sum is.
 template <class T, int V>
 __device__ Pack<T, V> load_shared(const void* data, std::int64_t i, std::int64_t step, float absent) {
   if (data != nullptr) return load_unit<T, V>(static_cast<const T*>(data), i, step);
@@ -42,10 +43,10 @@ __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
   T* sum = row_of<T>(p.rows, line.row, 3);
   const std::int64_t units = p.rows.length / V;
   Pack<T, V> kept[K > 0 ? K : 1];
-  Pack<T, V> weights[K > 0 ? K : 1];
+  Pack<T, V> weights;
   float squares = 0;
   each_unit<K>(units, [&](std::int64_t i, int k) {
-    if (K > 0) weights[k] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+    if (K == 1) weights = load_shared<T, V>(p.weight, i, p.weight_step, 1);
     Pack<T, V> h = load_unit<T, V>(x, i, p.rows.step[0]);
     if (p.added) {
       const Pack<T, V> r = load_unit<T, V>(residual, i, p.rows.step[2]);
@@ -66,11 +67,11 @@ __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
     const Pack<T, V> h =
         K > 0 ? kept[k]
               : (p.added ? load_unit<T, V>(sum, i, p.rows.step[3]) : load_unit<T, V>(x, i, p.rows.step[0]));
-    if (K == 0) weights[0] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+    if (K != 1) weights = load_shared<T, V>(p.weight, i, p.weight_step, 1);
     Pack<T, V> y;
 #pragma unroll
     for (int e = 0; e < V; ++e)
-      y.v[e] = from_float<T>(to_float(h.v[e]) * rstd * (to_float(weights[k].v[e]) + p.weight_offset));
+      y.v[e] = from_float<T>(to_float(h.v[e]) * rstd * (to_float(weights.v[e]) + p.weight_offset));
     store_unit<T, V>(out, i, p.rows.step[1], y);
   });
 }
@@ -161,13 +162,13 @@ __global__ void __launch_bounds__(1024) layer_norm_kernel(LayerNormParams p) {
   const float length = static_cast<float>(p.rows.length);
   const float origin = to_float(*x);
   Pack<T, V> kept[K > 0 ? K : 1];
-  Pack<T, V> weights[K > 0 ? K : 1];
-  Pack<T, V> biases[K > 0 ? K : 1];
+  Pack<T, V> weights;
+  Pack<T, V> biases;
   float sum = 0;
   each_unit<K>(units, [&](std::int64_t i, int k) {
-    if (K > 0) {
-      weights[k] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
-      biases[k] = load_shared<T, V>(p.bias, i, p.bias_step, 0);
+    if (K == 1) {
+      weights = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+      biases = load_shared<T, V>(p.bias, i, p.bias_step, 0);
     }
     kept[k] = load_unit<T, V>(x, i, p.rows.step[0]);
 #pragma unroll
@@ -192,15 +193,15 @@ __global__ void __launch_bounds__(1024) layer_norm_kernel(LayerNormParams p) {
   }
   each_unit<K>(units, [&](std::int64_t i, int k) {
     if (K == 0) kept[0] = load_unit<T, V>(x, i, p.rows.step[0]);
-    if (K == 0) {
-      weights[0] = load_shared<T, V>(p.weight, i, p.weight_step, 1);
-      biases[0] = load_shared<T, V>(p.bias, i, p.bias_step, 0);
+    if (K != 1) {
+      weights = load_shared<T, V>(p.weight, i, p.weight_step, 1);
+      biases = load_shared<T, V>(p.bias, i, p.bias_step, 0);
     }
     Pack<T, V> y;
 #pragma unroll
     for (int e = 0; e < V; ++e) {
       const float n = ((to_float(kept[k].v[e]) - origin) - mean) * rstd;
-      y.v[e] = from_float<T>(n * to_float(weights[k].v[e]) + to_float(biases[k].v[e]));
+      y.v[e] = from_float<T>(n * to_float(weights.v[e]) + to_float(biases.v[e]));
     }
     store_unit<T, V>(out, i, p.rows.step[1], y);
   });

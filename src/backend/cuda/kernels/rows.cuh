@@ -11,6 +11,8 @@ namespace candela::cuda {
 
 /// Units that a thread keeps: what long rows need at least.
 inline constexpr int kFewUnits = 4;
+/// Rows so few that their latency counts, not the memory's rate: a thread takes one unit.
+inline constexpr std::int64_t kFewRows = 264;
 inline constexpr int kManyUnits = 8;
 
 /// Calls f(unit, slot) for this thread's units; `slot` is a constant after unrolling where K > 0.
@@ -65,6 +67,8 @@ cudaError_t launch_rows(const RowParams<N>& rows, Type type, F&& body) {
     const std::int64_t units = rows.length / kPack<T>;
     if (!rows.packed) {
       body.template operator()<T, 1, 0>(row_grid(rows.count, rows.length, kFewUnits));
+    } else if (rows.count <= kFewRows && units <= 1024) {
+      body.template operator()<T, kPack<T>, 1>(row_grid(rows.count, units, 1));
     } else if (units <= 1024 * kFewUnits) {
       body.template operator()<T, kPack<T>, kFewUnits>(row_grid(rows.count, units, kFewUnits));
     } else if (kMost > kFewUnits && units <= 1024 * kMost) {
