@@ -22,6 +22,7 @@ struct TrainBench {
   std::int64_t batch_size = 16;
   std::int64_t length = 128;
   std::int64_t rank = 16;
+  std::string checkpoint = "none";
   double seconds = 6;
   bool json = false;
 };
@@ -66,7 +67,9 @@ void bench_train(const TrainBench& options) {
   config.rank = options.rank;
   config.alpha = static_cast<double>(options.rank);
   Lora::attach(*model, config);
-  Trainer trainer(*model, {});
+  TrainOptions train;
+  train.checkpointing = parse_checkpointing(options.checkpoint);
+  Trainer trainer(*model, train);
   const std::vector<Sample> samples =
       random_rows(options.batch_size, options.length, model->config().vocab_size);
   std::vector<std::size_t> rows(samples.size());
@@ -127,6 +130,8 @@ void add_bench_train(CLI::App& bench, Action& action) {
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount}, "Rows");
   add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
   add_number(*command, "--rank", options->rank, {1, kMostRank}, "Rank of the adapters, on all linear layers");
+  add_choice(*command, "--checkpoint", options->checkpoint, {"keep", "none", "mlp", "layer"},
+             "What is computed again instead of being kept, as of finetune");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
   command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");

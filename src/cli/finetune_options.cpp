@@ -124,7 +124,7 @@ void declare_train_options(CLI::App& command, FinetuneOptions& options) {
   add_number(command, "--eps", train.adamw.eps, {0, 1, true}, "AdamW's epsilon");
   add_number(command, "--clip-norm", train.clip_norm, {0, kNoLimit},
              "Scale gradients down to this global norm; 0: never");
-  add_choice(command, "--checkpoint", options.checkpoint, {"none", "mlp", "layer"},
+  add_choice(command, "--checkpoint", options.checkpoint, {"keep", "none", "mlp", "layer"},
              "What is computed again on the way back instead of kept: less memory, more time, the same bits");
   add_number(command, "--validate-every", train.validate_every, {0, kMostSteps},
              "Steps between validations; 0: once, at the end");

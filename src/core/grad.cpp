@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <utility>
 
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
@@ -9,6 +10,7 @@ namespace candela {
 namespace {
 
 thread_local bool recording = true;
+thread_local bool keeping = false;
 thread_local GradProbe* probe = nullptr;
 
 std::uint64_t next_sequence() {
@@ -38,6 +40,12 @@ WithGrad::~WithGrad() {
   recording = previous_;
 }
 
+KeepResults::KeepResults(bool keep) : previous_(std::exchange(keeping, keep)) {}
+
+KeepResults::~KeepResults() {
+  keeping = previous_;
+}
+
 GradEdge::GradEdge(const Tensor& input) {
   if (!input.requires_grad()) return;
   node = input.grad_node();
@@ -50,7 +58,7 @@ GradEdge::GradEdge(const Tensor& input) {
 
 SavedTensor::SavedTensor(const Tensor& tensor) {
   if (!tensor.defined()) return;
-  recipe_ = tensor.recipe();
+  if (!keeping) recipe_ = tensor.recipe();
   if (recipe_ == nullptr) tensor_ = tensor.detach();
 }
 

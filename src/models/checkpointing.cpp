@@ -4,14 +4,17 @@
 namespace candela {
 
 Checkpointing parse_checkpointing(std::string_view name) {
-  for (const Checkpointing level : {Checkpointing::None, Checkpointing::Mlp, Checkpointing::Layer}) {
+  for (const Checkpointing level :
+       {Checkpointing::Keep, Checkpointing::None, Checkpointing::Mlp, Checkpointing::Layer}) {
     if (name == to_string(level)) return level;
   }
-  throw InvalidArgument(fmt::format("checkpoint: expected none, mlp or layer; got \"{}\"", name));
+  throw InvalidArgument(fmt::format("checkpoint: expected keep, none, mlp or layer; got \"{}\"", name));
 }
 
 std::string_view to_string(Checkpointing level) {
   switch (level) {
+    case Checkpointing::Keep:
+      return "keep";
     case Checkpointing::None:
       return "none";
     case Checkpointing::Mlp:

@@ -4,6 +4,7 @@
 
 #include <candela/autograd/checkpoint.h>
 #include <candela/core/error.h>
+#include <candela/core/grad.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/gather.h>
@@ -232,6 +233,7 @@ Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) const {
 
 Tensor Decoder::forward(const Tensor& ids, const ForwardOptions& options) const {
   check_forward(config_, ids, options);
+  const KeepResults keep(options.checkpointing == Checkpointing::Keep);
   const Step step = prepare(ids, options);
   Tensor embedded = candela::embedding(embedding_, ids);
   if (embedding_multiplier_ != 1) embedded = affine(embedded, embedding_multiplier_, 0);

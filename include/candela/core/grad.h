@@ -40,8 +40,21 @@ struct Recipe {
   std::vector<Tensor> reads;
 };
 
-/// A tensor that a gradient reads: its recipe where it has one (Tensor::recipe), else the tensor. A norm's or
-/// SwiGLU's result costs less time to compute again than memory to keep.
+/// While it lives, gradients keep in this thread what they read, also what could be computed again.
+class KeepResults {
+ public:
+  explicit KeepResults(bool keep);
+  KeepResults(const KeepResults&) = delete;
+  KeepResults& operator=(const KeepResults&) = delete;
+  ~KeepResults();
+
+ private:
+  bool previous_;
+};
+
+/// A tensor that a gradient reads: its recipe where it has one (Tensor::recipe) and KeepResults does not say
+/// otherwise, else the tensor. A norm's or SwiGLU's result costs less time to compute again than memory to
+/// keep.
 class SavedTensor {
  public:
   SavedTensor() = default;

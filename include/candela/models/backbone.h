@@ -12,15 +12,17 @@
 namespace candela {
 
 /// What a pass that will be walked back computes twice instead of keeping it. Norms and gated activations are
-/// computed again at every level.
+/// computed again at every level but Keep.
 enum class Checkpointing : std::uint8_t {
+  /// nothing: the most memory and the least time
+  Keep,
   None,
   /// the gate and up projections of each block
   Mlp,
   /// each block behind its first norm
   Layer,
 };
-/// "none", "mlp", "layer"; throws InvalidArgument for others.
+/// "keep", "none", "mlp", "layer"; throws InvalidArgument for others.
 Checkpointing parse_checkpointing(std::string_view name);
 std::string_view to_string(Checkpointing level);
 
