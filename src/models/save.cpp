@@ -149,9 +149,9 @@ std::string config_text(const Model& model, const fs::path& source) {
 
 }  // namespace
 
-void check_save_model(const Model& model, const fs::path& folder, const fs::path& name) {
+void check_save_model(const Model& model, const fs::path& folder, const fs::path& origin) {
   std::error_code error;
-  const fs::path source = local_path(name);
+  const fs::path source = local_path(origin);
   require<IoError>(fs::is_directory(source, error),
                    "{}: no such folder; save_model needs the one the model came from", source.string());
   const std::vector<std::string> names = companions(source);
@@ -159,8 +159,8 @@ void check_save_model(const Model& model, const fs::path& folder, const fs::path
   check_room(model, folder, source, names);
 }
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& name) {
-  const fs::path source = local_path(name);
+void save_model(const Model& model, const fs::path& folder, const fs::path& origin) {
+  const fs::path source = local_path(origin);
   check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
   // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.
