@@ -36,7 +36,7 @@ class Bar {
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     const double rate = seconds > 0 ? static_cast<double>(progress.done) / seconds : 0;
-    bar_->update(static_cast<std::int64_t>(progress.done / kMebi),
+    bar_->update(static_cast<std::int64_t>((progress.done + kMebi - 1) / kMebi),
                  fmt::format("{}/s  {}", format_bytes(rate), escaped_name(progress.file)));
   }
   void say(const std::string& text) {

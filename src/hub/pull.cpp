@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <fmt/format.h>
 #include <set>
@@ -95,6 +96,10 @@ void check_room(const fs::path& cache, std::uint64_t missing, const HubName& nam
 }  // namespace
 
 PullOptions PullOptions::from_environment() {
+  const std::string offline = variable("HF_HUB_OFFLINE");
+  constexpr std::array<std::string_view, 6> kYes = {"1", "ON", "on", "TRUE", "true", "YES"};
+  require<IoError>(std::find(kYes.begin(), kYes.end(), offline) == kYes.end(),
+                   "HF_HUB_OFFLINE: is {}, so that nothing is fetched; unset it to fetch", offline);
   PullOptions options;
   options.endpoint = variable("HF_ENDPOINT");
   if (options.endpoint.empty()) options.endpoint = "https://huggingface.co";

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
+#include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <map>
@@ -113,10 +113,11 @@ DataFile parse_source(const std::string& source) {
   if (io::is_there(source, why) || !why.empty()) return {source, 1};
   const std::size_t colon = source.rfind(':');
   if (colon == std::string::npos || colon == 0) return {source, 1};
-  double weight = 0;
-  const char* const end = source.data() + source.size();
-  const auto [stop, error] = std::from_chars(source.data() + colon + 1, end, weight);
-  if (error != std::errc() || stop != end) return {source, 1};
+  const std::string number = source.substr(colon + 1);
+  const bool starts_as_number = number.find_first_of("0123456789") <= 1;
+  char* end = nullptr;
+  const double weight = std::strtod(number.c_str(), &end);
+  if (!starts_as_number || *end != '\0') return {source, 1};
   return {source.substr(0, colon), weight};
 }
 

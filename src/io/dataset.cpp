@@ -223,6 +223,10 @@ void Loader::add_bad(const Error& error, std::exception_ptr exception) {
 void Loader::take(Sample sample, std::size_t line, const std::string& where) {
   sample.line = line;
   sample.source = result_.files.size() - 1;
+  // Rows stay for the whole run: without what their vectors grew by.
+  sample.ids.shrink_to_fit();
+  sample.answer.shrink_to_fit();
+  sample.trained.shrink_to_fit();
   if (limit_length(sample, where, options_, result_.statistics)) result_.samples.push_back(std::move(sample));
 }
 
@@ -379,18 +383,25 @@ Dataset Dataset::load(const std::filesystem::path& file, const Tokenizer& tokeni
 Dataset Dataset::hold_out(double share, std::uint64_t seed) {
   require(share > 0 && share < 1, "dataset: the share to hold out must be above 0 and below 1; got {}",
           share);
-  require(samples.size() >= 2, "{}: must have at least 2 rows to hold one out; got {}", name(),
-          samples.size());
-  const auto wanted = static_cast<std::size_t>(std::llround(share * static_cast<double>(samples.size())));
-  const std::size_t count_out = std::clamp<std::size_t>(wanted, 1, samples.size() - 1);
-  const std::vector<bool> out = drawn_rows(samples.size(), count_out, seed);
+  // A row that its file's weight repeats is one: none of its copies may be trained on where one validates.
+  std::vector<std::size_t> row_of(samples.size(), 0);
+  for (std::size_t i = 1; i < samples.size(); ++i) {
+    const Sample &one = samples[i - 1], &two = samples[i];
+    const bool copy = one.source == two.source && one.line == two.line && one.ids == two.ids;
+    row_of[i] = row_of[i - 1] + (copy ? 0 : 1);
+  }
+  const std::size_t rows = samples.empty() ? 0 : row_of.back() + 1;
+  require(rows >= 2, "{}: must have at least 2 rows to hold one out; got {}", name(), rows);
+  const auto wanted = static_cast<std::size_t>(std::llround(share * static_cast<double>(rows)));
+  const std::size_t count_out = std::clamp<std::size_t>(wanted, 1, rows - 1);
+  const std::vector<bool> out = drawn_rows(rows, count_out, seed);
   Dataset held{files, format, {}, {}};
   Dataset kept{files, format, {}, {}};
   kept.statistics.truncated_rows = statistics.truncated_rows;
   kept.statistics.dropped_rows = statistics.dropped_rows;
   kept.statistics.untrained_rows = statistics.untrained_rows;
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    Dataset& part = out[i] ? held : kept;
+    Dataset& part = out[row_of[i]] ? held : kept;
     count(part.statistics, samples[i]);
     part.samples.push_back(std::move(samples[i]));
   }

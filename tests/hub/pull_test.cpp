@@ -342,7 +342,9 @@ TEST(PullOptions, TokensComeFromTheEnvironmentOrTheFile) {
   ::unsetenv("HF_TOKEN");
   EXPECT_EQ(PullOptions::from_environment().endpoint, "http://127.0.0.1:9/");
   EXPECT_EQ(PullOptions::from_environment().cache, home / "hub");
-  for (const char* name : {"HF_HOME", "HF_ENDPOINT"}) ::unsetenv(name);
+  ::setenv("HF_HUB_OFFLINE", "1", 1);
+  expect_contains(error_of<IoError>([] { PullOptions::from_environment(); }), "HF_HUB_OFFLINE: is 1");
+  for (const char* name : {"HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE"}) ::unsetenv(name);
 }
 
 }  // namespace

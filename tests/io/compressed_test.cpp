@@ -2,6 +2,7 @@
 
 #include <candela/core/error.h>
 
+#include "io/byte_cursor.h"
 #include "io/byte_source.h"
 #include "io/files.h"
 
@@ -79,6 +80,28 @@ TEST_P(Compressed, DamageIsAnErrorOrLeavesTheText) {
 
 INSTANTIATE_TEST_SUITE_P(Each, Compressed, testing::Values(".gz", ".xz", ".zst"),
                          [](const auto& one) { return std::string(one.param).substr(1); });
+
+/// Larger than a piece of what is mapped: lines that reach over the border are whole.
+TEST(ByteCursor, LinesReachOverPieces) {
+  const test::TemporaryFolder folder;
+  std::string text = "\xef\xbb\xbf";
+  std::vector<std::size_t> lengths;
+  for (std::size_t i = 0; text.size() < (std::size_t{33} << 20); ++i) {
+    lengths.push_back(i * 7919 % 100000);
+    text.append(lengths.back(), static_cast<char>('a' + i % 26));
+    text += '\n';
+  }
+  test::write_text(folder / "large", text);
+  const auto source = open_bytes(folder / "large");
+  ByteCursor cursor(*source, "large");
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    EXPECT_EQ(cursor.line_number(), i + 1);
+    const std::optional<std::string_view> line = cursor.line();
+    ASSERT_TRUE(line.has_value());
+    EXPECT_EQ(*line, std::string(lengths[i], static_cast<char>('a' + i % 26))) << i;
+  }
+  EXPECT_FALSE(cursor.line().has_value());
+}
 
 TEST(Decompressed, MayNotGrowWithoutBound) {
   try {

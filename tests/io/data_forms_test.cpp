@@ -275,6 +275,15 @@ TEST_F(Files, WeightsSayHowOftenARowIsTaken) {
   EXPECT_EQ(load({odd}).samples.size(), 1U) << "a path that is there wins over a weight";
 }
 
+TEST_F(Files, HoldingOutKeepsTheCopiesOfARowTogether) {
+  Dataset data = load({add("a.jsonl", rows('a', 20)) + ":3"});
+  const Dataset held = data.hold_out(0.25, 1);
+  EXPECT_EQ(held.samples.size(), 15U);
+  EXPECT_EQ(data.samples.size(), 45U);
+  const Lines out = lines(held);
+  for (const std::size_t line : lines(data)) EXPECT_EQ(std::count(out.begin(), out.end(), line), 0) << line;
+}
+
 TEST_F(Files, AFoldersSetsAreFoundByTheirNames) {
   for (const char* name : {"train-00000-of-00002.csv", "train-00001-of-00002.csv", "gsm_test.jsonl",
                            "validation.json", "README.md", "dataset_infos.json", "notes.txt"})

@@ -40,7 +40,7 @@ struct PullOptions {
   /// Told what a person should know: that a file is fetched anew, or a connection was lost.
   std::function<void(const std::string&)> note{};
 
-  /// What the environment says. IoError for a token that is no single word.
+  /// What the environment says. IoError for a token that is no single word, and where HF_HUB_OFFLINE is set.
   static PullOptions from_environment();
 };
 

@@ -164,6 +164,7 @@ struct Dataset {
                        const DatasetOptions& options = {});
 
   /// Takes out this share of the rows, drawn by `seed`, at least one; both parts keep the order of the file.
+  /// The copies of a row that a weight repeats stay together.
   /// InvalidArgument unless share is in (0, 1) and a row is left.
   Dataset hold_out(double share, std::uint64_t seed);
 };
