@@ -6,6 +6,8 @@
 #include <candela/core/process.h>
 #include <candela/train/memory_plan.h>
 
+#include "train/pass_recorder.h"
+
 namespace candela {
 namespace {
 
@@ -44,7 +46,10 @@ MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOption
   plan.adapters = trainer.optimizer().bytes();
   const std::vector<HostBatch> batches = source.planned();
   require(!batches.empty(), "memory: there are no batches to plan with");
-  const auto step = [&](const HostBatch& host) {
+  // A device that records runs batches as their buckets.
+  const bool records = device_interface(target).records();
+  const auto step = [&](const HostBatch& given) {
+    const HostBatch host = records ? bucketed(given, options.pad_id) : given;
     // The gradients of the first pass of a step are there while the next one runs.
     const std::size_t passes = source.accumulates() ? 2 : 1;
     if (host.trained_tokens() > 0)
