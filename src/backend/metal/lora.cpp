@@ -105,10 +105,12 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& w
   params.y_row = y.strides[0];
   params.scale = static_cast<float>(branch.scale);
   params.has_bias = bias_columns.present() ? 1 : 0;
+  const ShaderConstant constants[] = {shader_constant(
+      0, read_in_fours(args.x) && read_in_fours(weight) && read_in_fours(xa) && read_in_fours(branch.b))};
   const double flop = 2.0 * params.m * params.n * (static_cast<double>(params.k) + params.rank);
   const double bytes = bytes_of(args.x) + bytes_of(weight) + bytes_of(y);
   engine.encode("lora_linear", {flop, bytes}, [&](Encoding& encoding) {
-    Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype))
+    Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype), constants)
         .tensor(args.x)
         .tensor(weight)
         .optional(bias.arg(), args.x)

@@ -1,7 +1,9 @@
 #include "backend/metal/matmul.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <optional>
 #include <set>
 
@@ -239,6 +241,24 @@ TensorArg rows_of(const TensorArg& arg, std::int64_t first, std::int64_t count) 
   return swapped(columns_of(swapped(arg), first, count));
 }
 
+namespace {
+
+/// Columns of one MPS product of these sizes: M1 and M2 corrupt rows where (row + 2 K) N element size reaches
+/// 2^31 (Metal.jl, issue 381). Of a result that lies by columns MPS sees the transpose: then N is the rows'
+/// count, which no cut of columns lowers.
+std::int64_t most_mps_columns(const MatmulArgs& args, double limit) {
+  const auto width = static_cast<double>(size_of(args.out.dtype));
+  const auto m = static_cast<double>(row_count(args.out));
+  const auto n = static_cast<double>(args.out.shape[args.out.rank - 1]);
+  const auto k = static_cast<double>(args.a.shape[args.a.rank - 1]);
+  const bool by_columns = matrix_view(args.out)->transposed;
+  // (row + 2 K) N: rows below M, and below N of the transpose.
+  const double most = by_columns ? limit / (m * width) - 2 * k : limit / ((m + 2 * k) * width);
+  return static_cast<std::int64_t>(std::clamp(std::ceil(most) - 1, 0.0, n));
+}
+
+}  // namespace
+
 std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.dtype != DType::F32 && args.a.dtype != DType::F16) return "MPS takes f32 and f16";
   if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype)
@@ -246,6 +266,8 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.shape[args.a.rank - 1] == 0) return "MPS needs an inner dimension";
   if (args.bias.present() && args.beta != 0) return "the bias takes the place of the third term";
   if (!matrix_view(args.out).has_value()) return "MPS writes results whose rows or columns lie together";
+  if (args.out.numel() > 0 && most_mps_columns(args, kMpsProductLimit) == 0)
+    return "MPS would corrupt a product of this inner dimension";
   if (args.out.rank == 2 || args.out.numel() == 0) return {};
   MatmulArgs seen = args;
   seen.a = as_matrix_operand(args.a);
@@ -256,7 +278,9 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
   return {};
 }
 
-void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
+namespace {
+
+void encode_mps_part(Engine& engine, const MatmulArgs& original) {
   MatmulArgs args = original;
   const MatrixOperand a(engine, original.a);
   const MatrixOperand b(engine, original.b);
@@ -276,6 +300,25 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   const Plan plan(args);
   engine.encode("matmul", work_of(original),
                 [&](Encoding& encoding) { encode_product(encoding, plan.batches, plan.product); });
+}
+
+}  // namespace
+
+void encode_mps_parts(Engine& engine, const MatmulArgs& args, double limit) {
+  const std::int64_t columns = args.out.shape[args.out.rank - 1];
+  const std::int64_t most = std::max<std::int64_t>(1, most_mps_columns(args, limit));
+  for (std::int64_t first = 0; first < columns; first += most) {
+    const std::int64_t count = std::min(most, columns - first);
+    MatmulArgs part = args;
+    part.b = columns_of(args.b, first, count);
+    part.out = columns_of(args.out, first, count);
+    if (args.bias.present()) part.bias = columns_of(args.bias, first, count);
+    encode_mps_part(engine, part);
+  }
+}
+
+void encode_mps_matmul(Engine& engine, const MatmulArgs& args) {
+  encode_mps_parts(engine, args, kMpsProductLimit);
 }
 
 std::string native_matmul_supports(const MatmulArgs& args) {
@@ -339,6 +382,21 @@ constexpr std::size_t kGemvThreads = 256;
 constexpr std::size_t kGemvByColumns = 32;
 constexpr std::size_t kGemvByRows = 128;
 
+}  // namespace
+
+bool read_in_fours(const TensorArg& x) {
+  const bool by_rows = column_stride(x) == 1;
+  if (!by_rows && row_stride(x) != 1) return false;
+  bool fits = x.offset % 4 == 0 && x.shape[by_rows ? x.rank - 1 : x.rank - 2] % 4 == 0;
+  for (int d = 0; d < x.rank; ++d) {
+    const bool unit = d == (by_rows ? x.rank - 1 : x.rank - 2);
+    fits = fits && (unit || x.strides[d] % 4 == 0 || x.shape[d] == 1);
+  }
+  return fits;
+}
+
+namespace {
+
 /// Whether B's elements are neighbours along one of its dimensions.
 bool has_neighbours(const TensorArg& b) {
   return row_stride(b) == 1 || column_stride(b) == 1;
@@ -385,15 +443,18 @@ void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
   });
 }
 
-void encode_tiles(Engine& engine, const MatmulArgs& given) {
+void encode_tile_rows(Engine& engine, const MatmulArgs& given) {
   const NativeProduct product(given);
   const shader::MatmulParams& params = product.params;
+  const ShaderConstant constants[] = {
+      shader_constant(0, read_in_fours(product.args.a) && read_in_fours(product.args.b))};
   const RowMajor bias(engine, product.args.bias);
   const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, product.count()};
   engine.encode("matmul", work_of(given), [&](Encoding& encoding) {
     Launch(encoding, "matmul",
            "matmul" + suffix(product.args.a.dtype) + suffix(product.args.b.dtype) +
-               suffix(product.args.out.dtype))
+               suffix(product.args.out.dtype),
+           constants)
         .tensor(product.args.a)
         .tensor(product.args.b)
         .tensor(product.args.out)
@@ -401,6 +462,24 @@ void encode_tiles(Engine& engine, const MatmulArgs& given) {
         .params(params)
         .groups(groups, kTileThreads);
   });
+}
+
+/// In parts of whole tiles of rows that a display can wait for, each its own dispatch.
+void encode_tiles(Engine& engine, const MatmulArgs& args) {
+  const std::int64_t rows = row_count(args.out);
+  const double row_flop = work_of(args).flop / static_cast<double>(std::max<std::int64_t>(rows, 1));
+  const double most = engine.limits().flop / std::max(row_flop, 1.0);
+  const auto tile = static_cast<std::int64_t>(kTile);
+  const std::int64_t part = most >= static_cast<double>(rows)
+                                ? rows
+                                : std::max<std::int64_t>(tile, static_cast<std::int64_t>(most) / tile * tile);
+  for (std::int64_t first = 0; first < rows; first += part) {
+    const std::int64_t count = std::min(part, rows - first);
+    MatmulArgs some = args;
+    some.a = rows_of(args.a, first, count);
+    some.out = rows_of(args.out, first, count);
+    encode_tile_rows(engine, some);
+  }
 }
 
 }  // namespace
