@@ -177,7 +177,7 @@ TEST_F(Faults, LargeMpsProductsAreCutBelowTheSizeThatCorruptsRows) {
   const auto run = [&](double limit) {
     const Tensor out = full({40, 200}, 0, DType::F32, metal());
     device_interface(metal()).synchronize();
-    metal::encode_mps_parts(engine, MatmulArgs{a, b, out, {}, 1, 0}, limit);
+    metal::encode_mps_parts(&engine, MatmulArgs{a, b, out, {}, 1, 0}, {}, limit);
     engine.synchronize();
     return out;
   };

@@ -280,10 +280,12 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
 
 namespace {
 
-void encode_mps_part(Engine& engine, const MatmulArgs& original) {
+void encode_mps_part(Engine* on, const MatmulArgs& original, Workspace memory) {
   MatmulArgs args = original;
-  const MatrixOperand a(engine, original.a);
-  const MatrixOperand b(engine, original.b);
+  const MatrixOperand a(on, original.a, memory);
+  const MatrixOperand b(on, original.b, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   args.a = a.arg();
   args.b = b.arg();
   if (args.bias.present()) {
@@ -304,7 +306,7 @@ void encode_mps_part(Engine& engine, const MatmulArgs& original) {
 
 }  // namespace
 
-void encode_mps_parts(Engine& engine, const MatmulArgs& args, double limit) {
+void encode_mps_parts(Engine* engine, const MatmulArgs& args, Workspace memory, double limit) {
   const std::int64_t columns = args.out.shape[args.out.rank - 1];
   const std::int64_t most = std::max<std::int64_t>(1, most_mps_columns(args, limit));
   for (std::int64_t first = 0; first < columns; first += most) {
@@ -313,12 +315,12 @@ void encode_mps_parts(Engine& engine, const MatmulArgs& args, double limit) {
     part.b = columns_of(args.b, first, count);
     part.out = columns_of(args.out, first, count);
     if (args.bias.present()) part.bias = columns_of(args.bias, first, count);
-    encode_mps_part(engine, part);
+    encode_mps_part(engine, part, memory);
   }
 }
 
-void encode_mps_matmul(Engine& engine, const MatmulArgs& args) {
-  encode_mps_parts(engine, args, kMpsProductLimit);
+void encode_mps_matmul(Engine* engine, const MatmulArgs& args, Workspace memory) {
+  encode_mps_parts(engine, args, memory, kMpsProductLimit);
 }
 
 std::string native_matmul_supports(const MatmulArgs& args) {
@@ -367,6 +369,7 @@ struct NativeProduct {
     params.alpha = static_cast<float>(args.alpha);
     params.beta = static_cast<float>(args.beta);
     params.has_bias = args.bias.present() ? 1 : 0;
+    params.bias_step = args.bias.strides[0];
   }
   std::size_t count() const { return static_cast<std::size_t>(batches.count(batches.rank)); }
 };
@@ -427,7 +430,6 @@ void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
   for (int d = 0; d < product.batches.rank; ++d) in_fours = in_fours && params.b_batch[d] % 4 == 0;
   const ShaderConstant constants[] = {shader_constant(0, std::bit_ceil(params.m)),
                                       shader_constant(1, in_fours)};
-  const RowMajor bias(engine, product.args.bias);
   const std::size_t columns = by_columns ? kGemvByColumns : kGemvByRows;
   engine.encode("matmul", work, [&](Encoding& encoding) {
     Launch(encoding, "gemv",
@@ -437,7 +439,7 @@ void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
         .tensor(product.args.a)
         .tensor(product.args.b)
         .tensor(product.args.out)
-        .optional(bias.arg(), product.args.out)
+        .optional(product.args.bias, product.args.out)
         .params(params)
         .groups({(params.n + columns - 1) / columns, 1, product.count()}, kGemvThreads);
   });
@@ -448,7 +450,6 @@ void encode_tile_rows(Engine& engine, const MatmulArgs& given) {
   const shader::MatmulParams& params = product.params;
   const ShaderConstant constants[] = {
       shader_constant(0, read_in_fours(product.args.a) && read_in_fours(product.args.b))};
-  const RowMajor bias(engine, product.args.bias);
   const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, product.count()};
   engine.encode("matmul", work_of(given), [&](Encoding& encoding) {
     Launch(encoding, "matmul",
@@ -458,7 +459,7 @@ void encode_tile_rows(Engine& engine, const MatmulArgs& given) {
         .tensor(product.args.a)
         .tensor(product.args.b)
         .tensor(product.args.out)
-        .optional(bias.arg(), product.args.out)
+        .optional(product.args.bias, product.args.out)
         .params(params)
         .groups(groups, kTileThreads);
   });
@@ -492,22 +493,29 @@ std::string gemv_supports(const MatmulArgs& args) {
              : fmt::format("takes at most {} rows or columns, against an operand with neighbours", kGemvRows);
 }
 
-void encode_native_matmul(Engine& engine, const MatmulArgs& args) {
+void encode_native_matmul(Engine* engine, const MatmulArgs& args, Workspace memory) {
+  if (memory.measuring()) return;
   if (const std::optional<NativeProduct> few = gemv_product(args)) {
-    encode_gemv(engine, *few, work_of(args));
+    encode_gemv(*engine, *few, work_of(args));
   } else {
-    encode_tiles(engine, args);
+    encode_tiles(*engine, args);
   }
 }
 
+namespace {
+
+void mps_matmul(const MatmulArgs& args, Engine* engine, Workspace memory) {
+  encode_mps_matmul(engine, args, memory);
+}
+
+}  // namespace
+
 void fill_matmul(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
-    table.matmul.add("mps", mps_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
-      encode_mps_matmul(static_cast<Engine&>(stream), args);
-    });
+    add_measured<mps_matmul>(table.matmul, "mps", mps_matmul_supports);
   }
   table.matmul.add("gemv", gemv_supports, [](const MatmulArgs& args, Stream& stream) {
-    encode_native_matmul(static_cast<Engine&>(stream), args);
+    encode_native_matmul(&static_cast<Engine&>(stream), args, {});
   });
   table.matmul.add("simdgroup", native_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
     encode_tiles(static_cast<Engine&>(stream), args);

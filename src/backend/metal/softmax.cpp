@@ -31,10 +31,11 @@ void dispatch(Launch& launch, const shader::SoftmaxParams& params) {
   }
 }
 
-void native_softmax(const SoftmaxArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  RowMajorResult out(args.out);
+void native_softmax(const SoftmaxArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  RowMajorResult out(args.out, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const shader::SoftmaxParams params = params_of(args.x, args.dim, args.log);
   const std::string name = params.inner == 1 ? "softmax_rows" : "softmax_columns";
   engine.encode(args.log ? "log_softmax" : "softmax", {0, 4 * bytes_of(args.x)}, [&](Encoding& encoding) {
@@ -44,11 +45,12 @@ void native_softmax(const SoftmaxArgs& args, Stream& stream) {
   out.finish(engine);
 }
 
-void native_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor y(engine, args.y);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dx(args.dx);
+void native_softmax_grad(const SoftmaxGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor y(on, args.y, memory);
+  const RowMajor dy(on, args.dy, memory);
+  RowMajorResult dx(args.dx, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const shader::SoftmaxParams params = params_of(args.y, args.dim, args.log);
   const std::string name = params.inner == 1 ? "softmax_grad_rows" : "softmax_grad_columns";
   engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 5 * bytes_of(args.y)},
@@ -65,10 +67,11 @@ std::string mps_supports(const TensorArg& x, int dim) {
   return {};
 }
 
-void mps_softmax(const SoftmaxArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  RowMajorResult out(args.out);
+void mps_softmax(const SoftmaxArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  RowMajorResult out(args.out, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   engine.encode(args.log ? "log_softmax" : "softmax", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
     auto& kernel = encoding.kernel<objc::MatrixSoftmax>(args.log ? "log_softmax" : "softmax", [&] {
       return objc::MatrixSoftmax(encoding.device(), args.log);
@@ -85,11 +88,12 @@ std::string mps_grad_supports(const SoftmaxGradArgs& args) {
   return mps_supports(args.y, args.dim);
 }
 
-void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor y(engine, args.y);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dx(args.dx);
+void mps_softmax_grad(const SoftmaxGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor y(on, args.y, memory);
+  const RowMajor dy(on, args.dy, memory);
+  RowMajorResult dx(args.dx, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   engine.encode("softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
     auto& kernel = encoding.kernel<objc::MatrixSoftmaxGradient>(
         "softmax_grad", [&] { return objc::MatrixSoftmaxGradient(encoding.device()); });
@@ -102,14 +106,14 @@ void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
 
 void fill_softmax(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
-    table.softmax.add(
-        "mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
-    table.softmax_grad.add("mps", mps_grad_supports, mps_softmax_grad);
+    add_measured<mps_softmax>(table.softmax, "mps",
+                              [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); });
+    add_measured<mps_softmax_grad>(table.softmax_grad, "mps", mps_grad_supports);
   }
-  table.softmax.add(
-      "native", [](const SoftmaxArgs& args) { return native_supports(args.x); }, native_softmax);
-  table.softmax_grad.add(
-      "native", [](const SoftmaxGradArgs& args) { return native_supports(args.y); }, native_softmax_grad);
+  add_measured<native_softmax>(table.softmax, "native",
+                               [](const SoftmaxArgs& args) { return native_supports(args.x); });
+  add_measured<native_softmax_grad>(table.softmax_grad, "native",
+                                    [](const SoftmaxGradArgs& args) { return native_supports(args.y); });
 }
 
 }  // namespace candela::metal

@@ -25,7 +25,7 @@ template <class T, class U>
     uint c = column + i % kTile;
     if (r >= p.m || c >= p.n) continue;
     float value = tiles[i / kTile * kTileStride + i % kTile];
-    if (p.has_bias != 0) value += to_float(bias[c]);
+    if (p.has_bias != 0) value += to_float(bias[static_cast<long>(c) * p.bias_step]);
     y[static_cast<long>(r) * p.y_row + c] = from_float<T>(value);
   }
 }
