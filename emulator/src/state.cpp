@@ -251,6 +251,9 @@ void set_max_buffer_length(std::uint64_t bytes) {
 void set_max_threads_per_pipeline(std::size_t threads) {
   State::get().set_limits([=](Limits& limits) { limits.max_threads_per_pipeline = threads; });
 }
+void set_mps_fast_math(bool on) {
+  State::get().set_limits([&](Limits& limits) { limits.mps_fast_math = on; });
+}
 void set_watchdog(std::uint64_t threads) {
   State::get().set_limits([&](Limits& limits) { limits.watchdog_threads = threads; });
 }

@@ -44,6 +44,7 @@ struct Limits {
   double completion_delay_ms = 0;
   std::uint8_t fill_byte = 0xff;
   std::uint64_t watchdog_threads = 0;
+  bool mps_fast_math = false;
   std::uint64_t mps_product = std::uint64_t{1} << 31;
 };
 

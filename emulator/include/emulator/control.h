@@ -123,6 +123,8 @@ void set_max_threads_per_pipeline(std::size_t threads);
 /// MPSMatrixMultiplication gives NaN in rows where (row + 2 K) N element size reaches this: M1 and M2 corrupt
 /// such rows at 2^31, the default.
 void set_mps_product_limit(std::uint64_t bytes);
+/// MPS's softmax gives 0 where the exact one is not-a-number, as a kernel built with fast-math may.
+void set_mps_fast_math(bool on);
 /// New buffers are filled with this byte (0xff, not-a-number in every float format, by default).
 void set_fill_byte(std::uint8_t value);
 

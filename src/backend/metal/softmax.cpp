@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "backend/metal/launch.h"
 #include "backend/metal/mps_matrix.h"
 #include "backend/metal/operand.h"
@@ -104,8 +106,45 @@ void mps_softmax_grad(const SoftmaxGradArgs& args, Engine* on, Workspace memory)
 
 }  // namespace
 
+bool mps_softmax_holds(Engine& engine) {
+  constexpr std::size_t kRows = 3;
+  constexpr std::size_t kColumns = 8;
+  const objc::AutoreleasePool pool;
+  const objc::Buffer x = engine.device().new_buffer(kRows * kColumns * sizeof(float));
+  const objc::Buffer y = engine.device().new_buffer(kRows * kColumns * sizeof(float));
+  if (!x || !y) return false;
+  auto* const in = static_cast<float*>(x.contents());
+  const auto* const out = static_cast<const float*>(y.contents());
+  // A row with one NaN, one that is half minus infinity, one of minus infinities.
+  for (std::size_t i = 0; i < kColumns; ++i) {
+    in[i] = i == 3 ? std::nanf("") : 1.0F;
+    in[kColumns + i] = i % 2 == 0 ? -HUGE_VALF : 0.0F;
+    in[2 * kColumns + i] = -HUGE_VALF;
+  }
+  objc::MatrixShape shape;
+  shape.rows = kRows;
+  shape.columns = kColumns;
+  shape.row_bytes = kColumns * sizeof(float);
+  for (const bool log : {false, true}) {
+    engine.encode("softmax", {}, [&](Encoding& encoding) {
+      objc::MatrixSoftmax(encoding.device(), log)
+          .encode(encoding.buffer(), objc::Matrix(x.get(), 0, shape), objc::Matrix(y.get(), 0, shape));
+    });
+    engine.synchronize();
+    const float hidden = log ? -HUGE_VALF : 0.0F;
+    const float seen = log ? std::log(0.25F) : 0.25F;
+    for (std::size_t i = 0; i < kColumns; ++i) {
+      const float expected = i % 2 == 0 ? hidden : seen;
+      const float got = out[kColumns + i];
+      if (!std::isnan(out[i]) || !std::isnan(out[2 * kColumns + i])) return false;
+      if (got != expected && !(std::fabs(got - expected) <= 1e-5F)) return false;
+    }
+  }
+  return true;
+}
+
 void fill_softmax(KernelTable& table, const Offer& offer) {
-  if (offer.mps) {
+  if (offer.mps_softmax) {
     add_measured<mps_softmax>(table.softmax, "mps",
                               [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); });
     add_measured<mps_softmax_grad>(table.softmax_grad, "mps", mps_grad_supports);
