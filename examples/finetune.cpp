@@ -1,15 +1,16 @@
 // Fine-tunes a model on a JSONL file with LoRA and continues a prompt: example_finetune MODEL_FOLDER
-// DATA_FILE OUTPUT_FOLDER PROMPT
+// DATA_FILE OUTPUT_FOLDER PROMPT [DEVICE]
 #include <cstdio>
 
 #include <candela/candela.h>
 
 int main(int argc, char** argv) try {
   if (argc < 5) {
-    std::fprintf(stderr, "usage: %s MODEL_FOLDER DATA_FILE OUTPUT_FOLDER PROMPT\n", argv[0]);
+    std::fprintf(stderr, "usage: %s MODEL_FOLDER DATA_FILE OUTPUT_FOLDER PROMPT [DEVICE]\n", argv[0]);
     return 2;
   }
-  const auto model = candela::load_model(argv[1], {.dtype = candela::DType::F32});
+  const candela::Device device = candela::parse_device(argc > 5 ? argv[5] : "cpu");
+  const auto model = candela::load_model(argv[1], {.dtype = candela::DType::F32, .device = device});
   const auto tokenizer = candela::Tokenizer::load(argv[1]);
   const auto rows = candela::DatasetOptions::for_model(tokenizer, model->config());
   const auto data = candela::Dataset::load(argv[2], tokenizer, rows);

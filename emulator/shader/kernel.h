@@ -177,11 +177,31 @@ struct Options {
   Order order = Order::Forward;
   std::uint64_t seed = 0;   // of Shuffled
   unsigned os_threads = 0;  // 0: as many as the machine has; 1: the calling thread alone
+  /// Counts what launches read (`traffic`).
+  bool traffic = false;
+  /// f32 subnormals are zero for shaders, in and out, as on Apple's GPUs.
+  bool flush_subnormals = true;
 };
 /// Process-wide defaults; read from EMULATOR_ORDER (forward, reverse, shuffled:SEED) and EMULATOR_THREADS at
 /// the first launch.
 Options options();
 void set_options(const Options& options);
+
+/// Accesses of one binding through pointers, of a simdgroup's matrix loads each element once.
+struct BufferTraffic {
+  std::uint64_t accesses = 0, bytes = 0;
+};
+/// What the launches of a kernel did while Options::traffic was on.
+struct Traffic {
+  std::array<BufferTraffic, kMaxBuffers> buffers{};
+  /// Of simdgroup matrices from threadgroup memory.
+  std::uint64_t matrix_loads = 0;
+  /// Cycles that these loads take beyond the fewest possible: a load takes as many as the busiest of 32 banks
+  /// of 4 bytes has words.
+  std::uint64_t bank_conflicts = 0;
+};
+/// Of a kernel since the last call with its name; forgets it.
+Traffic take_traffic(std::string_view kernel);
 
 /// Runs the kernel over the grid and returns when every thread has ended. `buffers[n]` is bound at
 /// [[buffer(n)]]; `threadgroup_lengths[n]` is the length in bytes for [[threadgroup(n)]]. Safe to call from

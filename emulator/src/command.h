@@ -51,6 +51,9 @@ class QueueCore final : public Idleness, public std::enable_shared_from_this<Que
   /// ever ends.
   void take_place();
   void give_back_place(bool committed);
+  /// From now on every command buffer ends in an error.
+  void ignore() { ignores_ = true; }
+  bool ignores() const { return ignores_; }
   /// The place in the queue's order; the entry owns a reference.
   void enqueue(EmulatorCommandBuffer* buffer);
   void commit(EmulatorCommandBuffer* buffer);
@@ -72,6 +75,7 @@ class QueueCore final : public Idleness, public std::enable_shared_from_this<Que
   NSUInteger committed_outstanding_ = 0;
   NSUInteger pending_ = 0;  // committed and not yet released by the worker
   bool stopping_ = false;
+  std::atomic<bool> ignores_{false};
   std::thread thread_;
   std::atomic<std::thread::id> worker_id_{};
 };

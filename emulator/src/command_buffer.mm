@@ -22,6 +22,11 @@ const char* description_of(int code) {
       return "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)";
     case MTLCommandBufferErrorPageFault:
       return "Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)";
+    case MTLCommandBufferErrorAccessRevoked:
+      return "Ignored (for causing prior/excessive GPU errors) "
+             "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)";
+    case kInteractivityError:
+      return "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)";
     case MTLCommandBufferErrorOutOfMemory:
       return "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)";
     case MTLCommandBufferErrorInvalidResource:
@@ -158,7 +163,9 @@ NSError* CommandBufferState::make_error(const ExecutionError& failure) const {
     }
     [information setObject:encoders forKey:MTLCommandBufferEncoderInfoErrorKey];
   }
-  return [[NSError alloc] initWithDomain:MTLCommandBufferErrorDomain code:failure.code userInfo:information];
+  const int code =
+      failure.code == kInteractivityError ? static_cast<int>(MTLCommandBufferErrorInternal) : failure.code;
+  return [[NSError alloc] initWithDomain:MTLCommandBufferErrorDomain code:code userInfo:information];
 }
 
 void CommandBufferState::call(std::vector<MTLCommandBufferHandler>* handlers, EmulatorCommandBuffer* self) {
@@ -186,8 +193,12 @@ void CommandBufferState::execute(EmulatorCommandBuffer* self) {
 
   gpu_start = now();
   ExecutionError failure{MTLCommandBufferErrorNone, "", ""};
-  if (injected_error != 0) {
+  if (core->ignores()) {
+    failure = {MTLCommandBufferErrorAccessRevoked, "", ""};
+  } else if (injected_error != 0) {
     failure = {injected_error, "", ""};
+    if (injected_error == MTLCommandBufferErrorTimeout || injected_error == MTLCommandBufferErrorPageFault)
+      core->ignore();
   } else {
     run_records(&failure);
   }

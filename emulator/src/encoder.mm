@@ -56,7 +56,12 @@ struct Dispatch {
   std::vector<std::size_t> threadgroup_lengths;
   Grid grid;
 
-  void run() const { launch(pipeline->kernel, bindings, threadgroup_lengths, pipeline->constants, grid); }
+  void run() const {
+    const std::uint64_t limit = State::get().limits().watchdog_threads;
+    if (limit > 0 && grid.threadgroups.count() * grid.threads_per_threadgroup.count() > limit)
+      throw ExecutionError{kInteractivityError, "", std::string(pipeline->kernel.name)};
+    launch(pipeline->kernel, bindings, threadgroup_lengths, pipeline->constants, grid);
+  }
 };
 
 /// True if the parameter exists in this specialisation: it has no condition, or its function constant is

@@ -214,6 +214,20 @@ void softmax(std::size_t rows, std::size_t columns, bool logarithm, const Matrix
   }
 }
 
+void lose_nan(std::size_t rows, std::size_t columns, const MatrixView& y) {
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t i = 0; i < columns; ++i) {
+      if (y.type == Element::Float16) {
+        auto& bits = reinterpret_cast<std::uint16_t*>(y.row(row))[i];
+        if (std::isnan(float_of_half(bits))) bits = 0;
+      } else {
+        auto& value = reinterpret_cast<float*>(y.row(row))[i];
+        if (std::isnan(value)) value = 0;
+      }
+    }
+  }
+}
+
 void softmax_gradient(std::size_t rows, std::size_t columns, const MatrixView& dy, const MatrixView& y,
                       const MatrixView& dx) {
   std::vector<float> gradient(columns), output(columns);

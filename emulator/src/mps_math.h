@@ -34,6 +34,9 @@ void gemm(const GemmShape& shape, const MatrixView& a, const MatrixView& b, cons
 /// Y = softmax (or its logarithm) of each row; X and Y may be the same.
 void softmax(std::size_t rows, std::size_t columns, bool logarithm, const MatrixView& x, const MatrixView& y);
 
+/// Puts 0 where Y is not-a-number.
+void lose_nan(std::size_t rows, std::size_t columns, const MatrixView& y);
+
 /// dX = Y * (dY - sum(dY * Y)).
 void softmax_gradient(std::size_t rows, std::size_t columns, const MatrixView& dy, const MatrixView& y,
                       const MatrixView& dx);

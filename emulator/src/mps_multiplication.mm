@@ -1,5 +1,7 @@
 // MPSMatrixMultiplication and MPSMatrixVectorMultiplication.
 
+#include <cstring>
+
 #include "mps.h"
 
 namespace emulator {
@@ -35,10 +37,23 @@ struct Product {
   MatrixView left, right, result;
 };
 
+/// Rows from the first one where (row + 2 K) N element size reaches the limit hold whatever: NaN here.
+void corrupt(const Product& product, std::uint64_t limit) {
+  const std::uint64_t row_bytes = product.shape.n * (product.result.type == Element::Float16 ? 2U : 4U);
+  for (std::size_t row = 0; row < product.shape.m; ++row) {
+    if ((row + 2 * product.shape.k) * row_bytes < limit) continue;
+    std::memset(product.result.row(row), 0xff, row_bytes);
+  }
+}
+
 void encode_products(const char* method, const char* name, id<MTLCommandBuffer> command_buffer,
                      const std::vector<id>& buffers, std::vector<Product> products) {
   encode_mps(method, command_buffer, name, buffers, [products = std::move(products)] {
-    for (const Product& product : products) gemm(product.shape, product.left, product.right, product.result);
+    const std::uint64_t limit = State::get().limits().mps_product;
+    for (const Product& product : products) {
+      gemm(product.shape, product.left, product.right, product.result);
+      corrupt(product, limit);
+    }
   });
 }
 

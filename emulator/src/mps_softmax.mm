@@ -90,7 +90,11 @@ using emulator::TopKState;
     work.emplace_back(input.view(i, kernel.primary), result.view(i, kernel.result));
   emulator::encode_mps(method, commandBuffer, kernel.class_name, {input.buffer.get(), result.buffer.get()},
                        [rows, columns, logarithm, work = std::move(work)] {
-                         for (const auto& [x, y] : work) emulator::softmax(rows, columns, logarithm, x, y);
+                         const bool fast = emulator::State::get().limits().mps_fast_math;
+                         for (const auto& [x, y] : work) {
+                           emulator::softmax(rows, columns, logarithm, x, y);
+                           if (fast) emulator::lose_nan(rows, columns, y);
+                         }
                        });
 }
 

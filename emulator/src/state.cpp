@@ -251,6 +251,15 @@ void set_max_buffer_length(std::uint64_t bytes) {
 void set_max_threads_per_pipeline(std::size_t threads) {
   State::get().set_limits([=](Limits& limits) { limits.max_threads_per_pipeline = threads; });
 }
+void set_mps_fast_math(bool on) {
+  State::get().set_limits([&](Limits& limits) { limits.mps_fast_math = on; });
+}
+void set_watchdog(std::uint64_t threads) {
+  State::get().set_limits([&](Limits& limits) { limits.watchdog_threads = threads; });
+}
+void set_mps_product_limit(std::uint64_t bytes) {
+  State::get().set_limits([&](Limits& limits) { limits.mps_product = bytes; });
+}
 void set_fill_byte(std::uint8_t value) {
   State::get().set_limits([=](Limits& limits) { limits.fill_byte = value; });
 }

@@ -43,6 +43,9 @@ struct Limits {
   std::size_t max_threads_per_pipeline = 1024;
   double completion_delay_ms = 0;
   std::uint8_t fill_byte = 0xff;
+  std::uint64_t watchdog_threads = 0;
+  bool mps_fast_math = false;
+  std::uint64_t mps_product = std::uint64_t{1} << 31;
 };
 
 /// The one place with process-wide state: the registry behind the emulated device.

@@ -97,8 +97,17 @@ TEST_F(Object, InjectedErrorsComeAsTheirCodes) {
   for (const int code : codes) {
     emulator::fail_command_buffers(code, 1);
     id<MTLBuffer> target = buffer_of({0});
+    // After a time-out or a page fault another queue goes on, and only that.
+    const bool ignores = code == emulator::kTimeoutError || code == emulator::kPageFaultError;
+    id<MTLCommandQueue> failing = [[device newCommandQueue] autorelease];
     for (int i = 0; i < 3; ++i) {
-      id<MTLCommandBuffer> work = command_buffer();
+      if (i == 2 && ignores) {
+        id<MTLCommandBuffer> ignored = [failing commandBuffer];
+        [ignored commit];
+        [ignored waitUntilCompleted];
+        EXPECT_EQ([[ignored error] code], emulator::kIgnoredError);
+      }
+      id<MTLCommandBuffer> work = i == 2 && ignores ? command_buffer() : [failing commandBuffer];
       id<MTLBlitCommandEncoder> blit = [work blitCommandEncoder];
       [blit fillBuffer:target range:NSMakeRange(0, 4) value:static_cast<uint8_t>(i + 1)];
       [blit endEncoding];
@@ -118,7 +127,16 @@ TEST_F(Object, InjectedErrorsComeAsTheirCodes) {
       }
     }
   }
-  EXPECT_EQ(emulator::counters().errors, 5U);
+  EXPECT_EQ(emulator::counters().errors, 7U) << "five, and two that were ignored";
+}
+
+TEST_F(Object, TheWatchdogsErrorIsAnInternalOne) {
+  emulator::fail_command_buffers(emulator::kInteractivityError);
+  id<MTLCommandBuffer> work = command_buffer();
+  [work commit];
+  [work waitUntilCompleted];
+  EXPECT_EQ([[work error] code], emulator::kInternalError);
+  EXPECT_TRUE([[[work error] localizedDescription] hasPrefix:@"Impacting Interactivity"]);
 }
 
 TEST_F(Object, ErrorNamesTheEncoders) {

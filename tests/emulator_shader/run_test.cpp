@@ -52,6 +52,29 @@ TEST(ShaderRun, RmsNorm) {
   RecordProperty("milliseconds", std::to_string(best_milliseconds([&] { run.groups({rows}, {256}); })));
 }
 
+/// Rows of 32 floats all begin in bank 0: an 8 x 8 matrix of them takes 8 cycles where 2 would do.
+TEST(ShaderRun, CountsWhatAKernelReadsAndItsBankConflicts) {
+  constexpr std::uint32_t kSize = 64;
+  std::vector<float> a(kSize * kSize, 1);
+  std::vector<float> b = a;
+  std::vector<float> c(kSize * kSize);
+  emulator::Options options;
+  options.traffic = true;
+  emulator::set_options(options);
+  emulator::take_traffic("matmul_simdgroup_f32");
+  Dispatch run("matmul_simdgroup_f32");
+  run.bind(0, a).bind(1, b).bind(2, c).value(3, shader_args::Matmul{kSize, kSize, kSize, 1.0f});
+  run.groups({2, 2, 1}, {128, 1, 1});
+  emulator::set_options({});
+  const emulator::Traffic traffic = emulator::take_traffic("matmul_simdgroup_f32");
+  EXPECT_EQ(traffic.buffers[0].bytes, 2 * kSize * kSize * sizeof(float)) << "once for each column of groups";
+  EXPECT_EQ(traffic.buffers[0].accesses, 2U * kSize * kSize);
+  EXPECT_EQ(traffic.buffers[2].bytes, kSize * kSize * sizeof(float));
+  EXPECT_EQ(traffic.matrix_loads, 512U);
+  EXPECT_EQ(traffic.bank_conflicts, 512U * 6);
+  EXPECT_EQ(emulator::take_traffic("matmul_simdgroup_f32").matrix_loads, 0U) << "it was taken";
+}
+
 TEST(ShaderRun, SimdgroupMatrixFloat) {
   const std::uint32_t n = 128;
   std::vector<float> a = random_values(n * n, 1), b = random_values(n * n, 2), c(n * n, NAN);

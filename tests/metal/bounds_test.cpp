@@ -133,8 +133,8 @@ TEST_F(Bounds, Elementwise) {
                         exact(full({kAdamwFactors}, 1, DType::F32, metal())), 0.9, 0.99, 1e-8});
       const auto number = [&] { return exact(full({1}, 1, DType::F32, metal())); };
       run_all(&KernelTable::adamw_factors,
-              AdamwFactorsArgs{number(), number(), number(), number(), exact({kAdamwFactors}, DType::F32), 0.9,
-                               0.99, 0.1, 1});
+              AdamwFactorsArgs{number(), number(), number(), number(), exact({kAdamwFactors}, DType::F32),
+                               0.9, 0.99, 0.1, 1});
     }
   }
 }

@@ -49,7 +49,7 @@ TEST_F(Engine, ThousandChainedProducts) {
   EXPECT_EQ(counts.queues, 1U);
   EXPECT_EQ(counts.kernels_made + counts.pipelines_made, 1U);
   EXPECT_EQ(counts.kernel_hits + counts.pipeline_hits, 999U);
-  EXPECT_EQ(counts.command_buffers, 8U) << "128 ops each";
+  EXPECT_EQ(counts.command_buffers, 25U) << "40 ops each";
   EXPECT_EQ(counts.waits, 0U) << "nothing was read yet";
   EXPECT_EQ(counts.contiguous_copies + counts.host_runs, 0U);
   engine.synchronize();
@@ -82,9 +82,9 @@ TEST_F(Engine, AThousandOpsOfTheLibraryWaitOnce) {
   const metal::Counters counts = since.now();
   EXPECT_EQ(counts.ops, 1000U);
   EXPECT_EQ(counts.queues, 0U);
-  EXPECT_EQ(metal::counters(metal()).queues, 1U);
+  EXPECT_LE(metal::counters(metal()).queues, 1 + metal::counters(metal()).failures);
   EXPECT_EQ(counts.kernels_made + counts.pipelines_made, 0U) << "made by the first product";
-  EXPECT_LE(counts.command_buffers, 8U);
+  EXPECT_LE(counts.command_buffers, 25U);
   EXPECT_EQ(counts.waits, 0U) << "nothing was read yet";
   x.to_vector<float>();
   EXPECT_LE(since.now().waits, 1U);

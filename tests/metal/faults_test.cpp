@@ -7,11 +7,13 @@
 #include <thread>
 
 #include <candela/core/device.h>
+#include <candela/ops/attention.h>
 #include <candela/ops/elementwise.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/norm.h>
 #include <candela/ops/softmax.h>
 
+#include "backend/metal/matmul.h"
 #include "backend/metal/memory.h"
 #include "metal/support.h"
 
@@ -62,11 +64,143 @@ TEST_F(Faults, FailedCommandBufferNamesItsOps) {
       EXPECT_NE(text.find("matmul"), std::string::npos) << text;
       EXPECT_NE(text.find("softmax"), std::string::npos) << text;
       EXPECT_EQ(text.find("metal: the command buffer with "), 0U) << text;
-      EXPECT_EQ(text.find("smaller batch") != std::string::npos, code == emulator::kOutOfMemoryError) << text;
+      EXPECT_EQ(text.find("smaller batch") != std::string::npos,
+                code == emulator::kOutOfMemoryError || code == emulator::kTimeoutError)
+          << text;
     }
     EXPECT_EQ(since.now().failures, 1U);
     expect_recovered();
   }
+}
+
+/// A queue that had a time-out or a page fault ignores what follows: the engine takes another.
+TEST_F(Faults, AQueueThatIgnoresSubmissionsIsMadeAnew) {
+  for (const int code : {emulator::kTimeoutError, emulator::kPageFaultError}) {
+    const Since since;
+    const Tensor x = random_tensor({8, 8}, 1);
+    emulator::fail_command_buffers(code);
+    affine(x, 2, 0);
+    EXPECT_THROW(device_interface(metal()).synchronize(), DeviceError);
+    EXPECT_EQ(affine(x, 2, 0).to_vector<float>(),
+              affine(to_device(x, Device::cpu()), 2, 0).to_vector<float>());
+    EXPECT_EQ(since.now().queues, 1U);
+    EXPECT_EQ(since.now().failures, 1U);
+  }
+}
+
+/// What was committed to the old queue meanwhile is lost too, and told as one calamity.
+TEST_F(Faults, WhatTheQueueIgnoredIsToldWithTheFaultThatCausedIt) {
+  const Tensor x = random_tensor({8, 8}, 1);
+  device_interface(metal()).synchronize();
+  emulator::set_completion_delay(5);
+  metal::EngineLimits limits;
+  limits.ops = 1;
+  metal::Engine engine(metal::objc::Device::system_default(), limits);
+  const Kernel<UnaryArgs>& kernel = backend(metal()).kernels().unary.kernels.front();
+  const Tensor out = Tensor::empty({8, 8}, DType::F32, metal());
+  emulator::fail_command_buffers(emulator::kPageFaultError);
+  for (int i = 0; i < 3; ++i) kernel.run(UnaryArgs{UnaryOp::Exp, x, out}, engine);
+  try {
+    engine.synchronize();
+    FAIL() << "the failure was not seen";
+  } catch (const DeviceError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("Address Fault"), std::string::npos) << text;
+    EXPECT_NE(text.find("(and 2 more command buffers after it)"), std::string::npos) << text;
+  }
+  kernel.run(UnaryArgs{UnaryOp::Exp, x, out}, engine);
+  EXPECT_NO_THROW(engine.synchronize());
+}
+
+TEST_F(Faults, TheWatchdogsErrorSaysWhatToDo) {
+  for (const int code : {emulator::kInteractivityError, emulator::kTimeoutError}) {
+    emulator::fail_command_buffers(code);
+    const Tensor y = run_some();
+    try {
+      y.to_vector<float>();
+      FAIL() << "the failure of code " << code << " was not seen";
+    } catch (const DeviceError& error) {
+      EXPECT_NE(std::string(error.what()).find("use a smaller batch or a shorter maximum length"),
+                std::string::npos)
+          << error.what();
+    }
+    expect_recovered();
+  }
+}
+
+/// The watchdog kills a dispatch that runs for too long, even in a command buffer of its own: products and
+/// attention are cut by their work.
+TEST_F(Faults, LongProductsAndAttentionAreCutForTheWatchdog) {
+  const Tensor a = random_tensor({640, 40}, 1, DType::BF16);
+  const Tensor b = random_tensor({40, 64}, 2, DType::BF16);
+  const Tensor x = random_tensor({4, 64, 2, 16}, 3);
+  const Tensor one_row = random_tensor({1, 64, 4, 16}, 4);
+  const std::vector<double> product = values(matmul(a, b));
+  const std::vector<double> seen = values(attention(x, x, x));
+  const std::vector<double> seen_by_row = values(attention(one_row, one_row, one_row));
+  const Kernel<MatmulArgs>* tiles = find_kernel(&KernelTable::matmul, "simdgroup");
+  const Kernel<AttentionArgs>* flash = find_kernel(&KernelTable::attention, "flash");
+  ASSERT_TRUE(tiles != nullptr && flash != nullptr);
+  emulator::set_watchdog(512);
+  metal::EngineLimits limits;
+  const auto run_all = [&] {
+    metal::Engine engine(metal::objc::Device::system_default(), limits);
+    const Tensor c = Tensor::empty({640, 64}, DType::BF16, metal());
+    tiles->run(MatmulArgs{a, b, c, {}, 1, 0}, engine);
+    const Tensor out = Tensor::empty(x.shape(), DType::F32, metal());
+    flash->run(AttentionArgs{x, x, x, out, {}, {}, {}, {}, 0.25, true}, engine);
+    const Tensor row_out = Tensor::empty(one_row.shape(), DType::F32, metal());
+    flash->run(AttentionArgs{one_row, one_row, one_row, row_out, {}, {}, {}, {}, 0.25, true}, engine);
+    engine.synchronize();
+    EXPECT_GE(engine.counters().read().commits, 8U) << "commits follow the work";
+    emulator::set_watchdog(0);
+    EXPECT_EQ(values(c), product);
+    EXPECT_EQ(values(out), seen);
+    EXPECT_EQ(values(row_out), seen_by_row);
+  };
+  EXPECT_THROW(run_all(), DeviceError) << "10 tiles in one dispatch are too many";
+  limits.flop = 4e5;
+  EXPECT_NO_THROW(run_all());
+}
+
+/// M1 and M2 corrupt rows of MPS products where (row + 2 K) N element size reaches 2^31; here at a limit that
+/// a test can afford.
+#if defined(CANDELA_MPS)
+TEST_F(Faults, LargeMpsProductsAreCutBelowTheSizeThatCorruptsRows) {
+  constexpr std::uint64_t kLimit = 1 << 16;
+  const Tensor a = random_tensor({40, 30}, 1);
+  const Tensor b = random_tensor({30, 200}, 2);
+  const std::vector<double> expected = product(values(a), values(b), 40, 30, 200);
+  device_interface(metal()).synchronize();
+  emulator::set_mps_product_limit(kLimit);
+  metal::Engine engine(metal::objc::Device::system_default(), metal::EngineLimits{});
+  const auto run = [&](double limit) {
+    const Tensor out = full({40, 200}, 0, DType::F32, metal());
+    device_interface(metal()).synchronize();
+    metal::encode_mps_parts(&engine, MatmulArgs{a, b, out, {}, 1, 0}, {}, limit);
+    engine.synchronize();
+    return out;
+  };
+  const Tensor whole = run(metal::kMpsProductLimit);
+  EXPECT_TRUE(std::isnan(whole.to_vector<float>().back())) << "(39 + 60) 200 4 reaches the limit";
+  EXPECT_FALSE(std::isnan(whole.to_vector<float>().front())) << "60 200 4 does not";
+  EXPECT_LE(relative_error(values(run(kLimit)), expected), 1e-5);
+}
+
+TEST_F(Faults, MpsRefusesAProductThatNoCutSaves) {
+  MatmulArgs args{random_tensor({2, 2}, 1), random_tensor({2, 2}, 2), random_tensor({2, 2}, 3), {}, 1, 0};
+  EXPECT_EQ(metal::mps_matmul_supports(args), "");
+  args.a.shape[1] = args.b.shape[0] = std::int64_t{1} << 28;  // looked at, never read
+  args.a.strides[0] = args.a.shape[1];
+  EXPECT_EQ(metal::mps_matmul_supports(args), "MPS would corrupt a product of this inner dimension");
+}
+#endif
+
+/// Apple's GPUs take f32 subnormals for zero.
+TEST_F(Faults, SubnormalsAreZeroOnTheDevice) {
+  const Tensor x = Tensor::from_values(std::vector<float>{1e-40F, -1e-39F, 1e-30F}, {3}, metal());
+  EXPECT_EQ(affine(x, 1, 0).to_vector<float>(), (std::vector<float>{0, 0, 1e-30F}));
+  EXPECT_EQ(affine(x, 1e-10, 0).to_vector<float>(), (std::vector<float>{0, 0, 0}));
 }
 
 TEST_F(Faults, EveryFailureIsReportedOnce) {

@@ -7,6 +7,7 @@
 #include <candela/lora/lora.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/loss.h>
+#include <candela/train/memory_plan.h>
 #include <candela/train/trainer.h>
 
 #include "metal/support.h"
@@ -125,6 +126,35 @@ TEST_F(BundledModel, ATrainingStepStaysOnTheDeviceAndWaitsOnce) {
   EXPECT_EQ(counts.waits, 1U);
   EXPECT_EQ(counts.stalls, 0U);
   EXPECT_EQ(counts.contiguous_copies, 0U) << "every kernel follows strides";
+}
+
+/// Workspaces are stated, so the plan of the device counts what a step on it takes.
+TEST_F(BundledModel, ThePeakOfAStepIsWhatThePlanSays) {
+  const std::vector<Sample> samples = rows(2, 40);
+  TrainOptions options;
+  options.batch_size = 2;
+  options.max_steps = 1;
+  std::unique_ptr<Model> planned;
+  const SampleSource source(samples, options);
+  const auto prepare = [&](Device device) {
+    auto model = load_model(folder(), {.dtype = DType::F32, .device = device});
+    Lora::attach(*model, {.rank = 4, .dropout = 0.1}, 5);
+    return model;
+  };
+  const MemoryPlan plan = plan_memory([&]() -> Model& { return *(planned = prepare(Device::plan(metal()))); },
+                                      options, source, nullptr, metal());
+  Allocator& allocator = device_interface(metal()).allocator();
+  device_interface(metal()).synchronize();
+  allocator.trim();
+  const std::size_t before = allocator.stats().reserved;
+  allocator.reset_peaks();
+  const auto model = prepare(metal());
+  Trainer trainer(*model, options);
+  const std::vector<std::size_t> both = {0, 1};
+  const Batch batch = make_batch(samples, both, 0, metal());
+  trainer.step(std::span(&batch, 1), 1e-3);
+  const auto real = static_cast<double>(allocator.stats().peak_reserved - before);
+  EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.1 * real);
 }
 
 TEST_F(BundledModel, GreedyTokensAreThoseOfTheCpu) {

@@ -1,7 +1,11 @@
 #include <candela/autograd/backward.h>
 #include <candela/ops/softmax.h>
 
+#include "backend/metal/table.h"
 #include "metal/support.h"
+#if defined(CANDELA_EMULATED_METAL)
+#include <emulator/control.h>
+#endif
 #include "ops/composed.h"
 
 namespace candela::metal_tests {
@@ -138,6 +142,25 @@ TEST_F(Softmax, MpsTakesNoGradientOfLogSoftmax) {
 TEST_F(Softmax, DimensionOutOfRangeIsAnError) {
   EXPECT_THROW(softmax(random_tensor({2, 2}, 1), 2), InvalidArgument);
 }
+
+#if defined(CANDELA_MPS) && defined(CANDELA_EMULATED_METAL)
+
+/// Rows with NaN or minus infinity are tried when the device is opened: a vendor's softmax that loses them is
+/// not offered at all.
+TEST_F(Softmax, AVendorsSoftmaxThatLosesNanIsNotOffered) {
+  const auto offered = [] {
+    metal::Engine engine(metal::objc::Device::system_default(), metal::EngineLimits{});
+    KernelTable table;
+    metal::fill_table(table, engine, backend(Device::cpu()));
+    return table.softmax.kernels.front().name;
+  };
+  EXPECT_EQ(offered(), "mps");
+  emulator::set_mps_fast_math(true);
+  EXPECT_EQ(offered(), "native");
+  emulator::set_mps_fast_math(false);
+}
+
+#endif
 
 }  // namespace
 }  // namespace candela::metal_tests

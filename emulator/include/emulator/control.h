@@ -93,11 +93,16 @@ std::vector<Fault> take_faults();
 inline constexpr int kInternalError = 1;
 inline constexpr int kTimeoutError = 2;
 inline constexpr int kPageFaultError = 3;
+/// What a queue answers with after a time-out or a page fault, whatever is submitted to it.
+inline constexpr int kIgnoredError = 4;
 inline constexpr int kOutOfMemoryError = 8;
 inline constexpr int kInvalidResourceError = 9;
+/// The watchdog's: an internal error (1) that says "Impacting Interactivity".
+inline constexpr int kInteractivityError = 14;
 
 /// After `after` more commits, the next `times` committed command buffers end with MTLCommandBufferError
-/// `code`, none of their commands executed.
+/// `code`, none of their commands executed. After a time-out or a page fault the queue ignores whatever
+/// follows (kIgnoredError), as the system does for some faults: another queue works.
 void fail_command_buffers(int code, std::uint64_t after = 0, std::uint64_t times = 1);
 /// After `after` more buffer or heap allocations, the next `times` return nil.
 void fail_allocations(std::uint64_t after = 0, std::uint64_t times = 1);
@@ -109,9 +114,17 @@ void set_completion_delay(double milliseconds);
 void set_working_set_limit(std::uint64_t bytes);
 /// maxBufferLength.
 void set_max_buffer_length(std::uint64_t bytes);
+/// A dispatch of more threads is killed with kInteractivityError, in whatever command buffer it is: the
+/// watchdog of a GPU that drives a display. 0, the default, is no limit.
+void set_watchdog(std::uint64_t threads);
 /// maxTotalThreadsPerThreadgroup of pipelines made from now on, as for shaders that need many registers; at
 /// most 1024.
 void set_max_threads_per_pipeline(std::size_t threads);
+/// MPSMatrixMultiplication gives NaN in rows where (row + 2 K) N element size reaches this: M1 and M2 corrupt
+/// such rows at 2^31, the default.
+void set_mps_product_limit(std::uint64_t bytes);
+/// MPS's softmax gives 0 where the exact one is not-a-number, as a kernel built with fast-math may.
+void set_mps_fast_math(bool on);
 /// New buffers are filled with this byte (0xff, not-a-number in every float format, by default).
 void set_fill_byte(std::uint8_t value);
 

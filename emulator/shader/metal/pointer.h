@@ -25,8 +25,8 @@ class Pointer;
 namespace detail {
 
 /// The memory of program-scope `constant` arrays, which no binding holds.
-inline constexpr Region kProgramScope{nullptr, ~std::size_t{0}, ArgumentKind::Constant, kMaxBuffers,
-                                      "program scope"};
+inline constexpr Region kProgramScope{nullptr,     ~std::size_t{0}, ArgumentKind::Constant,
+                                      kMaxBuffers, "program scope", nullptr};
 
 template <class T>
 struct IsPointer {
@@ -146,6 +146,10 @@ class Pointer<S, const T> {
     const std::uintptr_t at = address - reinterpret_cast<std::uintptr_t>(region->base);
     if (at >= region->bytes || at + sizeof(T) > region->bytes) [[unlikely]] {
       current_launch->fault_access(region, address, sizeof(T));
+    }
+    if (region->traffic != nullptr) [[unlikely]] {
+      ++region->traffic->accesses;
+      region->traffic->bytes += sizeof(T);
     }
     return reinterpret_cast<T*>(address);
   }

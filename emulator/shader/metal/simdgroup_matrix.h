@@ -116,9 +116,22 @@ void load_block(float* out, const emulator::Pointer<S, const T>& source, ulong s
     const emulator::Pointer<S, const T> first = source + ((origin.y + row) * stride + origin.x);
     const T* line = &*first;
     static_cast<void>(first[7]);
+    if (first.region()->traffic != nullptr) {
+      // The first and the last element of the row are counted.
+      first.region()->traffic->accesses += 6;
+      first.region()->traffic->bytes += 6 * sizeof(T);
+    }
     for (uint column = 0; column < 8; ++column)
       out[transpose ? column * 8 + row : row * 8 + column] = static_cast<float>(line[column]);
   }
+}
+
+template <class T>
+void count_matrix_load(std::uintptr_t address, ulong stride, const ulong2& origin) {
+  std::array<std::uintptr_t, 64> words;
+  for (uint i = 0; i < 64; ++i)
+    words[i] = (address + ((origin.y + i / 8) * stride + origin.x + i % 8) * sizeof(T)) / 4;
+  emulator::current_launch->count_matrix_load(words);
 }
 
 /// out = a b, each 8 x 8 row-major.
@@ -165,7 +178,11 @@ void simdgroup_load(simdgroup_matrix<T, 8, 8>& m,
   bool made = false;
   emulator::SharedMatrix& shared = emulator::current_launch->next_operand(
       detail::signature_of(source.address(), elements_per_row, origin, transpose, site), site, made);
-  if (!made) detail::load_block<T>(shared.values.data(), source, elements_per_row, origin, transpose);
+  if (!made) {
+    detail::load_block<T>(shared.values.data(), source, elements_per_row, origin, transpose);
+    if (S == emulator::Space::Threadgroup && emulator::current_launch->counts_traffic())
+      detail::count_matrix_load<T>(source.address(), elements_per_row, origin);
+  }
   const uint2 at = m.position();
   const float* mine = &shared.values[at.y * 8 + at.x];
   detail::MatrixAccess::set(m, vec<T, 2>(static_cast<T>(mine[0]), static_cast<T>(mine[1])), shared.sequence);

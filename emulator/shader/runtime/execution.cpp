@@ -100,6 +100,7 @@ std::string Launch::run(Job& job) {
   shuffle_state_ = job.options.seed;
   if (begin_next_group()) go_to(idle_fiber());
   current_launch = outer;
+  if (counts_traffic_) add_traffic(kernel_->name, traffic_);
   if (!fault_.empty()) {
     job.stopped = true;
     idle_.clear();
@@ -111,6 +112,17 @@ std::string Launch::run(Job& job) {
   return std::move(fault_);
 }
 
+void Launch::count_matrix_load(const std::array<std::uintptr_t, 64>& words) {
+  std::array<std::uintptr_t, 64> distinct = words;
+  std::sort(distinct.begin(), distinct.end());
+  const auto end = std::unique(distinct.begin(), distinct.end());
+  std::array<std::uint64_t, 32> banks{};
+  for (auto word = distinct.begin(); word != end; ++word) ++banks[*word % banks.size()];
+  const auto count = static_cast<std::uint64_t>(end - distinct.begin());
+  ++traffic_.matrix_loads;
+  traffic_.bank_conflicts += *std::max_element(banks.begin(), banks.end()) - (count + 31) / 32;
+}
+
 std::byte* Launch::threadgroup_memory() {
   const auto start = reinterpret_cast<std::uintptr_t>(threadgroup_storage_.get());
   return threadgroup_storage_.get() + ((start + 255) / 256 * 256 - start);
@@ -119,6 +131,8 @@ std::byte* Launch::threadgroup_memory() {
 void Launch::bind(Job& job) {
   job_ = &job;
   kernel_ = &job.kernel;
+  counts_traffic_ = job.options.traffic;
+  traffic_ = {};
   std::byte* memory = threadgroup_memory();
   shared_count_ = kernel_->shared->count;
   for (std::size_t i = 0; i < shared_count_; ++i) {
@@ -138,8 +152,10 @@ void Launch::bind(Job& job) {
       threadgroup_bytes_ += aligned(bytes);
     } else if (argument.index < job.buffers.size()) {
       const Binding& binding = job.buffers[argument.index];
-      buffers_[argument.index] = {binding.data, binding.bound ? binding.bytes : 0, argument.kind,
-                                  argument.index, argument.name.data()};
+      buffers_[argument.index] = {
+          binding.data,         binding.bound ? binding.bytes : 0,
+          argument.kind,        argument.index,
+          argument.name.data(), counts_traffic_ ? &traffic_.buffers[argument.index] : nullptr};
     }
   }
 }

@@ -19,6 +19,7 @@ struct Region {
   ArgumentKind kind = ArgumentKind::Device;
   std::uint32_t index = 0;  // of the buffer or threadgroup argument; kMaxBuffers or above: a variable
   const char* name = "";
+  BufferTraffic* traffic = nullptr;  // where accesses are counted, if they are
 };
 
 /// Where in a shader something was called.
@@ -142,6 +143,9 @@ struct Launch {
     std::uint64_t& trace = threads_[current_].trace;
     trace = (trace ^ value) * 0x9e3779b97f4a7c15u;
   }
+  /// Counts the load of an 8 x 8 matrix, `words` its 64 elements' addresses in words of 4 bytes.
+  bool counts_traffic() const { return counts_traffic_; }
+  void count_matrix_load(const std::array<std::uintptr_t, 64>& words);
   /// The region that holds this address; nullptr if none does.
   const Region* find_region(const void* address) const;
 
@@ -191,6 +195,8 @@ struct Launch {
 
   const Kernel* kernel_ = nullptr;
   Job* job_ = nullptr;
+  bool counts_traffic_ = false;
+  Traffic traffic_;
   std::array<Region, kMaxBuffers> buffers_;
   std::array<Region, kMaxThreadgroupArguments> threadgroup_arguments_;
   std::array<Region, kMaxShared> shared_;
@@ -219,6 +225,9 @@ struct Launch {
   std::vector<Fiber*> idle_;
   std::string fault_;
 };
+
+/// Adds to what `take_traffic` gives.
+void add_traffic(std::string_view kernel, const Traffic& traffic);
 
 /// The execution on this OS thread.
 extern constinit thread_local Launch* current_launch;

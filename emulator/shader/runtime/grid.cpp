@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <list>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -43,10 +44,55 @@ Options& stored_options() {
   return instance;
 }
 
+/// While it lives, f32 subnormals are zero on this OS thread.
+class FlushedSubnormals {
+ public:
+  explicit FlushedSubnormals(bool flush) : before_(read()) {
+    if (flush) write(before_ | kFlush);
+  }
+  ~FlushedSubnormals() { write(before_); }
+  FlushedSubnormals(const FlushedSubnormals&) = delete;
+  FlushedSubnormals& operator=(const FlushedSubnormals&) = delete;
+
+ private:
+#if defined(__x86_64__)
+  using Control = unsigned;
+  static constexpr Control kFlush = 0x8040;  // results, and operands
+  static Control read() {
+    return __builtin_ia32_stmxcsr();
+  }
+  static void write(Control control) {
+    __builtin_ia32_ldmxcsr(control);
+  }
+#else
+  using Control = std::uint64_t;
+  static constexpr Control kFlush = std::uint64_t{1} << 24;
+  static Control read() {
+    Control control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    return control;
+  }
+  static void write(Control control) {
+    asm volatile("msr fpcr, %0" : : "r"(control));
+  }
+#endif
+  Control before_;
+};
+
+struct TrafficTable {
+  std::mutex mutex;
+  std::map<std::string, Traffic, std::less<>> kernels;
+};
+TrafficTable& traffic_table() {
+  static TrafficTable table;
+  return table;
+}
+
 /// The execution state of the calling OS thread, kept from launch to launch for its stacks. A launch inside a
 /// launch cannot happen: a shader has no way to call one.
 std::string run_here(Job& job) {
   thread_local const std::unique_ptr<Launch> launch = std::make_unique<Launch>();
+  const FlushedSubnormals flushed(job.options.flush_subnormals);
   return launch->run(job);
 }
 
@@ -200,6 +246,26 @@ Options options() {
 void set_options(const Options& options) {
   const std::lock_guard lock(options_mutex);
   stored_options() = options;
+}
+
+void add_traffic(std::string_view kernel, const Traffic& traffic) {
+  const std::lock_guard lock(traffic_table().mutex);
+  Traffic& sum = traffic_table().kernels[std::string(kernel)];
+  for (std::size_t i = 0; i < kMaxBuffers; ++i) {
+    sum.buffers[i].accesses += traffic.buffers[i].accesses;
+    sum.buffers[i].bytes += traffic.buffers[i].bytes;
+  }
+  sum.matrix_loads += traffic.matrix_loads;
+  sum.bank_conflicts += traffic.bank_conflicts;
+}
+
+Traffic take_traffic(std::string_view kernel) {
+  const std::lock_guard lock(traffic_table().mutex);
+  const auto found = traffic_table().kernels.find(kernel);
+  if (found == traffic_table().kernels.end()) return {};
+  const Traffic taken = found->second;
+  traffic_table().kernels.erase(found);
+  return taken;
 }
 
 Grid Grid::of_threads(Size3 threads, Size3 per_group) {

@@ -83,12 +83,68 @@ std::size_t blocks_of(std::int64_t rows, std::size_t simdgroups) {
   return (static_cast<std::size_t>(rows) + simdgroups * kBand - 1) / (simdgroups * kBand);
 }
 
-void attention(const AttentionArgs& args, Stream& stream) {
+/// Indices [first, first + count) of dimension d; an absent argument stays absent.
+TensorArg slice_of(const TensorArg& x, int d, std::int64_t first, std::int64_t count) {
+  if (!x.present()) return x;
+  TensorArg part = x;
+  const std::int64_t skip = first * x.strides[d];
+  part.shape[d] = count;
+  part.offset += skip;
+  if (part.data != nullptr)
+    part.data = static_cast<std::byte*>(x.data) + skip * static_cast<std::int64_t>(size_of(x.dtype));
+  return part;
+}
+
+/// Rows [first, first + count) of the batch.
+AttentionArgs batch_part(const AttentionArgs& args, std::int64_t first, std::int64_t count) {
+  AttentionArgs part = args;
+  for (TensorArg* x : {&part.q, &part.k, &part.v, &part.out, &part.top, &part.total, &part.q_start})
+    *x = slice_of(*x, 0, first, count);
+  return part;
+}
+
+/// The query heads of key heads [first, first + count), of a batch of one row.
+AttentionArgs head_part(const AttentionArgs& args, std::int64_t first, std::int64_t count) {
+  AttentionArgs part = args;
+  const std::int64_t group = args.q.shape[2] / args.k.shape[2];
+  for (TensorArg* x : {&part.k, &part.v}) *x = slice_of(*x, 2, first, count);
+  for (TensorArg* x : {&part.q, &part.out}) *x = slice_of(*x, 2, first * group, count * group);
+  for (TensorArg* x : {&part.top, &part.total}) *x = slice_of(*x, 1, first * group, count * group);
+  part.distance_bias = slice_of(args.distance_bias, 0, first * group, count * group);
+  return part;
+}
+
+/// Calls encode(part, cut) for parts that a display can wait for: rows of the batch, or key heads of one row.
+/// cut(x, of_keys) is the same part of a tensor like k, or like q, or of statistics [B, H, T].
+template <class Encode>
+void in_parts(const AttentionArgs& args, double flop, double limit, Encode&& encode) {
+  const std::int64_t batch = args.q.shape[0];
+  const std::int64_t key_heads = args.k.shape[2];
+  const std::int64_t units = batch > 1 ? batch : key_heads;
+  const double share = flop / static_cast<double>(units);
+  const std::int64_t most = std::clamp<std::int64_t>(static_cast<std::int64_t>(limit / std::max(share, 1.0)),
+                                                     1, std::max<std::int64_t>(units, 1));
+  const std::int64_t group = args.q.shape[2] / key_heads;
+  for (std::int64_t first = 0; first < units; first += most) {
+    const std::int64_t count = std::min(most, units - first);
+    if (batch > 1) {
+      encode(batch_part(args, first, count),
+             [&](const TensorArg& x, bool) { return slice_of(x, 0, first, count); });
+    } else {
+      encode(head_part(args, first, count), [&](const TensorArg& x, bool of_keys) {
+        const std::int64_t heads = of_keys ? 1 : group;
+        return slice_of(x, x.rank == 4 ? 2 : 1, first * heads, count * heads);
+      });
+    }
+  }
+}
+
+void encode_attention(Engine& engine, const AttentionArgs& args) {
   const shader::AttentionParams params = params_of(args);
   const HeadTile& tile = tile_of(args.q.shape[3]);
   const std::string name = fmt::format("attention{}_{}", suffix(args.q.dtype), tile.size);
   const Work work{2 * flop_of(args), 2 * bytes_of(args.q) + 2 * bytes_of(args.k)};
-  static_cast<Engine&>(stream).encode("attention", work, [&](Encoding& encoding) {
+  engine.encode("attention", work, [&](Encoding& encoding) {
     Launch(encoding, "attention", name)
         .tensor(args.q)
         .optional(args.k, args.q)
@@ -107,11 +163,14 @@ void attention(const AttentionArgs& args, Stream& stream) {
   });
 }
 
-void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace memory) {
+void attention(const AttentionArgs& args, Stream& stream) {
+  Engine& engine = static_cast<Engine&>(stream);
+  in_parts(args, 2 * flop_of(args), engine.limits().flop,
+           [&](const AttentionArgs& part, const auto&) { encode_attention(engine, part); });
+}
+
+void encode_attention_grad(Engine& engine, const AttentionGradArgs& args, const TensorArg& delta) {
   const AttentionArgs& forward = args.forward;
-  const TensorArg delta =
-      memory.take_tensor({forward.q.shape[0], forward.q.shape[2], forward.q.shape[1]}, DType::F32);
-  if (memory.measuring()) return;
   shader::AttentionGradParams params{params_of(forward), strides_of(args.dout), strides_of(args.dq),
                                      strides_of(args.dk), strides_of(args.dv)};
   if (!in_fours(args.dout)) params.forward.in_fours = 0;
@@ -120,7 +179,7 @@ void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace mem
   const auto batch = static_cast<std::size_t>(forward.q.shape[0]);
   const std::string kind = fmt::format("{}_{}", suffix(forward.q.dtype), tile.size);
   const double bytes = 3 * bytes_of(forward.q) + 2 * bytes_of(forward.k);
-  engine->encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
+  engine.encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
     Launch(encoding, "attention", "attention_grad_queries" + kind)
         .tensor(forward.q)
         .optional(forward.k, forward.q)
@@ -137,7 +196,7 @@ void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace mem
         .groups({blocks_of(forward.q.shape[1], tile.grad_simdgroups), params.forward.heads, batch}, threads);
   });
   if (forward.k.shape[1] == 0) return;
-  engine->encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
+  engine.encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
     Launch(encoding, "attention", "attention_grad_keys" + kind)
         .tensor(forward.q)
         .tensor(forward.k)
@@ -156,6 +215,20 @@ void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace mem
                  static_cast<std::size_t>(forward.k.shape[2]), batch},
                 threads);
   });
+}
+
+void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace memory) {
+  const AttentionArgs& forward = args.forward;
+  const TensorArg delta =
+      memory.take_tensor({forward.q.shape[0], forward.q.shape[2], forward.q.shape[1]}, DType::F32);
+  if (memory.measuring()) return;
+  in_parts(forward, 5 * flop_of(forward), engine->limits().flop,
+           [&](const AttentionArgs& part, const auto& cut) {
+             encode_attention_grad(
+                 *engine,
+                 {part, cut(args.dout, false), cut(args.dq, false), cut(args.dk, true), cut(args.dv, true)},
+                 cut(delta, false));
+           });
 }
 
 }  // namespace

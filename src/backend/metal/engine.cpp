@@ -16,6 +16,14 @@ std::uint64_t next_engine_id() {
   return ++last;
 }
 
+/// What to do about a failed command buffer, where that is known.
+std::string_view advice(const objc::Outcome& outcome) {
+  if (outcome.code == objc::kTimeoutCode || outcome.text.find("Impacting Interactivity") != std::string::npos)
+    return "; the display or another program waited for the GPU: use a smaller batch or a shorter maximum "
+           "length, or close what else draws";
+  return {};
+}
+
 }  // namespace
 
 objc::ComputeEncoder& Encoding::compute() {
@@ -94,8 +102,21 @@ void Engine::note_work(std::uint64_t ticket) {
   encoded.last = ticket;
 }
 
+void Engine::renew_queue() {
+  {
+    const std::lock_guard lock(completion_->mutex);
+    if (!completion_->queue_failed) return;
+  }
+  wait_until(false, [](const Completion& completion) { return completion.in_flight.empty(); });
+  queue_ = device_.new_queue(limits_.in_flight + 2);
+  counters_->queues.fetch_add(1, std::memory_order_relaxed);
+  const std::lock_guard lock(completion_->mutex);
+  completion_->queue_failed = false;
+}
+
 void Engine::begin_op(std::string_view op) {
   if (!encoding_.buffer_) {
+    renew_queue();
     encoding_.buffer_ = queue_.new_command_buffer();
     encoding_.ticket_ = last_ticket_ + 1;
     counters_->command_buffers.fetch_add(1, std::memory_order_relaxed);
@@ -146,7 +167,9 @@ void Engine::commit_open() {
     const std::string refused = faults->take(ticket);
     if (outcome.failed) {
       counters->failures.fetch_add(1, std::memory_order_relaxed);
-      failure.text = fmt::format("metal: the command buffer with {} failed: {}", ops, outcome.text);
+      completion->queue_failed = true;
+      failure.text =
+          fmt::format("metal: the command buffer with {} failed: {}{}", ops, outcome.text, advice(outcome));
       failure.out_of_memory = outcome.code == objc::kOutOfMemoryCode;
       completion->add_failure(failure);
     } else if (!refused.empty()) {

@@ -23,14 +23,14 @@ namespace candela::metal {
 /// When the open command buffer is committed without being asked to. A buffer that runs for too long trips
 /// the GPU's watchdog; one that is too short costs more to commit than to run.
 struct EngineLimits {
-  /// ops of one command buffer
-  std::size_t ops = 128;
-  /// arithmetic of one command buffer: about 10 ms of an M1
+  /// ops of one command buffer; MLX takes 20 to 50
+  std::size_t ops = 40;
+  /// arithmetic of one command buffer, and of one dispatch of a product or of attention: about 10 ms of an M1
   double flop = 2e10;
-  /// memory traffic of one command buffer
-  double bytes = 1e9;
-  /// command buffers committed and not completed
-  std::size_t in_flight = 16;
+  /// memory traffic of one command buffer; MLX takes 40 to 50 MB
+  double bytes = 45e6;
+  /// command buffers committed and not completed: several training steps of a large model
+  std::size_t in_flight = 60;
   /// MPS kernel objects; the least recently used goes first
   std::size_t cached_kernels = 512;
 };
@@ -143,6 +143,7 @@ class Engine final : public Stream {
   bool idle();
 
   const objc::Device& device() const { return device_; }
+  const EngineLimits& limits() const { return limits_; }
   AtomicCounters& counters() { return *counters_; }
   /// Called before an out-of-memory failure is thrown: gives cached memory back.
   void set_trim(std::function<void()> trim) { trim_ = std::move(trim); }
@@ -174,6 +175,8 @@ class Engine final : public Stream {
     std::set<std::uint64_t> in_flight;
     /// in order; kept, since threads that encoded may read much later
     std::vector<Failure> failures;
+    /// A command buffer failed: the queue may ignore whatever follows.
+    bool queue_failed = false;
 
     void add_failure(const Failure& failure);
   };
@@ -189,6 +192,8 @@ class Engine final : public Stream {
   void note_work(std::uint64_t ticket);
   /// As wait_idle; returns the last ticket that was waited for.
   std::uint64_t wait_for_all();
+  /// After a failed command buffer: a new queue, once the old one's are through.
+  void renew_queue();
   void begin_op(std::string_view op);
   void end_op(Work work);
   void commit_open();

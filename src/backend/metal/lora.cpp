@@ -87,7 +87,6 @@ bool fused_yields(const LoraLinearArgs& args) {
 /// y = x w^T + bias + scale xa b^T for the outputs of one adapter, one shader.
 void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& weight, const TensorArg& y,
                   const TensorArg& bias_columns, const LoraBranch& branch) {
-  const RowMajor bias(engine, bias_columns);
   const TensorArg xa = adapter_columns(args.xa, branch);
   shader::LoraParams params{};
   params.m = static_cast<std::uint32_t>(args.x.shape[0]);
@@ -105,13 +104,16 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& w
   params.y_row = y.strides[0];
   params.scale = static_cast<float>(branch.scale);
   params.has_bias = bias_columns.present() ? 1 : 0;
+  params.bias_step = bias_columns.strides[0];
+  const ShaderConstant constants[] = {shader_constant(
+      0, read_in_fours(args.x) && read_in_fours(weight) && read_in_fours(xa) && read_in_fours(branch.b))};
   const double flop = 2.0 * params.m * params.n * (static_cast<double>(params.k) + params.rank);
   const double bytes = bytes_of(args.x) + bytes_of(weight) + bytes_of(y);
   engine.encode("lora_linear", {flop, bytes}, [&](Encoding& encoding) {
-    Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype))
+    Launch(encoding, "lora", "lora_linear" + suffix(args.x.dtype) + suffix(xa.dtype), constants)
         .tensor(args.x)
         .tensor(weight)
-        .optional(bias.arg(), args.x)
+        .optional(bias_columns, args.x)
         .tensor(xa)
         .tensor(branch.b)
         .tensor(y)
@@ -122,22 +124,24 @@ void encode_fused(Engine& engine, const LoraLinearArgs& args, const TensorArg& w
 
 /// The chain of products: xa = lora_x A^T, y = x W^T + bias, y_i += scale_i xa_i b_i^T.
 template <class Encode>
-void encode_chain(Engine& engine, const LoraLinearArgs& args, Encode encode) {
-  if (args.a.present()) encode(engine, product(args.lora_x, swapped(args.a), args.xa));
-  encode(engine, MatmulArgs{args.x, swapped(args.weight), args.y, args.bias, 1, 0});
+void encode_chain(Engine* engine, const LoraLinearArgs& args, Workspace memory, Encode encode) {
+  if (args.a.present()) encode(engine, product(args.lora_x, swapped(args.a), args.xa), memory);
+  encode(engine, MatmulArgs{args.x, swapped(args.weight), args.y, args.bias, 1, 0}, memory);
   for (int i = 0; i < args.branch_count; ++i) {
     const LoraBranch& branch = args.branches[i];
     if (branch.outputs == 0) continue;
-    encode(engine, product(adapter_columns(args.xa, branch), swapped(branch.b),
-                           output_columns(args.y, branch), branch.scale, 1));
+    encode(engine,
+           product(adapter_columns(args.xa, branch), swapped(branch.b), output_columns(args.y, branch),
+                   branch.scale, 1),
+           memory);
   }
 }
 
 void native_lora(const LoraLinearArgs& args, Stream& stream) {
   Engine& engine = static_cast<Engine&>(stream);
   // Of few rows the tile would be mostly empty.
-  if (args.x.shape[0] <= kFewRows) return encode_chain(engine, args, encode_native_matmul);
-  if (args.a.present()) encode_native_matmul(engine, product(args.lora_x, swapped(args.a), args.xa));
+  if (args.x.shape[0] <= kFewRows) return encode_chain(&engine, args, {}, encode_native_matmul);
+  if (args.a.present()) encode_native_matmul(&engine, product(args.lora_x, swapped(args.a), args.xa), {});
   for (const Segment& segment : segments_of(args)) {
     const TensorArg weight = swapped(columns_of(swapped(args.weight), segment.first, segment.count));
     const TensorArg y = columns_of(args.y, segment.first, segment.count);
@@ -146,19 +150,19 @@ void native_lora(const LoraLinearArgs& args, Stream& stream) {
     if (segment.branch != nullptr) {
       encode_fused(engine, args, weight, y, bias, *segment.branch);
     } else {
-      encode_native_matmul(engine, {args.x, swapped(weight), y, bias, 1, 0});
+      encode_native_matmul(&engine, {args.x, swapped(weight), y, bias, 1, 0}, {});
     }
   }
 }
 
-void mps_lora(const LoraLinearArgs& args, Stream& stream) {
-  encode_chain(static_cast<Engine&>(stream), args, encode_mps_matmul);
+void mps_lora(const LoraLinearArgs& args, Engine* engine, Workspace memory) {
+  encode_chain(engine, args, memory, encode_mps_matmul);
 }
 
 /// An operand as the native shader takes it: as it lies.
 class AnyOperand {
  public:
-  AnyOperand(Engine&, const TensorArg& arg) : arg_(arg) {}
+  AnyOperand(Engine*, const TensorArg& arg, Workspace&) : arg_(arg) {}
   const TensorArg& arg() const { return arg_; }
 
  private:
@@ -168,13 +172,14 @@ class AnyOperand {
 /// All five products of the gradient: dxa, dx, dlora_x, da and db of every branch. `Operand` makes dy, which
 /// they share, fit for `encode`, once.
 template <class Operand, class Encode>
-void encode_gradient(Engine& engine, const LoraLinearGradArgs& args, Encode encode_product) {
+void encode_gradient(Engine* engine, const LoraLinearGradArgs& args, Workspace memory,
+                     Encode encode_product) {
   const LoraLinearArgs& forward = args.forward;
   // A grid has no empty dimension: there is nothing to write.
-  const auto encode = [&](Engine& on, const MatmulArgs& product) {
-    if (product.out.numel() > 0) encode_product(on, product);
+  const Operand dy(engine, args.dy, memory);
+  const auto encode = [&](Engine* on, const MatmulArgs& product) {
+    if (product.out.numel() > 0) encode_product(on, product, memory);
   };
-  const Operand dy(engine, args.dy);
   if (args.dx.present()) encode(engine, product(dy.arg(), forward.weight, args.dx));
   for (int i = 0; i < forward.branch_count; ++i) {
     const LoraBranch& branch = forward.branches[i];
@@ -222,21 +227,23 @@ std::string mps_grad_supports(const LoraLinearGradArgs& args) {
   return empty || args.dy.last() == 0 ? "MPS takes no empty operand" : "";
 }
 
+void mps_lora_grad(const LoraLinearGradArgs& args, Engine* engine, Workspace memory) {
+  encode_gradient<MatrixOperand>(engine, args, memory, encode_mps_matmul);
+}
+void native_lora_grad(const LoraLinearGradArgs& args, Engine* engine, Workspace memory) {
+  encode_gradient<AnyOperand>(engine, args, memory, encode_native_matmul);
+}
+
 }  // namespace
 
 void fill_lora(KernelTable& table, const Offer& offer) {
   table.lora_linear.add("fused", native_supports, native_lora).yields = fused_yields;
   if (offer.mps) {
-    table.lora_linear.add("mps", mps_supports, mps_lora);
-    table.lora_linear_grad.add("mps", mps_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
-      encode_gradient<MatrixOperand>(static_cast<Engine&>(stream), args, encode_mps_matmul);
-    });
+    add_measured<mps_lora>(table.lora_linear, "mps", mps_supports);
+    add_measured<mps_lora_grad>(table.lora_linear_grad, "mps", mps_grad_supports);
   }
   // Nothing is fused in the gradient: here the order is that of single products.
-  table.lora_linear_grad.add(
-      "simdgroup", native_grad_supports, [](const LoraLinearGradArgs& args, Stream& stream) {
-        encode_gradient<AnyOperand>(static_cast<Engine&>(stream), args, encode_native_matmul);
-      });
+  add_measured<native_lora_grad>(table.lora_linear_grad, "simdgroup", native_grad_supports);
 }
 
 }  // namespace candela::metal

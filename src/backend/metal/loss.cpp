@@ -108,24 +108,24 @@ void encode_head_loss(Engine& engine, const LinearCrossEntropyArgs& args, const 
 
 /// Logits, and the gradient over them, are f32 whatever the dtype of x: small probabilities are lost in 16
 /// bits.
-template <void (*kEncode)(Engine&, const MatmulArgs&)>
+template <void (*kEncode)(Engine*, const MatmulArgs&, Workspace)>
 void linear_cross_entropy(const LinearCrossEntropyArgs& args, Engine* engine, Workspace memory) {
   const std::int64_t rows = args.x.shape[0];
   const std::int64_t classes = args.weight.shape[0];
   const std::int64_t most = cross_entropy_chunk_rows(rows, classes);
   const TensorArg logits = memory.take_tensor({most, std::max<std::int64_t>(classes, 1)}, DType::F32);
   const TensorArg losses = memory.take_tensor({most}, DType::F32);
-  if (memory.measuring()) return;
   const auto encode = [&](const MatmulArgs& args_of_product) {
     // A grid has no empty dimension.
-    if (args_of_product.out.numel() > 0) kEncode(*engine, args_of_product);
+    if (args_of_product.out.numel() > 0) kEncode(engine, args_of_product, memory);
   };
   for (std::int64_t first = 0; first < rows; first += most) {
     const std::int64_t count = std::min(most, rows - first);
     const ChunkProducts chunk{args, first, columns_of(rows_of(logits, 0, count), 0, classes)};
     chunk.forward(encode);
-    encode_head_loss(*engine, args, chunk, losses);
+    if (!memory.measuring()) encode_head_loss(*engine, args, chunk, losses);
     chunk.backward(encode);
+    if (memory.measuring()) return;  // the first chunk is the largest
   }
 }
 

@@ -1,7 +1,9 @@
 #include "backend/metal/matmul.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <optional>
 #include <set>
 
@@ -239,6 +241,24 @@ TensorArg rows_of(const TensorArg& arg, std::int64_t first, std::int64_t count) 
   return swapped(columns_of(swapped(arg), first, count));
 }
 
+namespace {
+
+/// Columns of one MPS product of these sizes: M1 and M2 corrupt rows where (row + 2 K) N element size reaches
+/// 2^31 (Metal.jl, issue 381). Of a result that lies by columns MPS sees the transpose: then N is the rows'
+/// count, which no cut of columns lowers.
+std::int64_t most_mps_columns(const MatmulArgs& args, double limit) {
+  const auto width = static_cast<double>(size_of(args.out.dtype));
+  const auto m = static_cast<double>(row_count(args.out));
+  const auto n = static_cast<double>(args.out.shape[args.out.rank - 1]);
+  const auto k = static_cast<double>(args.a.shape[args.a.rank - 1]);
+  const bool by_columns = matrix_view(args.out)->transposed;
+  // (row + 2 K) N: rows below M, and below N of the transpose.
+  const double most = by_columns ? limit / (m * width) - 2 * k : limit / ((m + 2 * k) * width);
+  return static_cast<std::int64_t>(std::clamp(std::ceil(most) - 1, 0.0, n));
+}
+
+}  // namespace
+
 std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.dtype != DType::F32 && args.a.dtype != DType::F16) return "MPS takes f32 and f16";
   if (args.b.dtype != args.a.dtype || args.out.dtype != args.a.dtype)
@@ -246,6 +266,8 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
   if (args.a.shape[args.a.rank - 1] == 0) return "MPS needs an inner dimension";
   if (args.bias.present() && args.beta != 0) return "the bias takes the place of the third term";
   if (!matrix_view(args.out).has_value()) return "MPS writes results whose rows or columns lie together";
+  if (args.out.numel() > 0 && most_mps_columns(args, kMpsProductLimit) == 0)
+    return "MPS would corrupt a product of this inner dimension";
   if (args.out.rank == 2 || args.out.numel() == 0) return {};
   MatmulArgs seen = args;
   seen.a = as_matrix_operand(args.a);
@@ -256,10 +278,14 @@ std::string mps_matmul_supports(const MatmulArgs& args) {
   return {};
 }
 
-void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
+namespace {
+
+void encode_mps_part(Engine* on, const MatmulArgs& original, Workspace memory) {
   MatmulArgs args = original;
-  const MatrixOperand a(engine, original.a);
-  const MatrixOperand b(engine, original.b);
+  const MatrixOperand a(on, original.a, memory);
+  const MatrixOperand b(on, original.b, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   args.a = a.arg();
   args.b = b.arg();
   if (args.bias.present()) {
@@ -276,6 +302,25 @@ void encode_mps_matmul(Engine& engine, const MatmulArgs& original) {
   const Plan plan(args);
   engine.encode("matmul", work_of(original),
                 [&](Encoding& encoding) { encode_product(encoding, plan.batches, plan.product); });
+}
+
+}  // namespace
+
+void encode_mps_parts(Engine* engine, const MatmulArgs& args, Workspace memory, double limit) {
+  const std::int64_t columns = args.out.shape[args.out.rank - 1];
+  const std::int64_t most = std::max<std::int64_t>(1, most_mps_columns(args, limit));
+  for (std::int64_t first = 0; first < columns; first += most) {
+    const std::int64_t count = std::min(most, columns - first);
+    MatmulArgs part = args;
+    part.b = columns_of(args.b, first, count);
+    part.out = columns_of(args.out, first, count);
+    if (args.bias.present()) part.bias = columns_of(args.bias, first, count);
+    encode_mps_part(engine, part, memory);
+  }
+}
+
+void encode_mps_matmul(Engine* engine, const MatmulArgs& args, Workspace memory) {
+  encode_mps_parts(engine, args, memory, kMpsProductLimit);
 }
 
 std::string native_matmul_supports(const MatmulArgs& args) {
@@ -324,6 +369,7 @@ struct NativeProduct {
     params.alpha = static_cast<float>(args.alpha);
     params.beta = static_cast<float>(args.beta);
     params.has_bias = args.bias.present() ? 1 : 0;
+    params.bias_step = args.bias.strides[0];
   }
   std::size_t count() const { return static_cast<std::size_t>(batches.count(batches.rank)); }
 };
@@ -338,6 +384,21 @@ constexpr std::int64_t kGemvRows = 16;
 constexpr std::size_t kGemvThreads = 256;
 constexpr std::size_t kGemvByColumns = 32;
 constexpr std::size_t kGemvByRows = 128;
+
+}  // namespace
+
+bool read_in_fours(const TensorArg& x) {
+  const bool by_rows = column_stride(x) == 1;
+  if (!by_rows && row_stride(x) != 1) return false;
+  bool fits = x.offset % 4 == 0 && x.shape[by_rows ? x.rank - 1 : x.rank - 2] % 4 == 0;
+  for (int d = 0; d < x.rank; ++d) {
+    const bool unit = d == (by_rows ? x.rank - 1 : x.rank - 2);
+    fits = fits && (unit || x.strides[d] % 4 == 0 || x.shape[d] == 1);
+  }
+  return fits;
+}
+
+namespace {
 
 /// Whether B's elements are neighbours along one of its dimensions.
 bool has_neighbours(const TensorArg& b) {
@@ -369,7 +430,6 @@ void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
   for (int d = 0; d < product.batches.rank; ++d) in_fours = in_fours && params.b_batch[d] % 4 == 0;
   const ShaderConstant constants[] = {shader_constant(0, std::bit_ceil(params.m)),
                                       shader_constant(1, in_fours)};
-  const RowMajor bias(engine, product.args.bias);
   const std::size_t columns = by_columns ? kGemvByColumns : kGemvByRows;
   engine.encode("matmul", work, [&](Encoding& encoding) {
     Launch(encoding, "gemv",
@@ -379,28 +439,48 @@ void encode_gemv(Engine& engine, const NativeProduct& product, Work work) {
         .tensor(product.args.a)
         .tensor(product.args.b)
         .tensor(product.args.out)
-        .optional(bias.arg(), product.args.out)
+        .optional(product.args.bias, product.args.out)
         .params(params)
         .groups({(params.n + columns - 1) / columns, 1, product.count()}, kGemvThreads);
   });
 }
 
-void encode_tiles(Engine& engine, const MatmulArgs& given) {
+void encode_tile_rows(Engine& engine, const MatmulArgs& given) {
   const NativeProduct product(given);
   const shader::MatmulParams& params = product.params;
-  const RowMajor bias(engine, product.args.bias);
+  const ShaderConstant constants[] = {
+      shader_constant(0, read_in_fours(product.args.a) && read_in_fours(product.args.b))};
   const objc::Size groups{(params.n + kTile - 1) / kTile, (params.m + kTile - 1) / kTile, product.count()};
   engine.encode("matmul", work_of(given), [&](Encoding& encoding) {
     Launch(encoding, "matmul",
            "matmul" + suffix(product.args.a.dtype) + suffix(product.args.b.dtype) +
-               suffix(product.args.out.dtype))
+               suffix(product.args.out.dtype),
+           constants)
         .tensor(product.args.a)
         .tensor(product.args.b)
         .tensor(product.args.out)
-        .optional(bias.arg(), product.args.out)
+        .optional(product.args.bias, product.args.out)
         .params(params)
         .groups(groups, kTileThreads);
   });
+}
+
+/// In parts of whole tiles of rows that a display can wait for, each its own dispatch.
+void encode_tiles(Engine& engine, const MatmulArgs& args) {
+  const std::int64_t rows = row_count(args.out);
+  const double row_flop = work_of(args).flop / static_cast<double>(std::max<std::int64_t>(rows, 1));
+  const double most = engine.limits().flop / std::max(row_flop, 1.0);
+  const auto tile = static_cast<std::int64_t>(kTile);
+  const std::int64_t part = most >= static_cast<double>(rows)
+                                ? rows
+                                : std::max<std::int64_t>(tile, static_cast<std::int64_t>(most) / tile * tile);
+  for (std::int64_t first = 0; first < rows; first += part) {
+    const std::int64_t count = std::min(part, rows - first);
+    MatmulArgs some = args;
+    some.a = rows_of(args.a, first, count);
+    some.out = rows_of(args.out, first, count);
+    encode_tile_rows(engine, some);
+  }
 }
 
 }  // namespace
@@ -413,22 +493,29 @@ std::string gemv_supports(const MatmulArgs& args) {
              : fmt::format("takes at most {} rows or columns, against an operand with neighbours", kGemvRows);
 }
 
-void encode_native_matmul(Engine& engine, const MatmulArgs& args) {
+void encode_native_matmul(Engine* engine, const MatmulArgs& args, Workspace memory) {
+  if (memory.measuring()) return;
   if (const std::optional<NativeProduct> few = gemv_product(args)) {
-    encode_gemv(engine, *few, work_of(args));
+    encode_gemv(*engine, *few, work_of(args));
   } else {
-    encode_tiles(engine, args);
+    encode_tiles(*engine, args);
   }
 }
 
+namespace {
+
+void mps_matmul(const MatmulArgs& args, Engine* engine, Workspace memory) {
+  encode_mps_matmul(engine, args, memory);
+}
+
+}  // namespace
+
 void fill_matmul(KernelTable& table, const Offer& offer) {
   if (offer.mps) {
-    table.matmul.add("mps", mps_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
-      encode_mps_matmul(static_cast<Engine&>(stream), args);
-    });
+    add_measured<mps_matmul>(table.matmul, "mps", mps_matmul_supports);
   }
   table.matmul.add("gemv", gemv_supports, [](const MatmulArgs& args, Stream& stream) {
-    encode_native_matmul(static_cast<Engine&>(stream), args);
+    encode_native_matmul(&static_cast<Engine&>(stream), args, {});
   });
   table.matmul.add("simdgroup", native_matmul_supports, [](const MatmulArgs& args, Stream& stream) {
     encode_tiles(static_cast<Engine&>(stream), args);

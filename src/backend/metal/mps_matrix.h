@@ -25,9 +25,9 @@ std::optional<MatrixView> matrix_view(const TensorArg& arg);
 /// contiguity. Made once where several products share the operand.
 class MatrixOperand {
  public:
-  MatrixOperand(Engine& engine, const TensorArg& arg) : arg_(arg) {
+  MatrixOperand(Engine* engine, const TensorArg& arg, Workspace& memory) : arg_(arg) {
     if (matrix_view(arg).has_value()) return;
-    copy_.emplace(engine, arg);
+    copy_.emplace(engine, arg, memory);
     arg_ = copy_->arg();
   }
   const TensorArg& arg() const { return arg_; }

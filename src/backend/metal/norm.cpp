@@ -23,13 +23,14 @@ shader::NormParams params_of(const TensorArg& x, double eps) {
   return params;
 }
 
-void rms_norm(const RmsNormArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  const RowMajor residual(engine, args.residual);
-  const RowMajor weight(engine, args.weight);
-  RowMajorResult out(args.out);
-  RowMajorResult sum(args.sum);
+void rms_norm(const RmsNormArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  const RowMajor residual(on, args.residual, memory);
+  const RowMajor weight(on, args.weight, memory);
+  RowMajorResult out(args.out, memory);
+  RowMajorResult sum(args.sum, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   shader::NormParams params = params_of(args.x, args.eps);
   params.weight_offset = static_cast<float>(args.weight_offset);
   params.has_residual = args.residual.present() ? 1 : 0;
@@ -55,13 +56,18 @@ struct Statistics {
   TensorArg mean, rest, rstd;
 };
 
+/// Sums of columns in pieces of kChunk rows; none for an absent result.
+TensorArg take_pieces(const TensorArg& dy, bool wanted, Workspace& memory) {
+  if (!wanted) return {};
+  return memory.take_tensor({(dy.rows() + kChunk - 1) / kChunk, dy.last()}, DType::F32);
+}
+
 /// out [D] = sum over rows of dy, or of dy (x - mean - rest) rstd: in pieces, then the pieces in order.
 void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x, const Statistics& statistics,
-                        bool products, const TensorArg& out) {
+                        bool products, const TensorArg& sums, const TensorArg& out) {
   const auto rows = static_cast<std::uint32_t>(dy.rows());
   const auto length = static_cast<std::uint32_t>(dy.last());
-  const std::uint32_t pieces = (rows + kChunk - 1) / kChunk;
-  const Tensor sums = scratch({pieces, length}, DType::F32);
+  const auto pieces = static_cast<std::uint32_t>(sums.shape[0]);
   shader::ColumnParams params{rows, length, kChunk, products ? 1U : 0U, statistics.mean.present() ? 1U : 0U};
   engine.encode("column_sums", {0, bytes_of(dy) * (products ? 2 : 1)}, [&](Encoding& encoding) {
     Launch(encoding, "norm", "column_sums" + suffix(dy.dtype))
@@ -78,13 +84,15 @@ void encode_column_sums(Engine& engine, const TensorArg& dy, const TensorArg& x,
   });
 }
 
-void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  const RowMajor weight(engine, args.weight);
-  const RowMajor dy(engine, args.dy);
-  const RowMajor dsum(engine, args.dsum);
-  RowMajorResult dx(args.dx);
+void rms_norm_grad(const RmsNormGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  const RowMajor weight(on, args.weight, memory);
+  const RowMajor dy(on, args.dy, memory);
+  const RowMajor dsum(on, args.dsum, memory);
+  RowMajorResult dx(args.dx, memory);
+  const TensorArg sums = take_pieces(args.dy, args.dweight.present(), memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   shader::NormParams params = params_of(args.x, args.eps);
   params.weight_offset = static_cast<float>(args.weight_offset);
   params.has_sum_gradient = args.dsum.present() ? 1 : 0;
@@ -101,15 +109,16 @@ void rms_norm_grad(const RmsNormGradArgs& args, Stream& stream) {
   });
   dx.finish(engine);
   if (args.dweight.present())
-    encode_column_sums(engine, dy.arg(), x.arg(), {{}, {}, args.rstd}, true, args.dweight);
+    encode_column_sums(engine, dy.arg(), x.arg(), {{}, {}, args.rstd}, true, sums, args.dweight);
 }
 
-void layer_norm(const LayerNormArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  const RowMajor weight(engine, args.weight);
-  const RowMajor bias(engine, args.bias);
-  RowMajorResult out(args.out);
+void layer_norm(const LayerNormArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  const RowMajor weight(on, args.weight, memory);
+  const RowMajor bias(on, args.bias, memory);
+  RowMajorResult out(args.out, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   shader::NormParams params = params_of(args.x, args.eps);
   params.has_statistics = args.mean.present() && args.rstd.present() ? 1 : 0;
   params.has_weight = args.weight.present() ? 1 : 0;
@@ -128,13 +137,15 @@ void layer_norm(const LayerNormArgs& args, Stream& stream) {
   out.finish(engine);
 }
 
-void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  const RowMajor weight(engine, args.weight);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dx(args.dx);
-  const Tensor rest = scratch_like(args.rstd);
+void layer_norm_grad(const LayerNormGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  const RowMajor weight(on, args.weight, memory);
+  const RowMajor dy(on, args.dy, memory);
+  RowMajorResult dx(args.dx, memory);
+  const TensorArg rest = memory.take_like(args.rstd);
+  const TensorArg sums = take_pieces(args.dy, args.dweight.present() || args.dbias.present(), memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const Statistics statistics{args.mean, rest, args.rstd};
   shader::NormParams params = params_of(args.x, 0);
   params.has_weight = args.weight.present() ? 1 : 0;
@@ -151,21 +162,22 @@ void layer_norm_grad(const LayerNormGradArgs& args, Stream& stream) {
         .rows(params.rows, params.length);
   });
   dx.finish(engine);
-  if (args.dweight.present()) encode_column_sums(engine, dy.arg(), x.arg(), statistics, true, args.dweight);
-  if (args.dbias.present()) encode_column_sums(engine, dy.arg(), x.arg(), statistics, false, args.dbias);
+  if (args.dweight.present())
+    encode_column_sums(engine, dy.arg(), x.arg(), statistics, true, sums, args.dweight);
+  if (args.dbias.present())
+    encode_column_sums(engine, dy.arg(), x.arg(), statistics, false, sums, args.dbias);
 }
 
 }  // namespace
 
 void fill_norm(KernelTable& table, const Offer&) {
-  table.rms_norm.add(
-      "native", [](const RmsNormArgs& args) { return supports(args.x); }, rms_norm);
-  table.rms_norm_grad.add(
-      "native", [](const RmsNormGradArgs& args) { return supports(args.x); }, rms_norm_grad);
-  table.layer_norm.add(
-      "native", [](const LayerNormArgs& args) { return supports(args.x); }, layer_norm);
-  table.layer_norm_grad.add(
-      "native", [](const LayerNormGradArgs& args) { return supports(args.x); }, layer_norm_grad);
+  add_measured<rms_norm>(table.rms_norm, "native", [](const RmsNormArgs& args) { return supports(args.x); });
+  add_measured<rms_norm_grad>(table.rms_norm_grad, "native",
+                              [](const RmsNormGradArgs& args) { return supports(args.x); });
+  add_measured<layer_norm>(table.layer_norm, "native",
+                           [](const LayerNormArgs& args) { return supports(args.x); });
+  add_measured<layer_norm_grad>(table.layer_norm_grad, "native",
+                                [](const LayerNormGradArgs& args) { return supports(args.x); });
 }
 
 }  // namespace candela::metal

@@ -7,6 +7,7 @@
 
 #include "backend/args/tensor_arg.h"
 #include "backend/metal/engine.h"
+#include "backend/workspace.h"
 
 namespace candela::metal {
 
@@ -21,33 +22,27 @@ inline bool is_shader_float(DType dtype) {
 /// Encodes out = x, converted; any strides.
 void encode_copy(Engine& engine, const TensorArg& x, const TensorArg& out);
 
-/// An operand in row-major order: itself, or a copy of it, counted as made for contiguity.
+/// An operand in row-major order: itself, or a copy of it in the workspace, counted as made for contiguity. A
+/// measuring workspace notes the copy, and nothing is encoded.
 class RowMajor {
  public:
-  RowMajor(Engine& engine, const TensorArg& arg);
+  RowMajor(Engine* engine, const TensorArg& arg, Workspace& memory);
   const TensorArg& arg() const { return arg_; }
 
  private:
-  Tensor copy_;
   TensorArg arg_;
 };
 
-/// A result in row-major order: the tensor itself, or one that `finish` copies into it.
+/// A result in row-major order: the tensor itself, or one in the workspace that `finish` copies into it.
 class RowMajorResult {
  public:
-  explicit RowMajorResult(const TensorArg& out);
+  RowMajorResult(const TensorArg& out, Workspace& memory);
   const TensorArg& arg() const { return arg_; }
   void finish(Engine& engine);
 
  private:
-  TensorArg out_;
-  Tensor made_;
-  TensorArg arg_;
+  TensorArg out_, arg_;
+  bool copied_;
 };
-
-/// An uninitialised tensor on the Metal device.
-Tensor scratch(const Shape& shape, DType dtype);
-/// Row-major memory of arg's shape and dtype.
-Tensor scratch_like(const TensorArg& arg);
 
 }  // namespace candela::metal

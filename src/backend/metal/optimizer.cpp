@@ -16,9 +16,10 @@ std::string supports(const AdamwArgs& args) {
   return {};
 }
 
-void adamw(const AdamwArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor grad(engine, args.grad);
+void adamw(const AdamwArgs& args, Engine* on, Workspace memory) {
+  const RowMajor grad(on, args.grad, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const auto count = static_cast<std::uint32_t>(args.param.numel());
   const shader::AdamwParams params{count,
                                    static_cast<float>(args.beta1),
@@ -59,7 +60,7 @@ void adamw_factors(const AdamwFactorsArgs& args, Stream& stream) {
 }  // namespace
 
 void fill_optimizer(KernelTable& table, const Offer&) {
-  table.adamw.add("native", supports, adamw);
+  add_measured<adamw>(table.adamw, "native", supports);
   table.adamw_factors.add("native", supports_all<AdamwFactorsArgs>, adamw_factors);
 }
 

@@ -49,15 +49,18 @@ void normal(const NormalArgs& args, Stream& stream) {
 
 void dropout(const DropoutArgs& args, Stream& stream) {
   const Loops<2> loops({args.out, args.x});
-  const shader::DropoutParams params{
-      loop_params(loops),         static_cast<std::uint32_t>(args.x.numel()), args.seed, args.offset,
-      static_cast<float>(args.p), static_cast<float>(1 / (1 - args.p)),
-      args.base.present() ? 1U : 0U};
+  const shader::DropoutParams params{loop_params(loops),
+                                     static_cast<std::uint32_t>(args.x.numel()),
+                                     args.seed,
+                                     args.offset,
+                                     static_cast<float>(args.p),
+                                     static_cast<float>(1 / (1 - args.p)),
+                                     args.base.present() ? 1U : 0U};
   static_cast<Engine&>(stream).encode("dropout", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
     Launch(encoding, "random", "dropout" + suffix(args.x.dtype))
         .tensor(args.out)
         .tensor(args.x)
-        .tensor(args.base.present() ? args.base : args.x)  // not read where there is no base
+        .optional(args.base, args.x)
         .params(params)
         .over(counters_of(args.x.numel()));
   });

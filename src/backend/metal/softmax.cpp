@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "backend/metal/launch.h"
 #include "backend/metal/mps_matrix.h"
 #include "backend/metal/operand.h"
@@ -31,10 +33,11 @@ void dispatch(Launch& launch, const shader::SoftmaxParams& params) {
   }
 }
 
-void native_softmax(const SoftmaxArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  RowMajorResult out(args.out);
+void native_softmax(const SoftmaxArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  RowMajorResult out(args.out, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const shader::SoftmaxParams params = params_of(args.x, args.dim, args.log);
   const std::string name = params.inner == 1 ? "softmax_rows" : "softmax_columns";
   engine.encode(args.log ? "log_softmax" : "softmax", {0, 4 * bytes_of(args.x)}, [&](Encoding& encoding) {
@@ -44,11 +47,12 @@ void native_softmax(const SoftmaxArgs& args, Stream& stream) {
   out.finish(engine);
 }
 
-void native_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor y(engine, args.y);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dx(args.dx);
+void native_softmax_grad(const SoftmaxGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor y(on, args.y, memory);
+  const RowMajor dy(on, args.dy, memory);
+  RowMajorResult dx(args.dx, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const shader::SoftmaxParams params = params_of(args.y, args.dim, args.log);
   const std::string name = params.inner == 1 ? "softmax_grad_rows" : "softmax_grad_columns";
   engine.encode(args.log ? "log_softmax_grad" : "softmax_grad", {0, 5 * bytes_of(args.y)},
@@ -65,10 +69,11 @@ std::string mps_supports(const TensorArg& x, int dim) {
   return {};
 }
 
-void mps_softmax(const SoftmaxArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  RowMajorResult out(args.out);
+void mps_softmax(const SoftmaxArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  RowMajorResult out(args.out, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   engine.encode(args.log ? "log_softmax" : "softmax", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
     auto& kernel = encoding.kernel<objc::MatrixSoftmax>(args.log ? "log_softmax" : "softmax", [&] {
       return objc::MatrixSoftmax(encoding.device(), args.log);
@@ -85,11 +90,12 @@ std::string mps_grad_supports(const SoftmaxGradArgs& args) {
   return mps_supports(args.y, args.dim);
 }
 
-void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor y(engine, args.y);
-  const RowMajor dy(engine, args.dy);
-  RowMajorResult dx(args.dx);
+void mps_softmax_grad(const SoftmaxGradArgs& args, Engine* on, Workspace memory) {
+  const RowMajor y(on, args.y, memory);
+  const RowMajor dy(on, args.dy, memory);
+  RowMajorResult dx(args.dx, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   engine.encode("softmax_grad", {0, 3 * bytes_of(args.y)}, [&](Encoding& encoding) {
     auto& kernel = encoding.kernel<objc::MatrixSoftmaxGradient>(
         "softmax_grad", [&] { return objc::MatrixSoftmaxGradient(encoding.device()); });
@@ -100,16 +106,53 @@ void mps_softmax_grad(const SoftmaxGradArgs& args, Stream& stream) {
 
 }  // namespace
 
-void fill_softmax(KernelTable& table, const Offer& offer) {
-  if (offer.mps) {
-    table.softmax.add(
-        "mps", [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); }, mps_softmax);
-    table.softmax_grad.add("mps", mps_grad_supports, mps_softmax_grad);
+bool mps_softmax_holds(Engine& engine) {
+  constexpr std::size_t kRows = 3;
+  constexpr std::size_t kColumns = 8;
+  const objc::AutoreleasePool pool;
+  const objc::Buffer x = engine.device().new_buffer(kRows * kColumns * sizeof(float));
+  const objc::Buffer y = engine.device().new_buffer(kRows * kColumns * sizeof(float));
+  if (!x || !y) return false;
+  auto* const in = static_cast<float*>(x.contents());
+  const auto* const out = static_cast<const float*>(y.contents());
+  // A row with one NaN, one that is half minus infinity, one of minus infinities.
+  for (std::size_t i = 0; i < kColumns; ++i) {
+    in[i] = i == 3 ? std::nanf("") : 1.0F;
+    in[kColumns + i] = i % 2 == 0 ? -HUGE_VALF : 0.0F;
+    in[2 * kColumns + i] = -HUGE_VALF;
   }
-  table.softmax.add(
-      "native", [](const SoftmaxArgs& args) { return native_supports(args.x); }, native_softmax);
-  table.softmax_grad.add(
-      "native", [](const SoftmaxGradArgs& args) { return native_supports(args.y); }, native_softmax_grad);
+  objc::MatrixShape shape;
+  shape.rows = kRows;
+  shape.columns = kColumns;
+  shape.row_bytes = kColumns * sizeof(float);
+  for (const bool log : {false, true}) {
+    engine.encode("softmax", {}, [&](Encoding& encoding) {
+      objc::MatrixSoftmax(encoding.device(), log)
+          .encode(encoding.buffer(), objc::Matrix(x.get(), 0, shape), objc::Matrix(y.get(), 0, shape));
+    });
+    engine.synchronize();
+    const float hidden = log ? -HUGE_VALF : 0.0F;
+    const float seen = log ? std::log(0.25F) : 0.25F;
+    for (std::size_t i = 0; i < kColumns; ++i) {
+      const float expected = i % 2 == 0 ? hidden : seen;
+      const float got = out[kColumns + i];
+      if (!std::isnan(out[i]) || !std::isnan(out[2 * kColumns + i])) return false;
+      if (got != expected && !(std::fabs(got - expected) <= 1e-5F)) return false;
+    }
+  }
+  return true;
+}
+
+void fill_softmax(KernelTable& table, const Offer& offer) {
+  if (offer.mps_softmax) {
+    add_measured<mps_softmax>(table.softmax, "mps",
+                              [](const SoftmaxArgs& args) { return mps_supports(args.x, args.dim); });
+    add_measured<mps_softmax_grad>(table.softmax_grad, "mps", mps_grad_supports);
+  }
+  add_measured<native_softmax>(table.softmax, "native",
+                               [](const SoftmaxArgs& args) { return native_supports(args.x); });
+  add_measured<native_softmax_grad>(table.softmax_grad, "native",
+                                    [](const SoftmaxGradArgs& args) { return native_supports(args.y); });
 }
 
 }  // namespace candela::metal

@@ -1,5 +1,7 @@
 #include "backend/metal/table.h"
 
+#include <candela/core/error.h>
+
 #include "backend/selector.h"
 
 namespace candela::metal {
@@ -37,11 +39,23 @@ constexpr bool kIsOp = true;
 template <>
 constexpr bool kIsOp<&KernelTable::gemm> = false;
 
+#if defined(CANDELA_MPS)
+/// A device that cannot run the test can still run shaders, or will say so later.
+bool softmax_is_trusted(Engine& engine) {
+  try {
+    return mps_softmax_holds(engine);
+  } catch (const DeviceError&) {
+    return false;
+  }
+}
+#endif
+
 }  // namespace
 
 void fill_table(KernelTable& table, Engine& engine, Backend& cpu) {
 #if defined(CANDELA_MPS)
-  const Offer offer{engine.device().supports_mps()};
+  const bool mps = engine.device().supports_mps();
+  const Offer offer{mps, mps && softmax_is_trusted(engine)};
 #else
   const Offer offer{};
   (void)engine;

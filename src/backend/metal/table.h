@@ -10,7 +10,13 @@ namespace candela::metal {
 struct Offer {
   /// Metal Performance Shaders are built in and the device has them
   bool mps = false;
+  /// and MPS's softmax keeps NaN and minus infinity (mps_softmax_holds)
+  bool mps_softmax = false;
 };
+
+/// Whether MPS's softmax and log softmax give what the ops promise for rows with NaN, with minus infinity and
+/// of nothing else: Apple does not say, and a kernel built with fast-math would not. Runs both, and waits.
+bool mps_softmax_holds(Engine& engine);
 
 /// One function per op family with own or MPS implementations, each in the file of that name.
 void fill_attention(KernelTable& table, const Offer& offer);

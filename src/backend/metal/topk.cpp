@@ -26,11 +26,12 @@ void launch_rows(Encoding& encoding, const std::string& function, const TensorAr
       .rows(static_cast<std::size_t>(x.rows()), params.length);
 }
 
-void native_topk(const TopkArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
-  RowMajorResult values(args.values);
-  RowMajorResult indices(args.indices);
+void native_topk(const TopkArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  RowMajorResult values(args.values, memory);
+  RowMajorResult indices(args.indices, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   engine.encode("topk", {0, bytes_of(args.x) * static_cast<double>(args.k)}, [&](Encoding& encoding) {
     launch_rows(encoding, "topk", x.arg(), values.arg(), indices.arg());
   });
@@ -47,9 +48,10 @@ std::string mps_supports(const TopkArgs& args) {
 
 /// MPS finds; where it puts NaN and which of equal values it takes first is not documented, so a pass of our
 /// own follows, which finds the rows again that are not in the order of topk.h.
-void mps_topk(const TopkArgs& args, Stream& stream) {
-  Engine& engine = static_cast<Engine&>(stream);
-  const RowMajor x(engine, args.x);
+void mps_topk(const TopkArgs& args, Engine* on, Workspace memory) {
+  const RowMajor x(on, args.x, memory);
+  if (memory.measuring()) return;
+  Engine& engine = *on;
   const auto k = static_cast<std::size_t>(args.k);
   engine.encode("topk", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
     auto& kernel = encoding.kernel<objc::MatrixFindTopk>(
@@ -63,8 +65,8 @@ void mps_topk(const TopkArgs& args, Stream& stream) {
 }  // namespace
 
 void fill_topk(KernelTable& table, const Offer& offer) {
-  if (offer.mps) table.topk.add("mps", mps_supports, mps_topk);
-  table.topk.add("native", native_supports, native_topk);
+  if (offer.mps) add_measured<mps_topk>(table.topk, "mps", mps_supports);
+  add_measured<native_topk>(table.topk, "native", native_supports);
 }
 
 }  // namespace candela::metal

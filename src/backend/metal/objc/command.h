@@ -51,6 +51,7 @@ struct Outcome {
 
 /// MTLCommandBufferError codes that Candela treats in their own way.
 inline constexpr long kOutOfMemoryCode = 8;
+inline constexpr long kTimeoutCode = 2;
 
 /// MTLCommandBuffer.
 class CommandBuffer : public Object {

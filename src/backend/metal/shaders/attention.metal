@@ -2,6 +2,46 @@
 
 using namespace candela::shader;
 
+/// The largest score of a row so far (times the sign of the scale), and the sum of exponentials below it.
+struct RunningSoftmax {
+  float top, total;
+};
+
+/// Turns the scores [8][C] of a simdgroup into weights below the largest score so far; four lanes share a
+/// row, which sees columns [begin, end). Gives what sums below the largest score before are to be multiplied
+/// by.
+template <uint C>
+inline float weigh_band(threadgroup float* scores, thread RunningSoftmax& running,
+                        constant AttentionParams& p, device const float* bias, uint h, int t, int first,
+                        int begin, int end, uint lane) {
+  float sign = p.scale < 0.0f ? -1.0f : 1.0f;
+  float factor = fabs(p.scale);
+  threadgroup float* row = scores + lane / 4 * (C + kPadding);
+  float values[C / 4];
+  float largest = -INFINITY;
+  for (uint i = 0; i < C / 4; ++i) {
+    uint c = i * 4 + lane % 4;
+    int j = first + static_cast<int>(c);
+    values[i] = -INFINITY;
+    if (j >= begin && j < end) values[i] = sign * (row[c] + bias_of(p, bias, h, t, j));
+    largest = fmax(largest, values[i]);
+  }
+  float before = running.top;
+  running.top = fmax(before, quad_max(largest));
+  float shift = running.top == -INFINITY ? 0.0f : running.top;
+  float decay = before == running.top ? 1.0f : exp(factor * (before - shift));
+  float part = 0.0f;
+  for (uint i = 0; i < C / 4; ++i) {
+    uint c = i * 4 + lane % 4;
+    int j = first + static_cast<int>(c);
+    float weight = j >= begin && j < end ? exp(factor * (values[i] - shift)) : 0.0f;
+    row[c] = weight;
+    part += weight;
+  }
+  running.total = running.total * decay + quad_sum(part);
+  return decay;
+}
+
 /// out = softmax(scale q k^T) v for a block of kBand S queries: S simdgroups, against C keys at a time, by
 /// the running maximum of FlashAttention-2 (Dao, 2023). Heads of at most D elements. Grid (blocks of queries,
 /// H, B).
@@ -28,15 +68,8 @@ template <class T, uint D, uint S, uint C>
   int first_row = static_cast<int>(group.x * S * kBand);
   int rows = static_cast<int>(p.queries);
   if (group.x + group.y + group.z == 0) check_bounds(p, cu_seqlens, fault, thread_index, kThreads);
-  if (thread_index == 0) atomic_store_explicit(&marked, 0u, memory_order_relaxed);
-  for (uint i = thread_index; i < 64; i += kThreads) places[i] = static_cast<float>(i);
-  for (uint r = thread_index; r < S * kBand; r += kThreads) {
-    Interval seen = {0, 0};
-    int t = first_row + static_cast<int>(r);
-    if (t < rows) seen = keys_of(p, q_start, cu_seqlens, b, t);
-    begin[r] = seen.begin;
-    end[r] = seen.end;
-  }
+  see<false>(p, q_start, cu_seqlens, b, first_row, rows, S * kBand, begin, end, factors, places, &marked,
+             thread_index, kThreads);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   q += static_cast<long>(b) * p.q.batch + static_cast<long>(h) * p.q.head;
   k += static_cast<long>(b) * p.k.batch + static_cast<long>(h / p.group) * p.k.head;
@@ -50,10 +83,7 @@ template <class T, uint D, uint S, uint C>
   // Four lanes share a row of the scores.
   uint row = simdgroup * kBand + lane / 4;
   int t = first_row + static_cast<int>(row);
-  float sign = p.scale < 0.0f ? -1.0f : 1.0f;
-  float factor = fabs(p.scale);
-  float top = -INFINITY;
-  float total = 0.0f;
+  RunningSoftmax running = {-INFINITY, 0.0f};
   BandSums<D> sums;
   clear_sums(sums, places);
   uint stamp = 0u;
@@ -67,31 +97,7 @@ template <class T, uint D, uint S, uint C>
     if (active) {
       multiply_bands<D, C>(q_tile + simdgroup * kBand * (D + kPadding), column_tile, my_scores, p.size);
       simdgroup_barrier(mem_flags::mem_threadgroup);
-      float values[C / 4];
-      float largest = -INFINITY;
-      for (uint i = 0; i < C / 4; ++i) {
-        uint c = i * 4 + lane % 4;
-        int j = first + static_cast<int>(c);
-        bool visible = j >= begin[row] && j < end[row];
-        values[i] = -INFINITY;
-        if (visible)
-          values[i] = sign * (my_scores[lane / 4 * (C + kPadding) + c] + bias_of(p, bias, h, t, j));
-        largest = fmax(largest, values[i]);
-      }
-      float before = top;
-      top = fmax(top, quad_max(largest));
-      float shift = top == -INFINITY ? 0.0f : top;
-      float decay = before == top ? 1.0f : exp(factor * (before - shift));
-      float part = 0.0f;
-      for (uint i = 0; i < C / 4; ++i) {
-        uint c = i * 4 + lane % 4;
-        int j = first + static_cast<int>(c);
-        bool visible = j >= begin[row] && j < end[row];
-        float weight = visible ? exp(factor * (values[i] - shift)) : 0.0f;
-        my_scores[lane / 4 * (C + kPadding) + c] = weight;
-        part += weight;
-      }
-      total = total * decay + quad_sum(part);
+      float decay = weigh_band<C>(my_scores, running, p, bias, h, t, first, begin[row], end[row], lane);
       if (lane % 4 == 0) factors[row] = decay;
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -110,11 +116,11 @@ template <class T, uint D, uint S, uint C>
   }
   simdgroup_barrier(mem_flags::mem_threadgroup);
   if (lane % 4 == 0) {
-    factors[row] = begin[row] < end[row] ? 1.0f / total : 0.0f;
+    factors[row] = begin[row] < end[row] ? 1.0f / running.total : 0.0f;
     if (p.has_statistics != 0 && t < rows) {
       long place = (static_cast<long>(b) * p.heads + h) * p.queries + t;
-      tops[place] = sign * top;
-      totals[place] = total;
+      tops[place] = (p.scale < 0.0f ? -1.0f : 1.0f) * running.top;
+      totals[place] = running.total;
     }
   }
   simdgroup_barrier(mem_flags::mem_threadgroup);
@@ -156,16 +162,8 @@ template <class T, uint D, uint S, uint C>
   int first_row = static_cast<int>(group.x * S * kBand);
   int rows = static_cast<int>(p.queries);
   bool in_fours = p.in_fours != 0;
-  if (thread_index == 0) atomic_store_explicit(&marked, 0u, memory_order_relaxed);
-  for (uint i = thread_index; i < 64; i += kThreads) places[i] = static_cast<float>(i);
-  for (uint r = thread_index; r < S * kBand; r += kThreads) {
-    Interval seen = {0, 0};
-    int t = first_row + static_cast<int>(r);
-    if (t < rows) seen = keys_of(p, q_start, cu_seqlens, b, t);
-    begin[r] = seen.begin;
-    end[r] = seen.end;
-    factors[r] = 1.0f;
-  }
+  see<false>(p, q_start, cu_seqlens, b, first_row, rows, S * kBand, begin, end, factors, places, &marked,
+             thread_index, kThreads);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   k += static_cast<long>(b) * p.k.batch + static_cast<long>(h / p.group) * p.k.head;
   v += static_cast<long>(b) * p.v.batch + static_cast<long>(h / p.group) * p.v.head;
@@ -262,16 +260,8 @@ template <class T, uint D, uint S, uint C>
   int first_row = static_cast<int>(group.x * S * kBand);
   int rows = static_cast<int>(p.keys);
   bool in_fours = p.in_fours != 0;
-  if (thread_index == 0) atomic_store_explicit(&marked, 0u, memory_order_relaxed);
-  for (uint i = thread_index; i < 64; i += kThreads) places[i] = static_cast<float>(i);
-  for (uint r = thread_index; r < S * kBand; r += kThreads) {
-    Interval seen = {0, 0};
-    int j = first_row + static_cast<int>(r);
-    if (j < rows) seen = queries_of(p, q_start, cu_seqlens, b, j);
-    begin[r] = seen.begin;
-    end[r] = seen.end;
-    factors[r] = 1.0f;
-  }
+  see<true>(p, q_start, cu_seqlens, b, first_row, rows, S * kBand, begin, end, factors, places, &marked,
+            thread_index, kThreads);
   threadgroup_barrier(mem_flags::mem_threadgroup);
   load_heads<T, D>(k_tile, k + (static_cast<long>(b) * p.k.batch + static_cast<long>(key_head) * p.k.head),
                    p.k.row, first_row, rows, p.size, S * kBand, in_fours, &marked, 0u, thread_index,

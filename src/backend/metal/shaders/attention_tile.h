@@ -128,6 +128,27 @@ inline void write_band(thread BandSums<D>& sums, device T* heads, long row_strid
   }
 }
 
+/// What a threadgroup begins with: the columns [begin, end) that each of its `count` rows sees (keys, or
+/// queries where the rows are keys), factors of 1, places 0 .. 63, nothing marked.
+template <bool kRowsAreKeys>
+inline void see(constant candela::shader::AttentionParams& p, device const int* q_start,
+                device const int* cu_seqlens, uint b, int first_row, int rows, uint count,
+                threadgroup int* begin, threadgroup int* end, threadgroup float* factors,
+                threadgroup float* places, threadgroup atomic_uint* marked, uint thread_index, uint threads) {
+  if (thread_index == 0) atomic_store_explicit(marked, 0u, memory_order_relaxed);
+  for (uint i = thread_index; i < 64; i += threads) places[i] = static_cast<float>(i);
+  for (uint r = thread_index; r < count; r += threads) {
+    Interval seen = {0, 0};
+    int row = first_row + static_cast<int>(r);
+    if (row < rows)
+      seen =
+          kRowsAreKeys ? queries_of(p, q_start, cu_seqlens, b, row) : keys_of(p, q_start, cu_seqlens, b, row);
+    begin[r] = seen.begin;
+    end[r] = seen.end;
+    factors[r] = 1.0f;
+  }
+}
+
 /// The columns that any of `count` rows sees.
 inline Interval union_of(threadgroup const int* begin, threadgroup const int* end, uint count) {
   Interval all = {0x7fffffff, 0};

@@ -20,12 +20,12 @@ template <class T, class U>
   accumulate_product(sums, tiles, xa, p.xa_row, p.xa_column, b, p.b_column, p.b_row, p.m, p.n, p.rank, row,
                      column, p.scale, thread_index, simdgroup);
   spread(sums, tiles, simdgroup);
-  for (uint i = thread_index; i < kTileFloats; i += kTileThreads) {
+  for (uint i = thread_index; i < kTile * kTile; i += kTileThreads) {
     uint r = row + i / kTile;
     uint c = column + i % kTile;
     if (r >= p.m || c >= p.n) continue;
-    float value = tiles[i];
-    if (p.has_bias != 0) value += to_float(bias[c]);
+    float value = tiles[i / kTile * kTileStride + i % kTile];
+    if (p.has_bias != 0) value += to_float(bias[static_cast<long>(c) * p.bias_step]);
     y[static_cast<long>(r) * p.y_row + c] = from_float<T>(value);
   }
 }

@@ -22,10 +22,10 @@ template <class TA, class TB, class TO>
   accumulate_product(sums, tiles, a, p.a_row, p.a_column, b, p.b_row, p.b_column, p.m, p.n, p.k, row, column,
                      1.0f, thread_index, simdgroup);
   spread(sums, tiles, simdgroup);
-  for (uint i = thread_index; i < kTileFloats; i += kTileThreads) {
+  for (uint i = thread_index; i < kTile * kTile; i += kTileThreads) {
     uint r = row + i / kTile;
     uint c = column + i % kTile;
-    if (r < p.m && c < p.n) write_result(out, bias, p, r, c, tiles[i]);
+    if (r < p.m && c < p.n) write_result(out, bias, p, r, c, tiles[i / kTile * kTileStride + i % kTile]);
   }
 }
 

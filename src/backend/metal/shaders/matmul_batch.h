@@ -28,7 +28,7 @@ inline void write_result(device TO* out, device const TA* bias, constant candela
   long at = static_cast<long>(r) * p.out_row + static_cast<long>(c) * p.out_column;
   float value = p.alpha * sum;
   if (p.beta != 0.0f) value += p.beta * to_float(out[at]);
-  if (p.has_bias != 0) value += to_float(bias[c]);
+  if (p.has_bias != 0) value += to_float(bias[static_cast<long>(c) * p.bias_step]);
   out[at] = from_float<TO>(value);
 }
 

@@ -34,7 +34,8 @@ inline float bias_correction(float log_beta, float steps) {
 }
 
 /// One thread: the factors of a step (args/optimizer.h).
-[[kernel]] void adamw_factors(device const float* loss [[buffer(0)]], device const float* squares [[buffer(1)]],
+[[kernel]] void adamw_factors(device const float* loss [[buffer(0)]],
+                              device const float* squares [[buffer(1)]],
                               device const float* rate [[buffer(2)]], device float* updates [[buffer(3)]],
                               device float* factors [[buffer(4)]],
                               constant AdamwFactorsParams& p [[buffer(5)]],

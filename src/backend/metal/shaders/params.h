@@ -81,6 +81,7 @@ struct MatmulParams {
   int64_t a_row, a_column, b_row, b_column, out_row, out_column;
   float alpha, beta;
   uint32_t has_bias;
+  int64_t bias_step;
 };
 
 /// y [m, n] = x [m, k] w^T (+ bias) + scale xa [m, rank] b^T.
@@ -89,6 +90,7 @@ struct LoraParams {
   int64_t x_row, x_column, w_row, w_column, xa_row, xa_column, b_row, b_column, y_row;
   float scale;
   uint32_t has_bias;
+  int64_t bias_step;
 };
 
 /// Rows of `length` elements, `stride` apart from each other and `step` within.

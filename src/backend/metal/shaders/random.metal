@@ -42,10 +42,11 @@ inline float unit_at(ulong seed, ulong position) {
   return to_unit(numbers.words[position % 4]);
 }
 
-/// A thread takes one counter: up to four elements. Its first one may lie before element 0.
+/// A thread takes one counter: up to four elements. Its first one may lie before element 0. (`uniform` is a
+/// name of the language's library.)
 template <class T>
-[[kernel]] void uniform(device T* out [[buffer(0)]], constant UniformParams& p [[buffer(1)]],
-                        uint at [[thread_position_in_grid]]) {
+[[kernel]] void draw_uniform(device T* out [[buffer(0)]], constant UniformParams& p [[buffer(1)]],
+                             uint at [[thread_position_in_grid]]) {
   ulong counter = p.offset / 4 + static_cast<ulong>(at);
   Philox numbers = philox(p.seed, counter);
   for (uint word = 0; word < 4; ++word) {
@@ -60,8 +61,8 @@ template <class T>
 
 /// By Box and Muller.
 template <class T>
-[[kernel]] void normal(device T* out [[buffer(0)]], constant NormalParams& p [[buffer(1)]],
-                       uint2 at [[thread_position_in_grid]]) {
+[[kernel]] void draw_normal(device T* out [[buffer(0)]], constant NormalParams& p [[buffer(1)]],
+                            uint2 at [[thread_position_in_grid]]) {
   ulong i = static_cast<ulong>(at.y) * p.loop.inner + at.x;
   float radius = sqrt(-2.0f * log(1.0f - unit_at(p.seed, p.offset + 2 * i)));
   float turn = 2.0f * unit_at(p.seed, p.offset + 2 * i + 1);
@@ -88,12 +89,12 @@ template <class T>
   }
 }
 
-template [[host_name("uniform_f32")]] [[kernel]] decltype(uniform<float>) uniform<float>;
-template [[host_name("uniform_f16")]] [[kernel]] decltype(uniform<half>) uniform<half>;
-template [[host_name("uniform_bf16")]] [[kernel]] decltype(uniform<bf16>) uniform<bf16>;
-template [[host_name("normal_f32")]] [[kernel]] decltype(normal<float>) normal<float>;
-template [[host_name("normal_f16")]] [[kernel]] decltype(normal<half>) normal<half>;
-template [[host_name("normal_bf16")]] [[kernel]] decltype(normal<bf16>) normal<bf16>;
+template [[host_name("uniform_f32")]] [[kernel]] decltype(draw_uniform<float>) draw_uniform<float>;
+template [[host_name("uniform_f16")]] [[kernel]] decltype(draw_uniform<half>) draw_uniform<half>;
+template [[host_name("uniform_bf16")]] [[kernel]] decltype(draw_uniform<bf16>) draw_uniform<bf16>;
+template [[host_name("normal_f32")]] [[kernel]] decltype(draw_normal<float>) draw_normal<float>;
+template [[host_name("normal_f16")]] [[kernel]] decltype(draw_normal<half>) draw_normal<half>;
+template [[host_name("normal_bf16")]] [[kernel]] decltype(draw_normal<bf16>) draw_normal<bf16>;
 template [[host_name("dropout_f32")]] [[kernel]] decltype(dropout<float>) dropout<float>;
 template [[host_name("dropout_f16")]] [[kernel]] decltype(dropout<half>) dropout<half>;
 template [[host_name("dropout_bf16")]] [[kernel]] decltype(dropout<bf16>) dropout<bf16>;
