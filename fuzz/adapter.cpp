@@ -7,6 +7,7 @@
 #include <candela/ops/copy.h>
 
 #include "fuzz/model_folder.h"
+#include "fuzz/mutate.h"
 
 /// A peft folder put on a model: adapter_config.json, a zero byte, then adapter_model.safetensors. What loads
 /// must compute, and come off again.
@@ -33,4 +34,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     lora.detach();
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json, Part::Safetensors});
 }

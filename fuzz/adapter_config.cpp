@@ -1,4 +1,5 @@
 #include "fuzz/fuzz.h"
+#include "fuzz/mutate.h"
 #include "lora/adapter_file.h"
 
 /// An adapter_config.json; what is accepted is written and read back to the same.
@@ -14,4 +15,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     config.scale_of("model.layers.0.self_attn.q_proj");
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json});
 }

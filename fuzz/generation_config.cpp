@@ -3,6 +3,7 @@
 #include <candela/generate/sampling.h>
 
 #include "fuzz/model_folder.h"
+#include "fuzz/mutate.h"
 
 /// A generation_config.json. Its sampling defaults, if they pass their check, choose a token.
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -19,4 +20,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::check(!candidates(kLogits, options, {}).empty(), "there is a token to choose");
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json});
 }

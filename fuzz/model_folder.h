@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -38,6 +40,24 @@ class ModelFolder {
   /// A file of any name in the folder.
   void put(const char* name, std::string_view text) const {
     std::ofstream(path_ / name, std::ios::binary | std::ios::trunc) << text;
+  }
+  /// The parts of an input, which zero bytes separate, as files; the last one is all that is left.
+  void put_parts(std::initializer_list<const char*> names, std::string_view input) const {
+    std::size_t left = names.size();
+    for (const char* const name : names) {
+      const std::size_t end = --left == 0 ? input.size() : std::min(input.find('\0'), input.size());
+      put(name, input.substr(0, end));
+      input.remove_prefix(std::min(end + 1, input.size()));
+    }
+  }
+  void drop_if_empty(const char* name) const {
+    std::error_code error;
+    if (std::filesystem::is_empty(path_ / name, error)) std::filesystem::remove(path_ / name, error);
+  }
+  void copy(const char* from, const char* to) const {
+    std::error_code error;
+    std::filesystem::copy_file(path_ / from, path_ / to, std::filesystem::copy_options::overwrite_existing,
+                               error);
   }
   const std::filesystem::path& path() const { return path_; }
 

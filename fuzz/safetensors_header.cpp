@@ -1,6 +1,7 @@
 #include <candela/io/safetensors.h>
 
 #include "fuzz/fuzz.h"
+#include "fuzz/mutate.h"
 
 /// A whole safetensors file. What is accepted must lie within the file and not overlap.
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -16,4 +17,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::check(header.data_offset + total == size, "tensors cover the file once");
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Safetensors});
 }

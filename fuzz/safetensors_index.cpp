@@ -5,6 +5,7 @@
 #include <candela/io/safetensors.h>
 
 #include "fuzz/fuzz.h"
+#include "fuzz/mutate.h"
 
 namespace {
 
@@ -50,4 +51,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     }
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json});
 }

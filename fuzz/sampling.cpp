@@ -7,6 +7,7 @@
 #include <candela/generate/sampling.h>
 
 #include "fuzz/model_folder.h"
+#include "fuzz/mutate.h"
 
 /// From a generation_config.json to tokens: the text of the file, a zero byte, then logits as they lie, f32.
 /// What passes its checks must choose a token that is there.
@@ -38,4 +39,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         "what is drawn is among the candidates");
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json, Part::Bytes});
 }

@@ -1,6 +1,7 @@
 #include <candela/io/tokenizer.h>
 
 #include "fuzz/fuzz.h"
+#include "fuzz/mutate.h"
 
 /// A tokenizer.json; what is accepted encodes a few texts and decodes its own ids, whole and streamed.
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -19,4 +20,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     }
   });
   return 0;
+}
+
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
+  using candela::fuzz::Part;
+  return candela::fuzz::mutate_parts(data, size, max_size, seed, {Part::Json});
 }

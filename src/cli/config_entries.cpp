@@ -156,10 +156,10 @@ std::vector<ConfigEntry> read_json(const std::string& text, const std::string& f
     check_repeated_keys(text, file);
     throw UsageError(error.what());
   }
-  require<UsageError>(document.is_object(), "{}: expected a mapping from option names to values", file);
+  require<UsageError>(document->is_object(), "{}: expected a mapping from option names to values", file);
   std::vector<ConfigEntry> entries;
   for (const auto& [key, line] : outer_keys(text)) {
-    const io::Json& value = document.at(key);
+    const io::Json& value = document->at(key);
     ConfigEntry entry{key, line, Kind::Other, {}};
     if (value.is_null()) entry.kind = Kind::Null;
     if (value.is_primitive() && !value.is_null()) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
@@ -15,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/row_options.h"
+#include "io/json_text.h"
 #include "io/utf8.h"
 
 namespace candela::cli {
@@ -95,16 +95,16 @@ double perplexity(double loss) {
   return std::min(std::exp(loss), std::numeric_limits<double>::max());
 }
 
-nlohmann::json to_json(const Result& result) {
-  nlohmann::json out = {{"loss", result.loss},
-                        {"perplexity", perplexity(result.loss)},
-                        {"trained_tokens", result.trained_tokens}};
+std::vector<io::JsonField> to_json(const Result& result) {
+  std::vector<io::JsonField> fields = {{"loss", io::json_number(result.loss)},
+                                       {"perplexity", io::json_number(perplexity(result.loss))},
+                                       {"trained_tokens", fmt::format("{}", result.trained_tokens)}};
   if (!result.answers.empty()) {
-    out["questions"] = result.answers.size();
-    out["exact"] = result.exact;
-    out["exact_match"] = result.exact_share();
+    fields.emplace_back("questions", fmt::format("{}", result.answers.size()));
+    fields.emplace_back("exact", fmt::format("{}", result.exact));
+    fields.emplace_back("exact_match", io::json_number(result.exact_share()));
   }
-  return out;
+  return fields;
 }
 
 void print_result(const std::string& name, const Result& result) {
@@ -152,10 +152,10 @@ void eval(const EvalOptions& options) {
   const std::string name = loaded.lora ? "base + adapter" : "base";
   results.emplace_back(name, evaluate(*loaded.model, options, rows, name));
   if (options.json) {
-    nlohmann::json out = to_json(results.back().second);
-    out["rows"] = rows.samples.size();
-    if (options.compare) out["base"] = to_json(results.front().second);
-    print_out("{}\n", out.dump(2));
+    std::vector<io::JsonField> fields = to_json(results.back().second);
+    fields.emplace_back("rows", fmt::format("{}", rows.samples.size()));
+    if (options.compare) fields.emplace_back("base", io::json_object(to_json(results.front().second), 1));
+    print_out("{}\n", io::json_object(fields));
     return;
   }
   if (options.show > 0) print_examples(options, rows, results);

@@ -84,7 +84,9 @@ std::string describe(const ModuleFilter& filter) {
 
 void print_adapter(const fs::path& folder) {
   const std::string file = (folder / "adapter_config.json").string();
-  const std::string text = io::read_file(file, kMostAdapterConfigBytes);
+  const AdapterConfigText found = find_adapter_config(folder);
+  if (!found.note.empty()) note(found.note);
+  const std::string& text = found.text;
   const LoraConfig config = parse_adapter_config(text, file);
   const std::string base = parse_base_model(text, file);
   print_out("adapter         LoRA, rank {}, alpha {:g}, scale {:g}{}\n", config.rank, config.alpha,
@@ -107,7 +109,7 @@ void info(const InfoOptions& options) {
   const bool there = io::is_there(path, why);
   require<IoError>(why.empty(), "{}: {}", options.path, why);
   require<IoError>(there, "{}: no such file or folder; check the path", options.path);
-  if (fs::exists(path / "adapter_config.json", error)) {
+  if (fs::exists(path / "adapter_config.json", error) || is_own_adapter(path)) {
     print_adapter(path);
     print_tensors(SafetensorsReader::open(path / "adapter_model.safetensors"), options.tensors);
     return;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -99,6 +100,18 @@ int fail_without_memory() {
   return kFailed;
 }
 
+/// nlohmann's JSON allocates where it is destroyed: out of memory there ends here. What was being written lies
+/// aside and goes with the next save.
+[[noreturn]] void end_terminated() {
+  try {
+    if (const std::exception_ptr error = std::current_exception()) std::rethrow_exception(error);
+  } catch (const std::bad_alloc&) {
+    ::_exit(fail_without_memory());
+  } catch (...) {
+  }
+  std::abort();
+}
+
 int run_to_status(int argc, char** argv) {
   try {
     const int status = run(argc, argv);
@@ -120,6 +133,7 @@ int run_to_status(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   prepare_process();
+  std::set_terminate(end_terminated);
   try {
     return run_to_status(argc, argv);
   } catch (const std::bad_alloc&) {  // while an error was being told

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <fstream>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <sys/file.h>
@@ -23,6 +22,8 @@
 #include "cli/output.h"
 #include "cli/resume.h"
 #include "core/folders.h"
+#include "io/json.h"
+#include "io/json_text.h"
 #include "lora/adapter_file.h"
 
 namespace candela::cli {
@@ -48,13 +49,19 @@ std::string line_of(const StepReport& report) {
   if (report.validation_loss)
     line += fmt::format(R"(,"validation_loss":{})", as_json(*report.validation_loss));
   if (report.best) line += R"(,"best":true)";
-  if (!report.skipped.empty()) line += fmt::format(R"(,"skipped":{})", nlohmann::json(report.skipped).dump());
+  if (!report.skipped.empty()) line += fmt::format(R"(,"skipped":{})", io::json_quoted(report.skipped));
   return line + "}\n";
 }
 
 /// What of a line of metrics a curve is drawn from; nothing where it is none.
 std::optional<StepReport> report_of(const std::string& text) {
-  const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
+  io::JsonTree document;
+  try {
+    document = io::parse_json(text, "metrics");
+  } catch (const IoError&) {
+    return std::nullopt;
+  }
+  const io::Json& line = document;
   const auto number = [&](const char* key) { return line.contains(key) && line[key].is_number(); };
   if (!line.is_object() || !number("step")) return std::nullopt;
   StepReport report;
@@ -63,8 +70,9 @@ std::optional<StepReport> report_of(const std::string& text) {
   if (number("tokens")) report.tokens = line["tokens"].get<std::int64_t>();
   if (number("seconds")) report.seconds = line["seconds"].get<double>();
   if (number("validation_loss")) report.validation_loss = line["validation_loss"].get<double>();
-  report.best = line.value("best", false);
-  report.skipped = line.value("skipped", "");
+  report.best = line.contains("best") && line["best"] == true;
+  if (line.contains("skipped") && line["skipped"].is_string())
+    report.skipped = line["skipped"].get<std::string>();
   return report;
 }
 

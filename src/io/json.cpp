@@ -83,6 +83,9 @@ std::string shown(const Json& value) {
   return text;
 }
 
+namespace {
+
+/// Empties `value` without allocating.
 void dismantle(Json& value) noexcept {
   if (auto* const array = value.get_ptr<Json::array_t*>()) {
     for (Json& item : *array) dismantle(item);
@@ -93,14 +96,16 @@ void dismantle(Json& value) noexcept {
   }
 }
 
+}  // namespace
+
 JsonTree& JsonTree::operator=(JsonTree&& other) noexcept {
-  dismantle(*this);
-  Json::operator=(static_cast<Json&&>(other));
+  dismantle(value_);
+  value_ = std::move(other.value_);
   return *this;
 }
 
 JsonTree::~JsonTree() {
-  dismantle(*this);
+  dismantle(value_);
 }
 
 bool is_json(std::string_view text) {
@@ -115,7 +120,7 @@ Json* JsonBuilder::place(Json&& value) {
                    limits_.max_values);
   if (open_.empty()) {
     root_ = JsonTree(std::move(value));
-    return &root_;
+    return &root_.value();
   }
   Json& parent = *open_.back();
   if (parent.is_array()) {
@@ -146,11 +151,12 @@ bool JsonBuilder::close() {
 }
 
 std::optional<JsonTree> JsonBuilder::take_member(const std::string& key) {
-  const auto found = root_.is_object() ? root_.find(key) : root_.end();
-  if (found == root_.end()) return std::nullopt;
+  Json& root = root_.value();
+  const auto found = root.is_object() ? root.find(key) : root.end();
+  if (found == root.end()) return std::nullopt;
   JsonTree value(std::move(*found));
-  root_.erase(found);
-  values_ = root_.size() + 1;
+  root.erase(found);
+  values_ = root.size() + 1;
   return value;
 }
 
@@ -235,7 +241,7 @@ void parse_json_members(std::string_view text, const std::string& source, const 
   // What is left are members that are no objects or arrays.
   const JsonTree rest = reader.take();
   const JsonObject top(rest, source);
-  for (const auto& [key, value] : rest.items()) take(key, value);
+  for (const auto& [key, value] : rest->items()) take(key, value);
 }
 
 JsonTree load_json(const std::filesystem::path& path, const JsonLimits& limits) {

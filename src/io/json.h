@@ -19,20 +19,27 @@ namespace candela::io {
 using Json = nlohmann::json;
 
 /// A document from outside. nlohmann's destructor allocates, which ends the process where memory has run out:
-/// this one takes the tree apart itself, as deep as JsonLimits let it become.
-class JsonTree : public Json {
+/// this one takes the tree apart itself, as deep as JsonLimits let it become. It is read as a `const Json&` and
+/// never becomes a Json, which would be destroyed nlohmann's way.
+class JsonTree {
  public:
   JsonTree() = default;
-  JsonTree(Json&& value) noexcept : Json(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  explicit JsonTree(Json&& value) noexcept : value_(std::move(value)) {}
   JsonTree(JsonTree&&) noexcept = default;
   JsonTree& operator=(JsonTree&& other) noexcept;
   JsonTree(const JsonTree&) = delete;
   JsonTree& operator=(const JsonTree&) = delete;
   ~JsonTree();
-};
 
-/// Empties `value` without allocating.
-void dismantle(Json& value) noexcept;
+  operator const Json&() const noexcept { return value_; }  // NOLINT(google-explicit-constructor)
+  operator Json() const = delete;
+  const Json& operator*() const noexcept { return value_; }
+  const Json* operator->() const noexcept { return &value_; }
+  Json& value() noexcept { return value_; }
+
+ private:
+  Json value_;
+};
 
 /// Bounds on a document. Beyond them it is an IoError, and what was built so far is dropped.
 struct JsonLimits {

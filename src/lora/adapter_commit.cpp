@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
 
 #include <candela/core/atomic_file.h>
 #include <candela/core/error.h>
@@ -17,11 +20,14 @@
 ///
 ///     weights   configuration   aside              read as
 ///     old       old             -                  old
-///     new       old             new configuration  new
-///     old       new             old configuration  old
+///     old       -               both               old
+///     new       -               both               new
 ///     new       new             -                  new
 ///
-/// The weights hold a digest of their configuration, so whatever is read is checked to belong together.
+/// The weights hold a digest of their configuration, so whatever is read is checked to belong together. Readers
+/// that know nothing of it (peft) find one adapter, or no configuration and an error; never the weights of one
+/// with the rank and scale of the other. Over weights without a digest, others' files, the configuration stays
+/// until the weights are renamed: new weights beside an old configuration are read as new by the digest.
 namespace candela {
 namespace {
 
@@ -105,6 +111,44 @@ void finish_earlier_save(const fs::path& folder) {
   if (aside) write_file_atomically(config, io::read_file(*aside, kMostAdapterConfigBytes));
 }
 
+/// The configuration that a save replaces, kept aside until it is over.
+class EarlierConfig {
+ public:
+  /// Holds nothing unless both files are there.
+  EarlierConfig(const fs::path& weights, const fs::path& config) : config_(config) {
+    if (!is_there(weights) || !is_there(config)) return;
+    text_ = io::read_file(config, kMostAdapterConfigBytes);
+    aside_.emplace(config);
+    aside_->write(text_);
+    aside_->flush();
+  }
+
+  bool differs_from(const std::string& text) const { return aside_ && text_ != text; }
+  /// Takes the name away, for good before anything that follows.
+  void take_away() {
+    require<IoError>(::unlink(config_.c_str()) == 0,
+                     "{}: could not be removed: {} (what was there before is unchanged)", config_.string(),
+                     std::generic_category().message(errno));
+    gone_ = true;
+    flush_folder(config_.parent_path());
+  }
+  /// Undoes take_away(). Where even that fails, readers find the file aside.
+  void put_back() {
+    if (!gone_) return;
+    try {
+      aside_->rename();
+    } catch (const IoError&) {
+      aside_->leave_aside();
+    }
+  }
+
+ private:
+  fs::path config_;
+  std::string text_;
+  std::optional<AtomicFile> aside_;
+  bool gone_ = false;
+};
+
 }  // namespace
 
 std::string adapter_digest(const std::vector<std::string>& names, const LoraConfig& config) {
@@ -158,18 +202,22 @@ void write_adapter(const fs::path& folder, const LoraConfig& config,
   AtomicFile config_file(config_path);
   write_safetensors(weights_file, weights_path, tensors,
                     {{"format", "pt"}, {kAdapterMark, adapter_digest(names, config)}});
-  config_file.write(format_adapter_config(config, base_model));
+  const std::string config_text = format_adapter_config(config, base_model);
+  config_file.write(config_text);
   weights_file.flush();
   config_file.flush();
-  // Never committed: until both renames last, the earlier configuration is there for the earlier weights.
-  std::optional<AtomicFile> earlier;
-  if (is_there(weights_path) && is_there(config_path)) {
-    earlier.emplace(config_path);
-    earlier->write(io::read_file(config_path, kMostAdapterConfigBytes));
-    earlier->flush();
-  }
+  // Until both renames last, the earlier configuration is there for the earlier weights.
+  EarlierConfig earlier(weights_path, config_path);
   flush_folder(folder);
-  weights_file.rename();
+  if (earlier.differs_from(config_text) && mark_of(folder)) earlier.take_away();
+  try {
+    weights_file.rename();
+  } catch (const IoError&) {
+    earlier.put_back();
+    throw;
+  }
+  // Else a loss of power could keep the second rename alone.
+  flush_folder(folder);
   try {
     config_file.rename();
   } catch (const IoError& error) {

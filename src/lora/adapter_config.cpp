@@ -7,6 +7,7 @@
 #include <candela/core/error.h>
 
 #include "io/json.h"
+#include "io/json_text.h"
 #include "lora/adapter_file.h"
 
 namespace candela {
@@ -122,17 +123,12 @@ std::vector<std::pair<std::string, Value>> parse_patterns(const std::vector<std:
   return result;
 }
 
-// Written out below: a JSON tree allocates where it is destroyed.
-
-/// An unpaired surrogate or stray byte in a path becomes U+FFFD: the file stays valid JSON.
-std::string quoted(const std::string& text) {
-  return io::Json(text).dump(-1, ' ', false, io::Json::error_handler_t::replace);
-}
+using io::json_quoted;
 
 /// Whole numbers without a fraction, as peft writes them.
 std::string format_number(double value) {
   const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
-  return whole ? fmt::format("{}", static_cast<std::int64_t>(value)) : io::Json(value).dump();
+  return whole ? fmt::format("{}", static_cast<std::int64_t>(value)) : io::json_number(value);
 }
 
 /// The items between `brackets`, each on a line of its own; on one line where there are none.
@@ -144,10 +140,10 @@ std::string format_items(const std::vector<std::string>& items, std::string_view
 std::string format_filter(const ModuleFilter& filter, const std::string& source) {
   require<Unsupported>(filter.names.empty() || filter.pattern.empty(),
                        "{}: peft has no form for both names and a pattern; use one of them", source);
-  if (!filter.pattern.empty()) return quoted(filter.pattern);
+  if (!filter.pattern.empty()) return json_quoted(filter.pattern);
   if (filter.names.empty()) return "null";
   std::vector<std::string> names;
-  for (const std::string& name : filter.names) names.push_back(quoted(name));
+  for (const std::string& name : filter.names) names.push_back(json_quoted(name));
   return format_items(names, "[]");
 }
 
@@ -158,7 +154,7 @@ std::string format_patterns(const std::vector<std::pair<std::string, Value>>& pa
   std::vector<std::string> items;
   std::set<std::string_view> seen;
   for (const auto& [pattern, value] : patterns) {
-    if (seen.insert(pattern).second) items.push_back(fmt::format("{}: {}", quoted(pattern), format(value)));
+    if (seen.insert(pattern).second) items.push_back(fmt::format("{}: {}", json_quoted(pattern), format(value)));
   }
   return format_items(items, "{}");
 }
@@ -210,11 +206,11 @@ std::string format_adapter_config(const LoraConfig& config, const std::string& b
   const std::pair<const char*, std::string> fields[] = {
       {"peft_type", "\"LORA\""},
       {"task_type", "\"CAUSAL_LM\""},
-      {"base_model_name_or_path", base_model.empty() ? "null" : quoted(base_model)},
+      {"base_model_name_or_path", base_model.empty() ? "null" : json_quoted(base_model)},
       {"inference_mode", "true"},
       {"r", fmt::format("{}", config.rank)},
       {"lora_alpha", format_number(config.alpha)},
-      {"lora_dropout", io::Json(config.dropout).dump()},
+      {"lora_dropout", io::json_number(config.dropout)},
       {"use_rslora", config.use_rslora ? "true" : "false"},
       {"target_modules", format_filter(config.targets, "target_modules")},
       {"exclude_modules", format_filter(config.excluded, "exclude_modules")},

@@ -14,6 +14,7 @@
 
 #include "core/folders.h"
 #include "io/json.h"
+#include "io/json_text.h"
 #include "models/values.h"
 
 namespace candela {
@@ -117,19 +118,8 @@ const char* dtype_name(DType dtype) {
   return dtype == DType::F32 ? "float32" : dtype == DType::BF16 ? "bfloat16" : "float16";
 }
 
-/// Values in `value` and all that it holds, itself included.
-std::size_t count_values(const io::Json& value) {
-  std::size_t count = 1;
-  if (value.is_structured()) {
-    for (const io::Json& item : value) count += count_values(item);
-  }
-  return count;
-}
-
-/// The source's config.json, byte for byte unless the weights have another dtype or are tied no more.
+/// The source's config.json, byte for byte but for dtype and tie_word_embeddings where the weights' differ.
 std::string config_text(const Model& model, const fs::path& source) {
-  // The ordered object below is searched from the start for every key.
-  constexpr std::size_t kMostValues = 10'000;
   const std::string file = (source / kConfig).string();
   std::string text = io::read_file(file);
   const io::JsonTree checked = io::parse_json(text, file);  // bounded, and with named errors
@@ -137,14 +127,11 @@ std::string config_text(const Model& model, const fs::path& source) {
   const bool retyped = model.dtype() != model.config().dtype;
   const bool untied = model.has_head() && model.config().tie_word_embeddings && !model.tied();
   if (!retyped && !untied) return text;
-  const std::size_t values = count_values(checked);
-  require<IoError>(values <= kMostValues,
-                   "{}: must have at most {} values to be written with another {}; got {}", file, kMostValues,
-                   retyped ? "dtype" : "tie_word_embeddings", values);
-  auto config = nlohmann::ordered_json::parse(text);  // keeps the order of the keys
-  if (retyped) config[object.has("dtype") ? "dtype" : "torch_dtype"] = dtype_name(model.dtype());
-  if (untied) config["tie_word_embeddings"] = false;
-  return config.dump(2) + "\n";
+  if (retyped)
+    text = io::with_json_member(text, object.has("dtype") ? "dtype" : "torch_dtype",
+                                io::json_quoted(dtype_name(model.dtype())));
+  if (untied) text = io::with_json_member(text, "tie_word_embeddings", "false");
+  return text;
 }
 
 }  // namespace

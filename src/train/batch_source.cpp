@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include <candela/core/error.h>
 #include <candela/train/batch_source.h>
 #include <candela/train/trainer.h>
 
+#include "io/json.h"
 #include "train/step_batches.h"
 
 namespace candela {
@@ -130,24 +130,23 @@ std::vector<HostBatch> SampleSource::next() {
 }
 
 std::string SampleSource::place() const {
-  const nlohmann::json place = {{"epoch", state_->batches.epoch()},
-                                {"batch", state_->batches.cursor()},
-                                {"rows", state_->samples.size()},
-                                {"data", state_->data}};
-  return place.dump();
+  return fmt::format(R"({{"batch":{},"data":"{}","epoch":{},"rows":{}}})", state_->batches.cursor(),
+                     state_->data, state_->batches.epoch(), state_->samples.size());
 }
 
 void SampleSource::restore(std::string_view place) {
-  const nlohmann::json json = nlohmann::json::parse(place, nullptr, false);
+  const io::JsonTree document = io::parse_json(place, "train: the place in the data");
+  const io::JsonObject object(document, "train: the place in the data");
   const auto number = [&](const char* key) {
-    require<IoError>(json.is_object() && json.contains(key) && json[key].is_number_unsigned(),
+    const io::Json* const value = object.find(key);
+    require<IoError>(value != nullptr && value->is_number_unsigned(),
                      "train: the place in the data must have a number \"{}\"; got {}", key, place);
-    return json[key].get<std::uint64_t>();
+    return value->get<std::uint64_t>();
   };
   const std::uint64_t epoch = number("epoch");
   const std::uint64_t batch = number("batch");
   const std::uint64_t rows = number("rows");
-  const std::string data = json.value("data", "");
+  const std::string data = object.string("data", "");
   require<IoError>(rows == state_->samples.size() && data == state_->data,
                    "train: the data are not those of the run: it had {} rows ({}), now there are {} ({}); "
                    "give the data set it began with",

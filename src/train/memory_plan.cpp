@@ -38,9 +38,11 @@ MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOption
   const MemoryStats before = allocator.stats();
   Model& model = prepare();
   for (const NamedTensor& parameter : model.named_parameters()) plan.weights += bytes_of(parameter.tensor);
-  // Weights used where the file is mapped are not the allocator's.
+  // Weights used where the file is mapped are not the allocator's; adapters are, and are no weights.
+  std::size_t others = before.allocated;
+  for (const Tensor& trained : trainable_parameters(model)) others += bytes_of(trained);
   const std::size_t now = allocator.stats().allocated;
-  const std::size_t loaded = now - std::min(now, before.allocated);
+  const std::size_t loaded = now - std::min(now, others);
   const std::size_t mapped = plan.weights - std::min(plan.weights, loaded);
   Trainer trainer(model, options);
   plan.adapters = trainer.optimizer().bytes();

@@ -111,6 +111,25 @@ TEST_F(ResumeTiny, FromAnyCheckpointAndAfterTheEnd) {
   }
 }
 
+/// The folder of the model is named in the run's options; what is in it may be another one by now.
+TEST_F(ResumeTiny, OtherWeightsThanTheRunBeganWithAreRefused) {
+  const std::string output = options("run", model_) + " --max-steps 3";
+  ASSERT_EQ(run(output).status, 0);
+  {
+    const auto model = make_model(ModelConfig::load(model_), {}, 4);
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    for (const NamedTensor& parameter : model->named_parameters())
+      tensors.emplace_back(parameter.name, parameter.tensor);
+    write_safetensors(fs::path(model_) / "model.safetensors", tensors);
+  }
+  const Outcome refused = run(fmt::format("finetune --resume '{}'", path("run")));
+  EXPECT_EQ(refused.status, 1) << refused.out;
+  EXPECT_TRUE(refused.says("trainer_state.json: base must be that of the model's weights (")) << refused.err;
+  EXPECT_TRUE(refused.says("the run began with other weights; give that model (--model)")) << refused.err;
+  write_tiny_model("model");
+  EXPECT_EQ(run(fmt::format("finetune --resume '{}'", path("run"))).status, 0);
+}
+
 TEST_F(ResumeTiny, ASignalLeavesACheckpointToGoOnFrom) {
   std::string long_run = options("stopped", model_);
   long_run.replace(long_run.find("--epochs 1"), 10, "--epochs 4000");

@@ -99,7 +99,7 @@ TEST_F(MemorySweep, TheBinaryEndsInAnErrorWhateverFails) {
       ASSERT_EQ(whole.status, 0) << command << whole.err;
       const long count = count_from("count");
       for (const bool onwards : {false, true}) {
-        for (long at = 1; at <= count; at += std::max(count / (full_sweep() ? 200 : 2), 1L)) {
+        for (const long at : points_of(count, 2)) {
           const Outcome result = with(fmt::format("{}{}:12", at, onwards ? "+" : ""));
           EXPECT_TRUE(result.status == 0 || result.status == 1)
               << command << ": " << call << " " << at << (onwards ? "+" : "") << " of " << count << ": "

@@ -32,7 +32,8 @@ class SaveSweep : public SavedAdapters, public testing::WithParamInterface<bool>
 TEST_P(SaveSweep, KilledAtAnyCallTheOldAdapterOrTheNewIsThere) {
   const long count = calls(Call::Change);
   ASSERT_GT(count, 10);
-  for (long at = 1; at <= count; ++at) {
+  const std::vector<long> points = points_of(count, count);
+  for (const long at : points) {
     put_old();
     const int code = in_child([&] {
       faults::arm(Call::Change, at, false, 0);
@@ -42,9 +43,11 @@ TEST_P(SaveSweep, KilledAtAnyCallTheOldAdapterOrTheNewIsThere) {
     std::string error;
     const State state = state_of(folder_, &error);
     EXPECT_TRUE(state == State::Old || state == State::New) << "killed at call " << at << ": " << error;
+    EXPECT_NE(state_by_names(folder_), State::Mixture) << "killed at call " << at;
     EXPECT_EQ(after_effect(GetParam()), "") << at;
   }
-  report_tries(fmt::format("{} saved, SIGKILL at every system call that changes something", name()), count);
+  report_tries(fmt::format("{} saved, SIGKILL at every system call that changes something", name()),
+               static_cast<long>(points.size()));
 }
 
 TEST_P(SaveSweep, WhateverCallFailsTheErrorIsToldAndTheOldAdapterOrTheNewIsThere) {
@@ -53,8 +56,8 @@ TEST_P(SaveSweep, WhateverCallFailsTheErrorIsToldAndTheOldAdapterOrTheNewIsThere
     const long count = calls(call);
     for (const bool onwards : {false, true}) {
       for (const int failure : kErrors) {
-        for (long at = 1; at <= count; ++at, ++tries) {
-          if (onwards && failure == EINTR) continue;  // what is interrupted for ever is tried for ever
+        if (onwards && failure == EINTR) continue;  // what is interrupted for ever is tried for ever
+        for (const long at : points_of(count, count)) {
           put_old();
           const int code = in_child([&] {
             faults::arm(call, at, onwards, failure);
@@ -66,7 +69,9 @@ TEST_P(SaveSweep, WhateverCallFailsTheErrorIsToldAndTheOldAdapterOrTheNewIsThere
           std::string error;
           const State state = state_of(folder_, &error);
           EXPECT_TRUE(state == State::New || (state == State::Old && code == kRefused)) << what << error;
+          EXPECT_NE(state_by_names(folder_), State::Mixture) << what;
           EXPECT_EQ(after_effect(GetParam()), "") << what;
+          ++tries;
         }
       }
     }

@@ -60,6 +60,19 @@ class SavedAdapters : public testing::Test {
     }
   }
 
+  /// What a reader of the two files by their names alone finds, such as peft: neither looks at what lies aside.
+  State state_by_names(const std::filesystem::path& folder) const {
+    const std::filesystem::path bare = scratch_ / "bare";
+    std::filesystem::remove_all(bare);
+    std::filesystem::create_directory(bare);
+    for (const char* const name : {"adapter_config.json", "adapter_model.safetensors"}) {
+      if (!std::filesystem::exists(folder / name)) return State::Nothing;
+      std::filesystem::copy(folder / name, bare / name);
+    }
+    const State state = state_of(bare);
+    return state == State::Nothing ? State::Mixture : state;
+  }
+
   /// What hinders a save after whatever happened; empty: it works, and nothing else is left in the folder.
   std::string after_effect(bool as_folder) const {
     as_folder ? save_folder() : save_files();

@@ -29,11 +29,31 @@ inline bool full_sweep() {
   return wanted != nullptr && std::string(wanted) == "full";
 }
 
-/// The points of [1, count] to try: all, or about `some`.
+/// One part of a sweep, so that processes can share it: CANDELA_SWEEP_SHARD=K/N tries the points K, K + N, ...
+/// (from 0) of those that the whole sweep tries.
+struct Shard {
+  long index = 0;
+  long count = 1;
+
+  static Shard from_environment() {
+    Shard shard;
+    const char* const wanted = std::getenv("CANDELA_SWEEP_SHARD");
+    if (wanted == nullptr) return shard;
+    char* end = nullptr;
+    shard.index = std::strtol(wanted, &end, 10);
+    shard.count = *end == '/' ? std::strtol(end + 1, &end, 10) : 0;
+    require(*end == '\0' && shard.index >= 0 && shard.index < shard.count,
+            "CANDELA_SWEEP_SHARD must be K/N with 0 <= K < N; got \"{}\"", wanted);
+    return shard;
+  }
+};
+
+/// The points of [1, count] to try here: all (sampled: about `some`, evenly spread), or this shard's of them.
 inline std::vector<long> points_of(long count, long some) {
+  const Shard shard = Shard::from_environment();
+  const long step = full_sweep() ? 1 : std::max(count / std::max(some, 1L), 1L);
   std::vector<long> points;
-  const long step = full_sweep() ? 1 : std::max(count / some, 1L);
-  for (long at = 1; at <= count; at += step) points.push_back(at);
+  for (long at = 1 + shard.index * step; at <= count; at += step * shard.count) points.push_back(at);
   return points;
 }
 

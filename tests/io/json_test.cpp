@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "io/files.h"
+#include "io/json_text.h"
 
 namespace candela::io {
 namespace {
@@ -16,6 +17,11 @@ TEST(Json, NamesTheFileLineAndColumnOfASyntaxError) {
   expect_contains(error_of<IoError>([] { parse_json("{\"b\": }", "x.json"); }),
                   "x.json: must be valid JSON; at column 7: ");
 }
+
+/// A document never becomes a Json, whose destructor allocates.
+static_assert(!std::is_convertible_v<JsonTree, Json> && !std::is_constructible_v<Json, JsonTree>);
+static_assert(!std::is_convertible_v<const JsonTree&, Json> && !std::is_convertible_v<JsonTree&, Json>);
+static_assert(std::is_convertible_v<JsonTree&, const Json&>);
 
 /// As a tree, two bytes become a hundred.
 TEST(Json, ATreeOfManySmallValuesIsRefused) {
@@ -61,7 +67,7 @@ TEST(Json, RefusesNul) {
   expect_contains(error_of<IoError>([] { parse_json("{\n}\0"sv, "x.json"); }),
                   "x.json: must be valid JSON; at line 2, column 2: a NUL byte");
   EXPECT_THROW(parse_json("{\"a\0b\": 1}"sv, "x.json"), IoError);
-  EXPECT_EQ(parse_json(R"({"a": "\u0000"})", "x.json")["a"], "\0"sv);
+  EXPECT_EQ(parse_json(R"({"a": "\u0000"})", "x.json")->at("a"), "\0"sv);
   EXPECT_FALSE(is_json("{}\0{\"a"sv));
   EXPECT_TRUE(is_json(R"({"a": "\u0000", "a": 1})"));
 }
@@ -118,6 +124,25 @@ TEST(Json, MissingFilesAndFoldersAreIoErrors) {
   const test::TemporaryFolder folder;
   expect_contains(error_of<IoError>([&] { load_json(folder / "absent.json"); }), "absent.json: no such file");
   expect_contains(error_of<IoError>([&] { load_json(folder.path()); }), "must be a regular file");
+}
+
+TEST(JsonText, WritesWhatIsReadBack) {
+  EXPECT_EQ(json_quoted("a\"\n\xFF"), "\"a\\\"\\n\xEF\xBF\xBD\"");
+  EXPECT_EQ(json_number(0.1), "0.1");
+  EXPECT_EQ(json_number(1e300 * 1e300), "null");
+  const std::vector<JsonField> inner = {{"c", "[1]"}};
+  const std::vector<JsonField> fields = {{"a", "1"}, {"b\"", json_object(inner, 1)}};
+  EXPECT_EQ(json_object(fields), "{\n  \"a\": 1,\n  \"b\\\"\": {\n    \"c\": [1]\n  }\n}");
+  EXPECT_EQ(json_object({}), "{}");
+}
+
+TEST(JsonText, AMemberIsReplacedWhereItStands) {
+  const auto with = [](const char* object) { return with_json_member(object, "b", "7"); };
+  EXPECT_EQ(with(R"({"a": {"b": 1}, "b" :  [2, "]", {"b": 3}] , "c": 4})"),
+            R"({"a": {"b": 1}, "b" :  7 , "c": 4})");
+  EXPECT_EQ(with(R"({"\u0062":"x\"}"})"), R"({"\u0062":7})");
+  EXPECT_EQ(with(R"({"a": "b", "c": "\\"})"), "{\"a\": \"b\", \"c\": \"\\\\\",\n  \"b\": 7\n}");
+  EXPECT_EQ(with(" { } \n"), " {\n  \"b\": 7\n} \n");
 }
 
 }  // namespace

@@ -95,6 +95,38 @@ TEST(MemoryPlan, PredictsThePeakOfTheAllocator) {
   EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.1 * real);
 }
 
+/// Weights that stay in the mapped file are counted beside what the allocator takes, adapters included.
+TEST(MemoryPlan, CountsMappedWeightsAndAdaptersBoth) {
+  const std::vector<Sample> samples = rows(8);
+  LoraConfig wide = tiny_lora();
+  wide.rank = 32;
+  const auto load = [](Device device) {
+    return load_model(CANDELA_SOURCE_DIR "/models/stories-7m", {std::nullopt, device});
+  };
+  const auto prepare = [&](Device device) {
+    auto model = load(device);
+    Lora::attach(*model, wide, 5);
+    return model;
+  };
+  const MemoryPlan plan = plan_of({}, samples, {}, prepare);
+  Allocator& cpu = device_interface(Device::cpu()).allocator();
+  cpu.trim();
+  std::size_t mapped = plan.weights;
+  {
+    const std::size_t before = cpu.stats().allocated;
+    const auto model = load(Device::cpu());
+    mapped -= cpu.stats().allocated - before;
+  }
+  ASSERT_GT(mapped, plan.weights / 2) << "the file has the dtype that it is used in";
+  cpu.trim();
+  const std::size_t before = cpu.stats().reserved;
+  cpu.reset_peaks();
+  const auto model = prepare(Device::cpu());
+  Trainer(*model, {}).fit(samples, {}, [](const StepReport&) {});
+  const auto real = static_cast<double>(cpu.stats().peak_reserved - before + mapped);
+  EXPECT_NEAR(static_cast<double>(plan.needed()), real, 0.04 * real);
+}
+
 TEST(MemoryPlan, WhatDoesNotFitNamesTheLargestPartAndTheRemedy) {
   MemoryPlan plan;
   plan.weights = 100U << 20U;

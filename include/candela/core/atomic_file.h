@@ -13,7 +13,7 @@ namespace candela {
 ///
 /// A process that is killed leaves what it wrote aside; the next AtomicFile for the same path removes it. A
 /// limit on the size of files (ulimit -f) is an error like a full disk only in a process that ignores
-/// SIGXFSZ.
+/// SIGXFSZ. An object is for one thread; others may write other files, or the same: the last commit stays.
 class AtomicFile {
  public:
   /// Creates missing parent folders. IoError if the folder cannot be written, or as check_replaceable().

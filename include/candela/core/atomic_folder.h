@@ -17,7 +17,8 @@ namespace candela {
 ///     folder.commit();
 ///
 /// The folder aside is .NAME.PID-N.tmp, locked while its process lives. What a killed process leaves of one
-/// is removed by the next AtomicFolder for the same target.
+/// is removed by the next AtomicFolder for the same target. An object is for one thread at a time; several
+/// threads may make the same target: each commit() finds it absent, or is an IoError.
 class AtomicFolder {
  public:
   /// Creates missing parents. IoError if the parent cannot be written.

@@ -20,8 +20,8 @@ inline float uniform_from_bits(std::uint32_t bits) {
   return static_cast<float>(bits >> 8U) * 0x1p-24F;
 }
 
-/// A stream of random numbers. Each op that needs n numbers takes the positions [offset, offset + n) from
-/// `advance(n)`.
+/// A stream of random numbers, for one thread. Each op that needs n numbers takes the positions [offset,
+/// offset + n) from `advance(n)`.
 ///
 /// With a base(), i64 [1] on the device of the ops, dropout() adds its value to these positions when the kernel
 /// runs: work that is recorded then draws anew at every replay.

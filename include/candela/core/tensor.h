@@ -15,7 +15,7 @@ struct GradNode;
 struct Recipe;
 
 /// An n-dimensional array: a counted handle on a storage plus a layout. Copying a Tensor copies the handle.
-/// Tensors that share a storage (views) see each other's writes.
+/// Tensors that share a storage (views) see each other's writes: threads may read it side by side, not write.
 class Tensor {
  public:
   /// An undefined tensor: stands for "none" where an argument is optional.

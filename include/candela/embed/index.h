@@ -13,7 +13,7 @@
 namespace candela {
 
 /// Texts and their embeddings, searched exactly: one product per batch of questions. An index of a file is
-/// mapped, not read.
+/// mapped, not read. Const members may be called on several threads at once, add() on none beside them.
 class Index {
  public:
   struct Hit {

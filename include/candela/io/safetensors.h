@@ -40,7 +40,8 @@ struct SafetensorsHeader {
   static SafetensorsHeader parse(std::string_view bytes, std::uint64_t file_size, const std::string& source);
 };
 
-/// Tensors in one safetensors file or in the shards of an index. Copies are cheap and share the mappings.
+/// Tensors in one safetensors file or in the shards of an index. Copies are cheap and share the mappings. All
+/// methods may be called from several threads.
 class SafetensorsReader {
  public:
   /// Maps a .safetensors file, the shards of a *.safetensors.index.json, or, in a folder, model.safetensors

@@ -11,7 +11,8 @@ namespace candela {
 
 /// Low-rank adapters (Hu et al., 2021) on a model: y = W x + s B A x with W frozen and A [r, I], B [O, r]
 /// trained. The model must outlive it; the adapters and their state live in the model's layers, so a Lora may
-/// be copied, moved or dropped freely. One set of adapters per model: views of one f32 tensor.
+/// be copied, moved or dropped freely. One set of adapters per model: views of one f32 tensor. Attaching,
+/// loading, enabling, merging and detaching change the model: no other thread may use it meanwhile.
 class Lora {
  public:
   /// New adapters in f32, drawn as peft does: A uniform in +-1/sqrt(I), B zero, so that the model's output is

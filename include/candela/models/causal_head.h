@@ -7,7 +7,7 @@
 namespace candela {
 
 /// Predicts the next token from hidden states: logits = multiplier hidden W^T, and with a cap c, c
-/// tanh(logits / c).
+/// tanh(logits / c). Const members may be called on several threads at once.
 class CausalHead {
  public:
   struct Options {

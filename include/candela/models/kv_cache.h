@@ -11,7 +11,7 @@ namespace candela {
 
 /// The keys and values of the tokens that a model has seen, so that each new token costs one forward pass of
 /// one token. Rows of a batch may have different lengths: row b holds lengths()[b] tokens, and what lies
-/// behind is unread. Memory: 2 layers batch capacity kv_heads head_dim elements.
+/// behind is unread. Memory: 2 layers batch capacity kv_heads head_dim elements. For one thread at a time.
 class KvCache {
  public:
   struct Geometry {

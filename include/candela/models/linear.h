@@ -74,7 +74,8 @@ struct Prologue {
 
 /// Linear layers that share an input, such as q, k and v: one weight [sum O, I] of which each layer's is a
 /// run of rows, one bias, one product, one packed result. Where dense weights are not rows of one tensor
-/// already, they are copied together.
+/// already, they are copied together. Const members may be called on several threads at once, while nobody
+/// changes a weight or an adapter.
 class LinearGroup {
  public:
   /// The layers, in the order of their outputs; they must stay where they are. All have a bias or none.

@@ -15,7 +15,7 @@ namespace candela {
 
 /// AdamW over the parameters of a run, with its moments (Loshchilov & Hutter, 2019). Parameters that lie
 /// behind each other in one tensor, as Lora's do, are one block: their norm, clipping and update are one
-/// pass. Their gradients are views of one tensor per block.
+/// pass. Their gradients are views of one tensor per block. For one thread at a time.
 class Optimizer {
  public:
   /// `parameters` require gradients and are contiguous. Moments are 0. clip_norm: 0 for none.

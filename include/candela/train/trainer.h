@@ -122,7 +122,8 @@ double evaluate_loss(Model& model, BatchSource& source);
 /// Trains the parameters that require a gradient with AdamW. Loss is summed over tokens and divided once per
 /// step, so 8 rows at once and 8 accumulated passes of one row give the same gradient. Same seed, data,
 /// options and thread count: the same bits, also of a run that went on from state() and the optimizer's
-/// moments of an earlier one.
+/// moments of an earlier one. For one thread at a time, and no other may use the model during a step; other
+/// models may be trained, run, loaded and freed on other threads.
 class Trainer {
  public:
   Trainer(Model& model, TrainOptions options);
@@ -180,6 +181,7 @@ class Trainer {
   /// are the caller's.
   void restore(const RunState& state);
 
+  const Model& model() const { return model_; }
   const Optimizer& optimizer() const { return optimizer_; }
   Optimizer& optimizer() { return optimizer_; }
   /// Everything that is trained, in the order of the network.

@@ -22,6 +22,7 @@ std::string describe_vendor() {
 
 #else
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <list>
@@ -29,7 +30,6 @@ std::string describe_vendor() {
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
-#include <unordered_map>
 #include <vector>
 
 #include <candela/core/error.h>
@@ -82,25 +82,94 @@ const dnnl::engine& cpu_engine() {
   return engine;
 }
 
-/// A primitive, which threads execute side by side: each brings its operands and its scratchpad.
-struct Primitive {
-  memory::desc a, b, c, bias, scratchpad;
-  bool has_bias;
-  dnnl::matmul execute;
+/// The memory objects that one execution names its operands by. oneDNN 2.6 makes six allocations for them and
+/// crashes where one fails, so they are kept and only pointed at other operands, which allocates nothing.
+struct Operands {
+  memory a, b, c, bias, scratchpad;
+};
 
+/// A primitive, which threads execute side by side: each with operands and a scratchpad of its own.
+class Primitive {
+ public:
   explicit Primitive(const Shape& shape)
-      : a(description(shape.m, shape.k, shape.operands, shape.a_strides)),
-        b(description(shape.k, shape.n, shape.operands, shape.b_strides)),
-        c(description(shape.m, shape.n, shape.result, shape.c_strides)),
-        bias({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
-        has_bias(shape.has_bias) {
+      : a_(description(shape.m, shape.k, shape.operands, shape.a_strides)),
+        b_(description(shape.k, shape.n, shape.operands, shape.b_strides)),
+        c_(description(shape.m, shape.n, shape.result, shape.c_strides)),
+        bias_({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
+        has_bias_(shape.has_bias) {
     dnnl::primitive_attr attributes = scaled_product(shape.alpha, shape.beta);
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc chosen =
-        product_of(cpu_engine(), a, b, has_bias ? &bias : nullptr, c, attributes);
-    scratchpad = chosen.scratchpad_desc();
-    execute = dnnl::matmul(chosen);
+        product_of(cpu_engine(), a_, b_, has_bias_ ? &bias_ : nullptr, c_, attributes);
+    scratchpad_ = chosen.scratchpad_desc();
+    matmul_ = dnnl::matmul(chosen);
   }
+
+  std::size_t scratchpad_bytes() const { return scratchpad_.get_size(); }
+
+  /// `scratchpad` holds scratchpad_bytes(), aligned to 64.
+  void execute(const dnnl::stream& stream, const Product& p, void* scratchpad) const {
+    const Loan operands(*this);
+    std::array<dnnl_exec_arg_t, 5> arguments;
+    int count = 0;
+    const auto add = [&](int name, const memory& object, void* data) {
+      object.set_data_handle(data);
+      arguments[static_cast<std::size_t>(count++)] = {name, object.get()};
+    };
+    add(DNNL_ARG_SRC, operands->a, p.a.data);
+    add(DNNL_ARG_WEIGHTS, operands->b, p.b.data);
+    add(DNNL_ARG_DST, operands->c, p.c.data);
+    if (has_bias_) add(DNNL_ARG_BIAS, operands->bias, const_cast<void*>(p.bias.data));
+    if (scratchpad_bytes() > 0) add(DNNL_ARG_SCRATCHPAD, operands->scratchpad, scratchpad);
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(matmul_.get(), stream.get(), count, arguments.data()),
+                            "could not execute a primitive");
+    dnnl::error::wrap_c_api(dnnl_stream_wait(stream.get()), "could not wait for a stream");
+  }
+
+ private:
+  /// Operands for one execution, which go back to the primitive afterwards.
+  class Loan {
+   public:
+    explicit Loan(const Primitive& of) : of_(of), operands_(of.take()) {}
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+    ~Loan() {
+      const std::lock_guard lock(of_.mutex_);
+      of_.idle_.push_back(std::move(operands_));  // take() has made room
+    }
+    const Operands* operator->() const { return operands_.get(); }
+
+   private:
+    const Primitive& of_;
+    std::unique_ptr<Operands> operands_;
+  };
+
+  std::unique_ptr<Operands> take() const {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Operands> operands = std::move(idle_.back());
+      idle_.pop_back();
+      return operands;
+    }
+    require_room_for_code();
+    idle_.reserve(made_ + 1);
+    const auto object = [](const memory::desc& of) { return memory(of, cpu_engine(), DNNL_MEMORY_NONE); };
+    auto operands = std::make_unique<Operands>();
+    operands->a = object(a_);
+    operands->b = object(b_);
+    operands->c = object(c_);
+    if (has_bias_) operands->bias = object(bias_);
+    if (scratchpad_bytes() > 0) operands->scratchpad = object(scratchpad_);
+    ++made_;
+    return operands;
+  }
+
+  memory::desc a_, b_, c_, bias_, scratchpad_;
+  bool has_bias_;
+  dnnl::matmul matmul_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Operands>> idle_;
+  mutable std::size_t made_ = 0;
 };
 
 /// The primitives of the latest shapes, for all threads.
@@ -131,7 +200,7 @@ class Primitives {
   }
 
  private:
-  using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
+  using Entry = std::pair<Shape, std::shared_ptr<const Primitive>>;
   std::mutex mutex_;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
@@ -139,12 +208,12 @@ class Primitives {
 
 /// What one thread executes primitives with.
 struct Executor {
-  dnnl::stream stream{cpu_engine()};
+  dnnl::stream stream = (require_room_for_code(), dnnl::stream(cpu_engine()));
   std::vector<std::byte> scratchpad;
 
   void run(const Primitive& primitive, const Product& p) {
     constexpr std::size_t kAlignment = 64;
-    const std::size_t bytes = primitive.scratchpad.get_size();
+    const std::size_t bytes = primitive.scratchpad_bytes();
     if (bytes > 0 && scratchpad.size() < bytes + kAlignment) {
       scratchpad = {};
       scratchpad.resize(bytes + kAlignment);
@@ -152,15 +221,7 @@ struct Executor {
     void* at = scratchpad.data();
     std::size_t room = scratchpad.size();
     if (bytes > 0) std::align(kAlignment, bytes, at, room);
-    const auto operand = [](const memory::desc& of, void* data) { return memory(of, cpu_engine(), data); };
-    std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, operand(primitive.a, p.a.data)},
-                                                 {DNNL_ARG_WEIGHTS, operand(primitive.b, p.b.data)},
-                                                 {DNNL_ARG_DST, operand(primitive.c, p.c.data)}};
-    if (primitive.has_bias)
-      arguments.emplace(DNNL_ARG_BIAS, operand(primitive.bias, const_cast<void*>(p.bias.data)));
-    if (bytes > 0) arguments.emplace(DNNL_ARG_SCRATCHPAD, operand(primitive.scratchpad, at));
-    primitive.execute.execute(stream, arguments);
-    stream.wait();
+    primitive.execute(stream, p, at);
   }
 };
 
@@ -197,7 +258,10 @@ bool multiplies_bf16() {
 
 void require_room_for_code() {
   constexpr std::size_t kRoom = std::size_t{4} << 20U;  // several times what one primitive takes
-  void* const heap = std::malloc(kRoom);
+  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of a
+  // megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
+  constexpr std::size_t kHeap = std::size_t{64} << 10U;
+  void* const heap = std::malloc(kHeap);
   const bool has_heap = heap != nullptr;
   std::free(heap);
   void* const pages = ::mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
