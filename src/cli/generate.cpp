@@ -42,7 +42,10 @@ std::string read_prompt(const GenerateCommand& command) {
   require<UsageError>(command.prompt.has_value(),
                       "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
   if (*command.prompt != "-") return *command.prompt;
-  return read_standard_input();
+  std::string text = read_standard_input();
+  // `echo` ends its line.
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 /// Each token's probability and text, as JSON writes it: white space shows.
@@ -106,7 +109,7 @@ void add_generate(CLI::App& app, Action& action) {
       app.add_subcommand("generate", "Continue a text; only the continuation goes to standard output");
   declare_model_options(*command, options->model);
   CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
-                                                  "The text to continue; -: read it from standard input");
+                                                  "The text to continue; -: read it from standard input, without its last line break");
   add_path(*command, "--prompt-file", options->prompt_file,
            "A file with the text to continue, taken as it is")
       ->excludes(prompt);
