@@ -39,7 +39,7 @@ class Session {
         options_(parse_chat_options(command_.chat_options)),
         system_(command_.system),
         format_(command_.model, command_.chat_template, tokenizer_, config_) {
-    command_.generate.sampling = resolve_sampling(command_.sampling, config_, "chat");
+    command_.generate.sampling = resolve_sampling(command_.sampling, config_);
     loaded_ = load(command_.model);
   }
 

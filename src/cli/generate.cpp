@@ -40,7 +40,7 @@ struct GenerateCommand {
 std::string read_prompt(const GenerateCommand& command) {
   if (!command.prompt_file.empty()) return io::read_file(command.prompt_file);
   require<UsageError>(command.prompt.has_value(),
-                      "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
+                      "--prompt: is required: TEXT, or - for standard input; or give --prompt-file FILE");
   if (*command.prompt != "-") return *command.prompt;
   std::string text = read_standard_input();
   // `echo` ends its line.
@@ -61,7 +61,7 @@ void print_probabilities(const Generation& result, const Tokenizer& tokenizer) {
 void generate(GenerateCommand command) {
   const std::string prompt = read_prompt(command);
   const ModelConfig config = ModelConfig::load(command.model.model);
-  command.generate.sampling = resolve_sampling(command.sampling, config, "generate");
+  command.generate.sampling = resolve_sampling(command.sampling, config);
   const Tokenizer tokenizer = Tokenizer::load(command.model.model);
   // Warns, too, where an adapter was trained on texts that are written otherwise.
   std::optional<ChatFormat> format;
