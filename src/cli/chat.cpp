@@ -39,7 +39,7 @@ class Session {
         options_(parse_chat_options(command_.chat_options)),
         system_(command_.system),
         format_(command_.model, command_.chat_template, tokenizer_, config_) {
-    command_.generate.sampling = resolve_sampling(command_.sampling, config_, "chat");
+    command_.generate.sampling = resolve_sampling(command_.sampling, config_);
     loaded_ = load(command_.model);
   }
 
@@ -105,17 +105,18 @@ class Session {
       command_.generate.stop_tokens = format_.stop_ids();
       TextGenerator generator(*loaded_.model, tokenizer_);
       const auto begin = std::chrono::steady_clock::now();
-      const Generation made = generator.generate(ids, command_.generate, [](std::string_view part) {
+      const auto show = [](std::string_view part) {
         write_text(part);
         flush_output();
         return true;
-      });
+      };
+      const Generation made = generator.generate(ids, command_.generate, show, &prefix_);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       write_output("\n");
       flush_output();
-      write_error(fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front\n",
+      write_error(fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front, of which {} were kept\n",
                               made.tokens.size(), static_cast<double>(made.tokens.size()) / seconds,
-                              made.prompt_tokens));
+                              made.prompt_tokens, made.cached_tokens));
       messages_.push_back({{"role", "assistant"}, {"content", made.text}});
     } catch (...) {
       messages_.pop_back();
@@ -134,6 +135,7 @@ class Session {
 
   void adapt(const std::string& name) {
     require(!name.empty(), "/adapter needs the folder of an adapter, or off");
+    prefix_.clear();
     if (loaded_.lora) loaded_.lora->detach();
     loaded_.lora.reset();
     command_.model.adapter.clear();
@@ -153,6 +155,8 @@ class Session {
   ChatFormat format_;
   LoadedModel loaded_;
   ChatMessages messages_;
+  /// What the model has seen of the conversation, so that a turn computes only what is new.
+  PrefixCache prefix_;
 };
 
 }  // namespace

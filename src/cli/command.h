@@ -10,6 +10,7 @@ using Action = std::function<void()>;
 
 /// One subcommand each, in the file of its name: declares the options, once, and sets `action` when chosen.
 void add_bench(CLI::App& app, Action& action);
+void add_completion(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
 void add_embed(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);

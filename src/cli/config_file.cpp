@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/resume.h"
+#include "cli/spelling.h"
 #include "cli/usage.h"
 
 namespace candela::cli {
@@ -54,30 +55,47 @@ struct CommandLine {
 /// to the next option.
 class CommandLineReader {
  public:
-  CommandLineReader(const CLI::App& app, const std::vector<std::string>& arguments)
-      : command_(&app), rest_(arguments) {
+  CommandLineReader(CLI::App& app, const std::vector<std::string>& arguments)
+      : command_(&app), path_("candela " + app.get_name()), rest_(arguments) {
     while (at_ < rest_.size()) {
       if (rest_[at_].starts_with("--") && rest_[at_].size() > 2) {
         read_option();
-      } else {
-        if (const CLI::App* sub = find_subcommand(*command_, rest_[at_])) command_ = sub;
-        line_.arguments.push_back(rest_[at_++]);
+        continue;
       }
+      require<UsageError>(!is_short_option(rest_[at_]) || find_option(*command_, rest_[at_]) != nullptr,
+                          "{}: is no option of `{}`, whose options have long names; `{} --help` lists them",
+                          rest_[at_], path_, path_);
+      if (CLI::App* sub = find_subcommand(*command_, rest_[at_])) {
+        command_ = sub;
+        path_ += " " + sub->get_name();
+      }
+      line_.arguments.push_back(rest_[at_++]);
     }
   }
   CommandLine take() { return std::move(line_); }
-  const CLI::App& command() const { return *command_; }
 
  private:
+  static bool is_short_option(const std::string& text) { return text.size() > 1 && text[0] == '-'; }
+
   void read_option() {
     const std::string argument = rest_[at_++];
     const std::size_t equals = argument.find('=');
-    const std::string name = argument.substr(0, equals);
-    const CLI::Option* const option = find_option(*command_, name);
+    const Spelling spelling = find_spelling(*command_, argument.substr(2, equals - 2));
+    if (spelling.option == nullptr)
+      throw UsageError(fmt::format("{}: is no option of `{}`{}`{} --help` lists them", argument.substr(0, equals),
+                                   path_,
+                                   did_you_mean(argument.substr(2, equals - 2), option_names(*command_), "--"),
+                                   path_));
+    const CLI::Option& option = *spelling.option;
+    const std::string name = "--" + name_of(option);
     const bool joined = equals != std::string::npos && equals + 1 < argument.size();
-    if (option == nullptr || is_flag(*option) || (!joined && at_ == rest_.size())) {
-      if (option != nullptr) line_.given.insert(option);
-      line_.arguments.push_back(argument);
+    line_.given.insert(&option);
+    if (is_flag(option) || spelling.when_on) {
+      read_switch(name, spelling, joined ? std::optional(argument.substr(equals + 1)) : std::nullopt);
+      return;
+    }
+    if (!joined && at_ == rest_.size()) {
+      line_.arguments.push_back(name);
       return;
     }
     const std::string value = joined ? argument.substr(equals + 1) : rest_[at_++];
@@ -85,14 +103,39 @@ class CommandLineReader {
       line_.config_files.push_back(value);
       return;
     }
-    line_.given.insert(option);
-    const bool list = is_list(*option);
-    line_.arguments.insert(line_.arguments.end(), {name, list ? literal(value) : value});
-    while (list && at_ < rest_.size() && !(rest_[at_].size() > 1 && rest_[at_][0] == '-'))
-      line_.arguments.push_back(literal(rest_[at_++]));
+    line_.arguments.push_back(name);
+    if (!is_list(option)) {
+      line_.arguments.push_back(value);
+      return;
+    }
+    add_values(option, value);
+    while (at_ < rest_.size() && !(rest_[at_].size() > 1 && rest_[at_][0] == '-'))
+      add_values(option, rest_[at_++]);
   }
 
-  const CLI::App* command_;
+  void add_values(const CLI::Option& option, const std::string& text) {
+    for (const std::string& value : list_values(option, text)) line_.arguments.push_back(literal(value));
+  }
+
+  /// A switch, which may be followed by true or false, as other tools have them.
+  void read_switch(const std::string& name, const Spelling& spelling, std::optional<std::string> value) {
+    const auto is_boolean = [](const std::string& text) {
+      return text == "true" || text == "True" || text == "false" || text == "False";
+    };
+    if (!value && at_ < rest_.size() && is_boolean(rest_[at_])) value = rest_[at_++];
+    if (value == "True") value = "true";
+    if (value == "False") value = "false";
+    if (!spelling.when_on) {
+      line_.arguments.push_back(value ? name + "=" + *value : name);
+      return;
+    }
+    require<UsageError>(!value || is_boolean(*value), "{}: is a switch; expected true or false; got {}", name,
+                        value.value_or(""));
+    if (value != "false") line_.arguments.insert(line_.arguments.end(), {name, *spelling.when_on});
+  }
+
+  CLI::App* command_;
+  std::string path_;  // "candela bench ops"
   const std::vector<std::string>& rest_;
   std::size_t at_ = 0;
   CommandLine line_;
@@ -122,9 +165,9 @@ void check_values(CLI::Option& option, const std::vector<std::string>& values, c
   }
 }
 
-/// The arguments that `entry` of a config file stands for.
+/// The arguments that `entry` of a config file stands for. `when_on`: as in Spelling.
 std::vector<std::string> arguments_of(const ConfigEntry& entry, CLI::Option& option,
-                                      const std::string& where) {
+                                      const std::optional<std::string>& when_on, const std::string& where) {
   using Kind = ConfigEntry::Kind;
   require<UsageError>(entry.kind != Kind::Null, "{}: has no value (null); leave the key out for the default",
                       where);
@@ -133,11 +176,20 @@ std::vector<std::string> arguments_of(const ConfigEntry& entry, CLI::Option& opt
                       where);
   require<UsageError>(!entry.values.empty(), "{}: is an empty list; leave the key out for the default",
                       where);
-  const std::string name = "--" + entry.key;
+  const std::string name = "--" + name_of(option);
   if (is_flag(option)) return {name + "=" + boolean(entry.values[0], where)};
-  check_values(option, entry.values, where);
+  std::vector<std::string> values = entry.values;
+  if (when_on) {
+    if (boolean(entry.values[0], where) == "false") return {};
+    values = {*when_on};
+  } else if (is_list(option)) {
+    values.clear();
+    for (const std::string& text : entry.values)
+      for (std::string& value : list_values(option, text)) values.push_back(std::move(value));
+  }
+  check_values(option, values, where);
   std::vector<std::string> arguments;
-  for (const std::string& value : entry.values)
+  for (const std::string& value : values)
     arguments.insert(arguments.end(), {name, is_list(option) ? literal(value) : value});
   return arguments;
 }
@@ -148,6 +200,7 @@ using Options = std::set<const CLI::Option*>;
 struct Setting {
   ConfigEntry entry;
   CLI::Option* option = nullptr;
+  std::optional<std::string> when_on;
   /// "FILE:LINE: KEY"
   std::string where;
 };
@@ -157,12 +210,13 @@ std::vector<Setting> read_settings(const std::string& file, CLI::App& command) {
   std::set<std::string> seen;
   for (ConfigEntry& entry : read_config_entries(file)) {
     const std::string where = fmt::format("{}:{}: {}", file, entry.line, entry.key);
-    CLI::Option* const option = find_option(command, "--" + entry.key);
-    require<UsageError>(option != nullptr && !is_meta(entry.key),
-                        "{}: is no option of `candela {}`; known: {}", where, command.get_name(),
-                        known_keys(command));
-    require<UsageError>(seen.insert(entry.key).second, "{}: occurs a second time; keep one of them", where);
-    settings.push_back({std::move(entry), option, where});
+    const Spelling spelling = find_spelling(command, entry.key);
+    if (spelling.option == nullptr || is_meta(name_of(*spelling.option)))
+      throw UsageError(fmt::format("{}: is no option of `candela {}`{}known: {}", where, command.get_name(),
+                                   did_you_mean(entry.key, option_names(command)), known_keys(command)));
+    require<UsageError>(seen.insert(name_of(*spelling.option)).second,
+                        "{}: occurs a second time; keep one of them", where);
+    settings.push_back({std::move(entry), spelling.option, spelling.when_on, where});
   }
   return settings;
 }
@@ -188,7 +242,7 @@ std::vector<Setting> without_overruled(std::vector<Setting> settings, const Opti
       continue;
     }
     // Without the adapter that it goes on from, the run would be another one.
-    require<UsageError>(setting.entry.key != "adapter",
+    require<UsageError>(name_of(*setting.option) != "adapter",
                         "{}: --{} on the command line excludes it; leave one of them out", setting.where,
                         name_of(*other));
     excluded[name_of(*other)].push_back(setting.entry.key);
@@ -222,9 +276,9 @@ void check_together(const std::vector<Setting>& settings, const Options& given) 
 void append_config(const std::string& file, CLI::App& command, const Options& given,
                    std::vector<std::string>& out, const std::string& left_out = {}) {
   std::vector<Setting> settings = without_overruled(read_settings(file, command), given, file);
-  std::erase_if(settings, [&](const Setting& setting) { return setting.entry.key == left_out; });
+  std::erase_if(settings, [&](const Setting& setting) { return name_of(*setting.option) == left_out; });
   for (const Setting& setting : settings) {
-    const std::vector<std::string> arguments = arguments_of(setting.entry, *setting.option, setting.where);
+    const std::vector<std::string> arguments = arguments_of(setting.entry, *setting.option, setting.when_on, setting.where);
     out.insert(out.end(), arguments.begin(), arguments.end());
   }
   check_together(settings, given);
@@ -248,7 +302,14 @@ void append_resumed(CLI::App& command, const CommandLine& line, std::vector<std:
 
 std::vector<std::string> expand_config(CLI::App& app, const std::vector<std::string>& arguments) {
   CLI::App* const command = arguments.empty() ? nullptr : find_subcommand(app, arguments[0]);
-  if (command == nullptr) return arguments;
+  if (command == nullptr) {
+    const bool unknown = !arguments.empty() && arguments[0].starts_with("-") &&
+                         find_option(app, arguments[0].substr(0, arguments[0].find('='))) == nullptr;
+    if (unknown)
+      throw UsageError(fmt::format("{}: is no option of `candela`{}`candela --help` lists its commands",
+                                   arguments[0], did_you_mean(arguments[0], {"--help", "--version"})));
+    return arguments;
+  }
   const CommandLine line = CommandLineReader(*command, {arguments.begin() + 1, arguments.end()}).take();
   std::vector<std::string> expanded = {arguments[0]};
   require<UsageError>(line.config_files.size() <= 1, "--config: takes one file; got {}",

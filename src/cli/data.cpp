@@ -1,13 +1,15 @@
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <memory>
-#include <numeric>
 #include <unistd.h>
 
-#include <candela/train/batch.h>
-#include <candela/train/packing.h>
+#include <candela/lora/lora.h>
+#include <candela/train/trainer.h>
 
+#include "cli/batch_report.h"
 #include "cli/chat_commands.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
@@ -20,11 +22,13 @@ namespace candela::cli {
 namespace {
 
 struct CheckOptions {
-  std::string model;
+  ModelOptions model;
   std::vector<std::string> data;
   RowOptions rows;
   std::int64_t batch_size = 8;
   std::int64_t show = 1;
+  /// seconds; 0: not at all
+  double measure = 0;
 };
 
 std::string counted(std::size_t count) {
@@ -44,13 +48,64 @@ void print_lengths(const DatasetStatistics& statistics) {
   }
 }
 
-/// Share of the positions of all packs that no row fills.
-double unfilled(const std::vector<Sample>& samples, std::size_t capacity) {
-  std::vector<std::size_t> lengths;
-  for (const Sample& sample : samples) lengths.push_back(sample.ids.size());
-  const double tokens = static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), std::size_t{0}));
-  const double positions = static_cast<double>(best_fit_packs(lengths, capacity).size() * capacity);
-  return positions > 0 ? std::max(0.0, 1 - tokens / positions) : 0;
+/// Training steps on both kinds of batches in turn, each on a new adapter of rank 16.
+void print_speed(const CheckOptions& options, const TrainOptions& rows, const TrainOptions& packs,
+                 const std::vector<Sample>& samples) {
+  struct Kind {
+    std::unique_ptr<Model> model;
+    std::unique_ptr<Trainer> trainer;
+    std::unique_ptr<SampleSource> source;
+    double tokens = 0, seconds = 0;
+
+    double step() {
+      std::vector<Batch> batches;
+      for (const HostBatch& batch : source->next()) batches.push_back(batch.upload(model->device()));
+      const auto begin = std::chrono::steady_clock::now();
+      trainer->step(batches, 1e-4);
+      const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      for (const Batch& batch : batches) tokens += static_cast<double>(batch.tokens);
+      seconds += took;
+      return took;
+    }
+  };
+  set_up_compute(options.model);
+  const auto made = [&](const TrainOptions& train) {
+    Kind kind;
+    kind.model = load_model(options.model.model,
+                            load_options(options.model, true, parse_device(options.model.device)));
+    LoraConfig lora;
+    lora.rank = 16;
+    Lora::attach(*kind.model, lora);
+    kind.trainer = std::make_unique<Trainer>(*kind.model, train);
+    kind.source = std::make_unique<SampleSource>(samples, train);
+    kind.step();  // the first one touches the weights and fills the caches
+    kind.tokens = kind.seconds = 0;
+    return kind;
+  };
+  Kind of_rows = made(rows);
+  Kind of_packs = made(packs);
+  // The one that is behind in time goes on, so that both meet the same disturbances.
+  while (of_rows.seconds + of_packs.seconds < options.measure || of_packs.seconds == 0)
+    (of_rows.seconds <= of_packs.seconds ? of_rows : of_packs).step();
+  const double by_rows = of_rows.tokens / of_rows.seconds;
+  const double by_packs = of_packs.tokens / of_packs.seconds;
+  print_out("speed       {} tok/s in rows, {} tok/s in packs ({:.2f} x): LoRA of rank 16 on {} in {}\n",
+            format_count(std::llround(by_rows)), format_count(std::llround(by_packs)), by_packs / by_rows,
+            options.model.device, to_string(of_rows.model->dtype()));
+}
+
+/// The steps and the padding of an epoch of rows of like length, and of packs.
+void print_batches(const CheckOptions& options, const ModelConfig& config, const Dataset& data) {
+  TrainOptions rows;
+  rows.batch_size = options.batch_size;
+  rows.pad_id = static_cast<std::int32_t>(config.pad_token_id.value_or(0));
+  const std::int64_t pack_length =
+      usual_pack_length(options.rows.max_length, config, data.statistics.longest);
+  const TrainOptions packs = packed_options(rows, pack_length, data.statistics);
+  print_out("epoch       {}, in batches of like length\n", describe_batches(rows, data.samples));
+  print_out("            {}, with --packing: packs are {:.1f} % full\n",
+            describe_batches(packs, data.samples), 100 * pack_fill(data.samples, pack_length));
+  if (options.measure > 0) print_speed(options, rows, packs, data.samples);
 }
 
 /// The rows that each of several files gives.
@@ -84,9 +139,9 @@ void refuse_useless(const Dataset& data, bool may_skip) {
 }
 
 void check(const CheckOptions& options) {
-  const ModelConfig config = ModelConfig::load(options.model);
-  const Tokenizer tokenizer = Tokenizer::load(options.model);
-  DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model);
+  const ModelConfig config = ModelConfig::load(options.model.model);
+  const Tokenizer tokenizer = Tokenizer::load(options.model.model);
+  DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
   rows.keep_going = true;
   const std::vector<DataFile> files = DatasetFiles::find(options.data).train;
   const Dataset data = Dataset::load(files, tokenizer, rows);
@@ -102,16 +157,7 @@ void check(const CheckOptions& options) {
   print_out("cut off     {} rows; left out: {} without their answer, {} without a token to train on\n",
             counted(statistics.truncated_rows), counted(statistics.dropped_rows),
             counted(statistics.untrained_rows));
-  Generator generator(0);
-  Positions positions;
-  for (const auto& batch :
-       bucketed_batches(data.samples, static_cast<std::size_t>(options.batch_size), generator))
-    positions.add(data.samples, batch);
-  const std::size_t capacity = std::max(rows.max_length, statistics.longest);
-  print_out(
-      "padding     {:.1f} % in batches of {} rows of like length; {:.1f} % of packs of {} tokens stay "
-      "empty\n",
-      100 * positions.padding_share(), options.batch_size, 100 * unfilled(data.samples, capacity), capacity);
+  print_batches(options, config, data);
   const bool colour = ::isatty(STDOUT_FILENO) != 0;
   for (std::size_t i = 0; i < data.samples.size() && static_cast<std::int64_t>(i) < options.show; ++i) {
     print_out("\n{}, {}:\n{}\n", data.where(data.samples[i]), colour ? "trained in green" : "trained in ⟦ ⟧",
@@ -130,13 +176,13 @@ void add_data(CLI::App& app, Action& action) {
   CLI::App* command = group->add_subcommand(
       "check",
       "Read a data set as training would, and tell of its rows, lengths, padding and trained tokens");
-  add_path(*command, "--model", options->model,
-           "Folder of the model that is to be trained, or its name on the Hub")
-      ->required();
+  declare_base_model(*command, options->model);
   add_data_list(*command, options->data)->required();
   declare_row_options(*command, options->rows);
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount},
-             "Rows of a batch, for the share of padding");
+             "Rows of a batch, and of as many packs as hold them: for steps, padding and speed");
+  add_number(*command, "--measure", options->measure, {0, 3600},
+             "Seconds of training steps to measure the tokens/s of rows and of packs with; 0: none");
   add_number(*command, "--show", options->show, {0, kMostCount},
              "How many rows to print as training sees them");
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");

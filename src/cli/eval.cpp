@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fmt/format.h>
 #include <limits>
 #include <memory>
@@ -51,10 +52,23 @@ struct Rows {
   Tokenizer tokenizer;
 };
 
+/// The files that --data names: of a folder its test set, or else what it is validated on.
+std::vector<DataFile> held_out(const std::string& data) {
+  const DatasetFiles files = DatasetFiles::find(data);
+  if (!files.test.empty()) return files.test;
+  if (!files.valid.empty()) return files.valid;
+  const bool one_file = files.train.size() == 1 && files.train[0].path == std::filesystem::path(data);
+  require<IoError>(one_file,
+                   "{}: must hold test.jsonl or valid.jsonl to evaluate on; to evaluate on the rows of "
+                   "training, name their file",
+                   data);
+  return files.train;
+}
+
 Rows load_rows(const EvalOptions& options, const ModelConfig& config) {
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
   const DatasetOptions format = dataset_options(options.rows, tokenizer, config, options.model.model);
-  Rows rows{Dataset::load(options.data, tokenizer, format).samples, {}, tokenizer};
+  Rows rows{Dataset::load(held_out(options.data), tokenizer, format).samples, {}, tokenizer};
   if (options.limit > 0 && static_cast<std::size_t>(options.limit) < rows.samples.size()) {
     rows.samples.resize(static_cast<std::size_t>(options.limit));
   }
@@ -169,7 +183,9 @@ void add_eval(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
   declare_model_options(*command, options->model);
-  add_path(*command, "--data", options->data, "JSONL file: text, prompt/completion or messages")->required();
+  add_path(*command, "--data", options->data,
+           "JSONL file, or folder with test.jsonl (else valid.jsonl): text, prompt/completion or messages")
+      ->required();
   declare_row_options(*command, options->rows);
   add_number(*command, "--limit", options->limit, {0, kMostCount}, "Only the first rows; 0: all");
   CLI::Option* const max_tokens =

@@ -13,6 +13,7 @@
 #include <candela/train/loss_curve.h>
 #include <candela/train/run_state.h>
 
+#include "cli/batch_report.h"
 #include "cli/chat_record.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
@@ -73,10 +74,11 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
     print_out("validation  {}: {} rows{}\n", data.valid->name(), counted(data.valid->statistics.rows),
               options.valid_split > 0 ? " held out" : "");
   }
-  print_out("steps       {} of {} rows{}: {} tokens, {} of them trained, {:.1f} % padding\n", length.steps,
-            options.train.batch_size,
-            options.train.accumulation > 1 ? fmt::format(" x {} passes", options.train.accumulation) : "",
-            format_count(length.tokens), format_count(length.trained_tokens), 100 * length.padding);
+  print_out("steps       {}: {} tokens, {} of them trained, {:.1f} % padding\n",
+            describe_steps(options.train, length), format_count(length.tokens),
+            format_count(length.trained_tokens), 100 * length.padding);
+  print_out("            {} --packing: {}\n", options.packing ? "without" : "with",
+            describe_batches(data.other, data.train.samples));
   const auto size = [](std::size_t bytes) { return format_bytes(static_cast<double>(bytes)); };
   print_out("memory      {} at the peak: weights {}, adapters {}, activations {}, program {}\n",
             size(plan.total()), size(plan.weights), size(plan.adapters), size(plan.activations),

@@ -84,13 +84,13 @@ void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
       add_number(command, "--dropout", lora.dropout, {0, 1, false, true},
                  "Probability of dropping an element of an adapter's input in training"),
       command.add_flag("--rslora", lora.use_rslora, "Scale by alpha / sqrt(rank) instead"),
-      add_list(command, "--target-modules", options.targets,
-               "Names of layers (q_proj v_proj ...), or all-linear: every layer but the output layer"),
+      add_names(command, "--target-modules", options.targets,
+                "Names of layers (q_proj,v_proj), or all-linear: every layer but the output layer"),
       command
           .add_option("--target-regex", options.target_regex,
                       "Regular expression that a layer's whole path must match, instead of names")
           ->check(layer_pattern()),
-      add_list(command, "--exclude-modules", lora.excluded.names, "Names of layers to leave out"),
+      add_names(command, "--exclude-modules", lora.excluded.names, "Names of layers to leave out"),
       add_list(command, "--rank-pattern", options.rank_pattern,
                "PATTERN=RANK: another rank for the layers that match")
           ->check(pattern_and_number({1, kMostRank}, true)),
@@ -103,7 +103,15 @@ void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
 
 void declare_train_options(CLI::App& command, FinetuneOptions& options) {
   TrainOptions& train = options.train;
-  add_number(command, "--batch-size", train.batch_size, {1, kMostRows}, "Rows of one forward pass");
+  add_number(command, "--batch-size", train.batch_size, {1, kMostRows},
+             "Rows of one forward pass; with --packing, as many packs as hold so many rows of mean length");
+  CLI::Option* const packing = command.add_flag(
+      "--packing", options.packing,
+      "Put rows behind each other into packs (best fit), without padding and without seeing each other, "
+      "instead of padding batches of rows of like length");
+  add_number(command, "--pack-length", options.pack_length, {0, kMostCount},
+             "Tokens of a pack; 0: --max-length, or the model's context up to 2048, or the longest row")
+      ->needs(packing);
   add_number(command, "--accumulation", train.accumulation, {1, kMostRows},
              "Forward passes per step; gradients are weighted by tokens");
   add_number(command, "--epochs", train.epochs, {0, 1e6, true}, "Passes over the data");
@@ -188,6 +196,8 @@ void finish_finetune_options(FinetuneOptions& options) {
   config.alpha_pattern = parse_patterns<double>(options.alpha_pattern);
   options.train.schedule = parse_schedule(options.schedule);
   options.train.checkpointing = parse_checkpointing(options.checkpoint);
+  require<UsageError>(options.pack_length != 1,
+                      "--pack-length: must be 0 or at least 2: one token to predict from, one to predict; got 1");
   require<UsageError>(
       options.train.schedule != Schedule::Constant || options.train.floor == 0,
       "--floor: has no effect on a constant learning rate; leave it out, or choose --schedule linear "

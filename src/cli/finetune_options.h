@@ -28,6 +28,9 @@ struct FinetuneOptions {
   std::vector<std::string> rank_pattern;
   std::vector<std::string> alpha_pattern;
   TrainOptions train;
+  bool packing = false;
+  /// tokens; 0: usual_pack_length()
+  std::int64_t pack_length = 0;
   std::string schedule = "cosine";
   std::string checkpoint = "none";
   std::int64_t save_every = 0;

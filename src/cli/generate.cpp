@@ -40,9 +40,12 @@ struct GenerateCommand {
 std::string read_prompt(const GenerateCommand& command) {
   if (!command.prompt_file.empty()) return io::read_file(command.prompt_file);
   require<UsageError>(command.prompt.has_value(),
-                      "generate: needs --prompt TEXT, --prompt - or --prompt-file FILE");
+                      "--prompt: is required: TEXT, or - for standard input; or give --prompt-file FILE");
   if (*command.prompt != "-") return *command.prompt;
-  return read_standard_input();
+  std::string text = read_standard_input();
+  // `echo` ends its line.
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 /// Each token's probability and text, as JSON writes it: white space shows.
@@ -58,7 +61,7 @@ void print_probabilities(const Generation& result, const Tokenizer& tokenizer) {
 void generate(GenerateCommand command) {
   const std::string prompt = read_prompt(command);
   const ModelConfig config = ModelConfig::load(command.model.model);
-  command.generate.sampling = resolve_sampling(command.sampling, config, "generate");
+  command.generate.sampling = resolve_sampling(command.sampling, config);
   const Tokenizer tokenizer = Tokenizer::load(command.model.model);
   // Warns, too, where an adapter was trained on texts that are written otherwise.
   std::optional<ChatFormat> format;
@@ -106,7 +109,7 @@ void add_generate(CLI::App& app, Action& action) {
       app.add_subcommand("generate", "Continue a text; only the continuation goes to standard output");
   declare_model_options(*command, options->model);
   CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
-                                                  "The text to continue; -: read it from standard input");
+                                                  "The text to continue; -: read it from standard input, without its last line break");
   add_path(*command, "--prompt-file", options->prompt_file,
            "A file with the text to continue, taken as it is")
       ->excludes(prompt);

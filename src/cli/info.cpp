@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <map>
 #include <memory>
+#include <vector>
 
 #include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
@@ -38,11 +41,25 @@ std::optional<std::int64_t> count_of(const std::vector<std::int64_t>& shape) {
   return count;
 }
 
+/// "BF16", or "BF16 (290 tensors), F32 (2)", the most frequent first.
+std::string described_dtypes(const std::map<std::string, std::size_t>& dtypes) {
+  std::vector<std::pair<std::string, std::size_t>> order(dtypes.begin(), dtypes.end());
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  if (order.size() == 1) return escaped_name(order[0].first);
+  std::string text;
+  for (const auto& [dtype, count] : order)
+    text += fmt::format("{}{} ({}{})", text.empty() ? "" : ", ", escaped_name(dtype), count,
+                        text.empty() ? " tensors" : "");
+  return text;
+}
+
 void print_tensors(const SafetensorsReader& reader, bool each) {
   std::int64_t elements = 0;
   bool counted = true;
+  std::map<std::string, std::size_t> dtypes;
   for (const std::string& name : reader.names()) {
     const SafetensorsEntry& entry = reader.entry(name);
+    ++dtypes[entry.dtype];
     const std::optional<std::int64_t> count = count_of(entry.shape);
     counted = counted && count && elements <= std::numeric_limits<std::int64_t>::max() - *count;
     if (counted) elements += *count;
@@ -50,6 +67,7 @@ void print_tensors(const SafetensorsReader& reader, bool each) {
       print_out("  {:<60} {:<5} [{}]\n", escaped_name(name), escaped_name(entry.dtype),
                 fmt::join(entry.shape, ", "));
   }
+  print_out("dtype           {}\n", dtypes.empty() ? "no tensors" : described_dtypes(dtypes));
   print_out("tensors         {} with {} elements, {} in {} file(s)\n", reader.names().size(),
             counted ? format_count(elements) : "more than 2^63",
             format_bytes(static_cast<double>(reader.total_bytes())), reader.files().size());

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <fmt/format.h>
@@ -7,6 +8,7 @@
 #include <span>
 #include <sstream>
 #include <string_view>
+#include <utility>
 #include <unistd.h>
 
 #include "cli/chat_commands.h"
@@ -15,6 +17,7 @@
 #include "cli/model_options.h"
 #include "cli/output.h"
 #include "cli/signals.h"
+#include "cli/spelling.h"
 #include "cli/usage.h"
 
 namespace {
@@ -47,6 +50,7 @@ void declare(CLI::App& app, Action& action) {
   add_search(app, action);
   add_bench(app, action);
   add_devices(app, action);
+  add_completion(app, action);
 }
 
 /// CLI11 itself only says that an argument was not expected. `before` is the command that it belongs to.
@@ -59,8 +63,35 @@ void check_command(const CLI::App& app, std::span<const std::string> arguments, 
       return check_command(*command, arguments.subspan(1), before + arguments[0] + " ");
     names.push_back(command->get_name());
   }
-  throw UsageError(
-      fmt::format("unknown command \"{}{}\"; known: {}", before, arguments[0], fmt::join(names, ", ")));
+  throw UsageError(fmt::format("unknown command \"{}{}\"{}known: {}", before, arguments[0],
+                               did_you_mean(arguments[0], names), fmt::join(names, ", ")));
+}
+
+/// What CLI11 found wrong, with the option first: "--rank: must be ...".
+std::string wrong_usage(const CLI::ParseError& error) {
+  std::string text = error.what();
+  const auto behind = [&](std::string_view start) { return text.substr(start.size()); };
+  if (text == "A subcommand is required") return "a command is required; `candela --help` lists them";
+  for (const std::string_view start :
+       {"The following argument was not expected: ", "The following arguments were not expected: "}) {
+    if (text.starts_with(start)) return behind(start) + ": is not expected here";
+  }
+  constexpr std::string_view kConvert = "Could not convert: ";
+  if (text.starts_with(kConvert)) {
+    const auto equals = text.find(" = ");
+    if (equals != std::string::npos)
+      return fmt::format("{}: does not take the value {}", text.substr(kConvert.size(), equals - kConvert.size()),
+                         text.substr(equals + 3));
+  }
+  if (const auto missing = text.find(": 1 required "); missing != std::string::npos)
+    return text.substr(0, missing) + ": needs a value";
+  for (const auto& [verb, advice] : {std::pair(" is required", ""),
+                                     std::pair(" excludes ", "; leave one of them out"),
+                                     std::pair(" requires ", ", without which it has no effect")}) {
+    const auto at = text.find(verb);
+    if (at != std::string::npos && text.find(' ') == at) return text.insert(at, ":") + advice;
+  }
+  return text;
 }
 
 int run(int argc, char** argv) {
@@ -80,8 +111,7 @@ int run(int argc, char** argv) {
     const int code = app.exit(error, out, errors);
     write_output(out.str());
     if (code == 0) return 0;
-    write_error(printable(errors.str()));
-    return kUsage;
+    throw UsageError(wrong_usage(error));
   }
   action();
   return 0;
@@ -120,6 +150,8 @@ int run_to_status(int argc, char** argv) {
   } catch (const Interrupted& stop) {
     write_error(fmt::format("candela: {}\n", stop.what()));
     return kSignal + stop.signal();
+  } catch (const ReaderGone&) {
+    return kSignal + SIGPIPE;  // as a program ends that the signal is left to
   } catch (const UsageError& error) {
     return fail(kUsage, error);
   } catch (const std::bad_alloc&) {

@@ -11,7 +11,11 @@
 namespace candela::cli {
 namespace {
 
+constexpr const char* kPathType = "PATH";
 constexpr const char* kListType = "LIST";
+constexpr const char* kNamesType = "NAMES";
+/// add_paths()
+constexpr const char* kPathsType = "PATHS";
 /// In front of a value, keeps CLI11 from seeing a bracket there. No text that a person types begins with it.
 constexpr char kMark = '\x1f';
 
@@ -99,12 +103,13 @@ CLI::Validator one_of(const std::vector<std::string>& choices) {
 
 CLI::Option* add_path(CLI::App& command, const std::string& name, std::string& value,
                       const std::string& help) {
-  return command.add_option(name, value, help)->check(not_empty());
+  return command.add_option(name, value, help)->check(not_empty())->type_name(kPathType);
 }
 
 CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help) {
-  return command.add_option(name, value, help)->check(one_of(choices))->capture_default_str();
+  CLI::Option* const option = command.add_option(name, value, help)->check(one_of(choices));
+  return option->capture_default_str()->type_name(fmt::format("{{{}}}", fmt::join(choices, ",")));
 }
 
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
@@ -118,8 +123,37 @@ CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<st
   return option;
 }
 
+CLI::Option* add_paths(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                       const std::string& help) {
+  return add_list(command, name, values, help)->type_name(kPathsType);
+}
+
+CLI::Option* add_names(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                       const std::string& help) {
+  return add_list(command, name, values, help)->type_name(kNamesType);
+}
+
 bool is_list(const CLI::Option& option) {
-  return option.get_type_name() == kListType;
+  const std::string type = option.get_type_name();
+  return type == kListType || type == kNamesType || type == kPathsType;
+}
+
+bool takes_path(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  return type == kPathType || type == kPathsType;
+}
+
+std::vector<std::string> list_values(const CLI::Option& option, const std::string& text) {
+  if (option.get_type_name() != kNamesType) return {text};
+  std::vector<std::string> values;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::size_t first = std::min(text.find_first_not_of(' ', begin), end);
+    const std::size_t last = first == end ? end : text.find_last_not_of(' ', end - 1) + 1;
+    values.push_back(text.substr(first, last - first));
+    begin = end + 1;
+  }
+  return values;
 }
 
 std::string literal(const std::string& value) {

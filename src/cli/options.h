@@ -63,7 +63,7 @@ CLI::Validator one_of(const std::vector<std::string>& choices);
 CLI::Option* add_path(CLI::App& command, const std::string& name, std::string& value,
                       const std::string& help);
 
-/// An option with one of `choices`.
+/// An option with one of `choices`, which its get_type_name() shows: "{a,b}".
 CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& help);
 
@@ -71,7 +71,18 @@ CLI::Option* add_choice(CLI::App& command, const std::string& name, std::string&
 /// split "[a,b]".
 CLI::Option* add_list(CLI::App& command, const std::string& name, std::vector<std::string>& values,
                       const std::string& help);
+/// As add_list, of names, which may also stand in one text with commas between them.
+CLI::Option* add_names(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                       const std::string& help);
+/// As add_list, of files and folders.
+CLI::Option* add_paths(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                       const std::string& help);
+/// Whether add_path() or add_paths() made it.
+bool takes_path(const CLI::Option& option);
+/// Whether add_list(), add_names() or add_paths() made it.
 bool is_list(const CLI::Option& option);
+/// The values that one text of a list stands for.
+std::vector<std::string> list_values(const CLI::Option& option, const std::string& text);
 /// How the value of a list must be handed to CLI11 to come out as it is.
 std::string literal(const std::string& value);
 

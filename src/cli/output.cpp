@@ -6,16 +6,16 @@
 #include <system_error>
 #include <unistd.h>
 
-#include <candela/core/error.h>
-
 #include "io/utf8.h"
 
 namespace candela::cli {
 namespace {
 
 [[noreturn]] void fail(int error) {
-  throw IoError(
-      fmt::format("standard output could not be written: {}", std::generic_category().message(error)));
+  const std::string text =
+      fmt::format("standard output could not be written: {}", std::generic_category().message(error));
+  if (error == EPIPE) throw ReaderGone(text);
+  throw IoError(text);
 }
 
 /// Characters that no terminal should be given: C1 controls, line and paragraph separators, and what reorders

@@ -4,9 +4,18 @@
 #include <string>
 #include <string_view>
 
+#include <candela/core/error.h>
+
 namespace candela::cli {
 
-/// Writes to standard output; throws IoError if it does not take all of it.
+/// Whoever read standard output has closed it: what is left to say has no reader.
+class ReaderGone : public IoError {
+ public:
+  using IoError::IoError;
+};
+
+/// Writes to standard output; throws IoError if it does not take all of it, ReaderGone
+/// if it is a pipe without a reader.
 void write_output(std::string_view text);
 
 /// Text that a model or a file made: escaped() on a terminal, elsewhere byte for byte.

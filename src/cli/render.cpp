@@ -21,7 +21,7 @@ struct RenderOptions {
 
 ChatTemplate load_template(const RenderOptions& options) {
   if (options.file.empty() == options.model.empty())
-    throw UsageError("render: --template FILE or --model DIR must be given, one of them");
+    throw UsageError("--template, --model: one of them is required, and only one");
   if (!options.file.empty()) return ChatTemplate::parse(io::read_file(options.file), options.file);
   std::optional<ChatTemplate> found = ChatTemplate::load(options.model);
   require<IoError>(

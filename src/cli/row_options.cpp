@@ -8,7 +8,7 @@
 namespace candela::cli {
 
 CLI::Option* add_data_list(CLI::App& command, std::vector<std::string>& sources) {
-  return add_list(
+  return add_paths(
       command, "--data", sources,
       "File of rows (.jsonl, .json, .csv, .tsv, .txt, also .gz, .xz, .zst), or folder with "
       "train.jsonl (and valid.jsonl); several, or given again, add up; PATH:WEIGHT takes each row "

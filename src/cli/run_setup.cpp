@@ -1,15 +1,22 @@
 #include "cli/run_setup.h"
 
+#include <algorithm>
+#include <fmt/format.h>
+#include <utility>
+
+#include <candela/core/device.h>
 #include <candela/io/tokenizer.h>
 #include <candela/models/config.h>
 
+#include "cli/batch_report.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "cli/usage.h"
 
 namespace candela::cli {
 namespace {
 
-/// Also fills in the pad id, which the batches are made with.
+/// Also fills in the pad id and how rows are packed, which the batches are made with.
 RunData load_data(FinetuneOptions& options) {
   const ModelConfig config = ModelConfig::load(options.model.model);
   const Tokenizer tokenizer = Tokenizer::load(options.model.model);
@@ -17,7 +24,7 @@ RunData load_data(FinetuneOptions& options) {
   DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
   rows.seed = options.train.seed;
   const DatasetFiles files = DatasetFiles::find(options.data);
-  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer)};
+  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer), 0, {}};
   if (options.valid_split > 0) {
     require<UsageError>(files.valid.empty(),
                         "--valid-split: {} is there to validate on; leave one of them out",
@@ -28,7 +35,17 @@ RunData load_data(FinetuneOptions& options) {
   } else if (!files.valid.empty()) {
     data.valid = Dataset::load(files.valid, tokenizer, rows);
   }
-  const TrainOptions& train = options.train;
+  TrainOptions& train = options.train;
+  const std::int64_t usual =
+      usual_pack_length(options.rows.max_length, config, data.train.statistics.longest);
+  data.batch_rows = train.batch_size;
+  const auto there = static_cast<std::int64_t>(data.train.samples.size());
+  if (train.batch_size > there)
+    note(fmt::format("--batch-size {}: a batch takes the {} rows that there are", train.batch_size,
+                     format_count(there)));
+  data.other = packed_options(train, options.pack_length > 0 ? options.pack_length : usual,
+                              data.train.statistics);
+  if (options.packing) std::swap(train, data.other);
   const auto needs_validation = [&](const char* option, bool asked) {
     require<UsageError>(data.valid || !asked,
                         "{}: there is nothing to validate on; give --valid, --valid-split, or a "
@@ -62,7 +79,16 @@ Lora RunSetup::attach(Model& model) const {
 
 RunSetup::Planned RunSetup::plan() {
   Planned planned;
-  const Device target = parse_device(options_.model.device);
+  const Device asked = parse_device(options_.model.device);
+  const std::vector<Device> devices = available_devices();
+  const bool there = std::find(devices.begin(), devices.end(), asked) != devices.end();
+  // A run ends here, with the device's own error.
+  if (!options_.plan_only) static_cast<void>(device_interface(asked));
+  if (!there)
+    note(fmt::format("{} is not on this machine: what its kernels take beside tensors is planned as the CPU's, "
+                     "and whether it fits is not checked",
+                     options_.model.device));
+  const Device target = there ? asked : Device::cpu();
   const auto prepare = [&]() -> Model& {
     planned.model = load_model(Device::plan(target));
     planned.lora = attach(*planned.model);
@@ -71,6 +97,7 @@ RunSetup::Planned RunSetup::plan() {
     return *planned.model;
   };
   planned.memory = plan_memory(prepare, options_.train, sources_.train, sources_.validation(), target);
+  if (!there) planned.memory.available = 0;
   return planned;
 }
 

@@ -20,6 +20,10 @@ struct RunData {
   std::optional<Dataset> valid;
   /// how its texts are written
   ChatRecord chat;
+  /// of validation
+  std::int64_t batch_rows = 0;
+  /// How the run would be without packing if it packs, and with packing if not.
+  TrainOptions other;
 };
 
 /// Where the batches come from; refers to the samples of a RunData.
@@ -28,7 +32,7 @@ struct RunSources {
   std::optional<ValidationSource> valid;
 
   RunSources(const RunData& data, const TrainOptions& options) : train(data.train.samples, options) {
-    if (data.valid) valid.emplace(data.valid->samples, options.batch_size, options.pad_id);
+    if (data.valid) valid.emplace(data.valid->samples, data.batch_rows, options.pad_id);
   }
   BatchSource* validation() { return valid ? &*valid : nullptr; }
 };

@@ -24,22 +24,21 @@ void declare_sampling_options(CLI::App& command, SamplingFlags& sampling, std::u
 namespace {
 
 /// What the command line alone gives; UsageError for a value out of range.
-void check_flags(const SamplingFlags& flags, std::string_view command) {
+void check_flags(const SamplingFlags& flags) {
   SamplingOptions given;
   given.temperature = flags.temperature.value_or(given.temperature);
   given.repetition_penalty = flags.repetition_penalty.value_or(given.repetition_penalty);
   try {
     check_sampling(given);
   } catch (const InvalidArgument& error) {
-    throw UsageError(fmt::format("{}: --temperature, --repetition-penalty: {}", command, error.what()));
+    throw UsageError(fmt::format("--temperature, --repetition-penalty: {}", error.what()));
   }
 }
 
 }  // namespace
 
-SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config,
-                                 std::string_view command) {
-  check_flags(flags, command);
+SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config) {
+  check_flags(flags);
   SamplingOptions result = default_sampling(config);
   result.temperature = flags.temperature.value_or(result.temperature);
   result.top_k = flags.top_k.value_or(result.top_k);
@@ -48,7 +47,7 @@ SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& 
   result.repetition_penalty = flags.repetition_penalty.value_or(result.repetition_penalty);
   require<UsageError>(
       result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
-      "{}: --top-k, --top-p and --min-p have no effect on greedy choices; give --temperature too", command);
+      "--top-k, --top-p, --min-p: have no effect on greedy choices; give --temperature too");
   if (result.temperature == 0) {  // greedy choices use none of these
     const SamplingOptions unused;
     result.top_k = unused.top_k;

@@ -19,8 +19,7 @@ struct SamplingFlags {
 /// Declares --temperature, --top-k, --top-p, --min-p, --repetition-penalty and --seed.
 void declare_sampling_options(CLI::App& command, SamplingFlags& sampling, std::uint64_t& seed);
 
-/// What is drawn by; UsageError, opening with the name of the command, for flags without effect.
-SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config,
-                                 std::string_view command);
+/// What is drawn by; UsageError for flags without effect.
+SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& config);
 
 }  // namespace candela::cli

@@ -44,9 +44,9 @@ Generation TextGenerator::generate(std::string_view prompt, const GenerateOption
 }
 
 Generation TextGenerator::generate(std::span<const TokenId> prompt, const GenerateOptions& options,
-                                   const StreamCallback& stream) {
+                                   const StreamCallback& stream, PrefixCache* prefix) {
   GenerationRun run(model_, tokenizer_);
-  run.add({{prompt.begin(), prompt.end()}, options, 0, stream});
+  run.add({{prompt.begin(), prompt.end()}, options, 0, stream, prefix});
   while (run.step()) {
   }
   return std::move(run.finished().front().second);
@@ -66,7 +66,7 @@ std::vector<Generation> TextGenerator::generate_batch(const std::vector<std::vec
   for (std::size_t start = 0; start < order.size(); start += batch) {
     const std::size_t end = std::min(start + batch, order.size());
     GenerationRun run(model_, tokenizer_);
-    for (std::size_t i = start; i < end; ++i) run.add({prompts[order[i]], options, order[i], {}});
+    for (std::size_t i = start; i < end; ++i) run.add({prompts[order[i]], options, order[i], {}, nullptr});
     while (run.step()) {
     }
     for (auto& [number, generation] : run.finished()) results[order[start + number]] = std::move(generation);

@@ -57,7 +57,8 @@ struct Row {
         seen(std::move(request.prompt)),
         // Stream 0 keeps the seed: a batch of one is a single call.
         generator(options.seed ^ (0x9e3779b97f4a7c15ULL * request.stream)),
-        stream(tokenizer, options.stop_strings, std::move(request.callback)) {
+        stream(tokenizer, options.stop_strings, std::move(request.callback)),
+        prefix(request.prefix) {
     result.prompt_tokens = static_cast<std::int64_t>(seen.size());
   }
   Row(const Row&) = delete;
@@ -69,6 +70,7 @@ struct Row {
   std::vector<TokenId> seen;  // prompt and continuation
   Generator generator;
   TextStream stream;
+  PrefixCache* prefix;
   Generation result;
   bool finished = false;
 
@@ -188,6 +190,33 @@ struct GenerationRun::State {
     }
   }
 
+  /// The cache of a request that runs alone, cut to what its prompt begins with; nothing if it holds none of
+  /// that.
+  std::optional<KvCache> take_prefix(Row& row) const {
+    if (row.prefix == nullptr) return std::nullopt;
+    const std::vector<TokenId> held = std::exchange(row.prefix->tokens, {});
+    std::optional<KvCache> kept = std::exchange(row.prefix->cache, std::nullopt);
+    // Beyond the trained length the angles of `dynamic` are those of the whole text: older keys have others.
+    if (!kept || kept->batch() != 1 || model.config().rope.type == "dynamic") return std::nullopt;
+    // One token must be left to predict from.
+    const std::size_t most =
+        std::min({held.size(), row.seen.size() - 1, static_cast<std::size_t>(kept->longest())});
+    const auto [differs, ignored] =
+        std::mismatch(held.begin(), held.begin() + static_cast<std::ptrdiff_t>(most), row.seen.begin());
+    row.result.cached_tokens = differs - held.begin();
+    if (row.result.cached_tokens == 0) return std::nullopt;
+    kept->truncate(row.result.cached_tokens);
+    return kept;
+  }
+
+  /// Leaves what a request that ran alone has seen where its next one finds it.
+  void keep_prefix() {
+    if (rows.size() != 1 || rows[0]->prefix == nullptr || !cache) return;
+    const std::vector<TokenId>& seen = rows[0]->seen;
+    rows[0]->prefix->tokens.assign(seen.begin(), seen.begin() + cache->longest());
+    rows[0]->prefix->cache = std::move(cache);
+  }
+
   /// The waiting requests' prompts, in a cache of their own that joins that of the others.
   void prefill() {
     Rows started = std::move(waiting);
@@ -195,13 +224,16 @@ struct GenerationRun::State {
     std::int64_t longest = 0;
     std::int64_t room = 0;
     std::vector<std::vector<TokenId>> inputs;
+    std::optional<KvCache> kept;
+    if (started.size() == 1 && !cache) kept = take_prefix(*started.front());
     for (const auto& row : started) {
       longest = std::max(longest, row->result.prompt_tokens);
       room = std::max(room, row->options.max_tokens);
-      inputs.push_back(row->seen);
+      inputs.emplace_back(row->seen.begin() + row->result.cached_tokens, row->seen.end());
     }
     room = std::min(longest + std::min(room, kFirstRoom), limit > 0 ? limit : longest + room);
-    KvCache fresh = model.make_cache(static_cast<std::int64_t>(started.size()), room);
+    KvCache fresh = kept ? std::move(*kept) : model.make_cache(static_cast<std::int64_t>(started.size()), room);
+    if (kept) fresh.reserve(room - fresh.longest());
     advance(started, fresh, inputs);
     if (cache) {
       cache->join(fresh);
@@ -226,6 +258,7 @@ struct GenerationRun::State {
     Rows kept;
     for (const std::int64_t b : going) kept.push_back(std::move(rows[static_cast<std::size_t>(b)]));
     if (going.empty()) {
+      keep_prefix();
       cache.reset();
     } else {
       cache->select_rows(going);

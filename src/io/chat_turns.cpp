@@ -158,10 +158,12 @@ MarkedTokens Chat::by_generation(const std::vector<bool>& trained) const {
       where_, whole_.generated.size(), wanted.size());
   MarkedTokens result;
   std::size_t position = 0;
-  bool open = false;  // the piece before was an answer without its end token
+  // The piece before was an answer without its end token; `open_text`: nor another special token at its end.
+  bool open = false, open_text = false;
   const auto context = [&](std::size_t end) {
     const std::vector<TokenId> ids = encoded(position, end);
-    const bool ends_turn = open && !ids.empty() && (among(ends_, ids[0]) || tokenizer_.is_special(ids[0]));
+    const bool ends_turn = open && !ids.empty() &&
+                           (among(ends_, ids[0]) || (open_text && tokenizer_.is_special(ids[0])));
     if (ends_turn) result.add({ids[0]}, true);
     result.add({ids.begin() + (ends_turn ? 1 : 0), ids.end()}, false);
   };
@@ -172,7 +174,8 @@ MarkedTokens Chat::by_generation(const std::vector<bool>& trained) const {
     const std::vector<TokenId> ids = encoded(span.begin, span.end);
     const bool answer = !one_each || wanted[i];
     result.add(ids, answer);
-    open = answer && !ids.empty() && !tokenizer_.is_special(ids.back());
+    open = answer && (ids.empty() || !among(ends_, ids.back()));
+    open_text = open && (ids.empty() || !tokenizer_.is_special(ids.back()));
     position = span.end;
   }
   context(text().size());

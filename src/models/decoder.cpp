@@ -211,6 +211,7 @@ Step Decoder::prepare(const Tensor& ids, const ForwardOptions& options) const {
   std::int64_t length = tokens;
   if (options.cache == nullptr) {
     step.positions = options.positions.defined() ? options.positions : positions_.get(0, tokens);
+    if (options.positions.defined() && options.longest > 0) length = options.longest;
   } else {
     require<Unsupported>(causal_, "{}: tokens see those after them, so that no cache can serve it",
                          config_.model_type);

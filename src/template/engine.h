@@ -30,8 +30,8 @@ struct Rendering {
   std::string text;
   /// What {% generation %} encloses, in order.
   std::vector<Span> generated;
-  /// A {% generation %} was rendered inside a macro, a filter or a set block: where its text went is not
-  /// known.
+  /// A {% generation %} was rendered inside a macro, a set block or a filter whose text was then changed or
+  /// not printed: where it went is not known.
   bool generated_elsewhere = false;
 };
 

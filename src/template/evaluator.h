@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -33,10 +34,20 @@ class Evaluator {
  private:
   enum class Flow { Next, Break, Continue };
 
-  /// Where text goes; `spans` is null where its place in the rendering is not known.
+  /// Where text goes, and what of it {% generation %} encloses. `whole`: it is the rendering itself, whose
+  /// memory has a limit of its own.
   struct Output {
     std::string text;
-    std::vector<Span>* spans = nullptr;
+    std::vector<Span> spans{};
+    bool whole = false;
+  };
+
+  /// A text that a macro or a set block made, with spans of {% generation %} in it, until it is printed as it
+  /// is.
+  struct Held {
+    Value text;
+    std::vector<Span> spans;
+    bool printed = false;
   };
 
   /// A scope inside `parent`, given back at the end unless a macro refers to it.
@@ -80,6 +91,9 @@ class Evaluator {
   Value macro(const Statement& node, Frame& frame, const std::string& name);
   Value call_macro(const Statement& node, Frame& frame, const std::string& name, Arguments arguments);
   void emit(std::string_view text, Output& out);
+  /// As emit, with the spans of a text that hold() made.
+  void emit_value(const Value& text, Output& out);
+  Value hold(Output made);
 
   Runtime runtime_;
   std::vector<std::unique_ptr<Frame>> frames_;
@@ -87,7 +101,8 @@ class Evaluator {
   Frame* root_ = nullptr;
   const Value* filter_input_ = nullptr;
   bool autoescape_ = false;
-  bool generated_elsewhere_ = false;
+  /// by the place of the text's bytes
+  std::map<const std::string*, Held> held_;
 };
 
 }  // namespace candela::jinja

@@ -40,10 +40,12 @@ Rendering Evaluator::run(const Body& body, const Variables& variables) {
   root_ = &*root;
   Rendering result;
   Output out;
-  out.spans = &result.generated;
+  out.whole = true;
   execute(body, *root, out);
   result.text = std::move(out.text);
-  result.generated_elsewhere = generated_elsewhere_;
+  result.generated = std::move(out.spans);
+  result.generated_elsewhere =
+      !std::all_of(held_.begin(), held_.end(), [](const auto& entry) { return entry.second.printed; });
   for (const auto& frame : frames_) frame->variables.clear();
   return result;
 }
@@ -51,8 +53,27 @@ Rendering Evaluator::run(const Body& body, const Variables& variables) {
 void Evaluator::emit(std::string_view text, Output& out) {
   if (out.text.size() + text.size() > runtime_.limits().max_output)
     fail("MemoryError", fmt::format("the template writes more than {} bytes", runtime_.limits().max_output));
-  if (!out.spans) runtime_.allocate(text.size());
+  if (!out.whole) runtime_.allocate(text.size());
   out.text += text;
+}
+
+Value Evaluator::hold(Output made) {
+  Value text = runtime_.string(std::move(made.text));
+  if (made.spans.empty()) return text;
+  runtime_.allocate(sizeof(Held) + made.spans.size() * sizeof(Span));
+  const std::string* const place = &text.bytes();
+  held_.insert_or_assign(place, Held{text, std::move(made.spans)});
+  return text;
+}
+
+void Evaluator::emit_value(const Value& text, Output& out) {
+  const std::size_t begin = out.text.size();
+  emit(text.bytes(), out);
+  const auto held = held_.find(&text.bytes());
+  if (held == held_.end()) return;
+  held->second.printed = true;
+  runtime_.charge(held->second.spans.size());
+  for (const Span& span : held->second.spans) out.spans.push_back({begin + span.begin, begin + span.end});
 }
 
 Evaluator::Flow Evaluator::execute(const Body& body, Frame& frame, Output& out) {
@@ -133,7 +154,7 @@ void Evaluator::print(const Statement& node, Frame& frame, Output& out) {
     if (autoescape_ && !(value.is_string() && value.text().markup))
       emit(escape_html(runtime_.str(value)), out);
     else if (value.is_string())
-      emit(value.bytes(), out);
+      emit_value(value, out);
     else
       emit(runtime_.str(value), out);
   }
@@ -162,7 +183,7 @@ void Evaluator::loop(const Statement& node, const Value& items, std::int64_t dep
     state->recurse = [this, &node, &frame](const Value& inner, std::int64_t depth) {
       Output text;
       loop(node, inner, depth, frame, text);
-      return runtime_.string(std::move(text.text));
+      return hold(std::move(text));
     };
   }
   const Value variable = Value::object(Kind::Loop, state);
@@ -203,10 +224,8 @@ void Evaluator::generation(const Statement& node, Frame& frame, Output& out) {
   const std::size_t begin = out.text.size();
   const Scope scope(*this, frame);
   execute(node.bodies[0], *scope, out);
-  if (out.spans)
-    out.spans->push_back({begin, out.text.size()});
-  else
-    generated_elsewhere_ = true;
+  if (!out.whole) runtime_.allocate(sizeof(Span));
+  out.spans.push_back({begin, out.text.size()});
 }
 
 void Evaluator::call_block(const Statement& node, Frame& frame, Output& out) {
@@ -214,7 +233,11 @@ void Evaluator::call_block(const Statement& node, Frame& frame, Output& out) {
   const Value function = evaluate(*call.children[0], frame);
   Arguments arguments = arguments_of(call.arguments.get(), frame);
   arguments.named.emplace_back("caller", macro(node, frame, "caller"));
-  emit(runtime_.str(runtime_.call(function, std::move(arguments))), out);
+  const Value made = runtime_.call(function, std::move(arguments));
+  if (made.is_string())
+    emit_value(made, out);
+  else
+    emit(runtime_.str(made), out);
 }
 
 void Evaluator::assign(const Expression& target, Value value, Frame& frame) {
@@ -249,7 +272,7 @@ Value Evaluator::capture(const Body& body, Frame& frame) {
   Output text;
   const Scope scope(*this, frame);
   execute(body, *scope, text);
-  return runtime_.string(std::move(text.text));
+  return hold(std::move(text));
 }
 
 Value Evaluator::macro(const Statement& node, Frame& frame, const std::string& name) {
@@ -314,7 +337,7 @@ Value Evaluator::call_macro(const Statement& node, Frame& frame, const std::stri
   }
   Output text;
   execute(node.bodies[0], *scope, text);
-  return runtime_.string(std::move(text.text));
+  return hold(std::move(text));
 }
 
 }  // namespace candela::jinja

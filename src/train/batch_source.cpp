@@ -42,6 +42,17 @@ std::size_t computed(std::span<const Sample> samples, std::span<const std::size_
   return longest * rows.size();
 }
 
+/// Throws InvalidArgument naming a row that no pack has room for.
+void check_packable(std::span<const Sample> samples, std::int64_t pack_length) {
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const auto inputs = static_cast<std::int64_t>(samples[i].ids.size()) - 1;
+    require(inputs <= pack_length,
+            "train: row {} (line {}) has {} tokens, and a pack takes rows of at most {}; raise the length of "
+            "packs (--pack-length), or cut rows off",
+            i, samples[i].line, inputs + 1, pack_length + 1);
+  }
+}
+
 /// Batches of different lengths that are planned: enough to leave blocks of every size class in the cache.
 constexpr std::size_t kPlannedLengths = 12;
 
@@ -77,31 +88,59 @@ struct SampleSource::State {
   StepBatches batches;
   std::string data;  // fingerprint()
   TrainLength length;
-  std::vector<std::size_t> worst;  // rows of the batch that computes the most positions
+  /// Rows of the batch that computes the most positions.
+  std::vector<std::size_t> worst;
+  /// Packed batches differ little in their positions: rows of the one that trains the most tokens, and of the
+  /// shortest.
+  std::vector<std::size_t> most_trained, shortest;
 
   State(std::span<const Sample> of, const TrainOptions& with)
       : samples(of), options(with), batches(of, with), data(fingerprint(of)) {
     measure();
   }
 
+  HostBatch make(std::span<const std::size_t> rows) const {
+    return options.pack_length > 0 ? make_packed_batch(samples, rows, options.pad_id)
+                                   : make_host_batch(samples, rows, options.pad_id);
+  }
+
+  /// What the run's plan needs to know of a batch.
+  void note(const std::vector<std::size_t>& batch) {
+    if (options.pack_length == 0) {
+      if (computed(samples, batch) > computed(samples, worst)) worst = batch;
+      return;
+    }
+    const auto tokens = [this](const std::vector<std::size_t>& rows) {
+      TrainLength sum;
+      for (const std::size_t row : rows) count_row(samples[row], 1, sum);
+      return sum;
+    };
+    const TrainLength here = tokens(batch);
+    const TrainLength before = tokens(worst);
+    if (here.tokens > before.tokens ||
+        (here.tokens == before.tokens && here.trained_tokens > before.trained_tokens))
+      worst = batch;
+    if (here.trained_tokens > tokens(most_trained).trained_tokens) most_trained = batch;
+    if (shortest.empty() || here.tokens < tokens(shortest).tokens) shortest = batch;
+  }
+
   void measure() {
     constexpr std::int64_t kMeasuredEpochs = 16;
-    const std::int64_t per_epoch = StepBatches::steps_per_epoch(samples.size(), options);
-    length.steps = StepBatches::steps(samples.size(), options);
+    const std::int64_t per_epoch = batches.steps_per_epoch();
+    length.steps = batches.steps();
     const std::int64_t whole = length.steps / per_epoch;
     Positions positions;
-    std::size_t most = 0;
     const auto add_steps = [&](StepBatches order, std::int64_t steps, bool count_tokens) {
       for (std::int64_t step = 0; step < steps; ++step) {
-        for (auto& batch : order.next()) {
-          positions.add(samples, batch);
+        for (const auto& batch : order.next()) {
+          if (options.pack_length > 0)
+            positions.add_packed(samples, batch);
+          else
+            positions.add(samples, batch);
           for (const std::size_t row : batch) {
             if (count_tokens) count_row(samples[row], 1, length);
           }
-          const std::size_t here = computed(samples, batch);
-          if (here <= most) continue;
-          most = here;
-          worst = std::move(batch);
+          note(batch);
         }
       }
     };
@@ -117,6 +156,7 @@ SampleSource::SampleSource(std::span<const Sample> samples, const TrainOptions& 
   check_train_options(options);
   require(!samples.empty(), "train: there are no rows to train on");
   check_samples(samples, "row", 0);
+  if (options.pack_length > 0) check_packable(samples, options.pack_length);
   state_ = std::make_unique<State>(samples, options);
 }
 
@@ -124,14 +164,13 @@ SampleSource::~SampleSource() = default;
 
 std::vector<HostBatch> SampleSource::next() {
   std::vector<HostBatch> batches;
-  for (const auto& rows : state_->batches.next())
-    batches.push_back(make_host_batch(state_->samples, rows, state_->options.pad_id));
+  for (const auto& rows : state_->batches.next()) batches.push_back(state_->make(rows));
   return batches;
 }
 
 std::string SampleSource::place() const {
-  return fmt::format(R"({{"batch":{},"data":"{}","epoch":{},"rows":{}}})", state_->batches.cursor(),
-                     state_->data, state_->batches.epoch(), state_->samples.size());
+  return fmt::format(R"({{"batch":{},"data":"{}","epoch":{},"pack_length":{},"rows":{}}})", state_->batches.cursor(),
+                     state_->data, state_->batches.epoch(), state_->options.pack_length, state_->samples.size());
 }
 
 void SampleSource::restore(std::string_view place) {
@@ -151,6 +190,11 @@ void SampleSource::restore(std::string_view place) {
                    "train: the data are not those of the run: it had {} rows ({}), now there are {} ({}); "
                    "give the data set it began with",
                    rows, data, state_->samples.size(), state_->data);
+  const std::int64_t pack_length = json.value("pack_length", std::int64_t{0});
+  require<IoError>(pack_length == state_->options.pack_length,
+                   "train: the rows of the run were packed to {} tokens (0: not at all), now they are to {}; "
+                   "give the pack length of the run",
+                   pack_length, state_->options.pack_length);
   require<IoError>(epoch < (std::uint64_t{1} << 24U) && state_->batches.seek(epoch, batch),
                    "train: no step of epoch {} ends after batch {}; give the batch size and accumulation of "
                    "the run",
@@ -162,18 +206,19 @@ TrainLength SampleSource::length() const {
 }
 
 std::vector<HostBatch> SampleSource::planned() const {
-  const auto made = [&](std::span<const std::size_t> rows) {
-    return make_host_batch(state_->samples, rows, state_->options.pad_id);
-  };
-  std::vector<HostBatch> batches = {made(state_->worst)};
+  std::vector<HostBatch> batches = {state_->make(state_->worst)};
+  if (state_->options.pack_length > 0) {
+    for (const auto& rows : {state_->most_trained, state_->shortest}) batches.push_back(state_->make(rows));
+    return batches;
+  }
   for (const auto& rows : of_all_lengths(state_->samples, computed(state_->samples, state_->worst),
                                          static_cast<std::size_t>(state_->options.batch_size)))
-    batches.push_back(made(rows));
+    batches.push_back(state_->make(rows));
   return batches;
 }
 
 bool SampleSource::accumulates() const {
-  return StepBatches::accumulates(state_->samples.size(), state_->options);
+  return state_->batches.accumulates();
 }
 
 void SampleSource::check(std::int64_t vocab_size) const {

@@ -11,6 +11,9 @@ StepBatches::StepBatches(std::span<const Sample> samples, const TrainOptions& op
     : samples_(samples),
       batch_size_(static_cast<std::size_t>(options.batch_size)),
       accumulation_(static_cast<std::size_t>(options.accumulation)),
+      pack_length_(static_cast<std::size_t>(options.pack_length)),
+      max_steps_(options.max_steps),
+      epochs_(options.epochs),
       seed_(options.seed),
       epoch_(epoch) {
   shuffle();
@@ -19,7 +22,8 @@ StepBatches::StepBatches(std::span<const Sample> samples, const TrainOptions& op
 void StepBatches::shuffle() {
   Generator generator(seed_);
   generator.set_offset(epoch_ << 40U);
-  order_ = bucketed_batches(samples_, batch_size_, generator);
+  order_ = pack_length_ > 0 ? packed_batches(samples_, batch_size_, pack_length_, generator)
+                            : bucketed_batches(samples_, batch_size_, generator);
   cursor_ = 0;
 }
 
@@ -44,20 +48,15 @@ bool StepBatches::seek(std::uint64_t epoch, std::size_t cursor) {
   return true;
 }
 
-std::int64_t StepBatches::steps_per_epoch(std::size_t rows, const TrainOptions& options) {
-  const auto up = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
-  return up(up(static_cast<std::int64_t>(rows), options.batch_size), options.accumulation);
+std::int64_t StepBatches::steps_per_epoch() const {
+  return static_cast<std::int64_t>((order_.size() + accumulation_ - 1) / accumulation_);
 }
 
-bool StepBatches::accumulates(std::size_t rows, const TrainOptions& options) {
-  return options.accumulation > 1 && rows > static_cast<std::size_t>(options.batch_size);
-}
-
-std::int64_t StepBatches::steps(std::size_t rows, const TrainOptions& options) {
-  if (options.max_steps > 0) return options.max_steps;
-  const auto whole = static_cast<double>(steps_per_epoch(rows, options));
+std::int64_t StepBatches::steps() const {
+  if (max_steps_ > 0) return max_steps_;
+  const auto whole = static_cast<double>(steps_per_epoch());
   // The small term keeps 0.1 * 30 from becoming 4.
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(whole * options.epochs - 1e-9)));
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(whole * epochs_ - 1e-9)));
 }
 
 }  // namespace candela

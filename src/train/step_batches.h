@@ -25,11 +25,12 @@ class StepBatches {
   /// Goes on behind the first `cursor` batches of `epoch`; false if the epoch has no step that ends there.
   bool seek(std::uint64_t epoch, std::size_t cursor);
 
-  static std::int64_t steps_per_epoch(std::size_t rows, const TrainOptions& options);
+  /// of every epoch
+  std::int64_t steps_per_epoch() const;
   /// Whether a step can take more than one batch.
-  static bool accumulates(std::size_t rows, const TrainOptions& options);
+  bool accumulates() const { return accumulation_ > 1 && order_.size() > 1; }
   /// Of the whole run.
-  static std::int64_t steps(std::size_t rows, const TrainOptions& options);
+  std::int64_t steps() const;
 
  private:
   void shuffle();
@@ -37,6 +38,9 @@ class StepBatches {
   std::span<const Sample> samples_;
   std::size_t batch_size_;
   std::size_t accumulation_;
+  std::size_t pack_length_;
+  std::int64_t max_steps_;
+  double epochs_;
   std::uint64_t seed_;
   std::uint64_t epoch_;
   std::vector<std::vector<std::size_t>> order_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include <candela/autograd/backward.h>
@@ -69,6 +70,7 @@ Tensor token_loss(Model& model, const Batch& batch, Generator* dropout,
   forward.dropout = dropout;
   forward.positions = batch.sequence_positions;
   forward.cu_seqlens = batch.cu_seqlens;
+  forward.longest = batch.longest;
   forward.checkpointing = checkpointing;
   const Tensor hidden = model.forward_hidden(batch.ids, forward);
   const Tensor rows = embedding(reshape(hidden, {-1, hidden.size(-1)}), batch.positions);
@@ -103,6 +105,7 @@ void check_train_options(const TrainOptions& options) {
   };
   count("batch_size", options.batch_size, 1, kMostRows);
   count("accumulation", options.accumulation, 1, kMostRows);
+  count("pack_length", options.pack_length, 0, std::numeric_limits<std::int32_t>::max());
   count("max_steps", options.max_steps, 0, kMostSteps);
   count("validate_every", options.validate_every, 0, kMostSteps);
   count("patience", options.patience, 0, kMostSteps);

@@ -77,6 +77,21 @@ TEST_F(ChatCli, ASessionTakesMessagesAndCommandsLineByLine) {
   EXPECT_TRUE(session.says("/nowhere")) << session.err;
 }
 
+/// The second turn begins with the first, which is not computed again; with another adapter it is.
+TEST_F(ChatCli, ATurnKeepsWhatWasComputed) {
+  const std::string model = model_with(kTemplate);
+  const Outcome session = talk(fmt::format("--model '{}'", model), "Hello\nAgain\n/adapter off\nOnce more\n");
+  ASSERT_EQ(session.status, 0) << session.err;
+  std::vector<int> kept;
+  const std::string mark = "in front, of which ";
+  for (std::size_t at = session.err.find(mark); at != std::string::npos; at = session.err.find(mark, at + 1))
+    kept.push_back(std::stoi(session.err.substr(at + mark.size())));
+  ASSERT_EQ(kept.size(), 3u) << session.err;
+  EXPECT_EQ(kept[0], 0);
+  EXPECT_GT(kept[1], 5);
+  EXPECT_EQ(kept[2], 0);
+}
+
 TEST_F(ChatCli, DataCheckTellsOfRowsAndFailsOnBadOnes) {
   const std::string model = model_with(kTemplate);
   write("rows.jsonl",
@@ -88,6 +103,11 @@ TEST_F(ChatCli, DataCheckTellsOfRowsAndFailsOnBadOnes) {
        {"2 rows as prompt/completion", "chat_template.jinja", "lengths", "padding", "⟦a<|im_end|>⟧"})
     EXPECT_TRUE(good.says(part)) << part << "\n" << good.out;
   EXPECT_TRUE(run(check + " --raw").says("⟦a<|endoftext|>⟧"));
+  EXPECT_TRUE(good.says("epoch       1 of 8 rows, 0.0 % padding, in batches of like length\n            1 of 1 pack of 128 "
+                        "tokens, "))
+      << good.out;
+  const Outcome measured = run(check + " --measure 0.01");
+  EXPECT_TRUE(measured.says("tok/s in rows, ")) << measured.out << measured.err;
   write("questions.jsonl", "{\"question\": \"q\", \"answer\": \"a\"}\n");
   const Outcome mapped =
       run(fmt::format("data check --model '{}' --data '{}' --map prompt=question --map completion=answer",

@@ -86,7 +86,7 @@ TEST_F(Config, WhatIsWrongInAFileIsNamedWithItsLine) {
     const char* error;
   };
   for (const Case& wrong : std::initializer_list<Case>{
-           {"model: x\nlearning_rate: 1\n", "c.yaml:2: learning_rate: is no option of `candela finetune`"},
+           {"model: x\nlearning_rat: 1\n", "c.yaml:2: learning_rat: is no option of `candela finetune`"},
            {"rank: 4\nmax-steps: many\n", "c.yaml:2: max-steps: must be"},
            {"rank: 0\n", "c.yaml:1: rank: must be"},
            {"rank: 016\n",

@@ -177,6 +177,25 @@ TEST_F(ResumeTiny, VerifyComparesTheBitsOfEachStretch) {
   EXPECT_EQ(run(fmt::format("verify '{}'", path("model"))).status, 2);
 }
 
+/// Packs keep their order and their rows across a stop: the resumed run, and each replay, have the same bits.
+TEST_F(ResumeTiny, APackedRunGoesOnAndIsVerified) {
+  const std::string packed = options("whole", model_) + " --packing --pack-length 40";
+  const Outcome outcome = run(packed);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_TRUE(outcome.says("of 1 pack of 40 tokens x 2 passes")) << outcome.out;
+  EXPECT_TRUE(outcome.says("0.0 % padding\n            without --packing: 10 of 2 rows x 2 passes, "))
+      << outcome.out;
+  const Outcome replayed = run(fmt::format("verify '{}' --quiet", path("whole")));
+  EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+  const std::string expected = made("whole");
+  const Outcome resumed = run(fmt::format("finetune --resume '{}'", path("whole/checkpoint-4")));
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_EQ(made("whole"), expected);
+  const Outcome other = run(fmt::format("finetune --resume '{}' --pack-length 50", path("whole")));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_TRUE(other.says("--pack-length: must be 40 as in")) << other.err;
+}
+
 TEST_F(ResumeTiny, TheBestIsKeptAndTakenInTheEnd) {
   // So low a rate that no validation is better than the first, though the adapter changes.
   std::string command = options("best", model_);

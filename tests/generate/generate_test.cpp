@@ -71,6 +71,76 @@ class Generate : public testing::Test {
   GenerateOptions options_;
 };
 
+/// A conversation: each turn's prompt is what was there, and some tokens more.
+TEST_F(Generate, ATurnComputesOnlyWhatIsNewAndSaysTheSame) {
+  options_.max_tokens = 5;
+  options_.log_probabilities = true;
+  for (const bool sampled : {false, true}) {
+    options_.sampling.temperature = sampled ? 0.8 : 0;
+    PrefixCache kept;
+    std::vector<TokenId> text = prompt(4);
+    for (std::size_t turn = 0; turn < 4; ++turn) {
+      options_.seed = turn;
+      const std::vector<TokenId> held = kept.tokens;
+      const Generation anew = generator_.generate(text, options_);
+      const Generation with = generator_.generate(text, options_, {}, &kept);
+      EXPECT_EQ(with.ids(), anew.ids()) << "turn " << turn;
+      EXPECT_EQ(anew.cached_tokens, 0);
+      EXPECT_EQ(with.cached_tokens, static_cast<std::int64_t>(held.size()));
+      for (std::size_t i = 0; i < anew.tokens.size(); ++i)
+        EXPECT_NEAR(with.tokens[i].log_probability, anew.tokens[i].log_probability, 1e-5);
+      for (const TokenId id : with.ids()) text.push_back(id);
+      EXPECT_EQ(kept.tokens, std::vector<TokenId>(text.begin(), text.end() - 1)) << "the last id went through no layer";
+      text.insert(text.end(), {static_cast<TokenId>(3 + turn), 7});
+    }
+  }
+}
+
+/// To the bit what the same passes give by hand: a prompt, its continuation, and the new tokens at once.
+TEST_F(Generate, AKeptPrefixHasTheBitsOfItsPasses) {
+  options_.max_tokens = 3;
+  options_.log_probabilities = true;
+  PrefixCache kept;
+  std::vector<TokenId> text = prompt(6);
+  const std::vector<TokenId> first = generator_.generate(text, options_, {}, &kept).ids();
+  text.insert(text.end(), first.begin(), first.end());
+  text.push_back(11);
+  const Generation second = generator_.generate(text, options_, {}, &kept);
+  ASSERT_EQ(second.cached_tokens, 8);
+  const NoGrad guard;
+  KvCache cache = model_->make_cache(1);
+  Tensor hidden;
+  for (const auto& [begin, end] : {std::pair(0, 6), std::pair(6, 7), std::pair(7, 8), std::pair(8, 10)}) {
+    ForwardOptions forward;
+    forward.cache = &cache;
+    const std::vector<std::int32_t> ids(text.begin() + begin, text.begin() + end);
+    hidden = model_->forward_hidden(Tensor::from_values(ids, {1, end - begin}), forward);
+  }
+  const Tensor last = slice(reshape(hidden, {hidden.size(1), hidden.size(2)}), 0, hidden.size(1) - 1, hidden.size(1));
+  const std::vector<float> logits = cast(model_->logits(last), DType::F32).to_vector<float>();
+  EXPECT_EQ(log_probability(logits, second.tokens[0].id), second.tokens[0].log_probability);
+}
+
+TEST_F(Generate, APrefixIsUsedAsFarAsThePromptBeginsAlike) {
+  options_.max_tokens = 4;
+  PrefixCache kept;
+  const std::vector<TokenId> text = prompt(8);
+  generator_.generate(text, options_, {}, &kept);
+  std::vector<TokenId> other = text;
+  other[5] = static_cast<TokenId>(other[5] == 1 ? 2 : 1);
+  const Generation half = generator_.generate(other, options_, {}, &kept);
+  EXPECT_EQ(half.cached_tokens, 5);
+  EXPECT_EQ(half.ids(), generator_.generate(other, options_).ids());
+  // All of the prompt is held, and one token must be left to predict from.
+  const Generation again = generator_.generate(other, options_, {}, &kept);
+  EXPECT_EQ(again.cached_tokens, 7);
+  EXPECT_EQ(again.ids(), half.ids());
+  other[0] = static_cast<TokenId>(other[0] == 1 ? 2 : 1);
+  EXPECT_EQ(generator_.generate(other, options_, {}, &kept).cached_tokens, 0);
+  kept.clear();
+  EXPECT_EQ(generator_.generate(other, options_, {}, &kept).cached_tokens, 0);
+}
+
 TEST_F(Generate, BatchesOfAllSizesEqualSingleCalls) {
   const auto many = prompts({9, 2, 30, 1, 17, 9, 5});
   for (const std::int64_t batch_size : {1, 3, 16}) {

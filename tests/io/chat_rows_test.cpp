@@ -123,6 +123,36 @@ TEST(ChatRows, GenerationBlocksSayWhatIsTrained) {
   EXPECT_EQ(marked(kChat, last).find("[a1"), std::string::npos);
 }
 
+/// The same answers, whether the template marks them itself or a macro of it does.
+TEST(ChatRows, GenerationBlocksOfMacrosAreExact) {
+  const std::string source =
+      "{% macro say(m) %}<|im_start|>{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content "
+      "}}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>{% endmacro %}"
+      // Without this, where an answer begins could be told from the messages before it.
+      "{{ messages|length }}{% for m in messages %}{{ say(m) }}{% endfor %}";
+  EXPECT_EQ(marked(kChat, with(source)),
+            "4<|im_start|>user:u1<|im_end|><|im_start|>assistant:[a1<|im_end|>]<|im_start|>user:u2<|im_end|>"
+            "<|im_start|>assistant:[a2<|im_end|>]");
+}
+
+TEST(ChatRows, TheEndTokenIsTrainedBehindAnyGenerationBlock) {
+  const std::string source =
+      "{% for m in messages %}<|im_start|>{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ "
+      "m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}";
+  DatasetOptions options = with(source);
+  options.end_ids = {2};
+  const auto answered = [&](const std::string& answer) {
+    return marked(R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": ")" + answer +
+                      R"("}]})",
+                  options);
+  };
+  EXPECT_EQ(answered("a"), "<|im_start|>user:u<|im_end|><|im_start|>assistant:[a<|im_end|>]");
+  EXPECT_EQ(answered("a<bos>"), "<|im_start|>user:u<|im_end|><|im_start|>assistant:[a<bos><|im_end|>]")
+      << "an answer may end in another special token";
+  EXPECT_EQ(answered(""), "<|im_start|>user:u<|im_end|><|im_start|>assistant:[<|im_end|>]")
+      << "an empty answer is one that ends at once";
+}
+
 TEST(ChatRows, WeightsAndTrainFlagsLeaveMessagesOutAndAreNotRendered) {
   const std::string row =
       R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a", "weight": 0},)"

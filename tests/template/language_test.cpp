@@ -55,11 +55,31 @@ TEST(Language, GenerationBlocksGiveSpans) {
   ASSERT_EQ(made.generated.size(), 2u);
   EXPECT_EQ(made.text.substr(made.generated[1].begin, made.generated[1].end - made.generated[1].begin), "a2");
   EXPECT_FALSE(made.generated_elsewhere);
-  const auto inside = jinja::Template::parse(
-                          "{% macro m() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ m() }}", "t")
-                          .render({});
-  EXPECT_TRUE(inside.generated.empty());
-  EXPECT_TRUE(inside.generated_elsewhere);
+}
+
+/// The text of each span, with bars between them; "?" where one went elsewhere.
+std::string spans_of(const std::string& source) {
+  const auto made = jinja::Template::parse(source, "t").render({});
+  std::string text;
+  for (const jinja::Span& span : made.generated)
+    text += (text.empty() ? "" : "|") + made.text.substr(span.begin, span.end - span.begin);
+  return made.generated_elsewhere ? text + "?" : text;
+}
+
+TEST(Language, GenerationBlocksAreFollowedOutOfMacrosAndSetBlocks) {
+  const std::string macro = "{% macro m(x) %}<{% generation %}{{ x }}{% endgeneration %}>{% endmacro %}";
+  EXPECT_EQ(spans_of(macro + "a{{ m('b') }}c{{ m('dé') }}"), "b|dé");
+  EXPECT_EQ(spans_of(macro + "{% macro outer(x) %}({{ m(x) }}){% endmacro %}a{{ outer('b') }}"), "b");
+  EXPECT_EQ(spans_of(macro + "{% set t = m('b') %}{{ t }}{{ t }}"), "b|b");
+  EXPECT_EQ(spans_of("{% set t %}a{% generation %}b{% endgeneration %}{% endset %}c{{ t }}"), "b");
+  EXPECT_EQ(spans_of("{% macro m() %}a{{ caller() }}{% endmacro %}"
+                     "{% call m() %}{% generation %}b{% endgeneration %}{% endcall %}"),
+            "b");
+  // What is changed on the way, or never printed, is not to be found.
+  EXPECT_EQ(spans_of(macro + "{{ m('b') | upper }}"), "?");
+  EXPECT_EQ(spans_of(macro + "{{ 'a' ~ m('b') }}"), "?");
+  EXPECT_EQ(spans_of(macro + "{% set t = m('b') %}"), "?");
+  EXPECT_EQ(spans_of("{% filter upper %}{% generation %}b{% endgeneration %}{% endfilter %}"), "?");
 }
 
 // Each must end in an error soon, whatever it asks for.

@@ -155,6 +155,19 @@ TEST(MemoryPlan, HoldsForARunOverMixedLengths) {
   }
 }
 
+TEST(MemoryPlan, HoldsForAPackedRun) {
+  const std::vector<Sample> samples = rows(160, 10, 120);
+  for (const std::int64_t accumulation : {1, 2}) {
+    TrainOptions options;
+    options.batch_size = 2;
+    options.accumulation = accumulation;
+    options.pack_length = 256;
+    options.epochs = 2;
+    const PlannedRun run = planned_run(options, samples, rows(16, 10, 120));
+    EXPECT_NEAR(run.planned, run.real, 0.1 * run.real) << "batches of a step: " << accumulation;
+  }
+}
+
 TEST(MemoryPlan, CoversAValidationOfLongerRowsThanItTrainsOn) {
   TrainOptions options;
   options.max_steps = 2;

@@ -39,8 +39,10 @@ std::vector<Sample> rows(std::size_t count, std::uint64_t seed = 11) {
   return samples;
 }
 
-TrainOptions run_options() {
+/// pack_length: as TrainOptions
+TrainOptions run_options(std::int64_t pack_length = 0) {
   TrainOptions options;
+  options.pack_length = pack_length;
   options.batch_size = 2;
   options.accumulation = 3;
   options.epochs = 3;
@@ -72,11 +74,11 @@ Made made_by(const Trainer& trainer, const std::vector<double>& numbers) {
 }
 
 /// Runs from `from` (null: the beginning) to its end; what was there after each step.
-std::vector<Made> run(const Made* from) {
+std::vector<Made> run(const Made* from, std::int64_t pack_length = 0) {
   const std::vector<Sample> samples = rows(17);
   const std::vector<Sample> held_out = rows(5, 12);
   const auto model = tiny_model();
-  Trainer trainer(*model, run_options());
+  Trainer trainer(*model, run_options(pack_length));
   std::vector<double> numbers;
   if (from != nullptr) {
     for (std::size_t i = 0; i < from->parameters.size(); ++i) {
@@ -111,6 +113,16 @@ TEST(Resume, FromAnyStepGivesTheBitsOfTheUnbrokenRun) {
   EXPECT_TRUE(run(&whole.back()).empty());
 }
 
+TEST(Resume, APackedRunGoesOnToTheSameBits) {
+  const std::vector<Made> whole = run(nullptr, 30);
+  ASSERT_GE(whole.size(), 6U);
+  for (std::size_t step = 1; step < whole.size(); ++step) {
+    const std::vector<Made> rest = run(&whole[step - 1], 30);
+    ASSERT_EQ(rest.size(), whole.size() - step);
+    EXPECT_TRUE(rest.back() == whole.back()) << "from step " << step;
+  }
+}
+
 TEST(Resume, AnotherPlaceInTheDataIsRefused) {
   const std::vector<Sample> samples = rows(17);
   SampleSource source(samples, run_options());
@@ -129,6 +141,10 @@ TEST(Resume, AnotherPlaceInTheDataIsRefused) {
   EXPECT_NE(error_of<IoError>([&] {
               SampleSource(samples, options).restore(place);
             }).find("no step of epoch 0 ends after batch 3"),
+            std::string::npos);
+  EXPECT_NE(error_of<IoError>([&] {
+              SampleSource(samples, run_options(30)).restore(place);
+            }).find("were packed to 0 tokens (0: not at all), now they are to 30"),
             std::string::npos);
   for (const char* bad : {"", "{}", "[1]", "{\"epoch\": -1, \"batch\": 0, \"rows\": 17}", "nonsense"})
     EXPECT_THROW(SampleSource(samples, run_options()).restore(bad), IoError) << bad;

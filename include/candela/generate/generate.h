@@ -12,6 +12,7 @@
 #include <candela/generate/sampling.h>
 #include <candela/io/text_frame.h>
 #include <candela/io/tokenizer.h>
+#include <candela/models/kv_cache.h>
 #include <candela/models/model.h>
 
 /// Continuing texts with a model.
@@ -58,8 +59,24 @@ struct Generation {
   std::string text;
   FinishReason finish = FinishReason::Length;
   std::int64_t prompt_tokens = 0;
+  /// of these, the tokens that a PrefixCache held, and that were not computed again
+  std::int64_t cached_tokens = 0;
 
   std::vector<TokenId> ids() const;
+};
+
+/// The keys and values of an earlier text, for one that begins alike: of a conversation, each turn computes
+/// only what is new. Belongs to one model, whose layers and adapters stay as they are between the texts; else
+/// clear() it.
+struct PrefixCache {
+  /// those that `cache` holds, in its only row
+  std::vector<TokenId> tokens;
+  std::optional<KvCache> cache;
+
+  void clear() {
+    tokens.clear();
+    cache.reset();
+  }
 };
 
 /// Receives the text as it comes, in whole characters; what may turn out to be the beginning of a stop string
@@ -77,8 +94,9 @@ class TextGenerator {
   /// max_position_embeddings, and for options out of range; Error naming a weight that is not finite.
   Generation generate(std::string_view prompt, const GenerateOptions& options = {},
                       const StreamCallback& stream = {});
+  /// `prefix`: begins with what it holds of the prompt, and leaves the prompt and its continuation there.
   Generation generate(std::span<const TokenId> prompt, const GenerateOptions& options = {},
-                      const StreamCallback& stream = {});
+                      const StreamCallback& stream = {}, PrefixCache* prefix = nullptr);
 
   /// Continues many prompts, batch_size of them at a time, those of like length together; results are in the
   /// order of the prompts. `done`, if given, is called with the number of prompts finished so far.

@@ -20,6 +20,9 @@ struct GenerationRequest {
   std::uint64_t stream = 0;
   /// receives the text as it comes; needs a tokenizer
   StreamCallback callback{};
+  /// Where this request runs alone: what the prompt begins with, and, once it has finished, what it saw.
+  /// Outlives it; null: none.
+  PrefixCache* prefix = nullptr;
 };
 
 /// Generation in steps, of many requests at once, which may come at any time: TextGenerator and servers stand

@@ -39,6 +39,9 @@ struct ForwardOptions {
   Tensor positions;
   /// i32 [N + 1]: with B = 1, sequences packed along T, which do not see each other. Goes with `positions`.
   Tensor cu_seqlens;
+  /// With `positions`: the highest of them + 1, known to the host, so that rotary angles which depend on the
+  /// length (`dynamic`) are those of the longest sequence; 0: T.
+  std::int64_t longest = 0;
   /// Draws the dropout masks of the adapters; null: no dropout.
   Generator* dropout = nullptr;
   /// Results and gradients have the same bits at each level. Only decoders look at it.

@@ -22,6 +22,8 @@ struct Batch {
   Tensor sequence_positions;
   /// of packed rows, i32 [N + 1] (ForwardOptions::cu_seqlens); else undefined
   Tensor cu_seqlens;
+  /// of packed rows, as ForwardOptions::longest; else 0
+  std::int64_t longest = 0;
   /// as HostBatch::tokens
   std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
@@ -44,6 +46,8 @@ struct HostBatch {
   std::vector<std::int32_t> sequence_positions;
   /// N + 1, with B = 1, or empty
   std::vector<std::int32_t> cu_seqlens;
+  /// as in Batch
+  std::int64_t longest = 0;
   /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).
   std::int64_t tokens = 0;
 
@@ -64,16 +68,33 @@ HostBatch make_host_batch(std::span<const Sample> samples, std::span<const std::
 Batch make_batch(std::span<const Sample> samples, std::span<const std::size_t> rows, std::int32_t pad_id,
                  Device device);
 
+/// What a packed batch of `tokens` is padded to: products of few different shapes, each of whole tiles. Less
+/// than one position in 64 is padding.
+std::size_t packed_length(std::size_t tokens);
+
+/// Gathers `rows` of `samples` into one row [1, T] behind each other: each is a sequence of its own, whose
+/// positions begin at 0 and whose tokens see no other's. Loss and gradient are those of make_host_batch() on
+/// the same rows. Throws as make_batch, and where T is beyond 2^31 - 1.
+HostBatch make_packed_batch(std::span<const Sample> samples, std::span<const std::size_t> rows,
+                            std::int32_t pad_id);
+
 /// The batches of one epoch as row indices: rows are shuffled, sorted by length inside windows of many
 /// batches so that rows of a batch have similar lengths, and the batches are shuffled again. Every row is in
 /// exactly one batch; the last one may be smaller. Depends on the generator alone.
 std::vector<std::vector<std::size_t>> bucketed_batches(std::span<const Sample> samples,
                                                        std::size_t batch_size, Generator& generator);
 
+/// The packed batches of one epoch as row indices, for make_packed_batch(): rows are shuffled, put into packs
+/// of at most `capacity` tokens (best_fit_packs; a row of L tokens takes L - 1), the packs are shuffled, and
+/// `batch_size` of them make a batch. Every row is in exactly one batch; the last one may have fewer packs.
+/// The number of batches is that of every epoch. Depends on the generator alone.
+std::vector<std::vector<std::size_t>> packed_batches(std::span<const Sample> samples, std::size_t batch_size,
+                                                     std::size_t capacity, Generator& generator);
+
 /// Rows in order of falling length, for evaluation: batches of similar lengths, the most memory first.
 std::vector<std::vector<std::size_t>> sorted_batches(std::span<const Sample> samples, std::size_t batch_size);
 
-/// Positions that batches take: every row is padded to the longest of its batch.
+/// Positions that batches take: every row is padded to the longest of its batch, or packed.
 struct Positions {
   std::int64_t real = 0;
   /// with padding
@@ -81,6 +102,8 @@ struct Positions {
 
   /// Throws as make_batch.
   void add(std::span<const Sample> samples, std::span<const std::size_t> batch);
+  /// of make_packed_batch()
+  void add_packed(std::span<const Sample> samples, std::span<const std::size_t> batch);
   double padding_share() const {
     return all > 0 ? 1 - static_cast<double>(real) / static_cast<double>(all) : 0;
   }

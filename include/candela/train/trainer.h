@@ -20,8 +20,12 @@ namespace candela {
 class PassRecorder;
 
 struct TrainOptions {
-  /// rows of one forward pass
+  /// rows of one forward pass; with pack_length, packs
   std::int64_t batch_size = 8;
+  /// Tokens of a pack: rows stand behind each other in it, without padding and without seeing each other (a
+  /// row of L tokens takes L - 1). 0: rows of like length, padded to the longest of their batch. Validation
+  /// does not pack, so that its loss is the same either way.
+  std::int64_t pack_length = 0;
   /// forward passes per optimizer step
   std::int64_t accumulation = 1;
   /// passes over the data; ignored when max_steps is set
