@@ -159,7 +159,8 @@ void check_save_model(const Model& model, const fs::path& folder, const fs::path
   check_room(model, folder, source, names);
 }
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& name) {
+void save_model(const Model& model, const fs::path& folder, const fs::path& name,
+                const std::function<void(const fs::path&)>& add) {
   const fs::path source = local_path(name);
   check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
@@ -177,6 +178,7 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& name
   for (const std::string& name : companions(source))
     copy_file_atomically(source / name, target.path() / name);
   write_safetensors(target.path() / kWeights, tensors);
+  if (add) add(target.path());
   target.commit();
 }
 

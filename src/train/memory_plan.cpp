@@ -45,10 +45,9 @@ MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOption
   const std::vector<HostBatch> batches = source.planned();
   require(!batches.empty(), "memory: there are no batches to plan with");
   const auto step = [&](const HostBatch& host) {
-    // The gradients of the first pass of a step are there while the next one runs.
-    const std::size_t passes = source.accumulates() ? 2 : 1;
     if (host.trained_tokens() > 0)
-      trainer.step(std::vector<Batch>(passes, host.upload(model.device())), options.adamw.lr);
+      trainer.step(std::vector<Batch>(source.planned_passes(), host.upload(model.device())),
+                   options.adamw.lr);
   };
   for (const HostBatch& host : batches) step(host);
   step(batches.front());
