@@ -15,6 +15,7 @@ void add_devices(CLI::App& app, Action& action);
 void add_embed(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_finetune(CLI::App& app, Action& action);
+void add_finetune_embedder(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_logits(CLI::App& app, Action& action);

@@ -10,6 +10,7 @@
 #include <candela/train/trainer.h>
 
 #include "cli/command.h"
+#include "cli/eval_sts.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -32,6 +33,7 @@ struct EvalOptions {
   bool compare = false;
   bool no_answers = false;
   bool json = false;
+  StsOptions sts;
 };
 
 /// What one model does on the rows.
@@ -154,7 +156,12 @@ void print_examples(const EvalOptions& options, const Rows& rows,
   print_out("\n");
 }
 
-void eval(const EvalOptions& options) {
+void eval(EvalOptions& options) {
+  if (!options.sts.file.empty()) {
+    options.sts.embedder.model = options.model;
+    options.sts.table.limit = options.limit;
+    return eval_sts(options.sts, options.json);
+  }
   LoadedModel loaded = load(options.model);
   const Rows rows = load_rows(options, loaded.model->config());
   std::vector<std::pair<std::string, Result>> results;
@@ -181,11 +188,10 @@ void eval(const EvalOptions& options) {
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command =
-      app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows");
+      app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows; correlations of an embedder");
   declare_model_options(*command, options->model);
   add_path(*command, "--data", options->data,
-           "JSONL file, or folder with test.jsonl (else valid.jsonl): text, prompt/completion or messages")
-      ->required();
+           "JSONL file, or folder with test.jsonl (else valid.jsonl): text, prompt/completion or messages");
   declare_row_options(*command, options->rows);
   add_number(*command, "--limit", options->limit, {0, kMostCount}, "Only the first rows; 0: all");
   CLI::Option* const max_tokens =
@@ -201,13 +207,18 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_flag("--no-answers", options->no_answers, "Loss and perplexity only; generate nothing")
       ->excludes(show)
       ->excludes(max_tokens);
+  declare_sts(*command, options->sts);
   command->add_option("--config", "YAML or JSON file with any of these options; the command line wins");
   command->footer(
       "Example:\n  candela eval --model models/stories-7m --adapter out/sql --data "
       "data/text-to-sql/test.jsonl --compare --show 5\n"
+      "  candela eval --model EMBEDDER --sts sts-test.tsv\n"
       "Answers are greedy; an answer is exact if it equals the row's last answer but for white space at its "
       "ends. The loss is that of finetune's validation: same rows, same dtype.");
-  command->callback([&action, options] { action = [options] { eval(*options); }; });
+  command->callback([&action, options, command] {
+    check_sts_options(*command);
+    action = [options] { eval(*options); };
+  });
 }
 
 }  // namespace candela::cli

@@ -72,6 +72,8 @@ void declare_data_options(CLI::App& command, FinetuneOptions& options) {
   declare_row_options(command, options.rows);
 }
 
+}  // namespace
+
 void declare_lora_options(CLI::App& command, FinetuneOptions& options) {
   LoraConfig& lora = options.lora;
   CLI::Option* const adapter = find_option(command, "--adapter");
@@ -167,8 +169,6 @@ void declare_run_options(CLI::App& command, FinetuneOptions& options) {
   command.add_flag("--quiet", options.quiet, "No progress bar");
   command.add_option("--config", "YAML or JSON file with any of these options; the command line wins");
 }
-
-}  // namespace
 
 void declare_finetune_options(CLI::App& command, FinetuneOptions& options) {
   options.train.adamw.lr = 2e-4;

@@ -44,6 +44,10 @@ struct FinetuneOptions {
 };
 
 void declare_finetune_options(CLI::App& command, FinetuneOptions& options);
+/// Parts of it: --rank and what else makes an adapter (behind --adapter); how it is trained; the run's files.
+void declare_lora_options(CLI::App& command, FinetuneOptions& options);
+void declare_train_options(CLI::App& command, FinetuneOptions& options);
+void declare_run_options(CLI::App& command, FinetuneOptions& options);
 
 /// Fills in what the options say together: `lora` and `train`. Throws UsageError.
 void finish_finetune_options(FinetuneOptions& options);

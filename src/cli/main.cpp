@@ -48,6 +48,7 @@ void declare(CLI::App& app, Action& action) {
   add_logits(app, action);
   add_embed(app, action);
   add_search(app, action);
+  add_finetune_embedder(app, action);
   add_bench(app, action);
   add_devices(app, action);
   add_completion(app, action);

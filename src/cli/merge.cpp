@@ -1,11 +1,14 @@
 #include <memory>
 
+#include <candela/embed/embedder.h>
+#include <candela/io/hub_cache.h>
 #include <candela/models/save.h>
 
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "embed/folder.h"
 
 namespace candela::cli {
 namespace {
@@ -15,7 +18,22 @@ struct MergeOptions {
   std::string output;
 };
 
+/// A folder of sentence-transformers stays one.
+void merge_embedder(const MergeOptions& options) {
+  set_up_compute(options.model);
+  Embedder embedder =
+      Embedder::load(options.model.model, load_options(options.model, false, parse_device(options.model.device)));
+  Lora lora = Lora::load(embedder.model(), options.model.adapter);
+  for (const std::string& text : lora.notes()) note(text);
+  embedder.check_save(options.output);
+  lora.merge(false);
+  embedder.save(options.output);
+  print_out("merged {} into {}: {} tensors in {}\n", options.model.adapter, options.model.model,
+            embedder.model().named_parameters().size(), options.output);
+}
+
 void merge(const MergeOptions& options) {
+  if (is_sentence_folder(local_path(options.model.model))) return merge_embedder(options);
   LoadedModel loaded = load(options.model, false);
   check_save_model(*loaded.model, options.output, options.model.model);
   loaded.lora->merge(false);

@@ -10,40 +10,16 @@
 #include <candela/models/save.h>
 #include <candela/ops/copy.h>
 #include <candela/ops/elementwise.h>
-#include <candela/ops/gather.h>
 #include <candela/ops/matmul.h>
 #include <candela/ops/reduce.h>
 
 #include "embed/folder.h"
+#include "embed/pooling.h"
 
 namespace candela {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// x / |x| per row, and 0 where the row is.
-Tensor normalized(const Tensor& x) {
-  const Tensor length = sqrt(sum(square(x), {-1}, true));
-  constexpr double kLeast = 1e-12;
-  return div(x, maximum(length, full({1}, kLeast, x.dtype(), x.device())));
-}
-
-Tensor apply_step(const EmbedStep& step, const Tensor& x) {
-  if (step.kind == EmbedStep::Kind::Normalize) return normalized(x);
-  const Tensor bias = step.bias.defined() ? to_device(step.bias, x.device()) : Tensor();
-  const Tensor y = linear(x, to_device(step.weight, x.device()), bias);
-  switch (step.activation) {
-    case EmbedStep::Activation::Identity:
-      return y;
-    case EmbedStep::Activation::Tanh:
-      return tanh(y);
-    case EmbedStep::Activation::Gelu:
-      return gelu(y);
-    case EmbedStep::Activation::Relu:
-      return relu(y);
-  }
-  throw InvalidArgument("embedder: unknown activation");
-}
 
 /// The text without white space around it, as sentence-transformers encodes it.
 std::string_view stripped(std::string_view text) {
@@ -58,12 +34,6 @@ Tensor index_tensor(const std::vector<std::int32_t>& values, Device device) {
 }
 
 }  // namespace
-
-/// Texts as ids, and of each how many tokens at its start are not pooled.
-struct Embedder::Rows {
-  std::vector<std::vector<TokenId>> ids;
-  std::vector<std::int64_t> skipped;
-};
 
 Embedder Embedder::load(const fs::path& name, const LoadOptions& options) {
   const fs::path folder = local_path(name);
@@ -93,6 +63,17 @@ Embedder Embedder::load(const fs::path& name, const LoadOptions& options) {
   return result;
 }
 
+Embedder Embedder::of_model(std::unique_ptr<Model> model, EmbedderConfig config) {
+  Embedder result;
+  result.model_ = std::move(model);
+  result.config_ = std::move(config);
+  check_widths(result.config_, result.model_->config().hidden_size, "embedder");
+  const std::int64_t room = result.model_->backbone().max_tokens();
+  std::int64_t& most = result.config_.max_tokens;
+  most = most == 0 ? room : std::min(most, room);
+  return result;
+}
+
 const Tokenizer& Embedder::tokenizer() const {
   require<IoError>(tokenizer_.has_value(), "{}: no such file; texts cannot be embedded without it",
                    (folder_ / "tokenizer.json").string());
@@ -112,19 +93,32 @@ std::int64_t Embedder::dimensions() const {
 }
 
 std::string Embedder::fingerprint() const {
-  // FNV-1a over a sample of the embedding: other weights give other samples.
+  // FNV-1a over a sample of all weights: other weights, or an adapter, give other samples.
   constexpr std::uint64_t kPrime = 1099511628211ULL;
   std::uint64_t hash = 14695981039346656037ULL;
   const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * kPrime; };
   const NoGrad guard;
-  const Tensor& table = model_->backbone().embedding();
-  const std::int64_t stride = std::max<std::int64_t>(table.size(0) / 64, 1);
-  for (std::int64_t row = 0; row < table.size(0); row += stride) {
-    const Tensor values = to_device(cast(slice(table, 0, row, row + 1), DType::F32), Device::cpu());
-    for (const float value : values.to_vector<float>()) add(std::bit_cast<std::uint32_t>(value));
+  const auto add_rows = [&](const Tensor& table, std::int64_t rows) {
+    const std::int64_t stride = std::max<std::int64_t>(table.size(0) / rows, 1);
+    for (std::int64_t row = 0; row < table.size(0); row += stride) {
+      const Tensor values =
+          to_device(cast(slice(table.detach(), 0, row, row + 1), DType::F32), Device::cpu());
+      for (const float value : values.to_vector<float>()) add(std::bit_cast<std::uint32_t>(value));
+    }
+  };
+  add_rows(model_->backbone().embedding(), 64);
+  for (const Linear& layer : model_->linears()) {
+    add_rows(layer.weight.dense(), 1);
+    if (!layer.adapted()) continue;
+    add_rows(layer.adapter.a, 1);
+    add_rows(layer.adapter.b, 1);
+    add(std::bit_cast<std::uint64_t>(layer.adapter.scale));
   }
   for (const Pooling pooling : config_.pooling) add(static_cast<std::uint64_t>(pooling));
-  for (const EmbedStep& step : config_.steps) add(static_cast<std::uint64_t>(step.kind));
+  for (const EmbedStep& step : config_.steps) {
+    add(static_cast<std::uint64_t>(step.kind));
+    if (step.weight.defined()) add_rows(step.weight, 1);
+  }
   return fmt::format("{} {} {:016x}", model_->config().model_type, dimensions(), hash);
 }
 
@@ -134,7 +128,7 @@ void Embedder::check_dimensions(std::int64_t dimensions) const {
 }
 
 void Embedder::for_each_batch(
-    const Rows& rows, const EmbedOptions& options,
+    const TokenRows& rows, const EmbedOptions& options,
     const std::function<void(std::span<const std::size_t>, const Tensor&)>& use) const {
   std::vector<std::size_t> order(rows.ids.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -170,10 +164,7 @@ void Embedder::for_each_batch(
 }
 
 /// hidden [tokens, D] of a batch's rows, one behind the other -> f32 [rows, D].
-Tensor Embedder::pooled(const Tensor& hidden, const Rows& rows, std::span<const std::size_t> batch) const {
-  const Tensor wide = cast(hidden, DType::F32);
-  const Device device = hidden.device();
-  const auto count = static_cast<std::int64_t>(batch.size());
+Tensor Embedder::pooled(const Tensor& hidden, const TokenRows& rows, std::span<const std::size_t> batch) const {
   std::vector<std::int32_t> first;  // pooled tokens of each row
   std::vector<std::int32_t> end;
   std::int32_t at = 0;
@@ -184,44 +175,10 @@ Tensor Embedder::pooled(const Tensor& hidden, const Rows& rows, std::span<const 
     at += length;
     end.push_back(at);
   }
-  std::vector<Tensor> results;
-  for (const Pooling mode : config_.pooling) {
-    if (mode == Pooling::Cls) {
-      results.push_back(candela::embedding(wide, index_tensor(first, device)));
-    } else if (mode == Pooling::LastToken) {
-      std::vector<std::int32_t> last = end;
-      for (std::int32_t& token : last) --token;
-      results.push_back(candela::embedding(wide, index_tensor(last, device)));
-    } else if (mode == Pooling::Mean) {
-      // One product with a matrix of shares: [rows, tokens] [tokens, D].
-      std::vector<float> shares(static_cast<std::size_t>(count) * static_cast<std::size_t>(at), 0.0F);
-      for (std::size_t row = 0; row < batch.size(); ++row) {
-        float* const of_row = shares.data() + row * static_cast<std::size_t>(at);
-        std::fill(of_row + first[row], of_row + end[row], 1.0F / static_cast<float>(end[row] - first[row]));
-      }
-      results.push_back(matmul(Tensor::from_values(shares, {count, at}, device), wide));
-    } else {
-      std::vector<Tensor> largest;
-      for (std::size_t row = 0; row < batch.size(); ++row)
-        largest.push_back(max(slice(wide, 0, first[row], end[row]), {0}, true));
-      results.push_back(concat(largest, 0));
-    }
-  }
-  return results.size() == 1 ? results[0] : concat(results, 1);
+  return pool_tokens(hidden, config_.pooling, first, end);
 }
 
-Tensor Embedder::finished(Tensor x, std::int64_t dimensions) const {
-  bool unit = false;
-  for (const EmbedStep& step : config_.steps) {
-    x = apply_step(step, x);
-    unit = step.kind == EmbedStep::Kind::Normalize;
-  }
-  if (dimensions == 0 || dimensions == x.size(1)) return x;
-  x = contiguous(slice(x, 1, 0, dimensions));
-  return unit ? normalized(x) : x;
-}
-
-Tensor Embedder::embed_rows(const Rows& rows, const EmbedOptions& options) const {
+Tensor Embedder::embed_rows(const TokenRows& rows, const EmbedOptions& options) const {
   check_dimensions(options.dimensions);
   for (std::size_t i = 0; i < rows.ids.size(); ++i)
     require(!rows.ids[i].empty(), "embedder: text {} has no tokens; leave it out", i + 1);
@@ -229,7 +186,8 @@ Tensor Embedder::embed_rows(const Rows& rows, const EmbedOptions& options) const
   const std::int64_t width = options.dimensions > 0 ? options.dimensions : dimensions();
   Tensor result = Tensor::empty({static_cast<std::int64_t>(rows.ids.size()), width});
   for_each_batch(rows, options, [&](std::span<const std::size_t> batch, const Tensor& hidden) {
-    const Tensor made = to_device(finished(pooled(hidden, rows, batch), options.dimensions), Device::cpu());
+    const Tensor made = to_device(
+        finish_embeddings(pooled(hidden, rows, batch), config_, options.dimensions), Device::cpu());
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const auto from = static_cast<std::int64_t>(i);
       const auto to = static_cast<std::int64_t>(batch[i]);
@@ -240,14 +198,14 @@ Tensor Embedder::embed_rows(const Rows& rows, const EmbedOptions& options) const
 }
 
 Tensor Embedder::embed_ids(const std::vector<std::vector<TokenId>>& rows, const EmbedOptions& options) const {
-  return embed_rows({rows, std::vector<std::int64_t>(rows.size(), 0)}, options);
+  return embed_rows({rows, std::vector<std::int64_t>(rows.size(), 0), 0}, options);
 }
 
 std::vector<Tensor> Embedder::hidden_states(const std::vector<std::vector<TokenId>>& rows,
                                             const EmbedOptions& options) const {
   const NoGrad guard;
   std::vector<Tensor> result(rows.size());
-  for_each_batch({rows, std::vector<std::int64_t>(rows.size(), 0)}, options,
+  for_each_batch({rows, std::vector<std::int64_t>(rows.size(), 0), 0}, options,
                  [&](std::span<const std::size_t> batch, const Tensor& hidden) {
                    const Tensor wide = to_device(cast(hidden, DType::F32), Device::cpu());
                    std::int64_t at = 0;
@@ -260,24 +218,25 @@ std::vector<Tensor> Embedder::hidden_states(const std::vector<std::vector<TokenI
   return result;
 }
 
-Tensor Embedder::embed(std::span<const std::string> texts, const EmbedOptions& options,
-                       std::int64_t* cut) const {
-  std::string prompt;
-  if (options.prompt) {
-    prompt = *options.prompt;
-  } else if (const std::string name = options.prompt_name.value_or(config_.default_prompt); !name.empty()) {
-    const auto found = config_.prompts.find(name);
-    std::vector<std::string> known;
-    for (const auto& [key, text] : config_.prompts) known.push_back(key);
-    require(found != config_.prompts.end(), "embedder: no prompt is named {}; the model has {}", name,
-            known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
-    prompt = found->second;
-  }
+std::string Embedder::prompt_of(const EmbedOptions& options) const {
+  if (options.prompt) return *options.prompt;
+  const std::string name = options.prompt_name.value_or(config_.default_prompt);
+  if (name.empty()) return {};
+  const auto found = config_.prompts.find(name);
+  std::vector<std::string> known;
+  for (const auto& [key, text] : config_.prompts) known.push_back(key);
+  require(found != config_.prompts.end(), "embedder: no prompt is named {}; the model has {}", name,
+          known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
+  return found->second;
+}
+
+Embedder::TokenRows Embedder::tokenize(std::span<const std::string> texts,
+                                       const EmbedOptions& options) const {
+  const std::string prompt = prompt_of(options);
   const Tokenizer& tokens = tokenizer();
   Truncation truncation = tokens.truncation().value_or(Truncation());
   truncation.max_length = config_.max_tokens;
-  Rows rows;
-  std::int64_t shortened = 0;
+  TokenRows rows;
   std::int64_t skipped = 0;
   if (!prompt.empty() && !config_.include_prompt)
     skipped = static_cast<std::int64_t>(tokens.prefix().size() + tokens.encode(prompt, false).size());
@@ -285,11 +244,18 @@ Tensor Embedder::embed(std::span<const std::string> texts, const EmbedOptions& o
     const std::string whole = prompt + text;
     std::vector<TokenId> ids = tokens.encode(stripped(whole), truncation);
     const bool full = static_cast<std::int64_t>(ids.size()) == truncation.max_length;
-    if (full && tokens.encode(stripped(whole)).size() > ids.size()) ++shortened;
+    if (full && tokens.encode(stripped(whole)).size() > ids.size()) ++rows.cut;
+    require(!ids.empty(), "embedder: text {} has no tokens; leave it out", rows.ids.size() + 1);
     rows.ids.push_back(std::move(ids));
     rows.skipped.push_back(skipped);
   }
-  if (cut != nullptr) *cut = shortened;
+  return rows;
+}
+
+Tensor Embedder::embed(std::span<const std::string> texts, const EmbedOptions& options,
+                       std::int64_t* cut) const {
+  const TokenRows rows = tokenize(texts, options);
+  if (cut != nullptr) *cut = rows.cut;
   return embed_rows(rows, options);
 }
 
@@ -299,7 +265,7 @@ Tensor similarities(const Tensor& a, const Tensor& b, Similarity similarity) {
   const NoGrad guard;
   switch (similarity) {
     case Similarity::Cosine:
-      return matmul(normalized(a), transpose(normalized(b), 0, 1));
+      return matmul(unit_rows(a), transpose(unit_rows(b), 0, 1));
     case Similarity::Dot:
       return matmul(a, transpose(b, 0, 1));
     case Similarity::Euclidean:
@@ -322,9 +288,14 @@ Tensor Embedder::similarity(const Tensor& a, const Tensor& b) const {
   return similarities(a, b, config_.similarity);
 }
 
+void Embedder::check_save(const fs::path& folder) const {
+  check_save_model(*model_, folder, folder_);
+}
+
 void Embedder::save(const fs::path& folder) const {
-  save_model(*model_, folder, folder_);
-  write_sentence_files(folder, config_, model_->config().hidden_size);
+  save_model(*model_, folder, folder_, [&](const fs::path& aside) {
+    write_sentence_files(aside, config_, model_->config().hidden_size);
+  });
 }
 
 }  // namespace candela

@@ -5,9 +5,9 @@
 #include <candela/embed/index.h>
 #include <candela/io/safetensors.h>
 #include <candela/ops/copy.h>
-#include <candela/ops/elementwise.h>
 #include <candela/ops/matmul.h>
-#include <candela/ops/reduce.h>
+
+#include "embed/pooling.h"
 
 namespace candela {
 namespace {
@@ -17,11 +17,6 @@ constexpr const char* kTexts = "texts";
 constexpr const char* kOffsets = "offsets";
 /// Embeddings that are compared with the questions at once.
 constexpr std::int64_t kBlock = 65536;
-
-Tensor unit_rows(const Tensor& x) {
-  const Tensor length = sqrt(sum(square(x), {-1}, true));
-  return div(x, maximum(length, full({1}, 1e-12)));
-}
 
 Similarity similarity_named(const std::string& name, const std::string& source) {
   for (const Similarity similarity :

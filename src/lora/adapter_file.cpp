@@ -80,7 +80,7 @@ class AdapterReader {
     for (Linear& layer : model_.linears()) {
       const auto found = keys_.find(&layer);
       const Keys keys = found == keys_.end() ? Keys{} : found->second;
-      if (matcher_.selects(layer.path, &layer == &model_.head())) {
+      if (matcher_.selects(layer.path, model_.is_head(layer))) {
         take(layer, keys, result);
       } else {
         for (const std::string& key : {keys.a, keys.b}) {
@@ -133,7 +133,7 @@ class AdapterReader {
     const std::size_t base = name.find(kBase);
     if (base != std::string::npos) name.erase(base, kBase.size());
     const bool embedding = name == "model.embed_tokens.weight";
-    if (!embedding && name != "lm_head.weight") return false;
+    if (!embedding && (name != "lm_head.weight" || !model_.has_head())) return false;
     const Tensor own = embedding ? model_.named_parameters().front().tensor : model_.head().weight.dense();
     const Tensor stored = reader_.tensor(key);
     check_floating(key, stored);

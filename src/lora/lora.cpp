@@ -27,6 +27,11 @@ std::set<std::string> short_names(const Model& model) {
   return names;
 }
 
+/// The path of the output layer; empty: there is none.
+std::string head_path(const Model& model) {
+  return model.has_head() ? model.head().path : std::string();
+}
+
 std::vector<std::string> paths_of(const Model& model) {
   std::vector<std::string> paths;
   for (const Linear& layer : model.linears()) paths.push_back(layer.path);
@@ -43,7 +48,7 @@ void check_targets(const Model& model, const LoraConfig& config) {
   for (const std::string& name : config.targets.names) {
     const FilterMatcher one({{name}, ""}, "lora: target_modules");
     const bool found = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
-      return one.matches(layer.path, &layer == &model.head());
+      return one.matches(layer.path, model.is_head(layer));
     });
     require<Unsupported>(
         found || !name.ends_with("embed_tokens"),
@@ -53,13 +58,13 @@ void check_targets(const Model& model, const LoraConfig& config) {
   }
   const LoraMatcher matcher(config);
   const bool any = std::any_of(model.linears().begin(), model.linears().end(), [&](const Linear& layer) {
-    return matcher.selects(layer.path, &layer == &model.head());
+    return matcher.selects(layer.path, model.is_head(layer));
   });
   require(
       any,
       "lora: target_modules, exclude_modules and layers_to_transform leave no linear layer; the model has {}",
       fmt::join(short_names(model), ", "));
-  const std::vector<std::string> idle = config.idle_patterns(paths_of(model), model.head().path);
+  const std::vector<std::string> idle = config.idle_patterns(paths_of(model), head_path(model));
   require(idle.empty(), "lora: {} matches no layer that gets an adapter; the model has {}",
           io::listed(idle, ", "), fmt::join(short_names(model), ", "));
 }
@@ -124,13 +129,13 @@ Lora Lora::attach(Model& model, const LoraConfig& config, std::uint64_t seed) {
   check_free(model);
   check_targets(model, config);
   LoraConfig resolved = config;
-  resolved.targets = config.resolved_targets(paths_of(model), model.head().path);
+  resolved.targets = config.resolved_targets(paths_of(model), head_path(model));
   Lora lora(model, resolved);
   const LoraMatcher matcher(resolved);
   std::vector<Linear*> layers;
   std::int64_t elements = 0;
   for (Linear& layer : model.linears()) {
-    if (!matcher.selects(layer.path, &layer == &model.head())) continue;
+    if (!matcher.selects(layer.path, model.is_head(layer))) continue;
     layers.push_back(&layer);
     elements += matcher.rank_of(layer.path) * (layer.inputs() + layer.outputs());
   }

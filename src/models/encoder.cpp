@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include <candela/autograd/checkpoint.h>
 #include <candela/core/error.h>
 #include <candela/core/grad.h>
 #include <candela/ops/copy.h>
@@ -77,13 +78,31 @@ EncoderBlock::EncoderBlock(Parameters& parameters, const std::string& path, cons
       down_(parameters.linear(path + ".output.dense", config.hidden_size, config.intermediate_size, true)),
       mlp_norm_(parameters, path + ".output.LayerNorm", config.hidden_size, kNorm, config.norm_eps) {}
 
-Tensor EncoderBlock::forward(const Tensor& x, const AttentionOptions& options, Generator* dropout) const {
+Tensor EncoderBlock::mlp(const Tensor& x, Generator* dropout, Checkpointing checkpointing) const {
+  const auto run = [this, dropout](std::span<const Tensor> in) -> std::vector<Tensor> {
+    return {apply_linear(activate(activation_, apply_linear(in[0], up_, dropout)), down_, dropout)};
+  };
+  // A view, so that x receives the gradient of the whole half at once: the same bits at every level.
+  const Tensor seen = reshape(x, {-1, x.size(-1)});
+  const Tensor made = checkpointing == Checkpointing::Mlp
+                          ? checkpoint("mlp", run, std::span(&seen, 1), dropout).front()
+                          : run(std::span(&seen, 1)).front();
+  return reshape(made, x.shape());
+}
+
+Tensor EncoderBlock::forward(const Tensor& x, const AttentionOptions& options, Generator* dropout,
+                             Checkpointing checkpointing) const {
+  if (checkpointing == Checkpointing::Layer) {
+    const auto run = [this, options, dropout](std::span<const Tensor> in) -> std::vector<Tensor> {
+      return {forward(in[0], options, dropout, Checkpointing::None)};
+    };
+    return checkpoint("layer", run, std::span(&x, 1), dropout).front();
+  }
   std::vector<Tensor> qkv = qkv_.forward(x, dropout);
   for (Tensor& part : qkv) part = split_heads(part, head_dim_);
   const Tensor mixed = join_heads(attention(qkv[0], qkv[1], qkv[2], options));
   const Tensor middle = attention_norm_.add(apply_linear(mixed, attention_out_, dropout), x).second;
-  const Tensor wide = activate(activation_, apply_linear(middle, up_, dropout));
-  return mlp_norm_.add(apply_linear(wide, down_, dropout), middle).second;
+  return mlp_norm_.add(mlp(middle, dropout, checkpointing), middle).second;
 }
 
 Encoder::Encoder(const ModelConfig& config, const EncoderStyle& style, Parameters& parameters)
@@ -135,7 +154,7 @@ Tensor Encoder::forward(const Tensor& ids, const ForwardOptions& options) const 
   Tensor x = embed(ids, positions);
   for (const EncoderBlock& block : blocks_) {
     if (options.hidden_states != nullptr) options.hidden_states->push_back(x);
-    x = block.forward(x, attention, options.dropout);
+    x = block.forward(x, attention, options.dropout, options.checkpointing);
   }
   if (options.hidden_states != nullptr) options.hidden_states->push_back(x);
   return x;

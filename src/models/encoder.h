@@ -34,9 +34,12 @@ class EncoderBlock {
  public:
   EncoderBlock(Parameters& parameters, const std::string& path, const ModelConfig& config,
                const EncoderStyle& style);
-  Tensor forward(const Tensor& x, const AttentionOptions& attention, Generator* dropout) const;
+  Tensor forward(const Tensor& x, const AttentionOptions& attention, Generator* dropout,
+                 Checkpointing checkpointing) const;
 
  private:
+  Tensor mlp(const Tensor& x, Generator* dropout, Checkpointing checkpointing) const;
+
   std::int64_t head_dim_;
   Activation activation_;
   Projections qkv_;

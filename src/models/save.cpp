@@ -146,8 +146,9 @@ void check_save_model(const Model& model, const fs::path& folder, const fs::path
   check_room(model, folder, source, names);
 }
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& origin) {
-  const fs::path source = local_path(origin);
+void save_model(const Model& model, const fs::path& folder, const fs::path& name,
+                const std::function<void(const fs::path&)>& add) {
+  const fs::path source = local_path(name);
   check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
   // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.
@@ -164,6 +165,7 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& orig
   for (const std::string& name : companions(source))
     copy_file_atomically(source / name, target.path() / name);
   write_safetensors(target.path() / kWeights, tensors);
+  if (add) add(target.path());
   target.commit();
 }
 

@@ -110,6 +110,7 @@ HostBatch make_packed_batch(std::span<const Sample> samples, std::span<const std
 }
 
 std::int64_t HostBatch::trained_tokens() const {
+  if (texts) return texts->rows();
   return std::count_if(targets.begin(), targets.end(), [](std::int32_t id) { return id != kIgnoreIndex; });
 }
 
@@ -118,9 +119,10 @@ Batch HostBatch::upload(Device device) const {
   batch.tokens = tokens;
   batch.trained_tokens = trained_tokens();
   batch.longest = longest;
+  batch.texts = texts;
   batch.ids = Tensor::from_values(ids, {rows, length}, device);
-  batch.targets = Tensor::from_values(targets, {std::ssize(targets)}, device);
-  batch.positions = Tensor::from_values(positions, {std::ssize(positions)}, device);
+  if (!texts) batch.targets = Tensor::from_values(targets, {std::ssize(targets)}, device);
+  if (!texts) batch.positions = Tensor::from_values(positions, {std::ssize(positions)}, device);
   if (!sequence_positions.empty())
     batch.sequence_positions = Tensor::from_values(sequence_positions, {rows, length}, device);
   if (!cu_seqlens.empty()) {

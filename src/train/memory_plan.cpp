@@ -52,10 +52,9 @@ MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOption
   const bool records = device_interface(target).records();
   const auto step = [&](const HostBatch& given) {
     const HostBatch host = records ? bucketed(given, options.pad_id) : given;
-    // The gradients of the first pass of a step are there while the next one runs.
-    const std::size_t passes = source.accumulates() ? 2 : 1;
     if (host.trained_tokens() > 0)
-      trainer.step(std::vector<Batch>(passes, host.upload(model.device())), options.adamw.lr);
+      trainer.step(std::vector<Batch>(source.planned_passes(), host.upload(model.device())),
+                   options.adamw.lr);
   };
   for (const HostBatch& host : batches) step(host);
   step(batches.front());

@@ -77,6 +77,25 @@ Tensor token_loss(Model& model, const Batch& batch, Generator* dropout,
   return model.loss(rows, batch.targets, dropout);
 }
 
+std::vector<Batch> on_device(std::span<const HostBatch> batches, Device device) {
+  std::vector<Batch> uploaded;
+  for (const HostBatch& batch : batches) uploaded.push_back(batch.upload(device));
+  return uploaded;
+}
+std::span<const Batch> on_device(std::span<const Batch> batches, Device) {
+  return batches;
+}
+
+/// The loss of the batches of a step, without gradients.
+double loss_of(Model& model, const Objective* objective, std::span<const HostBatch> batches) {
+  const NoGrad guard;
+  if (objective != nullptr) return objective->loss(model, on_device(batches, model.device())).item();
+  double loss = 0;
+  for (const HostBatch& batch : batches)
+    loss += token_loss(model, batch.upload(model.device()), nullptr).item();
+  return loss;
+}
+
 }  // namespace
 
 std::vector<Tensor> trainable_parameters(const Model& model) {
@@ -208,6 +227,25 @@ void Trainer::run_pass(const Batch& batch) {
   backward(loss, cast(step_state_.share, loss.dtype()));
 }
 
+/// All passes of a step, for which `random` is the first position of what they draw; returns the one behind.
+/// An objective's passes are not recorded: it reads on the host which texts make a row.
+template <class B>
+std::uint64_t Trainer::run_passes(std::span<const B> batches, std::uint64_t random, double share) {
+  if (options_.objective) {
+    step_state_.set_random(random);
+    dropout_.set_offset(0);
+    const auto uploaded = on_device(batches, model_.device());
+    add_(step_state_.loss,
+         options_.objective->accumulate(model_, uploaded, share, dropout_, options_.checkpointing));
+    return random + dropout_.offset();
+  }
+  for (const B& batch : batches) {
+    step_state_.set_random(random);
+    random += passes_->run(batch);
+  }
+  return random;
+}
+
 template <class B>
 Trainer::InFlight& Trainer::enqueue_passes(std::span<const B> batches, double learning_rate) {
   InFlight step;
@@ -216,11 +254,9 @@ Trainer::InFlight& Trainer::enqueue_passes(std::span<const B> batches, double le
   require(step.trained_tokens > 0, "train: none of the tokens of this step is trained");
   optimizer_.clear_gradients();
   fill_(step_state_.loss, 0);
-  step_state_.set(learning_rate, 1.0 / static_cast<double>(step.trained_tokens));
-  for (const B& batch : batches) {
-    step_state_.set_random(random_offset_);
-    random_offset_ += passes_->run(batch);
-  }
+  const double share = 1.0 / static_cast<double>(step.trained_tokens);
+  step_state_.set(learning_rate, share);
+  random_offset_ = run_passes(batches, random_offset_, share);
   step.random_end = random_offset_;
   optimizer_.step(step_state_.loss, step_state_.learning_rate);
   return in_flight_.emplace_back(std::move(step));
@@ -239,11 +275,8 @@ std::string Trainer::explain_skip(const InFlight& step, const StepOutcome& outco
   }
   if (!in_flight_.empty()) {
     optimizer_.clear_gradients();
-    std::uint64_t offset = step.random_begin;
-    for (const HostBatch& batch : step.batches) {
-      step_state_.set_random(offset);
-      offset += passes_->run(batch.upload(model_.device()));
-    }
+    run_passes(std::span<const Batch>(on_device(std::span<const HostBatch>(step.batches), model_.device())),
+               step.random_begin, 1.0 / static_cast<double>(step.trained_tokens));
   }
   const std::string tensor = first_bad_gradient(optimizer_);
   return fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
@@ -280,18 +313,15 @@ Trainer::StepOutcome Trainer::step(std::span<const Batch> batches, double learni
 namespace {
 
 /// The mean loss over the trained tokens; nothing once `stop` says so.
-std::optional<double> mean_loss(Model& model, BatchSource& source, const std::function<bool()>& stop) {
-  const NoGrad guard;
+std::optional<double> mean_loss(Model& model, const Objective* objective, BatchSource& source,
+                                const std::function<bool()>& stop) {
   source.restore("");
   double loss = 0;
   std::int64_t tokens = 0;
   for (auto batches = source.next(); !batches.empty(); batches = source.next()) {
-    for (const HostBatch& host : batches) {
-      if (stop && stop()) return std::nullopt;
-      const Batch batch = host.upload(model.device());
-      loss += token_loss(model, batch, nullptr).item();
-      tokens += batch.trained_tokens;
-    }
+    if (stop && stop()) return std::nullopt;
+    loss += loss_of(model, objective, batches);
+    for (const HostBatch& batch : batches) tokens += batch.trained_tokens();
   }
   require(tokens > 0, "evaluate: none of the tokens is trained");
   return loss / static_cast<double>(tokens);
@@ -300,7 +330,7 @@ std::optional<double> mean_loss(Model& model, BatchSource& source, const std::fu
 }  // namespace
 
 double evaluate_loss(Model& model, BatchSource& source) {
-  const double loss = *mean_loss(model, source, {});
+  const double loss = *mean_loss(model, nullptr, source, {});
   if (std::isfinite(loss)) return loss;
   throw Error(fmt::format("evaluate: the loss is {}: {}", loss, broken_part(model)));
 }
@@ -314,14 +344,18 @@ double evaluate_loss(Model& model, std::span<const Sample> samples, std::int64_t
 void Trainer::rehearse(BatchSource& source) {
   const std::vector<HostBatch> planned = source.planned();
   if (planned.empty()) return;
-  const bool records = device_interface(model_.device()).records();
+  const bool records = device_interface(model_.device()).records() && !options_.objective;
   const Batch batch =
       (records ? bucketed(planned.front(), options_.pad_id) : planned.front()).upload(model_.device());
   Generator dropout;  // the run's own draws stay where they are
-  // The gradients of the first pass of a step are there while the next one runs.
-  const int passes = source.accumulates() ? 2 : 1;
+  const std::size_t passes = source.planned_passes();
   optimizer_.clear_gradients();
-  for (int pass = 0; pass < passes; ++pass)
+  if (options_.objective) {
+    const std::vector<Batch> step(passes, batch);
+    options_.objective->accumulate(model_, step, 1, dropout, options_.checkpointing);
+    return;
+  }
+  for (std::size_t pass = 0; pass < passes; ++pass)
     backward(token_loss(model_, batch, &dropout, options_.checkpointing));
 }
 
@@ -329,7 +363,13 @@ void Trainer::rehearse_validation(const BatchSource& valid) const {
   valid.check(model_.config().vocab_size);
   const NoGrad guard;
   const std::vector<HostBatch> planned = valid.planned();
-  if (!planned.empty()) token_loss(model_, planned.front().upload(model_.device()), nullptr);
+  if (planned.empty()) return;
+  const Batch batch = planned.front().upload(model_.device());
+  if (options_.objective) {
+    options_.objective->loss(model_, std::vector<Batch>(valid.planned_passes(), batch));
+  } else {
+    token_loss(model_, batch, nullptr);
+  }
 }
 
 void Trainer::rehearse_validation(std::span<const Sample> valid) const {
@@ -340,7 +380,7 @@ void Trainer::rehearse_validation(std::span<const Sample> valid) const {
 
 /// Nothing is noted once the run is to stop.
 void Trainer::validate(BatchSource& valid, StepReport& now) {
-  const std::optional<double> loss = mean_loss(model_, valid, options_.stop);
+  const std::optional<double> loss = mean_loss(model_, options_.objective.get(), valid, options_.stop);
   if (!loss) return;
   if (!std::isfinite(*loss)) {
     throw Error(fmt::format("train: the validation loss became {} after step {}: {}", *loss, now.step,
@@ -363,12 +403,10 @@ void Trainer::check_result(std::span<const HostBatch> last) const {
   const std::string weight = first_non_finite(named_trainable(model_));
   require<Error>(weight.empty(), "train: the last update made {} no finite number; lower the learning rate",
                  weight);
-  const NoGrad guard;
-  for (const HostBatch& batch : last) {
-    const double loss = token_loss(model_, batch.upload(model_.device()), nullptr).item();
-    require<Error>(std::isfinite(loss), "train: the last update made the loss {}; lower the learning rate",
-                   loss);
-  }
+  if (last.empty()) return;
+  const double loss = loss_of(model_, options_.objective.get(), last);
+  require<Error>(std::isfinite(loss), "train: the last update made the loss {}; lower the learning rate",
+                 loss);
 }
 
 bool Trainer::fit(std::span<const Sample> train, std::span<const Sample> valid,

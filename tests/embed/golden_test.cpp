@@ -79,6 +79,10 @@ INSTANTIATE_TEST_SUITE_P(Transformers, GoldenEmbedder,
                          testing::Values(EmbedderCase{"bert", "mean_pooled_normalized"},
                                          EmbedderCase{"mpnet", "mean_pooled_normalized"},
                                          EmbedderCase{"xlm_roberta", "mean_pooled_normalized"},
+                                         EmbedderCase{"roberta", "mean_pooled_normalized"},
+                                         EmbedderCase{"roberta_masked_lm", "mean_pooled_normalized"},
+                                         EmbedderCase{"modernbert", "mean_pooled_normalized"},
+                                         EmbedderCase{"modernbert_masked_lm", "mean_pooled_normalized"},
                                          EmbedderCase{"qwen3_embedding", "last_pooled_normalized"}),
                          [](const auto& param_info) { return std::string(param_info.param.folder); });
 

@@ -85,8 +85,13 @@ class Embedder {
   /// similarity that is not known.
   static Embedder load(const std::filesystem::path& folder, const LoadOptions& options = {});
 
+  /// Of a model in memory: for ids, not for texts.
+  static Embedder of_model(std::unique_ptr<Model> model, EmbedderConfig config);
+
   const Model& model() const { return *model_; }
   Model& model() { return *model_; }
+  /// Where the model's own files lie: the folder, or one inside it.
+  const std::filesystem::path& model_folder() const { return folder_; }
   const Tokenizer& tokenizer() const;
   const EmbedderConfig& config() const { return config_; }
   /// Replaces pooling and normalisation of a folder without modules.json.
@@ -95,6 +100,17 @@ class Embedder {
   std::int64_t dimensions() const;
   /// What an index notes of the model that made it: differs where geometry, weights or pooling differ.
   std::string fingerprint() const;
+
+  /// Texts as ids, special tokens included.
+  struct TokenRows {
+    std::vector<std::vector<TokenId>> ids;
+    /// of each, how many tokens at its start are not pooled
+    std::vector<std::int64_t> skipped;
+    /// how many texts were longer than max_tokens
+    std::int64_t cut = 0;
+  };
+  /// The texts behind their prompt, cut at max_tokens. Errors as embed().
+  TokenRows tokenize(std::span<const std::string> texts, const EmbedOptions& options = {}) const;
 
   /// f32 [N, D] on the CPU. InvalidArgument for a prompt that is not there, dimensions beyond those of the
   /// model, or a text without tokens. `cut`, if given, receives how many texts were longer than max_tokens.
@@ -109,17 +125,18 @@ class Embedder {
   Tensor similarity(const Tensor& a, const Tensor& b) const;
 
   /// Writes a folder that sentence-transformers reads: weights as they are now (merged adapters included),
-  /// and modules.json with what it names. As save_model() for errors.
+  /// and modules.json with what it names. The folder appears whole or not at all. As save_model() for errors.
   void save(const std::filesystem::path& folder) const;
+  /// What of that can be known before any work: throws as save().
+  void check_save(const std::filesystem::path& folder) const;
 
  private:
-  struct Rows;
   Embedder() = default;
-  void for_each_batch(const Rows& rows, const EmbedOptions& options,
+  std::string prompt_of(const EmbedOptions& options) const;
+  void for_each_batch(const TokenRows& rows, const EmbedOptions& options,
                       const std::function<void(std::span<const std::size_t>, const Tensor&)>& use) const;
-  Tensor pooled(const Tensor& hidden, const Rows& rows, std::span<const std::size_t> batch) const;
-  Tensor finished(Tensor pooled, std::int64_t dimensions) const;
-  Tensor embed_rows(const Rows& rows, const EmbedOptions& options) const;
+  Tensor pooled(const Tensor& hidden, const TokenRows& rows, std::span<const std::size_t> batch) const;
+  Tensor embed_rows(const TokenRows& rows, const EmbedOptions& options) const;
   void check_dimensions(std::int64_t dimensions) const;
 
   std::filesystem::path folder_;  // of the model's files

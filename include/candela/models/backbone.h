@@ -44,7 +44,7 @@ struct ForwardOptions {
   std::int64_t longest = 0;
   /// Draws the dropout masks of the adapters; null: no dropout.
   Generator* dropout = nullptr;
-  /// Results and gradients have the same bits at each level. Only decoders look at it.
+  /// Results and gradients have the same bits at each level.
   Checkpointing checkpointing = Checkpointing::None;
   /// Receives [B, T, D] after the embedding, after each block but the last, and after the final norm.
   std::vector<Tensor>* hidden_states = nullptr;

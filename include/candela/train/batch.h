@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,19 @@
 #include <candela/io/dataset.h>
 
 namespace candela {
+
+/// Texts whose embeddings are trained: rows of `columns` texts (anchor and positive, say), text after text in
+/// one packed batch.
+struct TextRows {
+  /// texts of a row
+  std::int64_t columns = 2;
+  /// of each text, the first of its tokens that is pooled and the one behind its last, as positions in [0, T)
+  std::vector<std::int32_t> first, end;
+  /// one per row, or empty
+  std::vector<float> scores;
+
+  std::int64_t rows() const { return static_cast<std::int64_t>(first.size()) / columns; }
+};
 
 /// Rows that are trained together, on a device.
 struct Batch {
@@ -24,6 +38,8 @@ struct Batch {
   Tensor cu_seqlens;
   /// of packed rows, as ForwardOptions::longest; else 0
   std::int64_t longest = 0;
+  /// for an objective over embeddings; else null
+  std::shared_ptr<const TextRows> texts;
   /// as HostBatch::tokens
   std::int64_t tokens = 0;
   std::int64_t trained_tokens = 0;
@@ -48,10 +64,12 @@ struct HostBatch {
   std::vector<std::int32_t> cu_seqlens;
   /// as in Batch
   std::int64_t longest = 0;
+  /// as in Batch; then there are no targets, and what is trained are its rows
+  std::shared_ptr<const TextRows> texts;
   /// Without padding, the last token of each row not counted: B rows of L tokens have B (L - 1).
   std::int64_t tokens = 0;
 
-  /// Targets but those that are ignored.
+  /// Targets but those that are ignored; with texts, the rows.
   std::int64_t trained_tokens() const;
   /// Positions that it computes, padding included.
   std::int64_t computed() const { return rows * length; }

@@ -12,6 +12,7 @@
 #include <candela/io/dataset.h>
 #include <candela/models/model.h>
 #include <candela/train/batch_source.h>
+#include <candela/train/objective.h>
 #include <candela/train/optimizer.h>
 #include <candela/train/schedule.h>
 
@@ -56,6 +57,8 @@ struct TrainOptions {
   std::int64_t settle_every = 1;
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
+  /// What is minimised; null: the next-token loss.
+  std::shared_ptr<const Objective> objective{};
   /// Asked after each step and between the batches of a validation; true ends the run there.
   std::function<bool()> stop{};
 };
@@ -216,6 +219,8 @@ class Trainer {
   void rehearse(BatchSource& source);
   /// One pass of a step: forward, backward, and the loss added to the step's.
   void run_pass(const Batch& batch);
+  template <class B>
+  std::uint64_t run_passes(std::span<const B> batches, std::uint64_t random, double share);
   template <class B>
   InFlight& enqueue_passes(std::span<const B> batches, double learning_rate);
   std::string explain_skip(const InFlight& step, const StepOutcome& outcome);
