@@ -10,10 +10,10 @@ constexpr int kTile = 64;  // rows, columns or depth of a tile
 constexpr int kPitch =
     72;  // of 64 elements in shared memory: 16 bytes of padding keep ldmatrix free of conflicts
 constexpr int kThreads = 128;  // 4 warps
+constexpr int kProjectThreads = 256;
 constexpr std::size_t kProjectShared = std::size_t{96} << 10U;  // of a block of launch_project, all stages
 constexpr int kOuterStages = 3;
 constexpr int kMultiprocessors = 132;
-constexpr int kTiles8 = kMaxGroupRank / 8;
 constexpr int kGroup = 32;  // columns that a warp of launch_expand takes at once
 
 __device__ float read(Type type, const void* data, std::int64_t at) {
@@ -80,8 +80,11 @@ __device__ void split_factor(const LowRankParams& p, const FactorParams& factor,
 /// Element `at` of a low matrix.
 __device__ void split_low(const LowRankParams& p, const LowParams& low, std::int64_t at) {
   if (at >= low.rows * p.padded) return;
-  const std::int64_t n = at / p.padded;
-  const std::int64_t padded_rank = at % p.padded;
+  // A 64-bit division costs more than the rest.
+  const bool small = at < (std::int64_t{1} << 31U);
+  const auto padded = static_cast<unsigned>(p.padded);
+  const std::int64_t n = small ? static_cast<unsigned>(at) / padded : at / p.padded;
+  const std::int64_t padded_rank = at - n * p.padded;
   int i = 0;
   while (i + 1 < p.piece_count && padded_rank >= p.pieces[i + 1].padded_rank) ++i;
   const std::int64_t r = padded_rank - p.pieces[i].padded_rank;
@@ -110,14 +113,18 @@ __global__ void prepare_kernel(const __grid_constant__ LowRankParams project,
   split_low(project, low, block * kPrepareThreads + threadIdx.x);
 }
 
-/// Rows [row, row + 64) of `width` (16 to 64) elements on their way to shared memory; zeros beyond `rows` and
-/// `columns`.
+/// Rows [row, row + kLines) of kWidth (16 to 64) elements on their way to shared memory by kBy threads; zeros
+/// beyond `rows` and `columns`.
+template <int kWidth, int kLines, int kBy>
 __device__ void fetch(bf16* tile, const bf16* from, std::int64_t stride, std::int64_t row, std::int64_t rows,
-                      std::int64_t column, std::int64_t columns, int width, int lines, int pitch = kPitch) {
-  const int units = width / 8;
-  for (int unit = threadIdx.x; unit < lines * units; unit += kThreads) {
-    const int line = unit / units;
-    const int at = unit % units * 8;
+                      std::int64_t column, std::int64_t columns, int pitch = kPitch) {
+  constexpr int kUnits = kWidth / 8;
+#pragma unroll
+  for (int first = 0; first < kLines * kUnits; first += kBy) {
+    const int unit = first + static_cast<int>(threadIdx.x);
+    if (kLines * kUnits % kBy != 0 && unit >= kLines * kUnits) break;
+    const int line = unit / kUnits;
+    const int at = unit % kUnits * 8;
     const bool inside = row + line < rows && column + at < columns;
     copy_async(tile + line * pitch + at, from + (inside ? (row + line) * stride + column + at : 0), inside);
   }
@@ -125,9 +132,10 @@ __device__ void fetch(bf16* tile, const bf16* from, std::int64_t stride, std::in
 
 /// Leading terms and the others are summed apart: where a sum is infinite or NaN, what the small terms add is
 /// NaN.
+template <int kTiles>
 struct Sums {
-  float high[kTiles8][4] = {};
-  float low[kTiles8][4] = {};
+  float high[kTiles][4] = {};
+  float low[kTiles][4] = {};
   __device__ float total(int tile, int i) const {
     return isfinite(high[tile][i]) ? high[tile][i] + low[tile][i] : high[tile][i];
   }
@@ -159,62 +167,84 @@ __device__ void store_low(const LowRankParams& p, const LowParams& low, std::int
     write(low.type, low.data, row * low.stride + p.pieces[piece].first_rank + r, value);
 }
 
-/// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along a share of the columns.
-template <int kStages>
-__global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, WideParams w, LowParams low) {
-  extern __shared__ __align__(16) bf16 stages[];
-  const WideGroup group = w.groups[blockIdx.y];
-  const int padded = static_cast<int>(group.padded);
-  const int tiles = padded / 8;
+/// A group's share of launch_project. The lower half of the warps takes the first 32 columns of a tile, the
+/// upper half the others.
+template <int kStages, int kTiles>
+__device__ void project_group(const LowRankParams& p, const WideParams& w, const WideGroup& group,
+                              const LowParams& low, bf16* stages) {
+  constexpr int kPadded = kTiles * 8;
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kTile;
   const int lane = threadIdx.x % kWarp;
-  const int warp = threadIdx.x / kWarp;
+  const int warp = threadIdx.x / kWarp % 4;
+  const int half = threadIdx.x / kWarp / 4;
   const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
   const bf16* terms = static_cast<const bf16*>(p.terms) + group.terms_offset;
-  const int all_steps = static_cast<int>((group.count + kTile - 1) / kTile);
+  const std::int64_t count = group.count;
+  const int all_steps = static_cast<int>((count + kTile - 1) / kTile);
   const int parts = static_cast<int>(gridDim.z);
   const int first_step = all_steps * static_cast<int>(blockIdx.z) / parts;
   const int steps = all_steps * (static_cast<int>(blockIdx.z) + 1) / parts - first_step;
   const auto start = [&](int step) {
     if (step < steps) {
-      bf16* stage = stages + step % kStages * project_stage(padded);
+      bf16* stage = stages + step % kStages * project_stage(kPadded);
       const std::int64_t column = static_cast<std::int64_t>(first_step + step) * kTile;
-      fetch(stage, wide, w.stride, row, w.rows, column, group.count, kTile, kTile);
-      // The terms follow each other: kTerms times `padded` rows.
-      fetch(stage + kTile * kPitch, terms, group.count, 0, kTerms * padded, column, group.count, kTile,
-            kTerms * padded);
+      fetch<kTile, kTile, kProjectThreads>(stage, wide, w.stride, row, w.rows, column, count);
+      // The terms follow each other: kTerms times kPadded rows.
+      fetch<kTile, kTerms * kPadded, kProjectThreads>(stage + kTile * kPitch, terms, count, 0,
+                                                      kTerms * kPadded, column, count);
     }
     commit_copies();
   };
-  Sums sums;
+  Sums<kTiles> sums;
   for (int step = 0; step < kStages - 1; ++step) start(step);
   for (int step = 0; step < steps; ++step) {
     wait_copies<kStages - 2>();
     __syncthreads();
     start(step + kStages - 1);
-    const bf16* tile = stages + step % kStages * project_stage(padded);
+    const bf16* tile = stages + step % kStages * project_stage(kPadded);
     const bf16* factor = tile + kTile * kPitch;
 #pragma unroll
-    for (int k = 0; k < kTile; k += 16) {
+    for (int i = 0; i < kTile / 2; i += 16) {
+      const int k = half * (kTile / 2) + i;
       unsigned a[4];
       load_blocks(a, tile + (warp * 16 + lane % 16) * kPitch + k + lane / 16 * 8);
 #pragma unroll
-      for (int t = 0; t < kTiles8; ++t) {
-        if (t >= tiles) break;
-        unsigned b[2];
-        const bf16* at = factor + (t * 8 + lane % 8) * kPitch + k + lane / 8 % 2 * 8;
-        load_blocks(b, at);
-        multiply_add(sums.high[t], a, b);
-        load_blocks(b, at + padded * kPitch);
-        multiply_add(sums.low[t], a, b);
+      for (int t = 0; t < kTiles; t += 2) {
+        // Two tiles of ranks at once: lanes 16 to 31 give the addresses of the second.
+        unsigned high[4];
+        unsigned rest[4];
+        const bf16* at = factor + ((t + lane / 16) * 8 + lane % 8) * kPitch + k + lane / 8 % 2 * 8;
+        load_blocks(high, at);
+        load_blocks(rest, at + kPadded * kPitch);
+        multiply_add(sums.high[t], a, {high[0], high[1]});
+        multiply_add(sums.high[t + 1], a, {high[2], high[3]});
+        multiply_add(sums.low[t], a, {rest[0], rest[1]});
+        multiply_add(sums.low[t + 1], a, {rest[2], rest[3]});
       }
     }
   }
+  // The halves are joined through the stages, which nobody reads any more.
+  wait_copies<0>();
+  __syncthreads();
+  auto* others = reinterpret_cast<float4*>(stages);
+  const int at = static_cast<int>(threadIdx.x) % kThreads;
 #pragma unroll
-  for (int t = 0; t < kTiles8; ++t) {
-    if (t >= tiles) break;
+  for (int t = 0; t < kTiles; ++t) {
+    if (half == 0) continue;
+    others[(2 * t) * kThreads + at] = *reinterpret_cast<const float4*>(sums.high[t]);
+    others[(2 * t + 1) * kThreads + at] = *reinterpret_cast<const float4*>(sums.low[t]);
+  }
+  __syncthreads();
+  if (half == 1) return;
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const float4 high = others[(2 * t) * kThreads + at];
+    const float4 rest = others[(2 * t + 1) * kThreads + at];
+    const float more[2][4] = {{high.x, high.y, high.z, high.w}, {rest.x, rest.y, rest.z, rest.w}};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      sums.high[t][i] += more[0][i];
+      sums.low[t][i] += more[1][i];
       const std::int64_t n = row + warp * 16 + lane / 4 + i / 2 * 8;
       const std::int64_t rank = group.padded_rank + t * 8 + lane % 4 * 2 + i % 2;
       if (n >= w.rows) continue;
@@ -225,6 +255,25 @@ __global__ void __launch_bounds__(kThreads) project_kernel(LowRankParams p, Wide
         store_low(p, low, n, rank, value);
       }
     }
+  }
+}
+
+/// low [64 rows, ranks of a group] = scale wide factor^T: a block walks along a share of the columns.
+template <int kStages>
+__global__ void __launch_bounds__(kProjectThreads)
+    project_kernel(const __grid_constant__ LowRankParams p, const __grid_constant__ WideParams w,
+                   const __grid_constant__ LowParams low) {
+  extern __shared__ __align__(16) bf16 stages[];
+  const WideGroup& group = w.groups[blockIdx.y];
+  switch (group.padded) {
+    case 16:
+      return project_group<kStages, 2>(p, w, group, low, stages);
+    case 32:
+      return project_group<kStages, 4>(p, w, group, low, stages);
+    case 48:
+      return project_group<kStages, 6>(p, w, group, low, stages);
+    default:
+      return project_group<kStages, 8>(p, w, group, low, stages);
   }
 }
 
@@ -350,17 +399,83 @@ struct OuterTasks {
   OuterTask tasks[2];
 };
 
-/// A part of result[ranks, 64 columns] = low^T wide: the sum over a share of the rows.
+/// A part of result[ranks, 64 columns] = low^T wide of one group: the sum over a share of the rows.
+template <int kTiles>
+__device__ void outer_group(const LowRankParams& p, const OuterTask& task, const WideGroup& group,
+                            std::int64_t column, std::int64_t part, float* partial, bf16* stages) {
+  constexpr int kPadded = kTiles * 8;
+  const WideParams& w = task.wide;
+  const int pitch = low_pitch(kPadded);
+  const std::int64_t begin = part * task.rows_per_part;
+  const std::int64_t end = begin + task.rows_per_part < w.rows ? begin + task.rows_per_part : w.rows;
+  const int lane = threadIdx.x % kWarp;
+  const int warp = threadIdx.x / kWarp;
+  const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
+  const bf16* terms = static_cast<const bf16*>(task.low.terms) + group.padded_rank;
+  const std::int64_t count = group.count;
+  const std::int64_t rows = w.rows;
+  const std::int64_t stride = w.stride;
+  const std::int64_t low_stride = p.padded;
+  const int steps = begin < end ? static_cast<int>((end - begin + kTile - 1) / kTile) : 0;
+  const auto start = [&](int step) {
+    if (step < steps) {
+      bf16* stage = stages + step % kOuterStages * outer_stage(kPadded);
+      const std::int64_t row = begin + static_cast<std::int64_t>(step) * kTile;
+      fetch<kTile, kTile, kThreads>(stage, wide, stride, row, end, column, count);
+#pragma unroll
+      for (int t = 0; t < kTerms; ++t)
+        fetch<kPadded, kTile, kThreads>(stage + kTile * (kPitch + t * pitch), terms + t * rows * low_stride,
+                                        low_stride, row, end, 0, kPadded, pitch);
+    }
+    commit_copies();
+  };
+  Sums<kTiles> sums;
+  for (int step = 0; step < kOuterStages - 1; ++step) start(step);
+  for (int step = 0; step < steps; ++step) {
+    wait_copies<kOuterStages - 2>();
+    __syncthreads();
+    start(step + kOuterStages - 1);
+    const bf16* tile = stages + step % kOuterStages * outer_stage(kPadded);
+    const bf16* ranks = tile + kTile * kPitch;
+#pragma unroll
+    for (int k = 0; k < kTile; k += 16) {
+      unsigned a[4];
+      load_blocks_turned(a, tile + (k + lane % 8 + lane / 16 * 8) * kPitch + warp * 16 + lane / 8 % 2 * 8);
+#pragma unroll
+      for (int t = 0; t < kTiles; t += 2) {
+        unsigned high[4];
+        unsigned rest[4];
+        const bf16* at = ranks + (k + lane % 16) * pitch + (t + lane / 16) * 8;
+        load_blocks_turned(high, at);
+        load_blocks_turned(rest, at + kTile * pitch);
+        multiply_add(sums.high[t], a, {high[0], high[1]});
+        multiply_add(sums.high[t + 1], a, {high[2], high[3]});
+        multiply_add(sums.low[t], a, {rest[0], rest[1]});
+        multiply_add(sums.low[t + 1], a, {rest[2], rest[3]});
+      }
+    }
+  }
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t c = column + warp * 16 + lane / 4 + i / 2 * 8;
+      const int r = t * 8 + lane % 4 * 2 + i % 2;
+      if (c < count) partial[c * kPadded + r] = sums.total(t, i);
+    }
+  }
+}
+
 __global__ void __launch_bounds__(kThreads) outer_kernel(const __grid_constant__ LowRankParams p,
                                                          const __grid_constant__ OuterTasks all) {
   extern __shared__ __align__(16) bf16 stages[];
   const int number = blockIdx.x < all.tasks[0].blocks ? 0 : 1;
   const OuterTask& task = all.tasks[number];
   const WideParams& w = task.wide;
-  const LowParams& low = task.low;
-  const std::int64_t block = blockIdx.x - (number == 0 ? 0 : all.tasks[0].blocks);
-  const std::int64_t part = block % task.parts;
-  std::int64_t index = block / task.parts;
+  const auto block = static_cast<unsigned>(blockIdx.x - (number == 0 ? 0 : all.tasks[0].blocks));
+  const auto parts = static_cast<unsigned>(task.parts);
+  const std::int64_t part = block % parts;
+  std::int64_t index = block / parts;
   std::int64_t offset = part * task.part_size;
   int which = 0;
   for (; which + 1 < w.group_count; ++which) {
@@ -370,62 +485,16 @@ __global__ void __launch_bounds__(kThreads) outer_kernel(const __grid_constant__
     offset += group_size(w.groups[which]);
   }
   const WideGroup& group = w.groups[which];
-  const int padded = static_cast<int>(group.padded);
-  const int tiles = padded / 8;
-  const int pitch = low_pitch(padded);
-  const std::int64_t column = index * kTile;
-  const std::int64_t begin = part * task.rows_per_part;
-  const std::int64_t end = begin + task.rows_per_part < w.rows ? begin + task.rows_per_part : w.rows;
-  const int lane = threadIdx.x % kWarp;
-  const int warp = threadIdx.x / kWarp;
-  const bf16* wide = static_cast<const bf16*>(w.data) + group.first;
-  const bf16* terms = static_cast<const bf16*>(low.terms) + group.padded_rank;
-  const std::int64_t count = group.count;
-  const int steps = begin < end ? static_cast<int>((end - begin + kTile - 1) / kTile) : 0;
-  const auto start = [&](int step) {
-    if (step < steps) {
-      bf16* stage = stages + step % kOuterStages * outer_stage(padded);
-      const std::int64_t row = begin + static_cast<std::int64_t>(step) * kTile;
-      fetch(stage, wide, w.stride, row, end, column, count, kTile, kTile);
-      for (int t = 0; t < kTerms; ++t)
-        fetch(stage + kTile * (kPitch + t * pitch), terms + t * w.rows * p.padded, p.padded, row, end, 0,
-              padded, padded, kTile, pitch);
-    }
-    commit_copies();
-  };
-  Sums sums;
-  for (int step = 0; step < kOuterStages - 1; ++step) start(step);
-  for (int step = 0; step < steps; ++step) {
-    wait_copies<kOuterStages - 2>();
-    __syncthreads();
-    start(step + kOuterStages - 1);
-    const bf16* tile = stages + step % kOuterStages * outer_stage(padded);
-    const bf16* ranks = tile + kTile * kPitch;
-#pragma unroll
-    for (int k = 0; k < kTile; k += 16) {
-      unsigned a[4];
-      load_blocks_turned(a, tile + (k + lane % 8 + lane / 16 * 8) * kPitch + warp * 16 + lane / 8 % 2 * 8);
-#pragma unroll
-      for (int t = 0; t < kTiles8; ++t) {
-        if (t >= tiles) break;
-        unsigned b[2];
-        const bf16* at = ranks + (k + lane % 16) * pitch + t * 8;
-        load_blocks_turned(b, at);
-        multiply_add(sums.high[t], a, b);
-        load_blocks_turned(b, at + kTile * pitch);
-        multiply_add(sums.low[t], a, b);
-      }
-    }
-  }
-#pragma unroll
-  for (int t = 0; t < kTiles8; ++t) {
-    if (t >= tiles) break;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::int64_t c = column + warp * 16 + lane / 4 + i / 2 * 8;
-      const int r = t * 8 + lane % 4 * 2 + i % 2;
-      if (c < count) w.partial[offset + c * padded + r] = sums.total(t, i);
-    }
+  float* partial = w.partial + offset;
+  switch (group.padded) {
+    case 16:
+      return outer_group<2>(p, task, group, index * kTile, part, partial, stages);
+    case 32:
+      return outer_group<4>(p, task, group, index * kTile, part, partial, stages);
+    case 48:
+      return outer_group<6>(p, task, group, index * kTile, part, partial, stages);
+    default:
+      return outer_group<8>(p, task, group, index * kTile, part, partial, stages);
   }
 }
 
@@ -502,7 +571,7 @@ cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, c
   const auto launch = [&](auto kernel, std::size_t stages) {
     const cudaError_t error = allow_shared(kernel, stages * stage);
     if (error != cudaSuccess) return error;
-    kernel<<<grid, kThreads, stages * stage, stream>>>(ranks, wide, low);
+    kernel<<<grid, kProjectThreads, stages * stage, stream>>>(ranks, wide, low);
     return cudaGetLastError();
   };
   // The more tiles on their way, the nearer to the memory's rate.
