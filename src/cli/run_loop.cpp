@@ -30,7 +30,6 @@ std::string base_name(const std::string& model) {
   return name && !fs::exists(model, error) ? name->id : model;
 }
 
-
 /// What training gave.
 struct Outcome {
   /// not stopped by a signal
