@@ -359,7 +359,7 @@ bool request_tiles() {
 
 }  // namespace
 
-std::string amx_supports(const Product& p) {
+std::string_view amx_refusal(const GemmArgs& p) {
   static const bool available = request_tiles();
   if (!available) return "this processor has no tile unit";
   return p.a.dtype == DType::BF16 && p.b.dtype == DType::BF16 ? "" : "takes bf16 only";
@@ -368,13 +368,13 @@ std::string amx_supports(const Product& p) {
 namespace {
 
 /// Panels of rows of the left operand that are multiplied at once: all, if they need no packing.
-std::int64_t left_panels(const Product& p) {
+std::int64_t left_panels(const GemmArgs& p) {
   return panels_in_place(p.a, p.m, p.k) > 0 ? ceil_div(p.m, kPanel) : packed_panels(p.m, p.k);
 }
 
 }  // namespace
 
-void amx(const Product& p, Workspace memory) {
+void amx(const GemmArgs& p, Workspace memory) {
   const std::int64_t row_panels = left_panels(p);
   const std::int64_t col_panels = packed_panels(p.n, p.k);
   const Packed right(col_panels, p.k, memory);
@@ -402,11 +402,11 @@ void amx(const Product& p, Workspace memory) {
 
 namespace candela::gemm_detail {
 
-std::string amx_supports(const Product&) {
+std::string_view amx_refusal(const GemmArgs&) {
   return "this build has no tile unit";
 }
 
-void amx(const Product&, Workspace) {}
+void amx(const GemmArgs&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 

@@ -4,11 +4,11 @@
 
 namespace candela::gemm_detail {
 
-std::string onednn_supports(const Product&) {
+std::string_view onednn_refusal(const GemmArgs&) {
   return "this build has no oneDNN";
 }
 
-void onednn(const Product&, Workspace) {}
+void onednn(const GemmArgs&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 
@@ -142,7 +142,7 @@ struct Executor {
   dnnl::stream stream{cpu_engine()};
   std::vector<std::byte> scratchpad;
 
-  void run(const Primitive& primitive, const Product& p) {
+  void run(const Primitive& primitive, const GemmArgs& p) {
     constexpr std::size_t kAlignment = 64;
     const std::size_t bytes = primitive.scratchpad.get_size();
     if (bytes > 0 && scratchpad.size() < bytes + kAlignment) {
@@ -209,7 +209,7 @@ void require_room_for_code() {
                        kRoom);
 }
 
-std::string onednn_supports(const Product& p) {
+std::string_view onednn_refusal(const GemmArgs& p) {
   BlasMatrix probe;
   if (p.a.dtype != p.b.dtype || (p.a.dtype != DType::F32 && p.a.dtype != DType::BF16))
     return "takes f32 or bf16";
@@ -231,7 +231,7 @@ std::string onednn_supports(const Product& p) {
 namespace {
 
 /// On the calling thread alone.
-void multiply_piece(const Product& p) {
+void multiply_piece(const GemmArgs& p) {
   Shape shape;
   shape.m = p.m;
   shape.n = p.n;
@@ -258,7 +258,7 @@ void multiply_piece(const Product& p) {
 
 }  // namespace
 
-void onednn(const Product& p, Workspace memory) {
+void onednn(const GemmArgs& p, Workspace memory) {
   if (memory.measuring()) return;
   for_each_piece(p, multiply_piece);
 }
