@@ -85,7 +85,7 @@ void sgemm(const GemmArgs& p, Workspace memory) {
 #if defined(__APPLE__)
   multiply_piece(p);  // Accelerate has the matrix units of the whole chip behind one call
 #else
-  for_each_piece(p, multiply_piece);
+  for_each_piece(p, cut_for(p), multiply_piece);
 #endif
 }
 

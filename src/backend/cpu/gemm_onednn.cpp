@@ -22,14 +22,15 @@ std::string describe_vendor() {
 
 #else
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
-#include <unordered_map>
 #include <vector>
 
 #include <candela/core/error.h>
@@ -84,12 +85,15 @@ const dnnl::engine& cpu_engine() {
 
 /// A primitive, which threads execute side by side: each brings its operands and its scratchpad.
 struct Primitive {
+  /// Unlike its address, never used again.
+  std::uint64_t id;
   memory::desc a, b, c, bias, scratchpad;
   bool has_bias;
   dnnl::matmul execute;
 
-  explicit Primitive(const Shape& shape)
-      : a(description(shape.m, shape.k, shape.operands, shape.a_strides)),
+  Primitive(const Shape& shape, std::uint64_t number)
+      : id(number),
+        a(description(shape.m, shape.k, shape.operands, shape.a_strides)),
         b(description(shape.k, shape.n, shape.operands, shape.b_strides)),
         c(description(shape.m, shape.n, shape.result, shape.c_strides)),
         bias({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
@@ -120,7 +124,7 @@ class Primitives {
       return found->second->second;
     }
     require_room_for_code();
-    auto made = std::make_shared<const Primitive>(shape);
+    auto made = std::make_shared<const Primitive>(shape, ++made_);
     if (recent_.size() >= kKeptPrimitives) {
       places_.erase(recent_.back().first);
       recent_.pop_back();
@@ -133,35 +137,66 @@ class Primitives {
  private:
   using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
   std::mutex mutex_;
+  std::uint64_t made_ = 0;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
 };
 
-/// What one thread executes primitives with.
-struct Executor {
-  dnnl::stream stream{cpu_engine()};
-  std::vector<std::byte> scratchpad;
-
+/// What one thread executes primitives with. oneDNN's handles of operands are kept for the latest primitives:
+/// to make them anew takes as long as a small product.
+class Executor {
+ public:
   void run(const Primitive& primitive, const GemmArgs& p) {
-    constexpr std::size_t kAlignment = 64;
-    const std::size_t bytes = primitive.scratchpad.get_size();
-    if (bytes > 0 && scratchpad.size() < bytes + kAlignment) {
-      scratchpad = {};
-      scratchpad.resize(bytes + kAlignment);
-    }
-    void* at = scratchpad.data();
-    std::size_t room = scratchpad.size();
-    if (bytes > 0) std::align(kAlignment, bytes, at, room);
-    const auto operand = [](const memory::desc& of, void* data) { return memory(of, cpu_engine(), data); };
-    std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, operand(primitive.a, p.a.data)},
-                                                 {DNNL_ARG_WEIGHTS, operand(primitive.b, p.b.data)},
-                                                 {DNNL_ARG_DST, operand(primitive.c, p.c.data)}};
-    if (primitive.has_bias)
-      arguments.emplace(DNNL_ARG_BIAS, operand(primitive.bias, const_cast<void*>(p.bias.data)));
-    if (bytes > 0) arguments.emplace(DNNL_ARG_SCRATCHPAD, operand(primitive.scratchpad, at));
-    primitive.execute.execute(stream, arguments);
-    stream.wait();
+    Handles& handles = handles_of(primitive);
+    dnnl_exec_arg_t arguments[5];
+    int count = 0;
+    const auto pass = [&](int name, memory& handle, void* data) {
+      handle.set_data_handle(data);
+      arguments[count++] = {name, handle.get()};
+    };
+    pass(DNNL_ARG_SRC, handles.a, p.a.data);
+    pass(DNNL_ARG_WEIGHTS, handles.b, p.b.data);
+    pass(DNNL_ARG_DST, handles.c, p.c.data);
+    if (primitive.has_bias) pass(DNNL_ARG_BIAS, handles.bias, const_cast<void*>(p.bias.data));
+    if (const std::size_t bytes = primitive.scratchpad.get_size(); bytes > 0)
+      pass(DNNL_ARG_SCRATCHPAD, handles.scratchpad, scratchpad(bytes));
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.execute.get(), stream_.get(), count, arguments),
+                            "could not execute a product");
+    stream_.wait();
   }
+
+ private:
+  struct Handles {
+    std::uint64_t primitive = 0;
+    memory a, b, c, bias, scratchpad;
+  };
+
+  Handles& handles_of(const Primitive& primitive) {
+    Handles& handles = handles_[primitive.id % kKeptHandles];
+    if (handles.primitive == primitive.id) return handles;
+    const auto handle = [](const memory::desc& of) { return memory(of, cpu_engine(), DNNL_MEMORY_NONE); };
+    handles = {0, handle(primitive.a), handle(primitive.b), handle(primitive.c), {}, {}};
+    if (primitive.has_bias) handles.bias = handle(primitive.bias);
+    if (primitive.scratchpad.get_size() > 0) handles.scratchpad = handle(primitive.scratchpad);
+    handles.primitive = primitive.id;
+    return handles;
+  }
+
+  void* scratchpad(std::size_t bytes) {
+    constexpr std::size_t kAlignment = 64;
+    if (scratchpad_.size() < bytes + kAlignment) {
+      scratchpad_ = {};
+      scratchpad_.resize(bytes + kAlignment);
+    }
+    void* at = scratchpad_.data();
+    std::size_t room = scratchpad_.size();
+    return std::align(kAlignment, bytes, at, room);
+  }
+
+  static constexpr std::size_t kKeptHandles = 16;
+  dnnl::stream stream_{cpu_engine()};
+  std::vector<std::byte> scratchpad_;
+  Handles handles_[kKeptHandles];
 };
 
 /// The strides that oneDNN is told of: one is 1, the other the leading dimension.
@@ -230,8 +265,7 @@ std::string_view onednn_refusal(const GemmArgs& p) {
 
 namespace {
 
-/// On the calling thread alone.
-void multiply_piece(const GemmArgs& p) {
+Shape shape_of(const GemmArgs& p) {
   Shape shape;
   shape.m = p.m;
   shape.n = p.n;
@@ -245,22 +279,54 @@ void multiply_piece(const GemmArgs& p) {
   shape.bias = shape.has_bias ? p.bias.dtype : DType::F32;
   shape.alpha = static_cast<float>(p.alpha);
   shape.beta = static_cast<float>(p.beta);
-  // Held where primitives are made, too: they are made for a number of threads.
-  const OneVendorThread alone;
-  try {
-    thread_local Executor executor;
-    executor.run(*Primitives::instance().find(shape), p);
-  } catch (const dnnl::error& error) {
-    throw DeviceError(
-        fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
-  }
+  return shape;
 }
+
+/// The primitives of the pieces of a product, found before the threads begin, so that these do not queue for
+/// the table. Pieces at the lower and right edge are smaller: at most four shapes.
+class PiecePrimitives {
+ public:
+  PiecePrimitives(const GemmArgs& p, const Cut& cut)
+      : rows_(std::min(cut.rows, p.m)), cols_(std::min(cut.cols, p.n)) {
+    for (const std::int64_t m : {rows_, p.m % rows_}) {
+      for (const std::int64_t n : {cols_, p.n % cols_}) {
+        if (m == 0 || n == 0) continue;
+        GemmArgs piece = p;
+        piece.m = m;
+        piece.n = n;
+        place(piece) = Primitives::instance().find(shape_of(piece));
+      }
+    }
+  }
+  const Primitive& of(const GemmArgs& piece) const { return *found_[piece.m != rows_][piece.n != cols_]; }
+
+ private:
+  std::shared_ptr<const Primitive>& place(const GemmArgs& piece) {
+    return found_[piece.m != rows_][piece.n != cols_];
+  }
+
+  std::int64_t rows_, cols_;
+  std::shared_ptr<const Primitive> found_[2][2];
+};
 
 }  // namespace
 
 void onednn(const GemmArgs& p, Workspace memory) {
   if (memory.measuring()) return;
-  for_each_piece(p, multiply_piece);
+  const Cut cut = cut_for(p);
+  try {
+    // Held where primitives are made, too: they are made for a number of threads.
+    const OneVendorThread alone;
+    const PiecePrimitives primitives(p, cut);
+    for_each_piece(p, cut, [&](const GemmArgs& piece) {
+      const OneVendorThread alone_here;
+      thread_local Executor executor;
+      executor.run(primitives.of(piece), piece);
+    });
+  } catch (const dnnl::error& error) {
+    throw DeviceError(
+        fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
+  }
 }
 
 }  // namespace candela::gemm_detail

@@ -21,37 +21,48 @@ HWY_BEFORE_NAMESPACE();
 namespace candela::HWY_NAMESPACE {
 namespace {
 
-// f32 vectors that all rows share (weight, bias, the sums of their gradients) lie in the order in which the
-// loops take elements of T (to_order), padded to whole pairs.
-
-/// weight or bias [D] as floats, `absent` everywhere if there is none.
-std::vector<float> row_vector(const TensorArg& x, std::int64_t length, float absent) {
+/// weight or bias [D] as floats plus `offset`; `absent` everywhere if there is none.
+std::vector<float> row_vector(const TensorArg& x, std::int64_t length, float absent, double offset = 0) {
   std::vector<float> result(static_cast<std::size_t>(length), absent);
-  if (!x.present()) return result;
-  dispatch_floating(x.dtype, "norm", [&]<class T>() {
-    const float* values = read_floats(x.as<T>(), x.strides[0], length, result.data());
-    if (values != result.data()) std::copy(values, values + length, result.data());
-  });
-  return result;
-}
-
-/// weight + offset [D].
-std::vector<float> shifted(const TensorArg& weight, std::int64_t length, double offset) {
-  std::vector<float> result = row_vector(weight, length, 1);
+  if (x.present()) {
+    dispatch_floating(x.dtype, "norm", [&]<class T>() {
+      const float* values = read_floats(x.as<T>(), x.strides[0], length, result.data());
+      if (values != result.data()) std::copy(values, values + length, result.data());
+    });
+  }
   if (offset != 0) {
-    for (float& w : result) w += static_cast<float>(offset);
+    for (float& value : result) value += static_cast<float>(offset);
   }
   return result;
 }
 
-/// The same values in the order of rows of T.
+/// The same in the order in which the loops take elements of T (to_order), padded to whole pairs: x itself
+/// where it lies so.
 template <class T>
-std::vector<float> ordered(const std::vector<float>& x) {
-  const auto length = static_cast<std::int64_t>(x.size());
-  std::vector<float> result(static_cast<std::size_t>(padded(length)));
-  to_order<T>(x.data(), result.data(), length, 0);
-  return result;
-}
+class OrderedVector {
+ public:
+  OrderedVector(const TensorArg& x, std::int64_t length, float absent, double offset = 0) {
+    const bool plain = x.present() && x.dtype == DType::F32 && x.strides[0] == 1 && offset == 0;
+    if (std::is_same_v<T, float> && plain && whole_pairs(length) == length) {
+      data_ = x.as<float>();
+      return;
+    }
+    values_.resize(static_cast<std::size_t>(padded(length)));
+    data_ = values_.data();
+    if (plain) {
+      to_order<T>(x.as<float>(), values_.data(), length, 0);
+    } else {
+      to_order<T>(row_vector(x, length, absent, offset).data(), values_.data(), length, 0);
+    }
+  }
+  OrderedVector(const OrderedVector&) = delete;
+  OrderedVector& operator=(const OrderedVector&) = delete;
+  const float* data() const { return data_; }
+
+ private:
+  std::vector<float> values_;
+  const float* data_ = nullptr;
+};
 
 /// An absent operand takes the layout of `like`, so that it can stand in the list of rows.
 TensorArg or_like(const TensorArg& x, const TensorArg& like) {
@@ -129,7 +140,7 @@ void rms_norm(const RmsNormArgs& args, Workspace memory) {
     WorkspaceSlots slots(memory, concurrent_bodies(rows.count, grain),
                          static_cast<std::size_t>(kept) * sizeof(float));
     if (memory.measuring()) return;
-    const std::vector<float> weight = ordered<T>(shifted(args.weight, rows.length, args.weight_offset));
+    const OrderedVector<T> weight(args.weight, rows.length, 1, args.weight_offset);
     const bool unit = rows.strides[1] == 1 && (!added || rows.strides[3] == 1);
     const bool stream = unit && streams_rows(args.out, {args.x, or_like(args.residual, args.x)}) &&
                         (!added || streams_rows(args.sum, {args.x, args.residual}));
@@ -202,11 +213,11 @@ Moments layer_norm_row(const T* x, T* out, const float* weight, const float* bia
 void layer_norm(const LayerNormArgs& args) {
   dispatch_floating(args.x.dtype, "layer_norm", [&]<class T>() {
     const Rows<2> rows({args.x, args.out}, args.x.rank - 1);
-    const std::vector<float> weight = ordered<T>(row_vector(args.weight, rows.length, 1));
-    const std::vector<float> bias = ordered<T>(row_vector(args.bias, rows.length, 0));
+    const OrderedVector<T> weight(args.weight, rows.length, 1);
+    const OrderedVector<T> bias(args.bias, rows.length, 0);
     const bool stream = rows.strides[1] == 1 && streams_rows(args.out, {args.x});
     const auto norm_row = stream ? &layer_norm_row<T, true> : &layer_norm_row<T, false>;
-    parallel_for(rows.count, row_grain(rows.length), [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(rows.count, row_grain(2 * rows.length), [&](std::int64_t begin, std::int64_t end) {
       const StreamFence fence(stream);
       RowReader<T> x(rows, 0);
       RowWriter<T> out(rows, 1);
@@ -420,8 +431,10 @@ void rms_norm_grad(const RmsNormGradArgs& args, Workspace memory) {
     ColumnTotals<T> dweight(args.dweight, chunks, rows.length, memory);
     RowChunks<T> work(rows.count, chunks, rows.length, {&dweight}, memory);
     if (memory.measuring()) return;
-    const std::vector<float> plain_weight = shifted(args.weight, rows.length, args.weight_offset);
-    const std::vector<float> weight = ordered<T>(plain_weight);
+    const bool narrow = rows.length <= kNarrow;
+    const std::vector<float> plain_weight =
+        row_vector(args.weight, narrow ? rows.length : 0, 1, args.weight_offset);
+    const OrderedVector<T> weight(args.weight, rows.length, 1, args.weight_offset);
     const bool stream =
         rows.strides[2] == 1 && streams_rows(args.dx, {args.x, args.dy, or_like(args.dsum, args.x)});
     const auto grad_row = stream ? &rms_norm_grad_row<T, true> : &rms_norm_grad_row<T, false>;
@@ -441,7 +454,7 @@ void rms_norm_grad(const RmsNormGradArgs& args, Workspace memory) {
         T* dx_row = dx.target(args.dx.as<T>() + at[2]);
         const RmsGradRow<T> operands{h_row, dy_row, dsum_row, dx_row, args.rstd.as<float>()[row]};
         grad_row(operands, weight.data(), weight_sums.next_row(), rows.length);
-        if (rows.length <= kNarrow) {
+        if (narrow) {
           narrow_rms_dx(h_row, plain_weight.data(), dy_row, dsum_row, dx_row, args.eps, rows.length);
         }
         dx.finish();
@@ -459,7 +472,7 @@ void layer_norm_grad(const LayerNormGradArgs& args, Workspace memory) {
     ColumnTotals<T> dbias(args.dbias, chunks, rows.length, memory);
     RowChunks<T> work(rows.count, chunks, rows.length, {&dweight, &dbias}, memory);
     if (memory.measuring()) return;
-    const std::vector<float> weight = ordered<T>(row_vector(args.weight, rows.length, 1));
+    const OrderedVector<T> weight(args.weight, rows.length, 1);
     const bool stream = rows.strides[2] == 1 && streams_rows(args.dx, {args.x, args.dy});
     const auto grad_row = stream ? &layer_norm_grad_row<T, true> : &layer_norm_grad_row<T, false>;
     work.for_each([&](std::int64_t chunk, std::int64_t begin, std::int64_t end, Workspace own) {

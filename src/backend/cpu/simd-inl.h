@@ -300,26 +300,47 @@ HWY_INLINE std::int64_t element_at(std::int64_t j) {
   return j < lanes() ? 2 * j : 2 * (j - lanes()) + 1;
 }
 
+/// A pair of vectors at x, in the order of T.
+template <class T>
+HWY_INLINE VecPair load_ordered(const float* x) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    VecPair v;
+    hn::LoadInterleaved2(Floats(), x, v.a, v.b);
+    return v;
+  }
+#endif
+  return load2(x);
+}
+/// Back from that order.
+template <class T>
+HWY_INLINE void store_ordered(VecPair v, float* out) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, BFloat16>) return hn::StoreInterleaved2(v.a, v.b, Floats(), out);
+#endif
+  store2(v, out);
+}
+
 /// Floats in that order: `out`, padded with `fill` to whole pairs, from x [count].
 template <class T>
 HWY_INLINE void to_order(const float* x, float* out, std::int64_t count, float fill) {
   const std::int64_t step = 2 * lanes();
-  for (std::int64_t i = 0; i < count; i += step) {
-    for (std::int64_t j = 0; j < step; ++j) {
-      const std::int64_t from = i + element_at<T>(j);
-      out[i + j] = from < count ? x[from] : fill;
-    }
+  std::int64_t i = 0;
+  for (; i + step <= count; i += step) store2(load_ordered<T>(x + i), out + i);
+  for (std::int64_t j = 0; i < count && j < step; ++j) {
+    const std::int64_t from = i + element_at<T>(j);
+    out[i + j] = from < count ? x[from] : fill;
   }
 }
 /// Back from that order.
 template <class T>
 HWY_INLINE void from_order(const float* x, float* out, std::int64_t count) {
   const std::int64_t step = 2 * lanes();
-  for (std::int64_t i = 0; i < count; i += step) {
-    for (std::int64_t j = 0; j < step; ++j) {
-      const std::int64_t to = i + element_at<T>(j);
-      if (to < count) out[to] = x[i + j];
-    }
+  std::int64_t i = 0;
+  for (; i + step <= count; i += step) store_ordered<T>(load2(x + i), out + i);
+  for (std::int64_t j = 0; i < count && j < step; ++j) {
+    const std::int64_t to = i + element_at<T>(j);
+    if (to < count) out[to] = x[i + j];
   }
 }
 

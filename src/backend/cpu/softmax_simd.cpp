@@ -168,12 +168,17 @@ void scatter(const T* from, std::int64_t rows, std::int64_t length, const Stride
   }
 }
 
+/// An exponential costs about as much as two elements of a norm.
+std::int64_t exp_grain(std::int64_t length) {
+  return row_grain(2 * length);
+}
+
 template <class T>
 void softmax_as(const SoftmaxArgs& args, Workspace memory) {
   const Rows<2> rows({args.x, args.out}, args.dim);
   const bool unit = rows.strides[0] == 1 && rows.strides[1] == 1;
   const Groups groups(rows.count, rows.run, unit);
-  const std::int64_t grain = row_grain(rows.length * groups.size);
+  const std::int64_t grain = exp_grain(rows.length * groups.size);
   const std::int64_t kept = args.log ? 0 : padded(rows.length);
   const std::int64_t copied = unit ? 0 : groups.size * rows.length;
   WorkspaceSlots slots(memory, concurrent_bodies(groups.count, grain), measured_workspace([&](Workspace one) {
@@ -219,7 +224,7 @@ void softmax_grad_as(const SoftmaxGradArgs& args, Workspace memory) {
   const Rows<3> rows({args.y, args.dy, args.dx}, args.dim);
   const bool unit = rows.strides[0] == 1 && rows.strides[1] == 1 && rows.strides[2] == 1;
   const Groups groups(rows.count, rows.run, unit);
-  const std::int64_t grain = row_grain(rows.length * groups.size);
+  const std::int64_t grain = exp_grain(rows.length * groups.size);
   const std::int64_t copied = unit ? 0 : groups.size * rows.length;
   WorkspaceSlots slots(memory, concurrent_bodies(groups.count, grain),
                        static_cast<std::size_t>(2 * copied) * sizeof(T));
