@@ -96,6 +96,10 @@ void pack_rows(const Matrix& x, std::int64_t rows, std::int64_t cols, float* to)
   });
 }
 
+/// Bytes that w is prefetched ahead, across the ends of rows. The hardware's prefetchers stop at the ends of
+/// pages, and one core then has too few reads under way to keep its share of memory busy.
+constexpr std::int64_t kAhead = 4096;
+
 /// R rows of x, `x_ld` apart, times one row of w: each vector of w is loaded and converted once. x is of w's
 /// type, or f32 in the order of its pairs and padded with zeros to whole ones.
 template <int R, class X, class W>
@@ -105,6 +109,7 @@ HWY_INLINE void dots(const X* HWY_RESTRICT x, std::int64_t x_ld, std::int64_t k,
   Vec more[R];  // a second set of sums, so that one product need not wait for the last
   for (int r = 0; r < R; ++r) sums[r] = more[r] = splat(0.0F);
   each_pair(k, [&](std::int64_t p, auto extent) HWY_ATTR {
+    prefetch(w + p + kAhead / static_cast<std::int64_t>(sizeof(W)));
     const VecPair column = take2(w + p, extent);
     for (int r = 0; r < R; ++r) {
       VecPair row;
