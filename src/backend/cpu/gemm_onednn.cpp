@@ -135,15 +135,16 @@ class Primitives {
   }
 
  private:
-  using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
+  using Entry = std::pair<Shape, std::shared_ptr<const Primitive>>;
   std::mutex mutex_;
   std::uint64_t made_ = 0;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
 };
 
-/// What one thread executes primitives with. oneDNN's handles of operands are kept for the latest primitives:
-/// to make them anew takes as long as a small product.
+/// What one thread executes primitives with. oneDNN 2.6 makes six allocations for the memory objects that name
+/// the operands, which take as long as a small product, and it crashes where one fails: they are kept for the
+/// latest primitives and only pointed at other operands, which allocates nothing.
 class Executor {
  public:
   void run(const Primitive& primitive, const GemmArgs& p) {
@@ -162,7 +163,7 @@ class Executor {
       pass(DNNL_ARG_SCRATCHPAD, handles.scratchpad, scratchpad(bytes));
     dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.execute.get(), stream_.get(), count, arguments),
                             "could not execute a product");
-    stream_.wait();
+    dnnl::error::wrap_c_api(dnnl_stream_wait(stream_.get()), "could not wait for a stream");
   }
 
  private:
@@ -174,6 +175,7 @@ class Executor {
   Handles& handles_of(const Primitive& primitive) {
     Handles& handles = handles_[primitive.id % kKeptHandles];
     if (handles.primitive == primitive.id) return handles;
+    require_room_for_code();
     const auto handle = [](const memory::desc& of) { return memory(of, cpu_engine(), DNNL_MEMORY_NONE); };
     handles = {0, handle(primitive.a), handle(primitive.b), handle(primitive.c), {}, {}};
     if (primitive.has_bias) handles.bias = handle(primitive.bias);
@@ -194,7 +196,7 @@ class Executor {
   }
 
   static constexpr std::size_t kKeptHandles = 16;
-  dnnl::stream stream_{cpu_engine()};
+  dnnl::stream stream_ = (require_room_for_code(), dnnl::stream(cpu_engine()));
   std::vector<std::byte> scratchpad_;
   Handles handles_[kKeptHandles];
 };
@@ -232,7 +234,10 @@ bool multiplies_bf16() {
 
 void require_room_for_code() {
   constexpr std::size_t kRoom = std::size_t{4} << 20U;  // several times what one primitive takes
-  void* const heap = std::malloc(kRoom);
+  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of a
+  // megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
+  constexpr std::size_t kHeap = std::size_t{64} << 10U;
+  void* const heap = std::malloc(kHeap);
   const bool has_heap = heap != nullptr;
   std::free(heap);
   void* const pages = ::mmap(nullptr, kRoom, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
