@@ -116,9 +116,9 @@ struct KernelTable {
   KernelList<ReduceArgs> reduce{"reduce", {}};
   KernelList<ArgmaxArgs> argmax{"argmax", {}};
   KernelList<MatmulArgs> matmul{"matmul", {}};
-  /// What a backend's own kernels multiply matrices with; which of them this machine has is no part of the
-  /// op's support.
-  KernelList<MatmulArgs> gemm{"gemm", {}};
+  /// The matrix products of a backend's native kernels; which of them this machine has is no part of the op's
+  /// support.
+  KernelList<GemmArgs> gemm{"gemm", {}};
   KernelList<RmsNormArgs> rms_norm{"rms_norm", {}};
   KernelList<RmsNormGradArgs> rms_norm_grad{"rms_norm_grad", {}};
   KernelList<LayerNormArgs> layer_norm{"layer_norm", {}};

@@ -87,7 +87,21 @@ char layout(const TensorArg& x) {
   return x.strides[x.rank - 2] == 1 || x.shape[x.rank - 2] == 1 ? 't' : 's';
 }
 
+/// The same of a matrix [rows, cols].
+char layout(const Matrix& x, std::int64_t rows, std::int64_t cols) {
+  if (x.col_stride == 1 || cols == 1) return 'n';
+  return x.row_stride == 1 || rows == 1 ? 't' : 's';
+}
+
 }  // namespace
+
+std::string tuning_key(const GemmArgs& args) {
+  if (args.beta != 0 || args.m == 0 || args.n == 0 || args.k == 0) return {};
+  return fmt::format("matmul {} to {} {}{}{} b1 m{} n{} k{}{}", to_string(args.a.dtype),
+                     to_string(args.c.dtype), layout(args.a, args.m, args.k), layout(args.b, args.k, args.n),
+                     layout(args.c, args.m, args.n), bucket(args.m), bucket(args.n), bucket(args.k),
+                     args.bias.data != nullptr ? " bias" : "");
+}
 
 std::string tuning_key(const MatmulArgs& args) {
   if (args.beta != 0) return {};

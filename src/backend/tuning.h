@@ -68,6 +68,7 @@ std::size_t tune(const std::string& device, const std::string& key,
 /// What a choice depends on: the op, dtypes, layouts, and sizes rounded up to powers of two. Empty where the
 /// op can not be run several times over (it adds to its result) or has nothing to choose.
 std::string tuning_key(const MatmulArgs& args);
+std::string tuning_key(const GemmArgs& args);
 std::string tuning_key(const SoftmaxArgs& args);
 std::string tuning_key(const SoftmaxGradArgs& args);
 std::string tuning_key(const TopkArgs& args);

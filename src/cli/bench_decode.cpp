@@ -10,6 +10,7 @@
 #include <candela/ops/reduce.h>
 
 #include "cases/peak.h"
+#include "cli/bench_model.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
@@ -26,18 +27,6 @@ struct DecodeBench {
   double seconds = 6;
   bool json = false;
 };
-
-/// The geometry of Qwen2.5-0.5B, from its published config.json.
-constexpr const char* kQwen05 = R"({
-  "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
-  "num_attention_heads": 14, "num_key_value_heads": 2, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
-  "rope_theta": 1000000.0, "tie_word_embeddings": true, "hidden_act": "silu", "torch_dtype": "bfloat16"})";
-
-std::unique_ptr<Model> make(const DecodeBench& options) {
-  const LoadOptions load{parse_dtype(options.dtype), parse_device(options.compute.device)};
-  if (!options.model.empty()) return load_model(options.model, load);
-  return make_model(ModelConfig::parse(kQwen05, "Qwen2.5-0.5B"), load, 1);
-}
 
 /// Tokens per second of reading `prompt` tokens into an empty cache, up to the choice of the first new one.
 double measure_prefill(Model& model, std::int64_t prompt, double seconds) {
@@ -70,7 +59,8 @@ double device_bandwidth(Device device, double seconds) {
 void bench_decode(const DecodeBench& options) {
   const NoGrad guard;
   set_up_compute(options.compute);
-  const auto model = make(options);
+  const auto model =
+      bench_model(options.model, {parse_dtype(options.dtype), parse_device(options.compute.device)});
   const double prefill = options.prompt > 0 ? measure_prefill(*model, options.prompt, options.seconds) : 0;
   KvCache cache = model->make_cache(1, options.context + 1024);
   ForwardOptions forward;
@@ -103,7 +93,7 @@ void bench_decode(const DecodeBench& options) {
                                   : device_bandwidth(model->device(), options.seconds / 4);
   const double rate = 1 / seconds[0];
   const double limit = bandwidth / bytes;
-  const std::string name = options.model.empty() ? "Qwen2.5-0.5B geometry, random weights" : options.model;
+  const std::string name = bench_model_name(options.model);
   if (options.json) {
     nlohmann::json report = {{"model", name},
                              {"tokens_per_s", rate},
@@ -135,8 +125,7 @@ void add_bench_decode(CLI::App& bench, Action& action) {
   auto options = std::make_shared<DecodeBench>();
   CLI::App* command = bench.add_subcommand(
       "decode", "One token at a time: tokens/s and the share of what reading the weights allows");
-  add_path(*command, "--model", options->model,
-           "Model folder; without it, random weights in the geometry of Qwen2.5-0.5B");
+  add_path(*command, "--model", options->model, kBenchModelHelp);
   add_choice(*command, "--dtype", options->dtype, {"f32", "bf16", "f16"}, "Weights");
   declare_compute_options(*command, options->compute);
   add_number(*command, "--context", options->context, {1, kMostCount}, "Tokens already in the cache");

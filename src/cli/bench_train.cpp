@@ -9,6 +9,7 @@
 #include <candela/train/trainer.h>
 
 #include "cases/peak.h"
+#include "cli/bench_model.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
@@ -52,8 +53,9 @@ void report_device_bench(const TrainBench& options, const Model& model, double s
                            .dump(2));
     return;
   }
-  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}, on {}\n", options.model.model,
-             options.rank, options.batch_size, options.length, to_string(model.dtype()), model.device());
+  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}, on {}\n",
+             bench_model_name(options.model.model), options.rank, options.batch_size, options.length,
+             to_string(model.dtype()), model.device());
   fmt::print("{:.2f} ms a step, {} tok/s, {:.1f} TFLOP/s at 4 FLOP per parameter and token\n", seconds * 1e3,
              format_count(static_cast<std::int64_t>(tokens_per_s)), flops_per_s / 1e12);
   fmt::print("peak device memory {}\n", format_bytes(static_cast<double>(memory.peak_reserved)));
@@ -61,8 +63,8 @@ void report_device_bench(const TrainBench& options, const Model& model, double s
 
 void bench_train(const TrainBench& options) {
   set_up_compute(options.model);
-  const auto model = load_model(options.model.model,
-                                {wanted_dtype(options.model, true), parse_device(options.model.device)});
+  const auto model = bench_model(options.model.model,
+                                 {wanted_dtype(options.model, true), parse_device(options.model.device)});
   LoraConfig config;
   config.rank = options.rank;
   config.alpha = static_cast<double>(options.rank);
@@ -108,8 +110,9 @@ void bench_train(const TrainBench& options) {
     fmt::print("{}\n", report.dump(2));
     return;
   }
-  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}\n", options.model.model, options.rank,
-             options.batch_size, options.length, to_string(model->dtype()));
+  fmt::print("{}, LoRA rank {} on all linear layers, {} x {} tokens, {}\n",
+             bench_model_name(options.model.model), options.rank, options.batch_size, options.length,
+             to_string(model->dtype()));
   fmt::print(
       "{:.1f} ms a step, {} tok/s, {:.1f} GFLOP/s at 4 FLOP per parameter and token: {:.1f} % of the {:.0f} "
       "GFLOP/s product peak{}\n",
@@ -126,7 +129,8 @@ void add_bench_train(CLI::App& bench, Action& action) {
   auto options = std::make_shared<TrainBench>();
   CLI::App* command = bench.add_subcommand(
       "train", "One LoRA training step on random tokens: tokens/s and the share of the product peak");
-  declare_base_model(*command, options->model);
+  add_path(*command, "--model", options->model.model, kBenchModelHelp);
+  declare_arithmetic(*command, options->model);
   add_number(*command, "--batch-size", options->batch_size, {1, kMostCount}, "Rows");
   add_number(*command, "--length", options->length, {1, kMostCount}, "Tokens a row");
   add_number(*command, "--rank", options->rank, {1, kMostRank}, "Rank of the adapters, on all linear layers");
@@ -134,7 +138,9 @@ void add_bench_train(CLI::App& bench, Action& action) {
              "What is computed again instead of being kept, as of finetune");
   command->add_flag("--json", options->json, "Print JSON instead of text");
   add_number(*command, "--seconds", options->seconds, {0, 3600, true}, "How long to measure");
-  command->footer("Example:\n  candela bench train --model models/stories-7m --batch-size 16 --length 128");
+  command->footer(
+      "Example:\n  candela bench train --model models/stories-7m\n  candela bench train --dtype bf16 "
+      "--batch-size 1 --length 512");
   command->callback([&action, options] { action = [options] { bench_train(*options); }; });
 }
 

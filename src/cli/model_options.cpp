@@ -35,12 +35,6 @@ void declare_model(CLI::App& command, ModelOptions& options) {
       ->required();
 }
 
-void declare_arithmetic(CLI::App& command, ModelOptions& options) {
-  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
-             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
-  declare_compute_options(command, options);
-}
-
 }  // namespace
 
 void declare_compute_options(CLI::App& command, ComputeOptions& options) {
@@ -52,6 +46,12 @@ void declare_compute_options(CLI::App& command, ComputeOptions& options) {
   command.add_flag("--tune", options.tune,
                    "Measure the implementations of an op when it first meets a size, run the fastest, and "
                    "keep what was measured for later runs ($CANDELA_CACHE or ~/.cache/candela)");
+}
+
+void declare_arithmetic(CLI::App& command, ModelOptions& options) {
+  add_choice(command, "--dtype", options.dtype, {"auto", "f32", "bf16", "f16"},
+             "Weights and arithmetic; auto: f32 on the CPU, else as stored");
+  declare_compute_options(command, options);
 }
 
 void declare_base_model(CLI::App& command, ModelOptions& options) {

@@ -30,6 +30,8 @@ struct ModelOptions : ComputeOptions {
   bool bf16_rope = false;
 };
 
+/// Declares --dtype and the options of ComputeOptions.
+void declare_arithmetic(CLI::App& command, ModelOptions& options);
 /// Declares --model and --dtype, and the options of ComputeOptions: for commands that put no adapter of the
 /// user's on the model.
 void declare_base_model(CLI::App& command, ModelOptions& options);

@@ -2,37 +2,23 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
+#include <hwy/cache_control.h>
 #include <vector>
 
 #include <candela/core/parallel.h>
 
-#include "backend/cpu/spans.h"
 #include "backend/layout.h"
 
-/// Brings operands of any floating dtype and stride to contiguous floats, a block at a time.
+/// How kernels walk operands: blocks of innermost loops, rows along one dimension.
 namespace candela {
-
-/// How many rows are added up in f32 before their sum is joined with the others in f64: so the error does not
-/// grow with the number of rows.
-inline constexpr std::int64_t kSumRows = 64;
 
 /// Elements per block: a few blocks of floats fit the first-level cache.
 inline constexpr std::int64_t kBlock = 1024;
 
-/// `count` elements as contiguous floats: x itself where it is that already, otherwise converted into
-/// `scratch`.
-template <class T>
-const float* read_floats(const T* x, std::int64_t stride, std::int64_t count, float* scratch) {
-  if (stride == 1) {
-    if constexpr (std::is_same_v<T, float>) return x;
-    spans::widen(x, scratch, count);
-  } else if (stride == 0 && count > 0) {
-    std::fill(scratch, scratch + count, static_cast<float>(x[0]));
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) scratch[i] = static_cast<float>(x[i * stride]);
-  }
-  return scratch;
+/// `count` rounded up to whole pairs of the widest vectors: the floats that a loop over pairs may touch.
+constexpr std::int64_t padded(std::int64_t count) {
+  constexpr std::int64_t kPair = 128;
+  return (count + kPair - 1) / kPair * kPair;
 }
 
 /// Whether results for `out` should go past the caches: it is too large to stay there until it is used, and
@@ -64,40 +50,9 @@ struct StreamFence {
   StreamFence(const StreamFence&) = delete;
   StreamFence& operator=(const StreamFence&) = delete;
   ~StreamFence() {
-    if (needed) spans::stream_fence();
+    if (needed) hwy::FlushStream();
   }
 };
-
-/// Where results for `out` are to be computed: out itself, or `scratch` for write_floats.
-template <class T>
-float* float_target(T* out, std::int64_t stride, float* scratch, bool stream = false) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (stride == 1 && !stream) return out;
-  }
-  return scratch;
-}
-
-/// Brings results to `out`, converted; nothing to do where they were computed in place.
-template <class T>
-void write_floats(const float* result, T* out, std::int64_t stride, std::int64_t count, bool stream = false) {
-  if (stride != 1) {
-    for (std::int64_t i = 0; i < count; ++i) out[i * stride] = T(result[i]);
-    return;
-  }
-  if constexpr (std::is_same_v<T, float>) {
-    if (result == out) return;
-    if (stream) return spans::stream_copy(result, out, static_cast<std::size_t>(count) * sizeof(T));
-  } else if (stream) {
-    alignas(64) T narrowed[kBlock];
-    for (std::int64_t at = 0; at < count; at += kBlock) {
-      const std::int64_t length = std::min(kBlock, count - at);
-      spans::narrow(result + at, narrowed, length);
-      spans::stream_copy(narrowed, out + at, static_cast<std::size_t>(length) * sizeof(T));
-    }
-    return;
-  }
-  spans::narrow(result, out, count);
-}
 
 /// Calls body(offsets, first, count) over blocks of at most `block` elements of innermost loops, in parallel:
 /// the block is elements [first, first + count) of the innermost loop that starts at `offsets`.
@@ -134,13 +89,17 @@ struct Rows {
   std::int64_t count;
   /// of one step along the row
   std::int64_t strides[N];
+  /// Rows that lie at even distances: row indices [0, run) of each run.
+  std::int64_t run;
+  /// from row to row of a run
+  std::int64_t across[N];
 
   Rows(const TensorArg (&operands)[N], int dim) : Rows(cut(operands, dim), operands, dim) {}
 
   void offsets(std::int64_t row, std::int64_t (&at)[N]) const {
     loops_.offsets(row / loops_.inner(), at);
     const std::int64_t j = row % loops_.inner();
-    for (int n = 0; n < N; ++n) at[n] += j * loops_.strides[n][loops_.rank - 1];
+    for (int n = 0; n < N; ++n) at[n] += j * across[n];
   }
 
  private:
@@ -158,7 +117,11 @@ struct Rows {
   Rows(const Cut& cut, const TensorArg (&operands)[N], int dim) : loops_(cut.operands) {
     length = operands[0].rank == 0 ? 1 : operands[0].shape[dim];
     count = cut.operands[0].numel();
-    for (int n = 0; n < N; ++n) strides[n] = operands[n].rank == 0 ? 1 : operands[n].strides[dim];
+    run = std::max<std::int64_t>(loops_.inner(), 1);
+    for (int n = 0; n < N; ++n) {
+      strides[n] = operands[n].rank == 0 ? 1 : operands[n].strides[dim];
+      across[n] = loops_.strides[n][loops_.rank - 1];
+    }
   }
 
   Loops<N> loops_;

@@ -50,42 +50,6 @@ void copy(const CopyArgs& args, Stream&) {
   });
 }
 
-bool is_short_float(DType dtype) {
-  return dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16;
-}
-
-/// Whether x and out step through memory one by one, so that whole spans can be converted.
-std::string supports_convert(const CopyArgs& args) {
-  if (!is_short_float(args.x.dtype) || !is_short_float(args.out.dtype) || args.x.dtype == args.out.dtype) {
-    return "converts between f32, bf16 and f16";
-  }
-  const Loops<2> loops({args.out, args.x});
-  const bool spans = loops.strides[0][loops.rank - 1] == 1 && loops.strides[1][loops.rank - 1] == 1;
-  return spans ? "" : "x and out must be contiguous in the last dimension";
-}
-
-void convert_spans(const CopyArgs& args, Stream&) {
-  const Loops<2> loops({args.out, args.x});
-  dispatch_floating(args.x.dtype, "copy", [&]<class From>() {
-    dispatch_floating(args.out.dtype, "copy", [&]<class To>() {
-      const bool stream = streams(args.out, args.x);
-      for_each_block(loops, kBlock, stream,
-                     [&](const std::int64_t(&at)[2], std::int64_t first, std::int64_t count) {
-                       alignas(64) float scratch[kBlock];
-                       To* out = args.out.as<To>() + at[0] + first;
-                       const From* x = args.x.as<From>() + at[1] + first;
-                       float* target = float_target(out, 1, scratch, stream);
-                       if constexpr (std::is_same_v<From, float>) {
-                         write_floats(x, out, 1, count, stream);
-                       } else {
-                         spans::widen(x, target, count);
-                         write_floats(target, out, 1, count, stream);
-                       }
-                     });
-    });
-  });
-}
-
 /// A copy between layouts whose innermost dimensions differ (a transposition): in tiles, so that both sides
 /// use whole cache lines.
 std::string supports_tiles(const CopyArgs& args) {
@@ -152,7 +116,7 @@ void fill(const FillArgs& args, Stream&) {
 }  // namespace
 
 void fill_copy(KernelTable& table) {
-  table.copy.add("highway", supports_convert, convert_spans);
+  fill_copy_simd(table);
   table.copy.add("tiles", supports_tiles, copy_tiles);
   table.copy.add("loops", supports_all, copy);
   table.fill.add("loops", supports_all, fill);

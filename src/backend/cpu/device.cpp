@@ -14,7 +14,6 @@
 #include <candela/core/process.h>
 
 #include "backend/cpu/instruction_limit.h"
-#include "backend/cpu/spans.h"
 #include "backend/cpu/table.h"
 #include "backend/kernels.h"
 
@@ -149,13 +148,9 @@ const std::string& cpu_model() {
 /// How `kernels` multiply bf16 matrices of a layer's size.
 std::string bf16_path(const KernelTable& kernels) {
   constexpr std::int64_t kSize = 256;
-  TensorArg matrix;
-  matrix.dtype = DType::BF16;
-  matrix.rank = 2;
-  matrix.shape[0] = matrix.shape[1] = matrix.strides[0] = kSize;
-  matrix.strides[1] = 1;
-  const MatmulArgs args{matrix, matrix, matrix, {}};
-  for (const Kernel<MatmulArgs>& kernel : kernels.gemm.kernels) {
+  const Matrix matrix{nullptr, DType::BF16, kSize, 1};
+  const GemmArgs args{.m = kSize, .n = kSize, .k = kSize, .a = matrix, .b = matrix, .c = matrix, .bias = {}};
+  for (const Kernel<GemmArgs>& kernel : kernels.gemm.kernels) {
     if (!kernel.supports(args).empty()) continue;
     if (kernel.name == "amx") return "amx: native kernel on Intel's tiles";
     if (kernel.name == "onednn") return "onednn: bf16 operands as they lie";
@@ -186,7 +181,7 @@ class CpuBackend final : public Backend {
   }
   DeviceMemory memory() const override { return {available_memory(), physical_memory()}; }
   std::string description() const override {
-    return fmt::format("{}, {} threads, {}", cpu_model(), thread_count(), spans::instruction_set());
+    return fmt::format("{}, {} threads, {}", cpu_model(), thread_count(), instruction_set());
   }
   StoragePtr wrap_host(void* data, std::size_t bytes, std::shared_ptr<const void> owner) override {
     return std::make_shared<Storage>(Device::cpu(), MemoryBlock{data, nullptr, bytes},
@@ -202,7 +197,7 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> cpu_details(const KernelTable& kernels) {
-  return {{"instruction set", spans::instruction_set() + describe_instruction_limit()},
+  return {{"instruction set", instruction_set() + describe_instruction_limit()},
           {"product library", describe_vendor()},
           {"bf16 products", bf16_path(kernels)}};
 }

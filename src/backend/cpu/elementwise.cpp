@@ -4,7 +4,6 @@
 
 #include <candela/core/parallel.h>
 
-#include "backend/cpu/blocks.h"
 #include "backend/cpu/convert.h"
 #include "backend/cpu/table.h"
 #include "backend/dispatch.h"
@@ -13,6 +12,8 @@
 
 namespace candela {
 namespace {
+
+// Any dtype and layout, element by element: the path for f64.
 
 constexpr std::int64_t kGrain = 1 << 14;
 
@@ -246,145 +247,15 @@ void swiglu_grad(const SwigluGradArgs& args, Stream&) {
   });
 }
 
-std::string supports_unary(const UnaryArgs& args) {
-  return refuse_f64(args.out);
-}
-std::string supports_unary_grad(const UnaryGradArgs& args) {
-  return refuse_f64(args.dx);
-}
-std::string supports_binary(const BinaryArgs& args) {
-  return refuse_f64(args.out);
-}
-std::string supports_swiglu(const SwigluArgs& args) {
-  return refuse_f64(args.out);
-}
-std::string supports_swiglu_grad(const SwigluGradArgs& args) {
-  return refuse_f64(args.dgate);
-}
-
-/// Runs `body(inputs, outputs, count)` on blocks of floats of the operands: the first `Outputs` of them are
-/// written, the others read.
-template <class T, int Outputs, int N, class Body>
-void on_blocks(const TensorArg (&operands)[N], Body&& body) {
-  const Loops<N> loops(operands);
-  const int last = loops.rank - 1;
-  const bool stream = streams(operands[0], operands[N - 1]) && streams(operands[0], operands[Outputs]);
-  for_each_block(
-      loops, kBlock, stream, [&](const std::int64_t(&at)[N], std::int64_t first, std::int64_t count) {
-        alignas(64) float scratch[N][kBlock];
-        const float* inputs[N];
-        float* outputs[Outputs];
-        T* targets[Outputs];
-        for (int n = Outputs; n < N; ++n) {
-          const std::int64_t stride = loops.strides[n][last];
-          inputs[n] =
-              read_floats(operands[n].template as<T>() + at[n] + first * stride, stride, count, scratch[n]);
-        }
-        for (int n = 0; n < Outputs; ++n) {
-          const std::int64_t stride = loops.strides[n][last];
-          targets[n] = operands[n].template as<T>() + at[n] + first * stride;
-          outputs[n] = float_target(targets[n], stride, scratch[n], stream);
-        }
-        body(inputs + Outputs, outputs, count);
-        for (int n = 0; n < Outputs; ++n)
-          write_floats(outputs[n], targets[n], loops.strides[n][last], count, stream);
-      });
-}
-
-void unary_blocks(const UnaryArgs& args, Stream&) {
-  dispatch_floating(args.out.dtype, "unary", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.x}, [&](const float* const* in, float* const* out, std::int64_t count) {
-      spans::unary(args.op, in[0], out[0], count, static_cast<float>(args.alpha),
-                   static_cast<float>(args.beta));
-    });
-  });
-}
-
-void unary_grad_blocks(const UnaryGradArgs& args, Stream&) {
-  dispatch_floating(args.dx.dtype, "unary_grad", [&]<class T>() {
-    on_blocks<T, 1>({args.dx, args.x, args.dy},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      spans::unary_grad(args.op, in[0], in[1], out[0], count, static_cast<float>(args.alpha));
-                    });
-  });
-}
-
-void binary_blocks(const BinaryArgs& args, Stream&) {
-  dispatch_floating(args.out.dtype, "binary", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.a, args.b},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      spans::binary(args.op, in[0], in[1], out[0], count);
-                    });
-  });
-}
-
-void swiglu_blocks(const SwigluArgs& args, Stream&) {
-  dispatch_floating(args.out.dtype, "swiglu", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.gate, args.up},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      spans::swiglu(in[0], in[1], out[0], count);
-                    });
-  });
-}
-
-void swiglu_grad_blocks(const SwigluGradArgs& args, Stream&) {
-  dispatch_floating(args.dgate.dtype, "swiglu_grad", [&]<class T>() {
-    on_blocks<T, 2>({args.dgate, args.dup, args.gate, args.up, args.dy},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      spans::swiglu_grad(in[0], in[1], in[2], out[0], out[1], count);
-                    });
-  });
-}
-
-void geglu_blocks(const GegluArgs& args, Stream&) {
-  dispatch_floating(args.out.dtype, "geglu", [&]<class T>() {
-    on_blocks<T, 1>({args.out, args.gate, args.up},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      alignas(64) float gelu[kBlock];
-                      spans::unary(args.gelu, in[0], gelu, count, 1, 0);
-                      spans::binary(BinaryOp::Mul, gelu, in[1], out[0], count);
-                    });
-  });
-}
-
-void geglu_grad_blocks(const GegluGradArgs& args, Stream&) {
-  dispatch_floating(args.dgate.dtype, "geglu_grad", [&]<class T>() {
-    on_blocks<T, 2>({args.dgate, args.dup, args.gate, args.up, args.dy},
-                    [&](const float* const* in, float* const* out, std::int64_t count) {
-                      const float* const gate = in[0];
-                      const float* const up = in[1];
-                      const float* const dy = in[2];
-                      alignas(64) float work[kBlock];
-                      spans::binary(BinaryOp::Mul, dy, up, work, count);
-                      spans::unary_grad(args.gelu, gate, work, out[0], count, 1);
-                      spans::unary(args.gelu, gate, work, count, 1, 0);
-                      spans::binary(BinaryOp::Mul, dy, work, out[1], count);
-                    });
-  });
-}
-
-std::string supports_geglu(const GegluArgs& args) {
-  return refuse_f64(args.out);
-}
-std::string supports_geglu_grad(const GegluGradArgs& args) {
-  return refuse_f64(args.dgate);
-}
-
 }  // namespace
 
 void fill_elementwise(KernelTable& table) {
-  table.unary.add("highway", supports_unary, unary_blocks);
+  fill_elementwise_simd(table);
   table.unary.add("loops", supports_all, unary);
-  table.unary_grad.add("highway", supports_unary_grad, unary_grad_blocks);
   table.unary_grad.add("loops", supports_all, unary_grad);
-  table.binary.add("highway", supports_binary, binary_blocks);
   table.binary.add("loops", supports_all, binary);
-  table.swiglu.add("highway", supports_swiglu, swiglu_blocks);
   table.swiglu.add("loops", supports_all, swiglu);
-  table.swiglu_grad.add("highway", supports_swiglu_grad, swiglu_grad_blocks);
   table.swiglu_grad.add("loops", supports_all, swiglu_grad);
-  table.geglu.add("highway", supports_geglu, geglu_blocks);
-  table.geglu_grad.add("highway", supports_geglu_grad, geglu_grad_blocks);
 }
 
 }  // namespace candela

@@ -84,17 +84,13 @@ void embedding_grad(const EmbeddingGradArgs& args, Stream&) {
     std::fill(dweight + begin, dweight + end, 0.0F);
   });
   const std::int64_t grain = std::max<std::int64_t>(64, kGrain / std::max<std::int64_t>(args.ids.numel(), 1));
+  const std::int64_t step = args.dy.strides[1];
   dispatch_floating(args.dy.dtype, "embedding_grad", [&]<class T>() {
     parallel_for(width, grain, [&](std::int64_t begin, std::int64_t end) {
-      alignas(64) float scratch[kBlock];
       for (std::size_t n = 0; n < ids.size(); ++n) {
-        for (std::int64_t at = begin; at < end; at += kBlock) {
-          const std::int64_t count = std::min(kBlock, end - at);
-          const T* dy =
-              args.dy.as<T>() + static_cast<std::int64_t>(n) * args.dy.strides[0] + at * args.dy.strides[1];
-          spans::fold(ReduceOp::Sum, read_floats(dy, args.dy.strides[1], count, scratch),
-                      dweight + ids[n] * width + at, count);
-        }
+        const T* dy = args.dy.as<T>() + static_cast<std::int64_t>(n) * args.dy.strides[0];
+        float* total = dweight + ids[n] * width;
+        for (std::int64_t i = begin; i < end; ++i) total[i] += static_cast<float>(dy[i * step]);
       }
     });
   });

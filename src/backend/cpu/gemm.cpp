@@ -1,7 +1,13 @@
 #include "backend/cpu/gemm.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
 
+#include <candela/core/parallel.h>
+
+#include "backend/cpu/table.h"
 #include "backend/selector.h"
 
 namespace candela {
@@ -14,11 +20,11 @@ bool narrow_fits(std::int64_t m, std::int64_t k, const Matrix& b) {
 }
 
 /// Whether narrow_product takes the rows where they are.
-bool as_they_lie(const Product& p) {
+bool as_they_lie(const GemmArgs& p) {
   return (p.a.col_stride == 1 || p.k == 1) && p.a.dtype == p.b.dtype;
 }
 
-void narrow_rows(const Product& p, Workspace memory) {
+void narrow_rows(const GemmArgs& p, Workspace memory) {
   const bool as_is = as_they_lie(p);
   auto* product = memory.take<float>(p.m * p.n);
   auto* packed = memory.take<float>(as_is ? 0 : p.m * p.k);
@@ -36,7 +42,7 @@ void narrow_rows(const Product& p, Workspace memory) {
 }
 
 /// c^T = b^T a^T: the same memory, read with rows and columns swapped.
-Product transposed(const Product& p) {
+GemmArgs transposed(const GemmArgs& p) {
   return {p.n, p.m, p.k, p.b.transposed(), p.a.transposed(), p.c.transposed(), p.alpha, p.beta, {}};
 }
 
@@ -45,8 +51,8 @@ bool as_f32(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& o
   return x.dtype == DType::F32 && as_blas(x, rows, cols, out);
 }
 
-void multiply_f32(const Product& p) {
-  onednn_supports(p).empty() ? onednn(p) : sgemm(p);
+void multiply_f32(const GemmArgs& p) {
+  onednn_refusal(p).empty() ? onednn(p) : sgemm(p);
 }
 
 /// Elements of what blocked() works with.
@@ -54,7 +60,7 @@ struct Blocks {
   std::int64_t rows, cols, depth;
   std::int64_t packed_a, packed_b, product;
 
-  explicit Blocks(const Product& p)
+  explicit Blocks(const GemmArgs& p)
       : rows(std::min(p.m, kRows)), cols(std::min(p.n, kRows)), depth(std::min(p.k, kDepth)) {
     BlasMatrix probe;
     packed_a = as_f32(p.a, p.m, p.k, probe) ? 0 : rows * depth;
@@ -84,15 +90,14 @@ bool as_blas(const Matrix& x, std::int64_t rows, std::int64_t cols, BlasMatrix& 
   return false;
 }
 
-std::string narrow_supports(const Product& p) {
+std::string_view narrow_refusal(const GemmArgs& p) {
   if (narrow_fits(p.m, p.k, p.b)) return {};
   if (p.m > kNarrowRows && p.bias.data == nullptr && narrow_fits(p.n, p.k, p.a.transposed())) return {};
-  static const std::string refusal = fmt::format(
-      "takes at most {} rows by a transposed matrix, or the mirror image without a bias", kNarrowRows);
-  return refusal;
+  static_assert(kNarrowRows == 8);
+  return "takes at most 8 rows by a transposed matrix, or the mirror image without a bias";
 }
 
-void narrow(const Product& p, Workspace memory) {
+void narrow(const GemmArgs& p, Workspace memory) {
   narrow_rows(narrow_fits(p.m, p.k, p.b) ? p : transposed(p), memory);
 }
 
@@ -159,7 +164,7 @@ void slim(const F32Block& block, Finish&& finish_part) {
 
 }  // namespace
 
-void blocked(const Product& p, Workspace memory) {
+void blocked(const GemmArgs& p, Workspace memory) {
   const Blocks blocks(p);
   const std::int64_t mb = blocks.rows;
   const std::int64_t nb = blocks.cols;
@@ -200,34 +205,59 @@ void blocked(const Product& p, Workspace memory) {
   }
 }
 
-}  // namespace gemm_detail
-
 namespace {
 
-TensorArg matrix_arg(const Matrix& x, std::int64_t rows, std::int64_t cols) {
-  TensorArg arg;
-  arg.data = x.data;
-  arg.dtype = x.dtype;
-  arg.rank = 2;
-  arg.shape[0] = rows;
-  arg.shape[1] = cols;
-  arg.strides[0] = x.row_stride;
-  arg.strides[1] = x.col_stride;
-  return arg;
+struct Implementation {
+  std::string_view name;
+  std::string_view (*refusal)(const GemmArgs&);
+  void (*multiply)(const GemmArgs&, Workspace);
+};
+
+std::string_view blocked_refusal(const GemmArgs&) {
+  return {};
+}
+
+/// The preferred one first; KernelTable::gemm lists them in the same order.
+constexpr Implementation kImplementations[] = {
+    {"narrow", narrow_refusal, narrow},    {"amx", amx_refusal, amx},
+    {"onednn", onednn_refusal, onednn},    {"sgemm", sgemm_refusal, sgemm},
+    {"blocked", blocked_refusal, blocked},
+};
+
+/// As an entry of the kernel table, for choices by measurement and for the counters.
+template <std::size_t kIndex>
+void add_to(KernelList<GemmArgs>& list) {
+  list.add_measured<kImplementations[kIndex].multiply>(
+      kImplementations[kIndex].name,
+      [](const GemmArgs& product) { return std::string(kImplementations[kIndex].refusal(product)); });
 }
 
 }  // namespace
 
-void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
-          Workspace memory, double alpha, double beta, const RowBias& bias) {
-  if (m <= 0 || n <= 0) return;
-  MatmulArgs args{matrix_arg(a, m, k), matrix_arg(b, k, n), matrix_arg(c, m, n), {}, alpha, beta};
-  args.bias.data = const_cast<void*>(bias.data);
-  args.bias.dtype = bias.dtype;
-  args.bias.rank = 1;
-  args.bias.shape[0] = n;
-  args.bias.strides[0] = bias.stride;
-  run_within(&KernelTable::gemm, backend(Device::cpu()), args, memory);
+void fill_gemm(KernelTable& table) {
+  [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+    (add_to<kIndex>(table.gemm), ...);
+  }
+  (std::make_index_sequence<std::size(kImplementations)>());
+}
+
+}  // namespace gemm_detail
+
+void gemm(const GemmArgs& product, Workspace memory) {
+  if (product.m <= 0 || product.n <= 0) return;
+  if (product.k <= 0) {
+    if (!memory.measuring())
+      gemm_detail::finish(nullptr, 0, product.m, product.n, product.c, 0, product.beta, product.bias);
+    return;
+  }
+  Backend& cpu = backend(Device::cpu());
+  if (Tuning::instance().enabled()) return run_within(&KernelTable::gemm, cpu, product, memory);
+  for (std::size_t i = 0; i < std::size(gemm_detail::kImplementations); ++i) {
+    const gemm_detail::Implementation& one = gemm_detail::kImplementations[i];
+    if (!one.refusal(product).empty()) continue;
+    if (!memory.measuring()) cpu.kernels().gemm.kernels[i].runs->fetch_add(1, std::memory_order_relaxed);
+    return one.multiply(product, memory);
+  }
 }
 
 }  // namespace candela

@@ -1,90 +1,54 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <string_view>
 
-#include <candela/core/dtype.h>
-
-#include "backend/args/tensor_arg.h"
+#include "backend/args/matmul.h"
 #include "backend/workspace.h"
 
-/// The one door to matrix products on the CPU: every kernel that multiplies matrices calls gemm(), which runs
-/// one of the implementations of gemm in the kernel table.
+/// Matrix products on the CPU: every kernel that multiplies matrices calls gemm().
 namespace candela {
-
-/// Element (i, j) lies `i * row_stride + j * col_stride` elements after `data`. f32, bf16 or f16.
-struct Matrix {
-  void* data = nullptr;
-  DType dtype = DType::F32;
-  std::int64_t row_stride = 0, col_stride = 1;
-
-  Matrix transposed() const { return {data, dtype, col_stride, row_stride}; }
-  Matrix at(std::int64_t i, std::int64_t j) const {
-    const auto bytes = (i * row_stride + j * col_stride) * static_cast<std::int64_t>(size_of(dtype));
-    // There is no data while a workspace is measured.
-    return {data == nullptr ? nullptr : static_cast<std::byte*>(data) + bytes, dtype, row_stride, col_stride};
-  }
-};
 
 /// A two-dimensional tensor as a matrix.
 inline Matrix as_matrix(const TensorArg& x) {
   return {x.data, x.dtype, x.strides[0], x.strides[1]};
 }
 
-/// What is added to every row of a product: absent if `data` is null.
-struct RowBias {
-  const void* data = nullptr;
-  DType dtype = DType::F32;
-  std::int64_t stride = 1;
+/// Runs the first implementation that takes the product; with tuning on, the fastest. Uses all threads;
+/// inside a parallel_for, the calling thread alone. Works in `memory`, the workspace of the kernel that calls
+/// it; given a measuring one, it counts what it needs and looks at no data.
+void gemm(const GemmArgs& product, Workspace memory);
 
-  /// The bias of columns [first, ...).
-  RowBias from(std::int64_t first) const {
-    if (data == nullptr) return *this;
-    return {static_cast<const std::byte*>(data) + first * stride * static_cast<std::int64_t>(size_of(dtype)),
-            dtype, stride};
-  }
-};
-
-/// c [M, N] = alpha a [M, K] b [K, N] + beta c + bias [N]. The dtypes are free of each other; sums are f32.
-/// beta = 0 does not read c. Uses all threads; from inside a parallel_for it runs on the calling thread
-/// alone. Works in `memory`, the workspace of the kernel that calls it; given a measuring one, it counts what
-/// it needs and looks at no data.
-void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b, const Matrix& c,
-          Workspace memory, double alpha = 1, double beta = 0, const RowBias& bias = {});
+inline void gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix& a, const Matrix& b,
+                 const Matrix& c, Workspace memory, double alpha = 1, double beta = 0,
+                 const RowBias& bias = {}) {
+  gemm(GemmArgs{m, n, k, a, b, c, alpha, beta, bias}, memory);
+}
 
 namespace gemm_detail {
 
-/// One product as its implementations are given it; all sizes are positive.
-struct Product {
-  std::int64_t m = 0, n = 0, k = 0;
-  Matrix a, b, c;
-  double alpha = 1, beta = 0;
-  RowBias bias;
-};
-
-// The implementations, each with why it cannot take a product (empty: it can). Given a measuring workspace,
-// they take what they need and return.
+// The implementations take products of positive sizes. `*_refusal`: why one cannot take a product, empty if
+// it can. Given a measuring workspace, they take what they need and return.
 
 /// Few rows or few columns (at most kNarrowRows): bound by memory, so weights are converted in registers.
 inline constexpr std::int64_t kNarrowRows = 8;
-std::string narrow_supports(const Product& product);
-void narrow(const Product& product, Workspace memory);
+std::string_view narrow_refusal(const GemmArgs& product);
+void narrow(const GemmArgs& product, Workspace memory);
 
 /// f32 operands as BLAS takes them, by the BLAS call of oneDNN, or of Accelerate on macOS.
-std::string sgemm_supports(const Product& product);
-void sgemm(const Product& product, Workspace memory = {});
+std::string_view sgemm_refusal(const GemmArgs& product);
+void sgemm(const GemmArgs& product, Workspace memory = {});
 
 /// bf16 a and b on the tile unit of recent Intel processors.
-std::string amx_supports(const Product& product);
-void amx(const Product& product, Workspace memory);
+std::string_view amx_refusal(const GemmArgs& product);
+void amx(const GemmArgs& product, Workspace memory);
 
 /// f32, or bf16 where the processor multiplies it, by oneDNN's matmul primitive.
-std::string onednn_supports(const Product& product);
-void onednn(const Product& product, Workspace memory = {});
+std::string_view onednn_refusal(const GemmArgs& product);
+void onednn(const GemmArgs& product, Workspace memory = {});
 
 /// Everything: blocks are converted to f32, multiplied by sgemm, and rounded once at the end.
-void blocked(const Product& product, Workspace memory);
+void blocked(const GemmArgs& product, Workspace memory);
 
 /// c = alpha product + beta c + bias, from the f32 product [m, n] with row stride `ld`.
 void finish(const float* product, std::int64_t ld, std::int64_t m, std::int64_t n, const Matrix& c,

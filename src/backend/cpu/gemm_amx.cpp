@@ -210,7 +210,10 @@ void pack(const Left* left, const Matrix& b, std::int64_t k, std::int64_t n, con
   const std::int64_t steps = ceil_div(right.depth_tiles, kStep);
   const std::int64_t left_panels = left != nullptr ? left->packed_panels() : 0;
   const std::int64_t panels = left_panels + ceil_div(n, kPanel);
-  parallel_for(panels * steps, 1, [&](std::int64_t begin, std::int64_t end) {
+  // Elements of a packed panel that are worth a thread.
+  constexpr std::int64_t kGrain = std::int64_t{1} << 14U;
+  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (kPanel * std::min(k, kDepth)));
+  parallel_for(panels * steps, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t panel = piece / steps;
       const std::int64_t first = piece % steps * kStep;
@@ -287,13 +290,19 @@ CANDELA_TILE_TARGET void multiply_panels(const LeftPanel& left, std::int64_t fir
   _tile_stored(3, below + kTile, bytes);
 }
 
-/// Panels of one task on each side: fewer where there would be too few tasks for the threads.
+/// Panels of one task on each side: fewer where there would be too few tasks for the threads, but no task
+/// below kTaskWork multiply-adds, which take as long as to wake a thread.
 struct TaskShape {
-  std::int64_t rows = kTaskPanels, cols = kTaskPanels;
+  static constexpr std::int64_t kTaskWork = std::int64_t{1} << 20U;
+  std::int64_t rows, cols;
 
-  TaskShape(std::int64_t row_panels, std::int64_t col_panels) {
-    while (tasks(row_panels, col_panels) < 2 * thread_count() && (rows > 1 || cols > 1))
-      (cols >= rows ? cols : rows) /= 2;
+  TaskShape(std::int64_t row_panels, std::int64_t col_panels, std::int64_t k)
+      : rows(std::min(kTaskPanels, row_panels)), cols(std::min(kTaskPanels, col_panels)) {
+    while (tasks(row_panels, col_panels) < 2 * thread_count() && elements() * k >= 2 * kTaskWork &&
+           (rows > 1 || cols > 1)) {
+      std::int64_t& longer = cols >= rows ? cols : rows;
+      longer = ceil_div(longer, 2);
+    }
   }
   std::int64_t tasks(std::int64_t row_panels, std::int64_t col_panels) const {
     return ceil_div(row_panels, rows) * ceil_div(col_panels, cols);
@@ -310,11 +319,11 @@ std::int64_t packed_panels(std::int64_t size, std::int64_t k) {
 }
 
 /// c [m, n] from packed operands.
-void multiply_packed(const Left& left, const Packed& right, WorkspaceSlots& slots, std::int64_t m,
-                     std::int64_t n, const Matrix& c, double alpha, double beta, const RowBias& bias) {
+void multiply_packed(const Left& left, const Packed& right, const TaskShape& shape, WorkspaceSlots& slots,
+                     std::int64_t m, std::int64_t n, const Matrix& c, double alpha, double beta,
+                     const RowBias& bias) {
   const std::int64_t row_panels = ceil_div(m, kPanel);
   const std::int64_t col_panels = ceil_div(n, kPanel);
-  const TaskShape shape(row_panels, col_panels);
   const std::int64_t across = ceil_div(col_panels, shape.cols);
   parallel_for(shape.tasks(row_panels, col_panels), 1, [&](std::int64_t begin, std::int64_t end) {
     const TileUnit unit;
@@ -359,7 +368,7 @@ bool request_tiles() {
 
 }  // namespace
 
-std::string amx_supports(const Product& p) {
+std::string_view amx_refusal(const GemmArgs& p) {
   static const bool available = request_tiles();
   if (!available) return "this processor has no tile unit";
   return p.a.dtype == DType::BF16 && p.b.dtype == DType::BF16 ? "" : "takes bf16 only";
@@ -368,20 +377,19 @@ std::string amx_supports(const Product& p) {
 namespace {
 
 /// Panels of rows of the left operand that are multiplied at once: all, if they need no packing.
-std::int64_t left_panels(const Product& p) {
+std::int64_t left_panels(const GemmArgs& p) {
   return panels_in_place(p.a, p.m, p.k) > 0 ? ceil_div(p.m, kPanel) : packed_panels(p.m, p.k);
 }
 
 }  // namespace
 
-void amx(const Product& p, Workspace memory) {
+void amx(const GemmArgs& p, Workspace memory) {
   const std::int64_t row_panels = left_panels(p);
   const std::int64_t col_panels = packed_panels(p.n, p.k);
   const Packed right(col_panels, p.k, memory);
   const Packed left_packed(row_panels - panels_in_place(p.a, std::min(row_panels * kPanel, p.m), p.k), p.k,
                            memory);
-  // A last, smaller block may be cut into smaller tasks, never into larger ones.
-  const TaskShape shape(row_panels, col_panels);
+  const TaskShape shape(row_panels, col_panels, p.k);
   WorkspaceSlots sums(memory, concurrent_bodies(shape.tasks(row_panels, col_panels), 1),
                       static_cast<std::size_t>(shape.elements()) * sizeof(float));
   if (memory.measuring()) return;
@@ -391,7 +399,7 @@ void amx(const Product& p, Workspace memory) {
     for (std::int64_t j = 0; j < p.n; j += col_panels * kPanel) {
       const std::int64_t cols = std::min(col_panels * kPanel, p.n - j);
       pack(j == 0 ? &left : nullptr, p.b.at(0, j), p.k, cols, right);
-      multiply_packed(left, right, sums, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
+      multiply_packed(left, right, shape, sums, rows, cols, p.c.at(i, j), p.alpha, p.beta, p.bias.from(j));
     }
   }
 }
@@ -402,11 +410,11 @@ void amx(const Product& p, Workspace memory) {
 
 namespace candela::gemm_detail {
 
-std::string amx_supports(const Product&) {
+std::string_view amx_refusal(const GemmArgs&) {
   return "this build has no tile unit";
 }
 
-void amx(const Product&, Workspace) {}
+void amx(const GemmArgs&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 

@@ -40,7 +40,7 @@ void call_sgemm(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, con
 
 }  // namespace
 
-std::string sgemm_supports(const Product& p) {
+std::string_view sgemm_refusal(const GemmArgs& p) {
   BlasMatrix probe;
   if (p.a.dtype != DType::F32 || p.b.dtype != DType::F32 || p.c.dtype != DType::F32) return "takes f32 only";
   // alpha = 0 must still let NaN through, which BLAS does not.
@@ -57,7 +57,7 @@ std::string sgemm_supports(const Product& p) {
 namespace {
 
 /// By one call. The bias goes in first, as the start of the sum.
-void multiply_piece(const Product& p) {
+void multiply_piece(const GemmArgs& p) {
   BlasMatrix left;
   BlasMatrix right;
   BlasMatrix result;
@@ -80,12 +80,12 @@ void multiply_piece(const Product& p) {
 
 }  // namespace
 
-void sgemm(const Product& p, Workspace memory) {
+void sgemm(const GemmArgs& p, Workspace memory) {
   if (memory.measuring()) return;
 #if defined(__APPLE__)
   multiply_piece(p);  // Accelerate has the matrix units of the whole chip behind one call
 #else
-  for_each_piece(p, multiply_piece);
+  for_each_piece(p, cut_for(p), multiply_piece);
 #endif
 }
 

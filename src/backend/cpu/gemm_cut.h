@@ -21,16 +21,20 @@ struct Cut {
 /// The cut of a product [m, n] of depth k for `threads` threads. It follows from these numbers alone.
 Cut cut_product(std::int64_t m, std::int64_t n, std::int64_t k, int threads);
 
+/// The cut of p for the threads that can work on it here.
+inline Cut cut_for(const GemmArgs& p) {
+  return in_parallel() ? Cut{p.m, p.n} : cut_product(p.m, p.n, p.k, thread_count());
+}
+
 /// Calls multiply(piece) for each piece of p.
 template <class Multiply>
-void for_each_piece(const Product& p, Multiply&& multiply) {
-  const Cut cut = in_parallel() ? Cut{p.m, p.n} : cut_product(p.m, p.n, p.k, thread_count());
+void for_each_piece(const GemmArgs& p, const Cut& cut, Multiply&& multiply) {
   const std::int64_t across = cut.across(p.n);
   parallel_for(cut.pieces(p.m, p.n), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t i = piece / across * cut.rows;
       const std::int64_t j = piece % across * cut.cols;
-      Product part = p;
+      GemmArgs part = p;
       part.m = std::min(cut.rows, p.m - i);
       part.n = std::min(cut.cols, p.n - j);
       part.a = p.a.at(i, 0);

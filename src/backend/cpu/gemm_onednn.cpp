@@ -4,11 +4,11 @@
 
 namespace candela::gemm_detail {
 
-std::string onednn_supports(const Product&) {
+std::string_view onednn_refusal(const GemmArgs&) {
   return "this build has no oneDNN";
 }
 
-void onednn(const Product&, Workspace) {}
+void onednn(const GemmArgs&, Workspace) {}
 
 }  // namespace candela::gemm_detail
 
@@ -22,8 +22,9 @@ std::string describe_vendor() {
 
 #else
 
-#include <array>
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <list>
 #include <map>
@@ -82,94 +83,28 @@ const dnnl::engine& cpu_engine() {
   return engine;
 }
 
-/// The memory objects that one execution names its operands by. oneDNN 2.6 makes six allocations for them and
-/// crashes where one fails, so they are kept and only pointed at other operands, which allocates nothing.
-struct Operands {
-  memory a, b, c, bias, scratchpad;
-};
+/// A primitive, which threads execute side by side: each brings its operands and its scratchpad.
+struct Primitive {
+  /// Unlike its address, never used again.
+  std::uint64_t id;
+  memory::desc a, b, c, bias, scratchpad;
+  bool has_bias;
+  dnnl::matmul execute;
 
-/// A primitive, which threads execute side by side: each with operands and a scratchpad of its own.
-class Primitive {
- public:
-  explicit Primitive(const Shape& shape)
-      : a_(description(shape.m, shape.k, shape.operands, shape.a_strides)),
-        b_(description(shape.k, shape.n, shape.operands, shape.b_strides)),
-        c_(description(shape.m, shape.n, shape.result, shape.c_strides)),
-        bias_({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
-        has_bias_(shape.has_bias) {
+  Primitive(const Shape& shape, std::uint64_t number)
+      : id(number),
+        a(description(shape.m, shape.k, shape.operands, shape.a_strides)),
+        b(description(shape.k, shape.n, shape.operands, shape.b_strides)),
+        c(description(shape.m, shape.n, shape.result, shape.c_strides)),
+        bias({1, shape.n}, type_of(shape.bias), memory::format_tag::ab),
+        has_bias(shape.has_bias) {
     dnnl::primitive_attr attributes = scaled_product(shape.alpha, shape.beta);
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc chosen =
-        product_of(cpu_engine(), a_, b_, has_bias_ ? &bias_ : nullptr, c_, attributes);
-    scratchpad_ = chosen.scratchpad_desc();
-    matmul_ = dnnl::matmul(chosen);
+        product_of(cpu_engine(), a, b, has_bias ? &bias : nullptr, c, attributes);
+    scratchpad = chosen.scratchpad_desc();
+    execute = dnnl::matmul(chosen);
   }
-
-  std::size_t scratchpad_bytes() const { return scratchpad_.get_size(); }
-
-  /// `scratchpad` holds scratchpad_bytes(), aligned to 64.
-  void execute(const dnnl::stream& stream, const Product& p, void* scratchpad) const {
-    const Loan operands(*this);
-    std::array<dnnl_exec_arg_t, 5> arguments;
-    int count = 0;
-    const auto add = [&](int name, const memory& object, void* data) {
-      object.set_data_handle(data);
-      arguments[static_cast<std::size_t>(count++)] = {name, object.get()};
-    };
-    add(DNNL_ARG_SRC, operands->a, p.a.data);
-    add(DNNL_ARG_WEIGHTS, operands->b, p.b.data);
-    add(DNNL_ARG_DST, operands->c, p.c.data);
-    if (has_bias_) add(DNNL_ARG_BIAS, operands->bias, const_cast<void*>(p.bias.data));
-    if (scratchpad_bytes() > 0) add(DNNL_ARG_SCRATCHPAD, operands->scratchpad, scratchpad);
-    dnnl::error::wrap_c_api(dnnl_primitive_execute(matmul_.get(), stream.get(), count, arguments.data()),
-                            "could not execute a primitive");
-    dnnl::error::wrap_c_api(dnnl_stream_wait(stream.get()), "could not wait for a stream");
-  }
-
- private:
-  /// Operands for one execution, which go back to the primitive afterwards.
-  class Loan {
-   public:
-    explicit Loan(const Primitive& of) : of_(of), operands_(of.take()) {}
-    Loan(const Loan&) = delete;
-    Loan& operator=(const Loan&) = delete;
-    ~Loan() {
-      const std::lock_guard lock(of_.mutex_);
-      of_.idle_.push_back(std::move(operands_));  // take() has made room
-    }
-    const Operands* operator->() const { return operands_.get(); }
-
-   private:
-    const Primitive& of_;
-    std::unique_ptr<Operands> operands_;
-  };
-
-  std::unique_ptr<Operands> take() const {
-    const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      std::unique_ptr<Operands> operands = std::move(idle_.back());
-      idle_.pop_back();
-      return operands;
-    }
-    require_room_for_code();
-    idle_.reserve(made_ + 1);
-    const auto object = [](const memory::desc& of) { return memory(of, cpu_engine(), DNNL_MEMORY_NONE); };
-    auto operands = std::make_unique<Operands>();
-    operands->a = object(a_);
-    operands->b = object(b_);
-    operands->c = object(c_);
-    if (has_bias_) operands->bias = object(bias_);
-    if (scratchpad_bytes() > 0) operands->scratchpad = object(scratchpad_);
-    ++made_;
-    return operands;
-  }
-
-  memory::desc a_, b_, c_, bias_, scratchpad_;
-  bool has_bias_;
-  dnnl::matmul matmul_;
-  mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Operands>> idle_;
-  mutable std::size_t made_ = 0;
 };
 
 /// The primitives of the latest shapes, for all threads.
@@ -189,7 +124,7 @@ class Primitives {
       return found->second->second;
     }
     require_room_for_code();
-    auto made = std::make_shared<const Primitive>(shape);
+    auto made = std::make_shared<const Primitive>(shape, ++made_);
     if (recent_.size() >= kKeptPrimitives) {
       places_.erase(recent_.back().first);
       recent_.pop_back();
@@ -202,27 +137,68 @@ class Primitives {
  private:
   using Entry = std::pair<Shape, std::shared_ptr<const Primitive>>;
   std::mutex mutex_;
+  std::uint64_t made_ = 0;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
 };
 
-/// What one thread executes primitives with.
-struct Executor {
-  dnnl::stream stream = (require_room_for_code(), dnnl::stream(cpu_engine()));
-  std::vector<std::byte> scratchpad;
-
-  void run(const Primitive& primitive, const Product& p) {
-    constexpr std::size_t kAlignment = 64;
-    const std::size_t bytes = primitive.scratchpad_bytes();
-    if (bytes > 0 && scratchpad.size() < bytes + kAlignment) {
-      scratchpad = {};
-      scratchpad.resize(bytes + kAlignment);
-    }
-    void* at = scratchpad.data();
-    std::size_t room = scratchpad.size();
-    if (bytes > 0) std::align(kAlignment, bytes, at, room);
-    primitive.execute(stream, p, at);
+/// What one thread executes primitives with. oneDNN 2.6 makes six allocations for the memory objects that name
+/// the operands, which take as long as a small product, and it crashes where one fails: they are kept for the
+/// latest primitives and only pointed at other operands, which allocates nothing.
+class Executor {
+ public:
+  void run(const Primitive& primitive, const GemmArgs& p) {
+    Handles& handles = handles_of(primitive);
+    dnnl_exec_arg_t arguments[5];
+    int count = 0;
+    const auto pass = [&](int name, memory& handle, void* data) {
+      handle.set_data_handle(data);
+      arguments[count++] = {name, handle.get()};
+    };
+    pass(DNNL_ARG_SRC, handles.a, p.a.data);
+    pass(DNNL_ARG_WEIGHTS, handles.b, p.b.data);
+    pass(DNNL_ARG_DST, handles.c, p.c.data);
+    if (primitive.has_bias) pass(DNNL_ARG_BIAS, handles.bias, const_cast<void*>(p.bias.data));
+    if (const std::size_t bytes = primitive.scratchpad.get_size(); bytes > 0)
+      pass(DNNL_ARG_SCRATCHPAD, handles.scratchpad, scratchpad(bytes));
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.execute.get(), stream_.get(), count, arguments),
+                            "could not execute a product");
+    dnnl::error::wrap_c_api(dnnl_stream_wait(stream_.get()), "could not wait for a stream");
   }
+
+ private:
+  struct Handles {
+    std::uint64_t primitive = 0;
+    memory a, b, c, bias, scratchpad;
+  };
+
+  Handles& handles_of(const Primitive& primitive) {
+    Handles& handles = handles_[primitive.id % kKeptHandles];
+    if (handles.primitive == primitive.id) return handles;
+    require_room_for_code();
+    const auto handle = [](const memory::desc& of) { return memory(of, cpu_engine(), DNNL_MEMORY_NONE); };
+    handles = {0, handle(primitive.a), handle(primitive.b), handle(primitive.c), {}, {}};
+    if (primitive.has_bias) handles.bias = handle(primitive.bias);
+    if (primitive.scratchpad.get_size() > 0) handles.scratchpad = handle(primitive.scratchpad);
+    handles.primitive = primitive.id;
+    return handles;
+  }
+
+  void* scratchpad(std::size_t bytes) {
+    constexpr std::size_t kAlignment = 64;
+    if (scratchpad_.size() < bytes + kAlignment) {
+      scratchpad_ = {};
+      scratchpad_.resize(bytes + kAlignment);
+    }
+    void* at = scratchpad_.data();
+    std::size_t room = scratchpad_.size();
+    return std::align(kAlignment, bytes, at, room);
+  }
+
+  static constexpr std::size_t kKeptHandles = 16;
+  dnnl::stream stream_ = (require_room_for_code(), dnnl::stream(cpu_engine()));
+  std::vector<std::byte> scratchpad_;
+  Handles handles_[kKeptHandles];
 };
 
 /// The strides that oneDNN is told of: one is 1, the other the leading dimension.
@@ -273,7 +249,7 @@ void require_room_for_code() {
                        kRoom);
 }
 
-std::string onednn_supports(const Product& p) {
+std::string_view onednn_refusal(const GemmArgs& p) {
   BlasMatrix probe;
   if (p.a.dtype != p.b.dtype || (p.a.dtype != DType::F32 && p.a.dtype != DType::BF16))
     return "takes f32 or bf16";
@@ -294,8 +270,7 @@ std::string onednn_supports(const Product& p) {
 
 namespace {
 
-/// On the calling thread alone.
-void multiply_piece(const Product& p) {
+Shape shape_of(const GemmArgs& p) {
   Shape shape;
   shape.m = p.m;
   shape.n = p.n;
@@ -309,22 +284,54 @@ void multiply_piece(const Product& p) {
   shape.bias = shape.has_bias ? p.bias.dtype : DType::F32;
   shape.alpha = static_cast<float>(p.alpha);
   shape.beta = static_cast<float>(p.beta);
-  // Held where primitives are made, too: they are made for a number of threads.
-  const OneVendorThread alone;
+  return shape;
+}
+
+/// The primitives of the pieces of a product, found before the threads begin, so that these do not queue for
+/// the table. Pieces at the lower and right edge are smaller: at most four shapes.
+class PiecePrimitives {
+ public:
+  PiecePrimitives(const GemmArgs& p, const Cut& cut)
+      : rows_(std::min(cut.rows, p.m)), cols_(std::min(cut.cols, p.n)) {
+    for (const std::int64_t m : {rows_, p.m % rows_}) {
+      for (const std::int64_t n : {cols_, p.n % cols_}) {
+        if (m == 0 || n == 0) continue;
+        GemmArgs piece = p;
+        piece.m = m;
+        piece.n = n;
+        place(piece) = Primitives::instance().find(shape_of(piece));
+      }
+    }
+  }
+  const Primitive& of(const GemmArgs& piece) const { return *found_[piece.m != rows_][piece.n != cols_]; }
+
+ private:
+  std::shared_ptr<const Primitive>& place(const GemmArgs& piece) {
+    return found_[piece.m != rows_][piece.n != cols_];
+  }
+
+  std::int64_t rows_, cols_;
+  std::shared_ptr<const Primitive> found_[2][2];
+};
+
+}  // namespace
+
+void onednn(const GemmArgs& p, Workspace memory) {
+  if (memory.measuring()) return;
+  const Cut cut = cut_for(p);
   try {
-    thread_local Executor executor;
-    executor.run(*Primitives::instance().find(shape), p);
+    // Held where primitives are made, too: they are made for a number of threads.
+    const OneVendorThread alone;
+    const PiecePrimitives primitives(p, cut);
+    for_each_piece(p, cut, [&](const GemmArgs& piece) {
+      const OneVendorThread alone_here;
+      thread_local Executor executor;
+      executor.run(primitives.of(piece), piece);
+    });
   } catch (const dnnl::error& error) {
     throw DeviceError(
         fmt::format("matmul: oneDNN failed on [{}, {}] x [{}, {}]: {}", p.m, p.k, p.k, p.n, error.what()));
   }
-}
-
-}  // namespace
-
-void onednn(const Product& p, Workspace memory) {
-  if (memory.measuring()) return;
-  for_each_piece(p, multiply_piece);
 }
 
 }  // namespace candela::gemm_detail

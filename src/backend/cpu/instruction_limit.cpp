@@ -113,6 +113,12 @@ std::string describe_instruction_limit() {
   return fmt::format(" ({}={})", kVariable, environment(kVariable));
 }
 
+std::string instruction_set() {
+  // Better targets are lower bits.
+  const std::int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  return hwy::TargetName(targets & -targets);
+}
+
 void limit_kernels() {
   const InstructionLimit limit = instruction_limit();
   if (limit == InstructionLimit::None) return;

@@ -23,6 +23,9 @@ std::string describe_instruction_limit();
 /// Holds Highway's kernels to the limit. Throws DeviceError where this build's baseline lies above it.
 void limit_kernels();
 
+/// The instruction set that Highway's kernels run on, by its name for it: "AVX3".
+std::string instruction_set();
+
 /// The vendor's library and the instructions it uses here: "oneDNN 2.6.3, up to AVX2".
 std::string describe_vendor();
 

@@ -1,200 +1,18 @@
+#include "backend/cpu/loss.h"
+
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <vector>
 
-#include <candela/core/error.h>
-#include <candela/core/parallel.h>
-
-#include "backend/cpu/convert.h"
 #include "backend/cpu/gemm.h"
-#include "backend/cpu/simd_targets.h"
 #include "backend/cpu/table.h"
-#include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "backend/cpu/loss.cpp"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
-
-#include "backend/cpu/simd-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace candela::HWY_NAMESPACE {
-
-/// The maximum and the sum of exponentials below it: log sum exp without rounding `top` and log(sum) into one
-/// number.
-void row_statistics(const void* x, DType dtype, std::int64_t count, float& top, float& sum) {
-  dispatch_floating(dtype, "cross_entropy", [&]<class T>() HWY_ATTR {
-    const auto* row = static_cast<const T*>(x);
-    top = max_of_row(row, count);
-    const Vec shift = splat(top);
-    sum = static_cast<float>(sum_terms(count, [&](std::int64_t i, auto extent) HWY_ATTR {
-      const Two v = take2(row + i, extent, -std::numeric_limits<float>::infinity());
-      return Two{exp_nonpositive(hn::Sub(v.a, shift)), exp_nonpositive(hn::Sub(v.b, shift))};
-    }));
-  });
-}
-
-/// out[i] = exp(x[i] - top) factor. `out` may be x itself.
-template <class T, class O>
-void scaled_exp(const T* x, O* out, std::int64_t count, float top, float factor) {
-  const std::int64_t step = lanes();
-  const Vec shift = splat(top);
-  const Vec scale = splat(factor);
-  std::int64_t i = 0;
-  for (; i + step <= count; i += step) {
-    store(hn::Mul(scale, exp_nonpositive(hn::Sub(load(x + i), shift))), out + i);
-  }
-  if (i < count) {
-    const std::int64_t rest = count - i;
-    store_some(hn::Mul(scale, exp_nonpositive(hn::Sub(load_some(x + i, rest), shift))), out + i, rest);
-  }
-}
-
-/// One row of (softmax(x) - onehot(target)) factor.
-void softmax_gradient_row(const void* x, DType dtype, void* out, DType out_dtype, std::int64_t count,
-                          std::int64_t target, float top, float sum, float factor) {
-  dispatch_floating(dtype, "cross_entropy", [&]<class T>() {
-    dispatch_floating(out_dtype, "cross_entropy", [&]<class O>() {
-      const float at_target = std::exp(convert<float>(static_cast<const T*>(x)[target]) - top) / sum;
-      scaled_exp(static_cast<const T*>(x), static_cast<O*>(out), count, top, factor / sum);
-      static_cast<O*>(out)[target] = convert<O>((at_target - 1) * factor);
-    });
-  });
-}
-
-}  // namespace candela::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace candela {
 namespace {
 
-HWY_EXPORT(row_statistics);
-HWY_EXPORT(softmax_gradient_row);
-
-constexpr std::int64_t kGrain = 1 << 14;
-
-/// Target of row `n`, or -1 if the row is ignored.
-std::int64_t target_of(const TensorArg& targets, std::int64_t n, std::int64_t classes,
-                       std::int64_t ignore_index) {
-  const std::int64_t target = targets.dtype == DType::I64
-                                  ? targets.as<std::int64_t>()[n * targets.strides[0]]
-                                  : targets.as<std::int32_t>()[n * targets.strides[0]];
-  if (target == ignore_index) return -1;
-  require(target >= 0 && target < classes,
-          "cross_entropy: targets must be in [0, {}) or {} (ignored); got {} in row {}", classes,
-          ignore_index, target, n);
-  return target;
-}
-
-/// Element (n, 0) of a matrix.
-void* row_of(const TensorArg& x, std::int64_t n) {
-  return static_cast<std::byte*>(x.data) + n * x.strides[0] * static_cast<std::int64_t>(size_of(x.dtype));
-}
-
-float element(const void* row, DType dtype, std::int64_t i) {
-  return dispatch_floating(dtype, "cross_entropy",
-                           [&]<class T>() { return convert<float>(static_cast<const T*>(row)[i]); });
-}
-
-bool unit_rows(const TensorArg& x) {
-  return x.strides[1] == 1 || x.shape[1] <= 1;
-}
-
-std::int64_t rows_grain(std::int64_t classes) {
-  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(classes, 1));
-}
-
-std::string cross_entropy_supports(const CrossEntropyArgs& args) {
-  if (auto refusal = refuse_f64(args.logits); !refusal.empty()) return refusal;
-  return {};
-}
-
-/// Rows of logits with unit stride: as they lie, or one at a time copied to f32.
-class LogitRows {
- public:
-  LogitRows(const TensorArg& logits, const WorkspaceSlots::Slot& slot)
-      : logits_(logits), unit_(unit_rows(logits)), copy_(slot.array<float>(copied(logits))) {}
-  /// A copied row for each thread.
-  static WorkspaceSlots slots(const TensorArg& logits, Workspace& memory) {
-    return {memory, concurrent_bodies(logits.shape[0], rows_grain(logits.shape[1])),
-            static_cast<std::size_t>(copied(logits)) * sizeof(float)};
-  }
-  DType dtype() const { return unit_ ? logits_.dtype : DType::F32; }
-  const void* row(std::int64_t n) const {
-    if (unit_) return row_of(logits_, n);
-    gemm_detail::pack_f32(as_matrix(logits_).at(n, 0), 1, logits_.shape[1], copy_);
-    return copy_;
-  }
-
- private:
-  static std::int64_t copied(const TensorArg& logits) { return unit_rows(logits) ? 0 : logits.shape[1]; }
-
-  TensorArg logits_;
-  bool unit_;
-  float* copy_;
-};
-
-void cross_entropy(const CrossEntropyArgs& args, Workspace memory) {
-  const std::int64_t classes = args.logits.shape[1];
-  WorkspaceSlots slots = LogitRows::slots(args.logits, memory);
-  if (memory.measuring()) return;
-  parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
-    const WorkspaceSlots::Slot slot(slots);
-    const LogitRows rows(args.logits, slot);
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
-      const void* row = rows.row(n);
-      float top = 0;
-      float sum = 0;
-      HWY_DYNAMIC_DISPATCH(row_statistics)(row, rows.dtype(), classes, top, sum);
-      const float log_sum = std::log(sum);
-      args.lse.as<float>()[n * args.lse.strides[0]] = top + log_sum;
-      args.loss.as<float>()[n * args.loss.strides[0]] =
-          target < 0 ? 0 : (top - element(row, rows.dtype(), target)) + log_sum;
-    }
-  });
-}
-
-std::string cross_entropy_grad_supports(const CrossEntropyGradArgs& args) {
-  if (auto refusal = refuse_f64(args.logits); !refusal.empty()) return refusal;
-  if (!unit_rows(args.dlogits)) return "needs dlogits with unit last stride";
-  return {};
-}
-
-/// Beyond this, lse in f32 is too coarse to give softmax(x) = exp(x - lse) to 1e-5, and the row's statistics
-/// are taken again.
-constexpr float kCoarseLse = 32;
-
-void cross_entropy_grad(const CrossEntropyGradArgs& args, Workspace memory) {
-  const std::int64_t classes = args.logits.shape[1];
-  WorkspaceSlots slots = LogitRows::slots(args.logits, memory);
-  if (memory.measuring()) return;
-  parallel_for(args.logits.shape[0], rows_grain(classes), [&](std::int64_t begin, std::int64_t end) {
-    const WorkspaceSlots::Slot slot(slots);
-    const LogitRows rows(args.logits, slot);
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t target = target_of(args.targets, n, classes, args.ignore_index);
-      void* out = row_of(args.dlogits, n);
-      if (target < 0) {
-        std::memset(out, 0, static_cast<std::size_t>(classes) * size_of(args.dlogits.dtype));
-        continue;
-      }
-      const void* row = rows.row(n);
-      float top = args.lse.as<float>()[n * args.lse.strides[0]];
-      float sum = 1;
-      if (!(std::fabs(top) <= kCoarseLse))
-        HWY_DYNAMIC_DISPATCH(row_statistics)(row, rows.dtype(), classes, top, sum);
-      HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
-      (row, rows.dtype(), out, args.dlogits.dtype, classes, target, top, sum,
-       args.dloss.as<float>()[n * args.dloss.strides[0]]);
-    }
-  });
-}
+using loss_detail::chunk_losses;
+using loss_detail::target_of;
 
 /// What one linear_cross_entropy call works with: chunks of those rows of x whose target counts.
 struct ChunkedLoss {
@@ -267,24 +85,16 @@ void move_rows(const ChunkedLoss& work, std::int64_t first, std::int64_t count, 
   });
 }
 
-void chunk_losses(ChunkedLoss& work, std::int64_t first, std::int64_t count, bool grad) {
+void losses_of(ChunkedLoss& work, std::int64_t first, std::int64_t count, bool grad) {
   const Matrix gradient = work.gradient();
-  parallel_for(count, rows_grain(work.classes), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(first + i);
-      float* row = work.logits + i * work.classes;
-      float top = 0;
-      float sum = 0;
-      HWY_DYNAMIC_DISPATCH(row_statistics)(row, DType::F32, work.classes, top, sum);
-      work.losses[at] = (top - row[work.targets[at]]) + std::log(sum);
-      if (!grad) continue;
-      const auto write_gradient = [&](const Matrix& to) {
-        HWY_DYNAMIC_DISPATCH(softmax_gradient_row)
-        (row, DType::F32, to.at(i, 0).data, to.dtype, work.classes, work.targets[at], top, sum, 1);
-      };
-      write_gradient(gradient);
-      if (work.adapted() && work.narrow_gradient()) write_gradient(work.exact_gradient());  // over the logits
-    }
+  chunk_losses({
+      .logits = work.logits,
+      .count = count,
+      .classes = work.classes,
+      .targets = work.targets.data() + first,
+      .losses = work.losses.data() + first,
+      .gradient = grad ? gradient : Matrix{},
+      .replace = grad && work.adapted() && work.narrow_gradient(),
   });
 }
 
@@ -360,7 +170,7 @@ void linear_cross_entropy(const LinearCrossEntropyArgs& args, Workspace memory) 
     move_rows(work, first, count, products.x, args.x, true);
     if (args.low.present()) move_rows(work, first, count, products.low, args.low, true);
     products.forward(count, memory);
-    chunk_losses(work, first, count, grad);
+    losses_of(work, first, count, grad);
     products.input_gradient(count, memory);
     if (args.dx.present()) move_rows(work, first, count, products.dx, args.dx, false);
     products.weight_gradient(count, first > 0, memory);
@@ -383,10 +193,8 @@ std::string linear_cross_entropy_supports(const LinearCrossEntropyArgs& args) {
 }  // namespace
 
 void fill_loss(KernelTable& table) {
-  table.cross_entropy.add_measured<cross_entropy>("highway", cross_entropy_supports);
-  table.cross_entropy_grad.add_measured<cross_entropy_grad>("highway", cross_entropy_grad_supports);
+  fill_loss_simd(table);
   table.linear_cross_entropy.add_measured<linear_cross_entropy>("chunked", linear_cross_entropy_supports);
 }
 
 }  // namespace candela
-#endif

@@ -8,12 +8,9 @@
 #include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
-#include "backend/selector.h"
 
 namespace candela {
 namespace {
-
-using gemm_detail::Product;
 
 /// Element offset of matrix `index` of a batched operand.
 std::int64_t batch_offset(const TensorArg& x, std::int64_t index) {
@@ -70,7 +67,7 @@ Matrix matrix_of(const TensorArg& x, std::int64_t batch) {
 }
 
 /// Product `batch` of a batched matmul.
-Product product_of(const MatmulArgs& args, std::int64_t batch) {
+GemmArgs product_of(const MatmulArgs& args, std::int64_t batch) {
   const int r = args.out.rank;
   return {.m = args.out.shape[r - 2],
           .n = args.out.shape[r - 1],
@@ -83,51 +80,30 @@ Product product_of(const MatmulArgs& args, std::int64_t batch) {
           .bias = {args.bias.data, args.bias.dtype, args.bias.data != nullptr ? args.bias.strides[0] : 1}};
 }
 
-template <std::string (*Supports)(const Product&)>
-std::string supports(const MatmulArgs& args) {
-  return Supports(product_of(args, 0));
-}
-
 /// Whether the matrices of a batch are multiplied side by side, each on one thread.
-bool side_by_side(const Product& one, std::int64_t batches) {
+bool side_by_side(const GemmArgs& one, std::int64_t batches) {
   return batches > 1 && one.m * one.n * one.k < kThreadedWork;
 }
 
 /// Many small matrices: one per thread. Few or large ones: one after the other, each on all threads.
-template <void (*Multiply)(const Product&, Workspace)>
-void multiply(const MatmulArgs& args, Workspace memory) {
-  const Product first = product_of(args, 0);
+void matmul_gemm(const MatmulArgs& args, Workspace memory) {
+  const GemmArgs first = product_of(args, 0);
   if (first.m == 0 || first.n == 0) return;
   const std::int64_t batches = args.out.numel() / (first.m * first.n);
-  const auto run = [&](std::int64_t begin, std::int64_t end, Workspace own) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Product product = product_of(args, i);
-      if (product.k > 0) {
-        Multiply(product, own);
-      } else {
-        gemm_detail::finish(nullptr, 0, product.m, product.n, product.c, 0, product.beta, product.bias);
-      }
-    }
-  };
   if (!side_by_side(first, batches)) {
-    if (!memory.measuring()) return run(0, batches, memory);
-    if (first.k > 0) Multiply(first, memory);
+    if (memory.measuring()) return gemm(first, memory);
+    for (std::int64_t i = 0; i < batches; ++i) gemm(product_of(args, i), memory);
     return;
   }
   const std::int64_t work = first.m * first.n * first.k;
   const std::int64_t grain = std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(work, 1));
-  const std::size_t bytes =
-      first.k == 0 ? 0 : measured_workspace([&](Workspace one) { Multiply(first, one); });
-  WorkspaceSlots slots(memory, concurrent_bodies(batches, grain), bytes);
+  WorkspaceSlots slots(memory, concurrent_bodies(batches, grain),
+                       measured_workspace([&](Workspace one) { gemm(first, one); }));
   if (memory.measuring()) return;
   parallel_for(batches, grain, [&](std::int64_t begin, std::int64_t end) {
     const WorkspaceSlots::Slot slot(slots);
-    run(begin, end, slot.workspace());
+    for (std::int64_t i = begin; i < end; ++i) gemm(product_of(args, i), slot.workspace());
   });
-}
-
-std::string supports_any(const Product&) {
-  return {};
 }
 
 std::string supports_loops(const MatmulArgs& args) {
@@ -138,21 +114,12 @@ std::string supports_gemm(const MatmulArgs& args) {
   return refuse_f64(args.a);
 }
 
-void matmul_gemm(const MatmulArgs& args, Workspace memory) {
-  run_within(&KernelTable::gemm, backend(Device::cpu()), args, memory);
-}
-
 }  // namespace
 
 void fill_matmul(KernelTable& table) {
-  using namespace gemm_detail;
   table.matmul.add_measured<matmul_gemm>("gemm", supports_gemm);
   table.matmul.add("loops", supports_loops, matmul_loops);
-  table.gemm.add_measured<multiply<narrow>>("narrow", supports<narrow_supports>);
-  table.gemm.add_measured<multiply<amx>>("amx", supports<amx_supports>);
-  table.gemm.add_measured<multiply<onednn>>("onednn", supports<onednn_supports>);
-  table.gemm.add_measured<multiply<sgemm>>("sgemm", supports<sgemm_supports>);
-  table.gemm.add_measured<multiply<blocked>>("blocked", supports<supports_any>);
+  gemm_detail::fill_gemm(table);
 }
 
 }  // namespace candela

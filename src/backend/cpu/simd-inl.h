@@ -9,6 +9,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <hwy/highway.h>
@@ -144,25 +145,33 @@ HWY_INLINE void store_some(Vec value, T* out, std::int64_t count) {
   std::copy(buffer, buffer + count, out);
 }
 
+/// A vector at `x`, or the `left` elements that remain there.
+HWY_INLINE Vec take(const float* x, std::int64_t left) {
+  return HWY_LIKELY(left >= lanes()) ? load(x) : load_some(x, left);
+}
+HWY_INLINE void put(Vec value, float* out, std::int64_t left) {
+  HWY_LIKELY(left >= lanes()) ? store(value, out) : store_some(value, out, left);
+}
+
 // Two vectors at once: what 16-bit floats come in. Which elements are in which vector is the type's own
 // affair (bf16: even and odd elements, since a 32-bit lane holds one of each), so operands of one loop must
 // be of one type, or be brought into its order by to_order().
 
-struct Two {
+struct VecPair {
   Vec a, b;
 };
 
-HWY_INLINE Two load2(const float* x) {
+HWY_INLINE VecPair load2(const float* x) {
   return {load(x), load(x + lanes())};
 }
-HWY_INLINE Two load2(const Float16* x) {
+HWY_INLINE VecPair load2(const Float16* x) {
   return {load(x), load(x + lanes())};
 }
-HWY_INLINE void store2(Two v, float* out) {
+HWY_INLINE void store2(VecPair v, float* out) {
   store(v.a, out);
   store(v.b, out + lanes());
 }
-HWY_INLINE void store2(Two v, Float16* out) {
+HWY_INLINE void store2(VecPair v, Float16* out) {
   store(v.a, out);
   store(v.b, out + lanes());
 }
@@ -170,15 +179,15 @@ HWY_INLINE void store2(Two v, Float16* out) {
 // The baseline without vectors: pairs are just two elements.
 inline constexpr bool kSplitsPairs = false;
 
-HWY_INLINE Two load2(const BFloat16* x) {
+HWY_INLINE VecPair load2(const BFloat16* x) {
   return {load(x), load(x + 1)};
 }
-HWY_INLINE void store2(Two v, BFloat16* out) {
+HWY_INLINE void store2(VecPair v, BFloat16* out) {
   store(v.a, out);
   store(v.b, out + 1);
 }
 template <class T>
-HWY_INLINE void stream2(Two v, T* out) {
+HWY_INLINE void stream2(VecPair v, T* out) {
   store2(v, out);
 }
 #else
@@ -186,34 +195,34 @@ HWY_INLINE void stream2(Two v, T* out) {
 inline constexpr bool kSplitsPairs = true;
 using ManyHalfWords = hn::Repartition<std::uint16_t, Words>;
 
-HWY_INLINE Two load2(const BFloat16* x) {
+HWY_INLINE VecPair load2(const BFloat16* x) {
   const Words w;
   const auto both = hn::BitCast(w, hn::LoadU(ManyHalfWords(), reinterpret_cast<const std::uint16_t*>(x)));
   return {hn::BitCast(Floats(), hn::ShiftLeft<16>(both)),
           hn::BitCast(Floats(), hn::And(both, hn::Set(w, 0xffff0000U)))};
 }
-HWY_INLINE hn::Vec<ManyHalfWords> bf16_pair(Two v) {
+HWY_INLINE hn::Vec<ManyHalfWords> bf16_pair(VecPair v) {
   const Words w;
   const auto odd = hn::And(bf16_bits(v.b), hn::Set(w, 0xffff0000U));
   return hn::BitCast(ManyHalfWords(), hn::Or(hn::ShiftRight<16>(bf16_bits(v.a)), odd));
 }
-HWY_INLINE void store2(Two v, BFloat16* out) {
+HWY_INLINE void store2(VecPair v, BFloat16* out) {
   hn::StoreU(bf16_pair(v), ManyHalfWords(), reinterpret_cast<std::uint16_t*>(out));
 }
 
 /// As store2, past the caches; `out` must be aligned to a whole vector.
-HWY_INLINE void stream2(Two v, float* out) {
+HWY_INLINE void stream2(VecPair v, float* out) {
   hn::Stream(v.a, Floats(), out);
   hn::Stream(v.b, Floats(), out + lanes());
 }
-HWY_INLINE void stream2(Two v, Float16* out) {
-  // Two halves make one vector: streaming part of a line costs as much as streaming all of it.
+HWY_INLINE void stream2(VecPair v, Float16* out) {
+  // VecPair halves make one vector: streaming part of a line costs as much as streaming all of it.
   Float16 narrow[2 * kLaneBuffer];
   store2(v, narrow);
   hn::Stream(hn::LoadU(ManyHalfWords(), reinterpret_cast<const std::uint16_t*>(narrow)), ManyHalfWords(),
              reinterpret_cast<std::uint16_t*>(out));
 }
-HWY_INLINE void stream2(Two v, BFloat16* out) {
+HWY_INLINE void stream2(VecPair v, BFloat16* out) {
   hn::Stream(bf16_pair(v), ManyHalfWords(), reinterpret_cast<std::uint16_t*>(out));
 }
 #endif
@@ -227,7 +236,7 @@ struct Part {
 /// Calls body(i, Whole{}) for every whole pair of vectors in [0, count) and body(i, Part{...}) for what
 /// remains.
 template <class F>
-HWY_INLINE void each_two(std::int64_t count, const F& body) {
+HWY_INLINE void each_pair(std::int64_t count, const F& body) {
   const std::int64_t step = 2 * lanes();
   std::int64_t i = 0;
   for (; i + step <= count; i += step) body(i, Whole{});
@@ -235,22 +244,22 @@ HWY_INLINE void each_two(std::int64_t count, const F& body) {
 }
 
 template <class T>
-HWY_INLINE Two take2(const T* x, Whole, float = 0) {
+HWY_INLINE VecPair take2(const T* x, Whole, float = 0) {
   return load2(x);
 }
 template <class T>
-HWY_INLINE Two take2(const T* x, Part part, float fill = 0) {
+HWY_INLINE VecPair take2(const T* x, Part part, float fill = 0) {
   T buffer[2 * kLaneBuffer];
   std::fill(buffer, buffer + 2 * lanes(), T(fill));
   std::copy(x, x + part.count, buffer);
   return load2(buffer);
 }
 template <class T>
-HWY_INLINE void put2(Two v, T* out, Whole) {
+HWY_INLINE void put2(VecPair v, T* out, Whole) {
   store2(v, out);
 }
 template <class T>
-HWY_INLINE void put2(Two v, T* out, Part part) {
+HWY_INLINE void put2(VecPair v, T* out, Part part) {
   T buffer[2 * kLaneBuffer];
   store2(v, buffer);
   std::copy(buffer, buffer + part.count, out);
@@ -258,7 +267,7 @@ HWY_INLINE void put2(Two v, T* out, Part part) {
 
 /// As put2; past the caches if kStream.
 template <bool kStream, class T>
-HWY_INLINE void write2(Two v, T* out, Whole) {
+HWY_INLINE void write2(VecPair v, T* out, Whole) {
   if constexpr (kStream) {
     stream2(v, out);
   } else {
@@ -266,15 +275,15 @@ HWY_INLINE void write2(Two v, T* out, Whole) {
   }
 }
 template <bool kStream, class T>
-HWY_INLINE void write2(Two v, T* out, Part part) {
+HWY_INLINE void write2(VecPair v, T* out, Part part) {
   put2(v, out, part);
 }
 
-/// Asks for the pair of vectors at x, to the second-level cache: what is needed next, while this is worked on
-/// from the first-level cache (which it must not push out) and memory would rest. Past the end of an operand
-/// it asks for what is not read, which does no harm.
+/// Prefetches the pair of vectors at x into the second-level cache: the next operand, while the current one
+/// is worked on in the first-level cache and memory would idle. An address past the end of an operand is
+/// harmless.
 template <class T>
-HWY_INLINE void ask_for(const T* x) {
+HWY_INLINE void prefetch(const T* x) {
   constexpr std::int64_t kLine = 64 / sizeof(T);
   for (std::int64_t i = 0; i < 2 * lanes(); i += kLine) __builtin_prefetch(x + i, 0, 2);
 }
@@ -291,36 +300,57 @@ HWY_INLINE std::int64_t element_at(std::int64_t j) {
   return j < lanes() ? 2 * j : 2 * (j - lanes()) + 1;
 }
 
+/// A pair of vectors at x, in the order of T.
+template <class T>
+HWY_INLINE VecPair load_ordered(const float* x) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    VecPair v;
+    hn::LoadInterleaved2(Floats(), x, v.a, v.b);
+    return v;
+  }
+#endif
+  return load2(x);
+}
+/// Back from that order.
+template <class T>
+HWY_INLINE void store_ordered(VecPair v, float* out) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (std::is_same_v<T, BFloat16>) return hn::StoreInterleaved2(v.a, v.b, Floats(), out);
+#endif
+  store2(v, out);
+}
+
 /// Floats in that order: `out`, padded with `fill` to whole pairs, from x [count].
 template <class T>
 HWY_INLINE void to_order(const float* x, float* out, std::int64_t count, float fill) {
   const std::int64_t step = 2 * lanes();
-  for (std::int64_t i = 0; i < count; i += step) {
-    for (std::int64_t j = 0; j < step; ++j) {
-      const std::int64_t from = i + element_at<T>(j);
-      out[i + j] = from < count ? x[from] : fill;
-    }
+  std::int64_t i = 0;
+  for (; i + step <= count; i += step) store2(load_ordered<T>(x + i), out + i);
+  for (std::int64_t j = 0; i < count && j < step; ++j) {
+    const std::int64_t from = i + element_at<T>(j);
+    out[i + j] = from < count ? x[from] : fill;
   }
 }
 /// Back from that order.
 template <class T>
 HWY_INLINE void from_order(const float* x, float* out, std::int64_t count) {
   const std::int64_t step = 2 * lanes();
-  for (std::int64_t i = 0; i < count; i += step) {
-    for (std::int64_t j = 0; j < step; ++j) {
-      const std::int64_t to = i + element_at<T>(j);
-      if (to < count) out[to] = x[i + j];
-    }
+  std::int64_t i = 0;
+  for (; i + step <= count; i += step) store_ordered<T>(load2(x + i), out + i);
+  for (std::int64_t j = 0; i < count && j < step; ++j) {
+    const std::int64_t to = i + element_at<T>(j);
+    if (to < count) out[to] = x[i + j];
   }
 }
 
 /// `v` in the order of T, with zeros where the extent has no elements.
 template <class T>
-HWY_INLINE Two covered(Two v, Whole) {
+HWY_INLINE VecPair covered(VecPair v, Whole) {
   return v;
 }
 template <class T>
-HWY_INLINE Two covered(Two v, Part part) {
+HWY_INLINE VecPair covered(VecPair v, Part part) {
   float values[2 * kLaneBuffer];
   store2(v, values);
   for (std::int64_t j = 0; j < 2 * lanes(); ++j) {
@@ -496,29 +526,36 @@ HWY_INLINE float sum_lanes(Vec x) {
   return hn::GetLane(hn::SumOfLanes(Floats(), x));
 }
 
-HWY_INLINE float sum_two(Two v) {
+HWY_INLINE float sum_pair(VecPair v) {
   return sum_lanes(hn::Add(v.a, v.b));
 }
 
-/// Elements that are added up in f32 before their sum is joined with the others in double, so that the error
-/// stays small however long the span is: at most 128 per lane of a pair.
+/// Elements per run of an f32 sum, at most 128 per lane of a pair: the runs join in f64, so the error does
+/// not grow with the length.
 inline constexpr std::int64_t kSumPiece = std::min<std::int64_t>(4096, 256 * hn::MaxLanes(Floats()));
+
+/// N sums over the pairs in [0, count): add(i, extent, sums) adds the terms of the pair at i to sums[N].
+/// Every f32 sum along a row goes through here.
+template <std::size_t N, class F>
+HWY_INLINE std::array<double, N> sum_runs(std::int64_t count, const F& add) {
+  std::array<double, N> totals{};
+  for (std::int64_t first = 0; first < count; first += kSumPiece) {
+    VecPair sums[N];
+    for (VecPair& sum : sums) sum = {splat(0.0F), splat(0.0F)};
+    each_pair(std::min(kSumPiece, count - first),
+              [&](std::int64_t i, auto extent) HWY_ATTR { add(first + i, extent, sums); });
+    for (std::size_t n = 0; n < N; ++n) totals[n] += static_cast<double>(sum_pair(sums[n]));
+  }
+  return totals;
+}
 
 /// The sum of term(i, extent) over the pairs in [0, count).
 template <class F>
 HWY_INLINE double sum_terms(std::int64_t count, const F& term) {
-  double total = 0;
-  for (std::int64_t first = 0; first < count; first += kSumPiece) {
-    auto a = splat(0.0F);
-    auto b = a;
-    each_two(std::min(kSumPiece, count - first), [&](std::int64_t i, auto extent) HWY_ATTR {
-      const Two v = term(first + i, extent);
-      a = hn::Add(a, v.a);
-      b = hn::Add(b, v.b);
-    });
-    total += static_cast<double>(sum_two({a, b}));
-  }
-  return total;
+  return sum_runs<1>(count, [&](std::int64_t i, auto extent, VecPair(&sums)[1]) HWY_ATTR {
+    const VecPair v = term(i, extent);
+    sums[0] = {hn::Add(sums[0].a, v.a), hn::Add(sums[0].b, v.b)};
+  })[0];
 }
 
 /// The largest lane.
@@ -533,8 +570,8 @@ HWY_INLINE float max_of_row(const T* x, std::int64_t count) {
   constexpr float kLowest = -std::numeric_limits<float>::infinity();
   auto a = splat(kLowest);
   auto b = a;
-  each_two(count, [&](std::int64_t i, auto extent) HWY_ATTR {
-    const Two v = take2(x + i, extent, kLowest);
+  each_pair(count, [&](std::int64_t i, auto extent) HWY_ATTR {
+    const VecPair v = take2(x + i, extent, kLowest);
     a = hn::Max(v.a, a);
     b = hn::Max(v.b, b);
   });

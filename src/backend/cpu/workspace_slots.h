@@ -1,9 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <mutex>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <thread>
-#include <vector>
 
 #include <candela/core/parallel.h>
 
@@ -19,13 +21,19 @@ inline std::int64_t concurrent_bodies(std::int64_t count, std::int64_t grain) {
 }
 
 /// Equal parts of a workspace, each held by one body of a parallel loop at a time. Which body gets which part
-/// is open: results must not depend on it.
+/// is open: results must not depend on it. No lock: threads that begin an op together would sleep on it.
 class WorkspaceSlots {
+  /// In a cache line of its own.
+  struct alignas(64) Part {
+    std::atomic<bool> held{false};
+    Workspace workspace;
+  };
+
  public:
-  WorkspaceSlots(Workspace& from, std::int64_t count, std::size_t bytes) : empty_(bytes == 0) {
-    if (empty_) return;
-    free_.reserve(static_cast<std::size_t>(std::max<std::int64_t>(count, 0)));
-    for (std::int64_t i = 0; i < count; ++i) free_.push_back(from.take_part(bytes));
+  WorkspaceSlots(Workspace& from, std::int64_t count, std::size_t bytes)
+      : count_(bytes == 0 || count <= 0 ? 0 : static_cast<std::size_t>(count)),
+        parts_(std::make_unique<Part[]>(count_)) {
+    for (std::size_t i = 0; i < count_; ++i) parts_[i].workspace = from.take_part(bytes);
   }
   WorkspaceSlots(const WorkspaceSlots&) = delete;
   WorkspaceSlots& operator=(const WorkspaceSlots&) = delete;
@@ -33,12 +41,14 @@ class WorkspaceSlots {
   /// A part, held while the object lives.
   class Slot {
    public:
-    explicit Slot(WorkspaceSlots& slots) : slots_(slots), workspace_(slots.acquire()) {}
-    ~Slot() { slots_.release(workspace_); }
+    explicit Slot(WorkspaceSlots& slots) : part_(slots.acquire()) {}
+    ~Slot() {
+      if (part_ != nullptr) part_->held.store(false, std::memory_order_release);
+    }
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
 
-    Workspace workspace() const { return workspace_; }
+    Workspace workspace() const { return part_ == nullptr ? Workspace() : part_->workspace; }
     /// Its first `count` elements.
     template <class T>
     T* array(std::int64_t count) const {
@@ -46,35 +56,23 @@ class WorkspaceSlots {
     }
 
    private:
-    WorkspaceSlots& slots_;
-    Workspace workspace_;
+    Part* part_;
   };
 
  private:
-  Workspace acquire() {
-    while (!empty_) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (!free_.empty()) {
-          const Workspace taken = free_.back();
-          free_.pop_back();
-          return taken;
-        }
-      }
-      // The thread count was raised meanwhile: a part comes back when a body ends.
-      std::this_thread::yield();
+  Part* acquire() {
+    if (count_ == 0) return nullptr;
+    for (std::size_t i = next_.fetch_add(1, std::memory_order_relaxed);; ++i) {
+      Part& part = parts_[i % count_];
+      if (!part.held.exchange(true, std::memory_order_acquire)) return &part;
+      // All may be held where the thread count was raised meanwhile: a part comes back when a body ends.
+      if (i % count_ == count_ - 1) std::this_thread::yield();
     }
-    return {};
-  }
-  void release(const Workspace& workspace) {
-    if (empty_) return;
-    const std::lock_guard lock(mutex_);
-    free_.push_back(workspace);
   }
 
-  const bool empty_;
-  std::mutex mutex_;
-  std::vector<Workspace> free_;
+  std::size_t count_;
+  std::unique_ptr<Part[]> parts_;
+  std::atomic<std::size_t> next_{0};
 };
 
 }  // namespace candela

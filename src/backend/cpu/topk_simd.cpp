@@ -3,12 +3,20 @@
 #include <vector>
 
 #include "backend/cpu/blocks.h"
+#include "backend/cpu/simd_targets.h"
 #include "backend/cpu/table.h"
 #include "backend/cpu/workspace_slots.h"
 #include "backend/dispatch.h"
 #include "backend/kernels.h"
 
-namespace candela {
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/topk_simd.cpp"
+#include <hwy/foreach_target.h>
+
+#include "backend/cpu/blocks-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace candela::HWY_NAMESPACE {
 namespace {
 
 /// A value and its place. Better: NaN before all, then the larger value, then the lower index.
@@ -44,11 +52,6 @@ void select_row(const float* x, std::int64_t length, std::int64_t k, std::vector
   std::sort_heap(heap.begin(), heap.end(), better);
 }
 
-std::string supports_topk(const TopkArgs& args) {
-  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
-  return args.x.last() <= INT32_MAX ? "" : "positions must fit i32";
-}
-
 void topk(const TopkArgs& args, Workspace memory) {
   dispatch_floating(args.x.dtype, "topk", [&]<class T>() {
     const Rows<1> rows({args.x}, args.x.rank - 1);
@@ -77,9 +80,29 @@ void topk(const TopkArgs& args, Workspace memory) {
 }
 
 }  // namespace
+}  // namespace candela::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace candela {
+namespace {
+
+HWY_EXPORT(topk);
+
+void run_topk(const TopkArgs& args, Workspace memory) {
+  HWY_DYNAMIC_DISPATCH(topk)(args, memory);
+}
+
+std::string supports_topk(const TopkArgs& args) {
+  if (auto refusal = refuse_f64(args.x); !refusal.empty()) return refusal;
+  return args.x.last() <= INT32_MAX ? "" : "positions must fit i32";
+}
+
+}  // namespace
 
 void fill_topk(KernelTable& table) {
-  table.topk.add_measured<topk>("heap", supports_topk);
+  table.topk.add_measured<run_topk>("heap", supports_topk);
 }
 
 }  // namespace candela
+#endif
