@@ -60,7 +60,7 @@ void upload(const std::vector<std::int32_t>& values, const Tensor& to) {
 }  // namespace
 
 HostBatch bucketed(HostBatch batch, std::int32_t pad_id) {
-  if (!batch.cu_seqlens.empty() || !batch.sequence_positions.empty()) return batch;
+  if (!batch.cu_seqlens.empty() || !batch.sequence_positions.empty() || batch.texts) return batch;
   lengthen(batch, rounded_up(batch.length), pad_id);
   add_ignored(batch, std::min(rounded_up(std::ssize(batch.targets)), batch.computed()));
   return batch;
@@ -86,7 +86,7 @@ PassRecorder::~PassRecorder() = default;
 
 bool PassRecorder::can_record(const HostBatch& batch) const {
   // The angles of dynamic rope depend on the length of the batch, padding included.
-  return records_ && batch.cu_seqlens.empty() && batch.sequence_positions.empty() &&
+  return records_ && !batch.texts && batch.cu_seqlens.empty() && batch.sequence_positions.empty() &&
          model_.config().rope.type != "dynamic";
 }
 
