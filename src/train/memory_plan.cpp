@@ -49,7 +49,7 @@ MemoryPlan plan_memory(const std::function<Model&()>& prepare, const TrainOption
   const std::vector<HostBatch> batches = source.planned();
   require(!batches.empty(), "memory: there are no batches to plan with");
   // A device that records runs batches as their buckets.
-  const bool records = device_interface(target).records();
+  const bool records = device_interface(target).records() && !options.objective;
   const auto step = [&](const HostBatch& given) {
     const HostBatch host = records ? bucketed(given, options.pad_id) : given;
     if (host.trained_tokens() > 0)
