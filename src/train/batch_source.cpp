@@ -190,7 +190,7 @@ void SampleSource::restore(std::string_view place) {
                    "train: the data are not those of the run: it had {} rows ({}), now there are {} ({}); "
                    "give the data set it began with",
                    rows, data, state_->samples.size(), state_->data);
-  const std::int64_t pack_length = json.value("pack_length", std::int64_t{0});
+  const std::int64_t pack_length = static_cast<std::int64_t>(number("pack_length"));
   require<IoError>(pack_length == state_->options.pack_length,
                    "train: the rows of the run were packed to {} tokens (0: not at all), now they are to {}; "
                    "give the pack length of the run",
