@@ -25,8 +25,10 @@
 #include <candela/generate/generate.h>
 #include <candela/generate/run.h>
 #include <candela/generate/sampling.h>
+#include <candela/hub/pull.h>
 #include <candela/io/chat_template.h>
 #include <candela/io/dataset.h>
+#include <candela/io/hub_cache.h>
 #include <candela/io/safetensors.h>
 #include <candela/io/text_config.h>
 #include <candela/io/text_frame.h>
