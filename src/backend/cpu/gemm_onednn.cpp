@@ -168,7 +168,7 @@ class Primitive {
   bool has_bias_;
   dnnl::matmul matmul_;
   mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Operands>> idle_;
+  mutable std::vector<std::unique_ptr<Operands> > idle_;
   mutable std::size_t made_ = 0;
 };
 
@@ -200,7 +200,7 @@ class Primitives {
   }
 
  private:
-  using Entry = std::pair<Shape, std::shared_ptr<const Primitive>>;
+  using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
   std::mutex mutex_;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
@@ -258,8 +258,8 @@ bool multiplies_bf16() {
 
 void require_room_for_code() {
   constexpr std::size_t kRoom = std::size_t{4} << 20U;  // several times what one primitive takes
-  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of a
-  // megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
+  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of
+  // a megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
   constexpr std::size_t kHeap = std::size_t{64} << 10U;
   void* const heap = std::malloc(kHeap);
   const bool has_heap = heap != nullptr;
