@@ -230,6 +230,8 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   if (options.plan_only) return;
   const OutputFolder folder(options.output);
   const RunLock lock(options.output);
+  // Once more: a run that had the folder until now may have put its files there.
+  check_output(options.output, options.model.model, options.overwrite, options.save_every);
   const auto model = setup.load_model(parse_device(options.model.device));
   const Lora lora = setup.attach(*model);
   Trainer trainer(*model, setup.options().train);
