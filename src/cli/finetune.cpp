@@ -66,12 +66,12 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   const DatasetStatistics& rows = data.train.statistics;
   const auto counted = [](std::size_t count) { return format_count(static_cast<std::int64_t>(count)); };
   print_out("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}{}\n",
-            data.train.name(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
-            100 * rows.trained_share(), rows.shortest, rows.longest,
+            escaped_name(data.train.name()), counted(rows.rows), to_string(data.train.format),
+            counted(rows.tokens), 100 * rows.trained_share(), rows.shortest, rows.longest,
             rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "", left_out(rows));
   if (data.valid) {
-    print_out("validation  {}: {} rows{}\n", data.valid->name(), counted(data.valid->statistics.rows),
-              options.valid_split > 0 ? " held out" : "");
+    print_out("validation  {}: {} rows{}\n", escaped_name(data.valid->name()),
+              counted(data.valid->statistics.rows), options.valid_split > 0 ? " held out" : "");
   }
   print_out("steps       {} of {} rows{}: {} tokens, {} of them trained, {:.1f} % padding\n", length.steps,
             options.train.batch_size,
