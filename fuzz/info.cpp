@@ -47,8 +47,8 @@ bool is_plain(const std::string& text) {
 
 }  // namespace
 
-/// What `info --tensors` prints of a folder: config.json, adapter_config.json, tokenizer.json and weights, with
-/// a zero byte between them. Of the first two, the one that is not empty says what kind of folder it is.
+/// What `info --tensors` prints of a folder: config.json, adapter_config.json, tokenizer.json and weights,
+/// with a zero byte between them. Of the first two, the one that is not empty says what kind of folder it is.
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace candela;
   static const fuzz::ModelFolder folder("tokenizer.json");

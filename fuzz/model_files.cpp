@@ -26,9 +26,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       for (const TokenId id : tokenizer.encode("a cab is abc")) ids.push_back(static_cast<std::int32_t>(id));
     });
     std::erase_if(ids, [&](std::int32_t id) { return id >= model->config().vocab_size; });
-    ids.resize(std::min({ids.size(), kMostIds,
-                         static_cast<std::size_t>(std::max<std::int64_t>(
-                             model->config().max_position_embeddings, 0))}));
+    ids.resize(std::min(
+        {ids.size(), kMostIds,
+         static_cast<std::size_t>(std::max<std::int64_t>(model->config().max_position_embeddings, 0))}));
     if (ids.empty() || !model->has_head()) return;
     const NoGrad guard;
     const auto count = static_cast<std::int64_t>(ids.size());

@@ -32,12 +32,49 @@ std::string mutated_bytes(std::string text, std::size_t max_size) {
 
 /// Values at the edges of what readers take.
 Json edge(Random& random) {
-  static const std::vector<Json> values = {
-      nullptr, true, false, 0, 1, -1, 2, 3, 7, 8, 64, 255, 65'536, 2'147'483'647, 2'147'483'648LL,
-      std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min(),
-      std::numeric_limits<std::uint64_t>::max(), 0.5, -0.0, 1e-310, 1e-45, 1e38, 1e308, -1e308, "", "a", " ",
-      "\n", "\x1b[31m", "\xE2\x80\xAE", "../x", "/", "llama", "BPE", "F32", "BF16", "I64", Json::array(),
-      Json::object(), Json::array({0}), Json::array({0, 0}), Json::array({Json::array()})};
+  static const std::vector<Json> values = {nullptr,
+                                           true,
+                                           false,
+                                           0,
+                                           1,
+                                           -1,
+                                           2,
+                                           3,
+                                           7,
+                                           8,
+                                           64,
+                                           255,
+                                           65'536,
+                                           2'147'483'647,
+                                           2'147'483'648LL,
+                                           std::numeric_limits<std::int64_t>::max(),
+                                           std::numeric_limits<std::int64_t>::min(),
+                                           std::numeric_limits<std::uint64_t>::max(),
+                                           0.5,
+                                           -0.0,
+                                           1e-310,
+                                           1e-45,
+                                           1e38,
+                                           1e308,
+                                           -1e308,
+                                           "",
+                                           "a",
+                                           " ",
+                                           "\n",
+                                           "\x1b[31m",
+                                           "\xE2\x80\xAE",
+                                           "../x",
+                                           "/",
+                                           "llama",
+                                           "BPE",
+                                           "F32",
+                                           "BF16",
+                                           "I64",
+                                           Json::array(),
+                                           Json::object(),
+                                           Json::array({0}),
+                                           Json::array({0, 0}),
+                                           Json::array({Json::array()})};
   return values[below(random, values.size())];
 }
 
@@ -159,8 +196,8 @@ std::string mutate_json(const std::string& text, std::size_t max_size, Random& r
 }
 
 std::size_t width_of(const Json& dtype) {
-  static const std::pair<const char*, std::size_t> widths[] = {
-      {"F64", 8}, {"I64", 8}, {"F32", 4}, {"I32", 4}, {"BF16", 2}, {"F16", 2}};
+  static const std::pair<const char*, std::size_t> widths[] = {{"F64", 8}, {"I64", 8},  {"F32", 4},
+                                                               {"I32", 4}, {"BF16", 2}, {"F16", 2}};
   for (const auto& [name, width] : widths) {
     if (dtype == name) return width;
   }

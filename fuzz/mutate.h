@@ -7,8 +7,8 @@
 /// Mutators that know what an input is made of, so that mutated inputs get behind the parser.
 namespace candela::fuzz {
 
-/// What one part of an input holds. Parts are joined by a zero byte, which no JSON text holds; the last part is
-/// all that is left.
+/// What one part of an input holds. Parts are joined by a zero byte, which no JSON text holds; the last part
+/// is all that is left.
 enum class Part {
   Json,
   /// the length of a header in 8 bytes, the header as JSON, then the bytes of the tensors

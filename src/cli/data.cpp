@@ -114,7 +114,7 @@ void print_files(const Dataset& data, const std::vector<DataFile>& files) {
   std::vector<std::size_t> rows(files.size(), 0);
   for (const Sample& sample : data.samples) ++rows[sample.source];
   for (std::size_t i = 0; i < files.size(); ++i)
-    print_out("            {}: {} rows{}\n", files[i].path.string(), counted(rows[i]),
+    print_out("            {}: {} rows{}\n", escaped_name(files[i].path.string()), counted(rows[i]),
               files[i].weight == 1 ? "" : fmt::format(" at weight {}", files[i].weight));
 }
 
@@ -146,10 +146,11 @@ void check(const CheckOptions& options) {
   const std::vector<DataFile> files = DatasetFiles::find(options.data).train;
   const Dataset data = Dataset::load(files, tokenizer, rows);
   const DatasetStatistics& statistics = data.statistics;
-  print_out("data        {}: {} rows as {}\n", data.name(), counted(statistics.rows), to_string(data.format));
+  print_out("data        {}: {} rows as {}\n", escaped_name(data.name()), counted(statistics.rows),
+            to_string(data.format));
   print_files(data, files);
-  print_out("template    {}\n",
-            rows.chat_template ? rows.chat_template->name() : "none: chats are written as ChatML");
+  print_out("template    {}\n", rows.chat_template ? escaped_name(rows.chat_template->name())
+                                                   : "none: chats are written as ChatML");
   print_out("tokens      {}, {} of them trained ({:.1f} %)\n", counted(statistics.tokens),
             counted(statistics.trained_tokens), 100 * statistics.trained_share());
   print_out("lengths     {} to {}; rows by length:\n", statistics.shortest, statistics.longest);
@@ -160,7 +161,8 @@ void check(const CheckOptions& options) {
   print_batches(options, config, data);
   const bool colour = ::isatty(STDOUT_FILENO) != 0;
   for (std::size_t i = 0; i < data.samples.size() && static_cast<std::int64_t>(i) < options.show; ++i) {
-    print_out("\n{}, {}:\n{}\n", data.where(data.samples[i]), colour ? "trained in green" : "trained in ⟦ ⟧",
+    print_out("\n{}, {}:\n{}\n", escaped_name(data.where(data.samples[i])),
+              colour ? "trained in green" : "trained in ⟦ ⟧",
               marked_text(data.samples[i], tokenizer, colour));
   }
   flush_output();

@@ -26,12 +26,14 @@ struct DoctorOptions {
   double tolerance = 1e-3;
 };
 
-/// What is found, told line by line.
+/// What is found, told line by line; names of tokens and what templates say come from the model's files.
 class Findings {
  public:
-  void good(std::string_view what, const std::string& text) { print_out("ok       {:<10} {}\n", what, text); }
+  void good(std::string_view what, const std::string& text) {
+    print_out("ok       {:<10} {}\n", what, escaped_name(text));
+  }
   void bad(std::string_view what, const std::string& text) {
-    print_out("PROBLEM  {:<10} {}\n", what, text);
+    print_out("PROBLEM  {:<10} {}\n", what, escaped_name(text));
     ++problems_;
   }
   int problems() const { return problems_; }

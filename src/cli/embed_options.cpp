@@ -1,12 +1,12 @@
 #include "cli/embed_options.h"
 
 #include <filesystem>
-#include <iostream>
 #include <iterator>
 #include <sstream>
 
 #include <candela/core/error.h>
 
+#include "cli/input.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "io/json.h"
@@ -102,7 +102,10 @@ EmbedOptions embed_options(const EmbedderFlags& flags) {
 
 std::vector<std::string> read_texts(const std::vector<std::string>& files, const std::string& field) {
   std::vector<std::string> texts;
-  if (files.empty()) add_lines(std::cin, texts);
+  if (files.empty()) {
+    std::istringstream lines(read_standard_input());
+    add_lines(lines, texts);
+  }
   for (const std::string& file : files) {
     if (file.ends_with(".jsonl")) {
       add_jsonl(file, field, texts);

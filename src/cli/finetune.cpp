@@ -49,12 +49,12 @@ void print_plan(RunSetup& setup, const RunSetup::Planned& planned) {
   const DatasetStatistics& rows = data.train.statistics;
   const auto counted = [](std::size_t count) { return format_count(static_cast<std::int64_t>(count)); };
   print_out("data        {}: {} rows as {}, {} tokens, {:.0f} % trained, lengths {} to {}{}{}\n",
-            data.train.name(), counted(rows.rows), to_string(data.train.format), counted(rows.tokens),
-            100 * rows.trained_share(), rows.shortest, rows.longest,
+            escaped_name(data.train.name()), counted(rows.rows), to_string(data.train.format),
+            counted(rows.tokens), 100 * rows.trained_share(), rows.shortest, rows.longest,
             rows.truncated_rows > 0 ? fmt::format(", {} cut off", rows.truncated_rows) : "", left_out(rows));
   if (data.valid) {
-    print_out("validation  {}: {} rows{}\n", data.valid->name(), counted(data.valid->statistics.rows),
-              options.valid_split > 0 ? " held out" : "");
+    print_out("validation  {}: {} rows{}\n", escaped_name(data.valid->name()),
+              counted(data.valid->statistics.rows), options.valid_split > 0 ? " held out" : "");
   }
   print_out("steps       {}: {} tokens, {} of them trained, {:.1f} % padding\n",
             describe_steps(options.train, length), format_count(length.tokens),
@@ -80,6 +80,8 @@ void finetune(FinetuneOptions options, const std::string& run_config) {
   if (options.plan_only) return;
   const OutputFolder folder(options.output);
   const RunLock lock(options.output);
+  // Once more: a run that had the folder until now may have put its files there.
+  check_output(options.output, options.model.model, options.overwrite, options.save_every);
   const auto model = setup.load_model(parse_device(options.model.device));
   const Lora lora = setup.attach(*model);
   Trainer trainer(*model, setup.options().train);

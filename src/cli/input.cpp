@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iostream>
+#include <streambuf>
 #include <system_error>
 #include <unistd.h>
 
@@ -24,6 +26,19 @@ std::string read_standard_input(std::size_t most) {
     require<IoError>(text.size() <= most,
                      "standard input: must be at most {} bytes; got more: split the text", most);
   }
+}
+
+std::optional<std::string> read_input_line(std::size_t most) {
+  constexpr int kEnd = std::char_traits<char>::eof();
+  std::streambuf& in = *std::cin.rdbuf();
+  int c = in.sbumpc();
+  if (c == kEnd) return std::nullopt;
+  std::string line;
+  for (; c != kEnd && c != '\n'; c = in.sbumpc()) {
+    require<IoError>(line.size() < most, "standard input: a line must be at most {} bytes; got more", most);
+    line += static_cast<char>(c);
+  }
+  return line;
 }
 
 }  // namespace candela::cli

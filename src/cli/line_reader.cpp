@@ -1,8 +1,8 @@
 #include "cli/line_reader.h"
 
-#include <iostream>
 #include <unistd.h>
 
+#include "cli/input.h"
 #include "cli/output.h"
 
 #ifdef CANDELA_LIBEDIT
@@ -85,9 +85,8 @@ std::optional<std::string> LineReader::read(const std::string& prompt) {
     write_output(prompt);
     flush_output();
   }
-  std::string line;
-  if (!std::getline(std::cin, line)) return std::nullopt;
-  if (!line.empty() && line.back() == '\r') line.pop_back();
+  std::optional<std::string> line = read_input_line();
+  if (line && !line->empty() && line->back() == '\r') line->pop_back();
   return line;
 }
 

@@ -131,8 +131,8 @@ int fail_without_memory() {
   return kFailed;
 }
 
-/// nlohmann's JSON allocates where it is destroyed: out of memory there ends here. What was being written lies
-/// aside and goes with the next save.
+/// nlohmann's JSON allocates where it is destroyed: out of memory there ends here. What was being written
+/// lies aside and goes with the next save.
 [[noreturn]] void end_terminated() {
   try {
     if (const std::exception_ptr error = std::current_exception()) std::rethrow_exception(error);

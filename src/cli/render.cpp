@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -7,6 +6,7 @@
 #include <candela/io/chat_template.h>
 
 #include "cli/chat_commands.h"
+#include "cli/input.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/usage.h"
@@ -38,7 +38,8 @@ void render(const RenderOptions& options) {
     return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   };
   std::size_t number = 0;
-  for (std::string line; std::getline(std::cin, line);) {
+  while (const std::optional<std::string> row = read_input_line()) {
+    const std::string& line = *row;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     std::string answer;

@@ -19,8 +19,8 @@ namespace candela::io {
 using Json = nlohmann::json;
 
 /// A document from outside. nlohmann's destructor allocates, which ends the process where memory has run out:
-/// this one takes the tree apart itself, as deep as JsonLimits let it become. It is read as a `const Json&` and
-/// never becomes a Json, which would be destroyed nlohmann's way.
+/// this one takes the tree apart itself, as deep as JsonLimits let it become. It is read as a `const Json&`
+/// and never becomes a Json, which would be destroyed nlohmann's way.
 class JsonTree {
  public:
   JsonTree() = default;

@@ -24,10 +24,11 @@
 ///     new       -               both               new
 ///     new       new             -                  new
 ///
-/// The weights hold a digest of their configuration, so whatever is read is checked to belong together. Readers
-/// that know nothing of it (peft) find one adapter, or no configuration and an error; never the weights of one
-/// with the rank and scale of the other. Over weights without a digest, others' files, the configuration stays
-/// until the weights are renamed: new weights beside an old configuration are read as new by the digest.
+/// The weights hold a digest of their configuration, so whatever is read is checked to belong together.
+/// Readers that know nothing of it (peft) find one adapter, or no configuration and an error; never the
+/// weights of one with the rank and scale of the other. Over weights without a digest, others' files, the
+/// configuration stays until the weights are renamed: new weights beside an old configuration are read as new
+/// by the digest.
 namespace candela {
 namespace {
 

@@ -154,7 +154,8 @@ std::string format_patterns(const std::vector<std::pair<std::string, Value>>& pa
   std::vector<std::string> items;
   std::set<std::string_view> seen;
   for (const auto& [pattern, value] : patterns) {
-    if (seen.insert(pattern).second) items.push_back(fmt::format("{}: {}", json_quoted(pattern), format(value)));
+    if (seen.insert(pattern).second)
+      items.push_back(fmt::format("{}: {}", json_quoted(pattern), format(value)));
   }
   return format_items(items, "{}");
 }

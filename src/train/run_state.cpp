@@ -33,8 +33,7 @@ std::string to_json(const RunState& state, const std::string& base) {
                                        {"seconds", io::json_number(state.seconds)},
                                        {"best_step", whole(state.best_step)},
                                        {"validations_without_gain", whole(state.validations_without_gain)}};
-  if (state.best_validation)
-    fields.emplace_back("best_validation", io::json_number(*state.best_validation));
+  if (state.best_validation) fields.emplace_back("best_validation", io::json_number(*state.best_validation));
   return io::json_object(fields) + "\n";
 }
 
@@ -121,7 +120,8 @@ void save_run_state(const fs::path& folder, const Trainer& trainer) {
   for (NamedTensor& moment : trainer.optimizer().moments())
     moments.emplace_back(std::move(moment.name), std::move(moment.tensor));
   write_safetensors(folder / kOptimizerFileName, moments);
-  write_file_atomically(folder / kRunStateFileName, to_json(trainer.state(), base_fingerprint(trainer.model())));
+  write_file_atomically(folder / kRunStateFileName,
+                        to_json(trainer.state(), base_fingerprint(trainer.model())));
 }
 
 RunState read_run_state(const fs::path& folder) {

@@ -139,5 +139,19 @@ TEST_F(ChatCli, TheDoctorFindsAModelInOrderOrSaysWhatIsNot) {
   EXPECT_TRUE(good.says("ok       stop")) << good.out;
 }
 
+/// A template and a file's name come from outside, and a terminal acts on some characters.
+TEST_F(ChatCli, WhatATemplateOrAFileNameSaysIsEscaped) {
+  const std::string model = model_with("{{ raise_exception('a\033[31mb') }}");
+  const Outcome doctor = run(fmt::format("doctor --model '{}'", model));
+  EXPECT_EQ(doctor.out.find('\033'), std::string::npos) << doctor.out;
+  EXPECT_TRUE(doctor.says("a\\x1b[31mb")) << doctor.out << doctor.err;
+  write_rows("rows\033[31m.jsonl", 4);
+  const Outcome check = run(fmt::format("data check --model '{}' --data '{}'", write_tiny_model("plain"),
+                                        path("rows\033[31m.jsonl")));
+  EXPECT_EQ(check.status, 0) << check.err;
+  EXPECT_EQ(check.out.find('\033'), std::string::npos) << check.out;
+  EXPECT_TRUE(check.says("rows\\x1b[31m.jsonl: 4 rows")) << check.out;
+}
+
 }  // namespace
 }  // namespace candela

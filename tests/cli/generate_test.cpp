@@ -63,12 +63,17 @@ TEST_F(GenerateCli, TheGenerationConfigDecidesWhereNoFlagDoes) {
 /// A pipe has no size to look at first, and may never end.
 TEST_F(GenerateCli, EndlessInputIsRefused) {
   const std::string model = write_tiny_model("model");
-  for (const std::string& command : {fmt::format("generate --model '{}' --prompt -", model),
-                                     fmt::format("tokenize --tokenizer '{}'", model)}) {
+  for (const std::string& command :
+       {fmt::format("generate --model '{}' --prompt -", model),
+        fmt::format("tokenize --tokenizer '{}'", model), fmt::format("embed --model '{}'", model)}) {
     const Outcome result = run(command, "", "</dev/zero");
     EXPECT_EQ(result.status, 1) << command;
     EXPECT_TRUE(result.says("standard input: must be at most 268435456 bytes; got more")) << result.err;
   }
+  write("template.jinja", "{{ messages[0].content }}");
+  const Outcome rows = run(fmt::format("render --template '{}'", path("template.jinja")), "", "</dev/zero");
+  EXPECT_EQ(rows.status, 1);
+  EXPECT_TRUE(rows.says("standard input: a line must be at most 67108864 bytes; got more")) << rows.err;
 }
 
 TEST_F(GenerateCli, TemperaturesAndPenaltiesAreBounded) {

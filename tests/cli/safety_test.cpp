@@ -110,6 +110,23 @@ TEST_F(Safety, OneRunAtATimeInAFolder) {
   EXPECT_FALSE(fs::exists(lock));
 }
 
+/// The folder was empty when the second run looked at it, and the first run's by the time it had read its
+/// data.
+TEST_F(Safety, AFolderThatAnotherRunFilledMeanwhileIsRefused) {
+  write_rows("many.jsonl", 60'000);
+  const auto command = [&](const char* rows, int alpha) {
+    return finetune(
+        fmt::format("--output '{}' --data '{}' --max-steps 1 --alpha {}", path("adapter"), path(rows), alpha),
+        model_);
+  };
+  const std::string first = fmt::format("'{}' {} >/dev/null 2>&1", CANDELA_BINARY, command("rows.jsonl", 7));
+  const Outcome second =
+      run(command("many.jsonl", 9), "", fmt::format("& pid=$!; sleep 0.1; {}; wait $pid", first));
+  EXPECT_EQ(second.status, 1) << second.out;
+  EXPECT_TRUE(second.says("exists already") || second.says("another run (process")) << second.err;
+  EXPECT_EQ(read_json("adapter/adapter_config.json")["lora_alpha"], 7);
+}
+
 class MergeSafety : public Safety {
  protected:
   void SetUp() override {

@@ -43,15 +43,16 @@ TEST_F(CheckpointSweep, WhateverFailsTheRunGoesOnToTheBitsOfTheUnbrokenOne) {
     ASSERT_EQ(failing(command("counted"), fmt::format("{}:1000000000:28", call)).status, 0);
     const long count = std::atol(read(path("count")).c_str());
     fs::remove_all(path("counted"));
-    for (const int error : {ENOSPC, EIO}) {
+    for (const int error : full_sweep() ? std::vector<int>{ENOSPC, EIO} : std::vector<int>{ENOSPC}) {
       for (const bool onwards : {false, true}) {
-        for (const long at : points_of(count, 3)) {
-          const std::string what = fmt::format("{} {}{} of {}, errno {}", call, at, onwards ? "+" : "", count, error);
+        for (const long at : points_of(count, 2)) {
+          const std::string what =
+              fmt::format("{} {}{} of {}, errno {}", call, at, onwards ? "+" : "", count, error);
           fs::remove_all(path("run"));
           const Outcome outcome =
               failing(command("run"), fmt::format("{}:{}{}:{}", call, at, onwards ? "+" : "", error));
           ASSERT_TRUE(outcome.status == 0 || outcome.status == 1) << what << ": " << outcome.err;
-          if (outcome.status == 0) EXPECT_EQ(weights("run"), expected) << what;
+          EXPECT_TRUE(outcome.status != 0 || weights("run") == expected) << what;
           ++tries;
           if (outcome.status == 0) continue;
           EXPECT_TRUE(outcome.says("candela: error: ")) << what << outcome.err;

@@ -60,7 +60,8 @@ class SavedAdapters : public testing::Test {
     }
   }
 
-  /// What a reader of the two files by their names alone finds, such as peft: neither looks at what lies aside.
+  /// What a reader of the two files by their names alone finds, such as peft: neither looks at what lies
+  /// aside.
   State state_by_names(const std::filesystem::path& folder) const {
     const std::filesystem::path bare = scratch_ / "bare";
     std::filesystem::remove_all(bare);

@@ -29,8 +29,8 @@ inline bool full_sweep() {
   return wanted != nullptr && std::string(wanted) == "full";
 }
 
-/// One part of a sweep, so that processes can share it: CANDELA_SWEEP_SHARD=K/N tries the points K, K + N, ...
-/// (from 0) of those that the whole sweep tries.
+/// One part of a sweep, so that processes can share it: CANDELA_SWEEP_SHARD=K/N tries the points K, K + N,
+/// ... (from 0) of those that the whole sweep tries.
 struct Shard {
   long index = 0;
   long count = 1;

@@ -11,9 +11,9 @@
 #include "faults/interpose.h"
 
 /// oneDNN 2.6 survives no allocation that fails while it makes something (code, an engine, a memory object),
-/// and nobody can help it from outside: candela looks for room before (require_room_for_code()). Nothing fails
-/// here within such a call, nor in the first execution of a primitive and the first dnnl_sgemm, which make
-/// kernels too. Later executions, where candela looks for nothing, are not spared.
+/// and nobody can help it from outside: candela looks for room before (require_room_for_code()). Nothing
+/// fails here within such a call, nor in the first execution of a primitive and the first dnnl_sgemm, which
+/// make kernels too. Later executions, where candela looks for nothing, are not spared.
 namespace {
 
 using candela::faults::Pause;
@@ -134,8 +134,7 @@ dnnl_status_t dnnl_matmul_primitive_desc_create(dnnl_primitive_desc_t* descripti
 
 dnnl_status_t dnnl_primitive_create(dnnl_primitive_t* primitive, const_dnnl_primitive_desc_t description) {
   const Pause pause;
-  const dnnl_status_t status =
-      next("dnnl_primitive_create", &dnnl_primitive_create)(primitive, description);
+  const dnnl_status_t status = next("dnnl_primitive_create", &dnnl_primitive_create)(primitive, description);
   if (status == dnnl_success) Fresh::instance().add(*primitive);
   return status;
 }

@@ -91,7 +91,8 @@ std::vector<float> embed_on(const Embedder& embedder, TokenId first) {
   return embedder.embed_ids({{first, 5, 9}, {7, first}}).to_vector<float>();
 }
 
-/// One model that several threads generate with and one embedder for several, while others train, load and free.
+/// One model that several threads generate with and one embedder for several, while others train, load and
+/// free.
 TEST(Threads, OneModelAndOneEmbedderServeSeveralThreadsBesideTraining) {
   const auto model = load_model(golden_folder() / "qwen3");
   Lora::attach(*model, {.rank = 2}, 7);

@@ -23,8 +23,8 @@ inline float uniform_from_bits(std::uint32_t bits) {
 /// A stream of random numbers, for one thread. Each op that needs n numbers takes the positions [offset,
 /// offset + n) from `advance(n)`.
 ///
-/// With a base(), i64 [1] on the device of the ops, dropout() adds its value to these positions when the kernel
-/// runs: work that is recorded then draws anew at every replay.
+/// With a base(), i64 [1] on the device of the ops, dropout() adds its value to these positions when the
+/// kernel runs: work that is recorded then draws anew at every replay.
 class Generator {
  public:
   explicit Generator(std::uint64_t seed = 0) : seed_(seed) {}

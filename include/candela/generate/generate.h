@@ -83,8 +83,8 @@ struct PrefixCache {
 /// is held back. False ends the generation.
 using StreamCallback = std::function<bool(std::string_view text)>;
 
-/// Generates with one model; not safe from several threads at once, but each of several threads may have one of
-/// its own on the same model. The model must outlive it.
+/// Generates with one model; not safe from several threads at once, but each of several threads may have one
+/// of its own on the same model. The model must outlive it.
 class TextGenerator {
  public:
   explicit TextGenerator(Model& model, std::optional<Tokenizer> tokenizer = std::nullopt);

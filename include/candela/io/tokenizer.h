@@ -82,8 +82,8 @@ class Tokenizer {
 };
 
 /// Decodes ids as they are generated and gives text only as whole characters: what one token leaves
-/// unfinished comes with the next. All that was given, joined, is what Tokenizer::decode gives for all ids. For
-/// one thread at a time.
+/// unfinished comes with the next. All that was given, joined, is what Tokenizer::decode gives for all ids.
+/// For one thread at a time.
 class StreamDecoder {
  public:
   explicit StreamDecoder(Tokenizer tokenizer, bool skip_special_tokens = true);

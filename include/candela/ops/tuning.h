@@ -15,8 +15,8 @@ std::filesystem::path default_tuning_file();
 /// file, naming what is wrong (delete it to start anew), or if there is none and none can be made. A file
 /// that can be read but not written, now or later on, is used, and told of on standard error, once; what is
 /// measured then lasts as long as the process. Processes that share a file keep each other's measurements,
-/// but for those that two write at the same moment: the earlier ones may be lost, and are measured anew. To be
-/// called while no other thread runs ops; which thread measures then does not matter.
+/// but for those that two write at the same moment: the earlier ones may be lost, and are measured anew. To
+/// be called while no other thread runs ops; which thread measures then does not matter.
 void enable_tuning(const std::filesystem::path& file = default_tuning_file());
 
 /// Back to the preferred implementation of each op.

@@ -28,8 +28,8 @@ class Optimizer {
   void clear_gradients();
 
   /// Enqueues norm, clipping and update; waits for nothing. `loss`, the sum of the step's losses, and
-  /// `learning_rate` are f32 [1]. Where the loss or the norm is not finite, parameters and moments stay as they
-  /// are: the device decides. To be followed by finish(), possibly after further steps.
+  /// `learning_rate` are f32 [1]. Where the loss or the norm is not finite, parameters and moments stay as
+  /// they are: the device decides. To be followed by finish(), possibly after further steps.
   void step(const Tensor& loss, const Tensor& learning_rate);
   /// The steps that finish() has not read.
   std::size_t in_flight() const { return in_flight_.size(); }

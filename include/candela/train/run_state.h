@@ -12,8 +12,8 @@ inline constexpr const char* kOptimizerFileName = "optimizer.safetensors";
 inline constexpr const char* kRunStateFileName = "trainer_state.json";
 
 /// Tells base models apart: the bytes of all parameters that are not trained, and a digest of their names,
-/// dtypes, shapes and of four rows of each, spread evenly. Weights that differ in other rows only pass for the
-/// same. Reads some hundredths of the weights; the bits are those of the dtype in memory.
+/// dtypes, shapes and of four rows of each, spread evenly. Weights that differ in other rows only pass for
+/// the same. Reads some hundredths of the weights; the bits are those of the dtype in memory.
 std::string base_fingerprint(const Model& model);
 
 /// Writes both into `folder`, which is there. Throws IoError.

@@ -51,9 +51,9 @@ struct TrainOptions {
   /// Steps in a row that may be skipped because their loss or gradient was not finite; one more ends the run.
   std::int64_t max_skipped = 3;
   Checkpointing checkpointing = Checkpointing::None;
-  /// At the reports of every so many steps, and of those that validate, parameters and state() are those after
-  /// the step; at other reports a device that records may be one step ahead. 0: at validations and the end
-  /// only.
+  /// At the reports of every so many steps, and of those that validate, parameters and state() are those
+  /// after the step; at other reports a device that records may be one step ahead. 0: at validations and the
+  /// end only.
   std::int64_t settle_every = 1;
   std::uint64_t seed = 0;
   std::int32_t pad_id = 0;
@@ -145,13 +145,13 @@ class Trainer {
   /// null. False if TrainOptions::stop ended it before the last one. The batch that needs the most memory is
   /// rehearsed first, without a step: if memory is short, the run ends in its first seconds, and all later
   /// batches fit into blocks that are there. A step is upload, enqueue, read: the batches of the next one are
-  /// made while the device works, and where TrainOptions::settle_every allows it, a device that records is given
-  /// step n + 1 before step n is read. Throws InvalidArgument before the first step for a row of
-  /// either source that could not be run: of fewer than 2 tokens, without a token to train on, or with a
-  /// token that is not in the model's vocabulary. A step whose loss or gradient is not finite changes nothing
-  /// and is reported as skipped; throws Error when a weight is not finite, after more than max_skipped of
-  /// them in a row, and when the last update left a parameter, the validation loss or, without validation,
-  /// the loss of its own rows not finite.
+  /// made while the device works, and where TrainOptions::settle_every allows it, a device that records is
+  /// given step n + 1 before step n is read. Throws InvalidArgument before the first step for a row of either
+  /// source that could not be run: of fewer than 2 tokens, without a token to train on, or with a token that
+  /// is not in the model's vocabulary. A step whose loss or gradient is not finite changes nothing and is
+  /// reported as skipped; throws Error when a weight is not finite, after more than max_skipped of them in a
+  /// row, and when the last update left a parameter, the validation loss or, without validation, the loss of
+  /// its own rows not finite.
   bool fit(BatchSource& train, BatchSource* valid, const std::function<void(const StepReport&)>& report);
   /// The same over samples in memory: SampleSource and ValidationSource. `valid` may be empty.
   bool fit(std::span<const Sample> train, std::span<const Sample> valid,
