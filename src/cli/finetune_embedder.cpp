@@ -27,6 +27,7 @@ struct EmbedderRunOptions {
   FinetuneOptions run;
   EmbedderFlags embedder;
   std::string data;
+  std::string valid;
   TextTableOptions table;
   std::string loss = "auto";
   double scale = 20;
@@ -57,7 +58,7 @@ class TextRun {
     train_ = read(*train);
     std::optional<fs::path> valid;
     std::error_code error;
-    if (!options.run.valid.empty()) valid = options.run.valid;
+    if (!options.valid.empty()) valid = options.valid;
     if (!valid && fs::is_directory(data, error)) valid = data_file(data, "valid");
     if (valid) {
       valid_ = read(*valid);
@@ -246,7 +247,7 @@ void add_finetune_embedder(CLI::App& app, Action& action) {
            "score; a .tsv file as the STS benchmark has it; or a folder with train.* (and valid.*)")
       ->required();
   add_path(*command, "--output", run.output, "Folder for the adapter (peft format) and the metrics")->required();
-  add_path(*command, "--valid", run.valid, "File to validate on, instead of valid.*");
+  add_path(*command, "--valid", options->valid, "File to validate on, instead of valid.*");
   declare_table(*command, options->table);
   add_choice(*command, "--loss", options->loss, {"auto", "ranking", "cosent", "cosine"},
              "ranking: the positive among all other texts of the step (MultipleNegativesRanking); cosent: pairs "
