@@ -21,6 +21,10 @@
 #include <candela/core/tensor.h>
 #include <candela/embed/embedder.h>
 #include <candela/embed/index.h>
+#include <candela/embed/objective.h>
+#include <candela/embed/sts.h>
+#include <candela/embed/text_rows.h>
+#include <candela/embed/text_source.h>
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
 #include <candela/generate/run.h>
@@ -63,6 +67,7 @@
 #include <candela/train/batch_source.h>
 #include <candela/train/loss_curve.h>
 #include <candela/train/memory_plan.h>
+#include <candela/train/objective.h>
 #include <candela/train/optimizer.h>
 #include <candela/train/packing.h>
 #include <candela/train/run_state.h>

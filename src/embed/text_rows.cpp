@@ -1,4 +1,3 @@
-#include <charconv>
 #include <cmath>
 #include <fmt/ranges.h>
 #include <optional>
@@ -16,10 +15,9 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMostBytes = std::size_t{1} << 31U;
 
 std::optional<double> number_in(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  return value;
+  const io::Json value = io::Json::parse(text, nullptr, false);
+  if (!value.is_number() || !std::isfinite(value.get<double>())) return std::nullopt;
+  return value.get<double>();
 }
 
 std::vector<std::string> cells_of(const std::string& line) {

@@ -162,8 +162,8 @@ void save_model(const Model& model, const fs::path& folder, const fs::path& name
     tensors.emplace_back(parameter.name, parameter.tensor.detach());
   AtomicFolder target(folder);
   write_file_atomically(target.path() / kConfig, config_text(model, source));
-  for (const std::string& name : companions(source))
-    copy_file_atomically(source / name, target.path() / name);
+  for (const std::string& file : companions(source))
+    copy_file_atomically(source / file, target.path() / file);
   write_safetensors(target.path() / kWeights, tensors);
   if (add) add(target.path());
   target.commit();
