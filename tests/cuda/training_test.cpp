@@ -126,7 +126,7 @@ TEST_F(CudaHeadLoss, TheRowsOfALargeVocabularyAreThoseOfTheCpu) {
     }
     ids.back() = static_cast<std::int32_t>(classes - 1);
     const auto run = [&](Device device) {
-      Tensor in = to_device(x, device);
+      Tensor in = to_device(x, device).detach();  // a leaf
       in.set_requires_grad(true);
       const Tensor loss = linear_cross_entropy(in, to_device(weight, device),
                                                Tensor::from_values(ids, {70}, device));

@@ -179,7 +179,6 @@ __global__ void __launch_bounds__(kThreads) head_loss_kernel(HeadLossParams p) {
 }
 
 constexpr int kCluster = 8;           // blocks of a row
-constexpr int kClusters = 33;         // two blocks for each of 132 multiprocessors
 constexpr int kMaxClusterUnits = 10;  // float4 of a thread
 
 /// Loss and gradient of a row in one pass over memory: a cluster of blocks keeps the row in its registers, K
@@ -249,7 +248,7 @@ __global__ void __launch_bounds__(kThreads, 2) head_loss_cluster_kernel(HeadLoss
 template <class T, class I, int K>
 cudaError_t launch_head_loss_cluster(const HeadLossParams& params, cudaStream_t stream) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(std::min<std::int64_t>(params.rows, kClusters)) * kCluster);
+  config.gridDim = dim3(kCluster);
   config.blockDim = dim3(kThreads);
   config.stream = stream;
   cudaLaunchAttribute attribute{};
@@ -259,6 +258,12 @@ cudaError_t launch_head_loss_cluster(const HeadLossParams& params, cudaStream_t 
   attribute.val.clusterDim.z = 1;
   config.attrs = &attribute;
   config.numAttrs = 1;
+  // As many clusters as are resident at once: one more would run alone behind them, and take as long again.
+  int resident = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveClusters(&resident, head_loss_cluster_kernel<T, I, K>, &config);
+  if (error != cudaSuccess) return error;
+  const std::int64_t clusters = std::clamp<std::int64_t>(params.rows, 1, std::max(resident, 1));
+  config.gridDim = dim3(static_cast<unsigned>(clusters) * kCluster);
   return cudaLaunchKernelEx(&config, head_loss_cluster_kernel<T, I, K>, params);
 }
 
