@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # nightly.sh: the long forms of what `make check` does briefly: every test under every sanitizer, sweeps of faults, clang-tidy,
-# an hour of fuzzing, and 64-bit ARM under QEMU. About four hours on 2 cores. FUZZ_SECONDS: how long each fuzzer runs (360).
+# hours of fuzzing, and 64-bit ARM under QEMU. Most of a night on 2 cores. FUZZ_SECONDS: how long each fuzzer runs (360).
+# JOBS: how many processes share the points of the sweeps (scripts/survived.sh), the fuzzers and the compilers.
 set -euo pipefail
 source "$(dirname "$0")/stages.sh"
 
@@ -40,4 +41,4 @@ run_stages nightly.tsv \
   "faults: everything that a save does failing, killed at or without power, every allocation, random commands" \
   "tidy: clang-tidy over every source" \
   "arm: the ops' cases on 64-bit ARM, under QEMU" \
-  "fuzz: the parsers, for long"
+  "fuzz: the parsers and what acts on their files, for long"

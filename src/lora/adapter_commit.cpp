@@ -112,16 +112,28 @@ void finish_earlier_save(const fs::path& folder) {
   if (aside) write_file_atomically(config, io::read_file(*aside, kMostAdapterConfigBytes));
 }
 
-/// The configuration that a save replaces, kept aside until it is over.
+/// The configuration that a save replaces, kept aside until it is over. Whatever ends the save before its
+/// weights are in place, an allocation that fails included, the name is put back.
 class EarlierConfig {
  public:
   /// Holds nothing unless both files are there.
-  EarlierConfig(const fs::path& weights, const fs::path& config) : config_(config) {
+  EarlierConfig(const fs::path& weights, const fs::path& config)
+      : config_(config), folder_(config.parent_path()) {
     if (!is_there(weights) || !is_there(config)) return;
     text_ = io::read_file(config, kMostAdapterConfigBytes);
     aside_.emplace(config);
     aside_->write(text_);
     aside_->flush();
+  }
+  EarlierConfig(const EarlierConfig&) = delete;
+  EarlierConfig& operator=(const EarlierConfig&) = delete;
+  ~EarlierConfig() {
+    if (!gone_) return;
+    try {
+      aside_->rename();
+    } catch (...) {
+      aside_->leave_aside();  // where readers find it
+    }
   }
 
   bool differs_from(const std::string& text) const { return aside_ && text_ != text; }
@@ -131,20 +143,13 @@ class EarlierConfig {
                      "{}: could not be removed: {} (what was there before is unchanged)", config_.string(),
                      std::generic_category().message(errno));
     gone_ = true;
-    flush_folder(config_.parent_path());
+    flush_folder(folder_);
   }
-  /// Undoes take_away(). Where even that fails, readers find the file aside.
-  void put_back() {
-    if (!gone_) return;
-    try {
-      aside_->rename();
-    } catch (const IoError&) {
-      aside_->leave_aside();
-    }
-  }
+  /// The new weights are in place: the name is the new configuration's.
+  void give_up() noexcept { gone_ = false; }
 
  private:
-  fs::path config_;
+  fs::path config_, folder_;
   std::string text_;
   std::optional<AtomicFile> aside_;
   bool gone_ = false;
@@ -211,12 +216,8 @@ void write_adapter(const fs::path& folder, const LoraConfig& config,
   EarlierConfig earlier(weights_path, config_path);
   flush_folder(folder);
   if (earlier.differs_from(config_text) && mark_of(folder)) earlier.take_away();
-  try {
-    weights_file.rename();
-  } catch (const IoError&) {
-    earlier.put_back();
-    throw;
-  }
+  weights_file.rename();
+  earlier.give_up();
   // Else a loss of power could keep the second rename alone.
   flush_folder(folder);
   try {
@@ -226,6 +227,9 @@ void write_adapter(const fs::path& folder, const LoraConfig& config,
     const fs::path aside = config_file.leave_aside();
     throw IoError(fmt::format("{}; the weights are saved already: rename {} to {}", error.what(),
                               aside.string(), kAdapterConfigName));
+  } catch (...) {
+    config_file.leave_aside();
+    throw;
   }
   flush_folder(folder);
 }
