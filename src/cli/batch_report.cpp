@@ -34,7 +34,7 @@ std::string describe_steps(const TrainOptions& options, const TrainLength& lengt
                                ? fmt::format("pack{} of {} tokens", options.batch_size > 1 ? "s" : "",
                                              format_count(options.pack_length))
                                : fmt::format("row{}", options.batch_size > 1 ? "s" : "");
-  return fmt::format("{} of {} {}{}", format_count(length.steps), options.batch_size, what, passes);
+  return fmt::format("{} of {} {}{}", length.steps, options.batch_size, what, passes);
 }
 
 std::string describe_batches(const TrainOptions& options, std::span<const Sample> samples) {

@@ -58,12 +58,12 @@ void print_speed(const CheckOptions& options, const TrainOptions& rows, const Tr
     double tokens = 0, seconds = 0;
 
     double step() {
-      std::vector<Batch> batches;
-      for (const HostBatch& batch : source->next()) batches.push_back(batch.upload(model->device()));
+      const std::vector<HostBatch> batches = source->next();
       const auto begin = std::chrono::steady_clock::now();
-      trainer->step(batches, 1e-4);
+      trainer->enqueue(batches, 1e-4);
+      trainer->finish();
       const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      for (const Batch& batch : batches) tokens += static_cast<double>(batch.tokens);
+      for (const HostBatch& batch : batches) tokens += static_cast<double>(batch.tokens);
       seconds += took;
       return took;
     }

@@ -243,7 +243,7 @@ class Completion : public Newcomer {
 };
 
 TEST_F(Completion, BashOffersCommandsOptionsChoicesAndFiles) {
-  EXPECT_EQ(offered("candela fine"), "finetune\n");
+  EXPECT_EQ(offered("candela fine"), "finetune\nfinetune-embedder\n");
   EXPECT_EQ(offered("candela bench prod"), "products\n");
   EXPECT_EQ(offered("candela finetune --learning"), "--learning-rate\n");
   EXPECT_EQ(offered("candela finetune --schedule ''"), "constant\nlinear\ncosine\n");
