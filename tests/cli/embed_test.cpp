@@ -74,6 +74,15 @@ TEST_F(CliEmbed, IdsGiveHiddenStatesWithZerosAtPadding) {
   EXPECT_TRUE(text.says("--ids writes a safetensors file"));
 }
 
+TEST_F(CliEmbed, TextsBeyondTheLengthAreCutWithANote) {
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "the cat ";
+  write("texts.txt", words + "\nthe cat\n");
+  const Outcome outcome = run(embed(fmt::format("--output '{}' '{}'", path("e.npy"), path("texts.txt"))));
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_TRUE(outcome.says("1 of 2 texts were longer than 128 tokens and cut")) << outcome.err;
+}
+
 TEST_F(CliEmbed, SearchFindsATextByItself) {
   const std::string model = write_tiny_model("model");
   write("a.txt", "red apples\ngreen pears\n");
