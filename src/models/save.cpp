@@ -146,9 +146,9 @@ void check_save_model(const Model& model, const fs::path& folder, const fs::path
   check_room(model, folder, source, names);
 }
 
-void save_model(const Model& model, const fs::path& folder, const fs::path& name,
+void save_model(const Model& model, const fs::path& folder, const fs::path& origin,
                 const std::function<void(const fs::path&)>& add) {
-  const fs::path source = local_path(name);
+  const fs::path source = local_path(origin);
   check_save_model(model, folder, source);
   const std::vector<NamedTensor> parameters = model.named_parameters();
   // A dtype as narrow as f16 can not hold every weight, nor every weight with an adapter merged in.
