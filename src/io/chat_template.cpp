@@ -55,9 +55,9 @@ const Template& ChatTemplate::Impl::choose(bool with_tools) const {
 std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& name) {
   const std::filesystem::path folder = local_path(name);
   auto impl = std::make_shared<Impl>();
-  const auto add = [&](const std::string& name, const std::string& source, const std::string& file) {
-    impl->templates.emplace_back(name, Template::parse(source, file));
-    if (impl->source.empty() || name == "default") {
+  const auto add = [&](const std::string& label, const std::string& source, const std::string& file) {
+    impl->templates.emplace_back(label, Template::parse(source, file));
+    if (impl->source.empty() || label == "default") {
       impl->source = source;
       impl->name = file;
     }

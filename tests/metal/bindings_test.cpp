@@ -23,6 +23,7 @@ namespace {
 
 using namespace metal::objc;  // NOLINT(google-build-using-namespace): the classes under test
 using metal::embedded_shaders;
+using metal::objc::Matrix;
 
 class Bindings : public MetalTest {
  protected:
