@@ -25,7 +25,8 @@ std::vector<Tensor> after(std::span<const Tensor> in, Step&& step) {
 OpCase factors_case(const std::string& name, double loss, double squares, double updates, double clip_norm,
                     const AdamwOptions& options = kUsual) {
   const auto number = [](double value, double spread) {
-    return Input{.shape = {1}, .fill = Fill::Uniform, .dtype = DType::F32, .low = value, .high = value + spread};
+    return Input{
+        .shape = {1}, .fill = Fill::Uniform, .dtype = DType::F32, .low = value, .high = value + spread};
   };
   OpCase made{.op = "adamw_factors",
               .name = name,

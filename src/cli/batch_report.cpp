@@ -12,7 +12,8 @@
 namespace candela::cli {
 
 std::int64_t usual_pack_length(std::int64_t max_length, const ModelConfig& config, std::size_t longest) {
-  const std::int64_t length = max_length > 0 ? max_length : std::min(config.max_position_embeddings, kUsualPack);
+  const std::int64_t length =
+      max_length > 0 ? max_length : std::min(config.max_position_embeddings, kUsualPack);
   return std::max(length, static_cast<std::int64_t>(longest));
 }
 
@@ -50,7 +51,9 @@ double pack_fill(std::span<const Sample> samples, std::int64_t pack_length) {
     tokens += lengths.back();
   }
   const std::size_t packs = best_fit_packs(lengths, static_cast<std::size_t>(pack_length)).size();
-  return packs == 0 ? 0 : static_cast<double>(tokens) / static_cast<double>(packs) / static_cast<double>(pack_length);
+  return packs == 0
+             ? 0
+             : static_cast<double>(tokens) / static_cast<double>(packs) / static_cast<double>(pack_length);
 }
 
 }  // namespace candela::cli

@@ -114,9 +114,10 @@ class Session {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       write_output("\n");
       flush_output();
-      write_error(fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front, of which {} were kept\n",
-                              made.tokens.size(), static_cast<double>(made.tokens.size()) / seconds,
-                              made.prompt_tokens, made.cached_tokens));
+      write_error(
+          fmt::format("candela: {} tokens, {:.1f} tok/s with the {} tokens in front, of which {} were kept\n",
+                      made.tokens.size(), static_cast<double>(made.tokens.size()) / seconds,
+                      made.prompt_tokens, made.cached_tokens));
       messages_.push_back({{"role", "assistant"}, {"content", made.text}});
     } catch (...) {
       messages_.pop_back();

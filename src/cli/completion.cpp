@@ -68,8 +68,9 @@ std::vector<std::string> names_of(const Shown& shown) {
 
 /// A case of `case "$path $option"`: what completes the value.
 std::string bash_value(const Shown& shown, const Shown::Option& option) {
-  const std::string what = option.takes_path ? "_candela_files" : fmt::format("_candela_words '{}'",
-                                                                             fmt::join(option.choices, " "));
+  const std::string what = option.takes_path
+                               ? "_candela_files"
+                               : fmt::format("_candela_words '{}'", fmt::join(option.choices, " "));
   if (!option.takes_value) return {};
   const bool known = option.takes_path || !option.choices.empty();
   return fmt::format("    '{} {}') {} ;;\n", shown.path, option.name, known ? what : ":");
@@ -147,8 +148,9 @@ std::string zsh_case(const Shown& shown, const std::vector<Shown>& all) {
     const std::size_t space = other.path.rfind(' ');
     const std::string parent = space == std::string::npos ? "" : other.path.substr(0, space);
     if (other.path.empty() || parent != shown.path) continue;
-    commands += fmt::format("        '{}:{}'\n", other.path.substr(space == std::string::npos ? 0 : space + 1),
-                            zsh_quoted(other.help));
+    commands +=
+        fmt::format("        '{}:{}'\n", other.path.substr(space == std::string::npos ? 0 : space + 1),
+                    zsh_quoted(other.help));
   }
   return fmt::format("    '{}')\n      local -a commands=(\n{}      )\n      _describe command commands ;;\n",
                      shown.path, commands);

@@ -82,10 +82,9 @@ class CommandLineReader {
     const std::size_t equals = argument.find('=');
     const Spelling spelling = find_spelling(*command_, argument.substr(2, equals - 2));
     if (spelling.option == nullptr)
-      throw UsageError(fmt::format("{}: is no option of `{}`{}`{} --help` lists them", argument.substr(0, equals),
-                                   path_,
-                                   did_you_mean(argument.substr(2, equals - 2), option_names(*command_), "--"),
-                                   path_));
+      throw UsageError(
+          fmt::format("{}: is no option of `{}`{}`{} --help` lists them", argument.substr(0, equals), path_,
+                      did_you_mean(argument.substr(2, equals - 2), option_names(*command_), "--"), path_));
     const CLI::Option& option = *spelling.option;
     const std::string name = "--" + name_of(option);
     const bool joined = equals != std::string::npos && equals + 1 < argument.size();
@@ -278,7 +277,8 @@ void append_config(const std::string& file, CLI::App& command, const Options& gi
   std::vector<Setting> settings = without_overruled(read_settings(file, command), given, file);
   std::erase_if(settings, [&](const Setting& setting) { return name_of(*setting.option) == left_out; });
   for (const Setting& setting : settings) {
-    const std::vector<std::string> arguments = arguments_of(setting.entry, *setting.option, setting.when_on, setting.where);
+    const std::vector<std::string> arguments =
+        arguments_of(setting.entry, *setting.option, setting.when_on, setting.where);
     out.insert(out.end(), arguments.begin(), arguments.end());
   }
   check_together(settings, given);

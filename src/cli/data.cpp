@@ -103,8 +103,8 @@ void print_batches(const CheckOptions& options, const ModelConfig& config, const
       usual_pack_length(options.rows.max_length, config, data.statistics.longest);
   const TrainOptions packs = packed_options(rows, pack_length, data.statistics);
   print_out("epoch       {} in batches of like length\n", describe_batches(rows, data.samples));
-  print_out("            {} with --packing: packs are {:.1f} % full\n",
-            describe_batches(packs, data.samples), 100 * pack_fill(data.samples, pack_length));
+  print_out("            {} with --packing: packs are {:.1f} % full\n", describe_batches(packs, data.samples),
+            100 * pack_fill(data.samples, pack_length));
   if (options.measure > 0) print_speed(options, rows, packs, data.samples);
 }
 

@@ -43,15 +43,16 @@ std::vector<CLI::Option*> declare_embedding(CLI::App& command, EmbedderFlags& fl
   CLI::Option* const prompt =
       command.add_option("--prompt", flags.prompt, "Text to put in front of each text");
   prompt->check(not_empty())->excludes(name);
-  return {name, prompt,
-          add_choice(command, "--pooling", flags.pooling, {"cls", "mean", "max", "last"},
-                     "For a folder without modules.json: which tokens make the vector"),
-          command.add_flag("--no-normalize", flags.no_normalize,
-                           "For a folder without modules.json: leave vectors as long as they are"),
-          add_number(command, "--dimensions", flags.dimensions, {0, kMostCount},
-                     "Keep the first elements only, renormalised (Matryoshka); 0: all"),
-          add_number(command, "--batch-tokens", flags.batch_tokens, {1, kMostCount},
-                     "Tokens computed at once")};
+  return {
+      name,
+      prompt,
+      add_choice(command, "--pooling", flags.pooling, {"cls", "mean", "max", "last"},
+                 "For a folder without modules.json: which tokens make the vector"),
+      command.add_flag("--no-normalize", flags.no_normalize,
+                       "For a folder without modules.json: leave vectors as long as they are"),
+      add_number(command, "--dimensions", flags.dimensions, {0, kMostCount},
+                 "Keep the first elements only, renormalised (Matryoshka); 0: all"),
+      add_number(command, "--batch-tokens", flags.batch_tokens, {1, kMostCount}, "Tokens computed at once")};
 }
 
 void declare_embedder(CLI::App& command, EmbedderFlags& flags) {

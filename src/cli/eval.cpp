@@ -187,8 +187,8 @@ void eval(EvalOptions& options) {
 
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* command =
-      app.add_subcommand("eval", "Loss, perplexity and exact match of answers on held-out rows; correlations of an embedder");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Loss, perplexity and exact match of answers on held-out rows; correlations of an embedder");
   declare_model_options(*command, options->model);
   add_path(*command, "--data", options->data,
            "JSONL file, or folder with test.jsonl (else valid.jsonl): text, prompt/completion or messages");

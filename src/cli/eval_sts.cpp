@@ -15,16 +15,17 @@ namespace candela::cli {
 namespace {
 
 /// Of eval without --sts, also: what computes a model, and what prints.
-constexpr std::array<std::string_view, 10> kShared = {"--help",      "--model",   "--adapter", "--dtype", "--bf16-rope",
-                                                      "--device",    "--threads", "--tune",    "--limit", "--json"};
+constexpr std::array<std::string_view, 10> kShared = {"--help",      "--model",  "--adapter", "--dtype",
+                                                      "--bf16-rope", "--device", "--threads", "--tune",
+                                                      "--limit",     "--json"};
 
 }  // namespace
 
 void declare_sts(CLI::App& command, StsOptions& options) {
-  CLI::Option* const sts =
-      add_path(command, "--sts", options.file,
-               "Pairs with scores, for embedders: .tsv as the STS benchmark has it, or JSONL; prints Pearson's "
-               "and Spearman's correlation");
+  CLI::Option* const sts = add_path(
+      command, "--sts", options.file,
+      "Pairs with scores, for embedders: .tsv as the STS benchmark has it, or JSONL; prints Pearson's "
+      "and Spearman's correlation");
   for (CLI::Option* const option : declare_embedding(command, options.embedder)) option->needs(sts);
   for (CLI::Option* const option : declare_table(command, options.table)) option->needs(sts);
 }
@@ -36,7 +37,9 @@ void check_sts_options(const CLI::App& command) {
                       "--data or --sts: exactly one of them is required");
   if (!asked) return;
   for (const CLI::Option* const option : command.get_options()) {
-    const auto is_shared = [&](std::string_view name) { return option->check_lname(std::string(name.substr(2))); };
+    const auto is_shared = [&](std::string_view name) {
+      return option->check_lname(std::string(name.substr(2)));
+    };
     const std::set<CLI::Option*>& needed = option->get_needs();
     const bool own = option == sts || std::any_of(needed.begin(), needed.end(),
                                                   [&](const CLI::Option* other) { return other == sts; });

@@ -108,20 +108,22 @@ class TextRun {
     const bool scored = train_.scored();
     loss_ = options_.loss != "auto" ? parse_embed_loss(options_.loss)
                                     : (scored ? EmbedLoss::Cosent : EmbedLoss::Ranking);
-    require<UsageError>(loss_ != EmbedLoss::Ranking || !scored,
-                        "--loss ranking: takes each pair as alike, and {} has scores; choose cosent or cosine, "
-                        "or keep the pairs of high scores only, without their scores",
-                        train_.file);
+    require<UsageError>(
+        loss_ != EmbedLoss::Ranking || !scored,
+        "--loss ranking: takes each pair as alike, and {} has scores; choose cosent or cosine, "
+        "or keep the pairs of high scores only, without their scores",
+        train_.file);
     if (loss_ == EmbedLoss::Ranking) return;
     require<UsageError>(scored && train_.columns == 2,
                         "--loss {}: needs 2 texts and a score per row; {} has {} texts {} scores",
                         to_string(loss_), train_.file, train_.columns, scored ? "with" : "without");
     if (loss_ == EmbedLoss::Cosent) return;
     for (std::size_t i = 0; i < train_.scores.size(); ++i) {
-      require<UsageError>(train_.scores[i] >= -1 && train_.scores[i] <= 1,
-                          "--loss cosine: scores must be in [-1, 1]; {} has {} in row {}; give the largest as "
-                          "--max-score",
-                          train_.file, train_.scores[i], i + 1);
+      require<UsageError>(
+          train_.scores[i] >= -1 && train_.scores[i] <= 1,
+          "--loss cosine: scores must be in [-1, 1]; {} has {} in row {}; give the largest as "
+          "--max-score",
+          train_.file, train_.scores[i], i + 1);
     }
   }
 
@@ -237,7 +239,8 @@ void finetune_embedder(EmbedderRunOptions& options, const std::string& run_confi
 
 void add_finetune_embedder(CLI::App& app, Action& action) {
   auto options = std::make_shared<EmbedderRunOptions>();
-  CLI::App* command = app.add_subcommand("finetune-embedder", "Train a LoRA adapter for an embedder on your data");
+  CLI::App* command =
+      app.add_subcommand("finetune-embedder", "Train a LoRA adapter for an embedder on your data");
   FinetuneOptions& run = options->run;
   run.train.adamw.lr = 2e-4;
   run.train.batch_size = 64;
@@ -246,13 +249,15 @@ void add_finetune_embedder(CLI::App& app, Action& action) {
            "JSONL file with anchor and positive (and negative, negative_1, ...), or sentence1, sentence2 and "
            "score; a .tsv file as the STS benchmark has it; or a folder with train.* (and valid.*)")
       ->required();
-  add_path(*command, "--output", run.output, "Folder for the adapter (peft format) and the metrics")->required();
+  add_path(*command, "--output", run.output, "Folder for the adapter (peft format) and the metrics")
+      ->required();
   add_path(*command, "--valid", options->valid, "File to validate on, instead of valid.*");
   declare_table(*command, options->table);
-  add_choice(*command, "--loss", options->loss, {"auto", "ranking", "cosent", "cosine"},
-             "ranking: the positive among all other texts of the step (MultipleNegativesRanking); cosent: pairs "
-             "in the order of their scores; cosine: the cosine is the score; auto: cosent with scores, else "
-             "ranking");
+  add_choice(
+      *command, "--loss", options->loss, {"auto", "ranking", "cosent", "cosine"},
+      "ranking: the positive among all other texts of the step (MultipleNegativesRanking); cosent: pairs "
+      "in the order of their scores; cosine: the cosine is the score; auto: cosent with scores, else "
+      "ranking");
   add_number(*command, "--scale", options->scale, {0, 1e6, true, true},
              "Factor on cosines, the inverse of a temperature; ranking and cosent");
   command->add_flag("--repeat-texts", options->repeat_texts,
@@ -276,7 +281,8 @@ void add_finetune_embedder(CLI::App& app, Action& action) {
       "Example:\n  candela finetune-embedder --model DIR --data pairs.jsonl --output out/embedder\n"
       "  candela embed --model DIR --adapter out/embedder texts.txt\n"
       "The run's options are saved in OUTPUT/finetune.yaml; --config takes that file back.\n"
-      "--resume RUN goes on from the last checkpoint of a run to the same bits. candela merge writes a folder "
+      "--resume RUN goes on from the last checkpoint of a run to the same bits. candela merge writes a "
+      "folder "
       "of sentence-transformers with the adapter merged in.");
   command->callback([&action, options, command] {
     action = [options, config = config_of(*command)] { finetune_embedder(*options, config); };

@@ -196,8 +196,9 @@ void finish_finetune_options(FinetuneOptions& options) {
   config.alpha_pattern = parse_patterns<double>(options.alpha_pattern);
   options.train.schedule = parse_schedule(options.schedule);
   options.train.checkpointing = parse_checkpointing(options.checkpoint);
-  require<UsageError>(options.pack_length != 1,
-                      "--pack-length: must be 0 or at least 2: one token to predict from, one to predict; got 1");
+  require<UsageError>(
+      options.pack_length != 1,
+      "--pack-length: must be 0 or at least 2: one token to predict from, one to predict; got 1");
   require<UsageError>(
       options.train.schedule != Schedule::Constant || options.train.floor == 0,
       "--floor: has no effect on a constant learning rate; leave it out, or choose --schedule linear "

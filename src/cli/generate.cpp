@@ -108,8 +108,9 @@ void add_generate(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("generate", "Continue a text; only the continuation goes to standard output");
   declare_model_options(*command, options->model);
-  CLI::Option* const prompt = command->add_option("--prompt", options->prompt,
-                                                  "The text to continue; -: read it from standard input, without its last line break");
+  CLI::Option* const prompt = command->add_option(
+      "--prompt", options->prompt,
+      "The text to continue; -: read it from standard input, without its last line break");
   add_path(*command, "--prompt-file", options->prompt_file,
            "A file with the text to continue, taken as it is")
       ->excludes(prompt);

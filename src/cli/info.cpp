@@ -44,7 +44,8 @@ std::optional<std::int64_t> count_of(const std::vector<std::int64_t>& shape) {
 /// "BF16", or "BF16 (290 tensors), F32 (2)", the most frequent first.
 std::string described_dtypes(const std::map<std::string, std::size_t>& dtypes) {
   std::vector<std::pair<std::string, std::size_t>> order(dtypes.begin(), dtypes.end());
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   if (order.size() == 1) return escaped_name(order[0].first);
   std::string text;
   for (const auto& [dtype, count] : order)

@@ -8,8 +8,8 @@
 #include <span>
 #include <sstream>
 #include <string_view>
-#include <utility>
 #include <unistd.h>
+#include <utility>
 
 #include "cli/chat_commands.h"
 #include "cli/command.h"
@@ -81,14 +81,14 @@ std::string wrong_usage(const CLI::ParseError& error) {
   if (text.starts_with(kConvert)) {
     const auto equals = text.find(" = ");
     if (equals != std::string::npos)
-      return fmt::format("{}: does not take the value {}", text.substr(kConvert.size(), equals - kConvert.size()),
-                         text.substr(equals + 3));
+      return fmt::format("{}: does not take the value {}",
+                         text.substr(kConvert.size(), equals - kConvert.size()), text.substr(equals + 3));
   }
   if (const auto missing = text.find(": 1 required "); missing != std::string::npos)
     return text.substr(0, missing) + ": needs a value";
-  for (const auto& [verb, advice] : {std::pair(" is required", ""),
-                                     std::pair(" excludes ", "; leave one of them out"),
-                                     std::pair(" requires ", ", without which it has no effect")}) {
+  for (const auto& [verb, advice] :
+       {std::pair(" is required", ""), std::pair(" excludes ", "; leave one of them out"),
+        std::pair(" requires ", ", without which it has no effect")}) {
     const auto at = text.find(verb);
     if (at != std::string::npos && text.find(' ') == at) return text.insert(at, ":") + advice;
   }

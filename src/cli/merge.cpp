@@ -21,8 +21,8 @@ struct MergeOptions {
 /// A folder of sentence-transformers stays one.
 void merge_embedder(const MergeOptions& options) {
   set_up_compute(options.model);
-  Embedder embedder =
-      Embedder::load(options.model.model, load_options(options.model, false, parse_device(options.model.device)));
+  Embedder embedder = Embedder::load(options.model.model,
+                                     load_options(options.model, false, parse_device(options.model.device)));
   Lora lora = Lora::load(embedder.model(), options.model.adapter);
   for (const std::string& text : lora.notes()) note(text);
   embedder.check_save(options.output);

@@ -38,7 +38,9 @@ void declare_model(CLI::App& command, ModelOptions& options) {
 }  // namespace
 
 void declare_compute_options(CLI::App& command, ComputeOptions& options) {
-  command.add_option("--device", options.device, "Where to run, auto: the first GPU, else the CPU; `candela devices` lists what there is")
+  command
+      .add_option("--device", options.device,
+                  "Where to run, auto: the first GPU, else the CPU; `candela devices` lists what there is")
       ->check(device_name())
       ->capture_default_str();
   add_number(command, "--threads", options.threads, {0, kMostThreads},

@@ -122,8 +122,8 @@ void print_saved(const FinetuneOptions& options, const StepReport& last) {
   flush_output();
 }
 
-void save(const TrainingRun& run, const Outcome& outcome, const Checkpoints& checkpoints, MetricsFile& metrics,
-          const StopSignals& signals) {
+void save(const TrainingRun& run, const Outcome& outcome, const Checkpoints& checkpoints,
+          MetricsFile& metrics, const StopSignals& signals) {
   const FinetuneOptions& options = run.options;
   signals.hold();
   const int signal = StopSignals::received();

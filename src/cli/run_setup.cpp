@@ -24,7 +24,8 @@ RunData load_data(FinetuneOptions& options) {
   DatasetOptions rows = dataset_options(options.rows, tokenizer, config, options.model.model);
   rows.seed = options.train.seed;
   const DatasetFiles files = DatasetFiles::find(options.data);
-  RunData data{Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer), 0, {}};
+  RunData data{
+      Dataset::load(files.train, tokenizer, rows), std::nullopt, chat_record_of(rows, tokenizer), 0, {}};
   if (options.valid_split > 0) {
     require<UsageError>(files.valid.empty(),
                         "--valid-split: {} is there to validate on; leave one of them out",
@@ -43,8 +44,8 @@ RunData load_data(FinetuneOptions& options) {
   if (train.batch_size > there)
     note(fmt::format("--batch-size {}: a batch takes the {} rows that there are", train.batch_size,
                      format_count(there)));
-  data.other = packed_options(train, options.pack_length > 0 ? options.pack_length : usual,
-                              data.train.statistics);
+  data.other =
+      packed_options(train, options.pack_length > 0 ? options.pack_length : usual, data.train.statistics);
   if (options.packing) std::swap(train, data.other);
   const auto needs_validation = [&](const char* option, bool asked) {
     require<UsageError>(data.valid || !asked,
@@ -85,9 +86,10 @@ RunSetup::Planned RunSetup::plan() {
   // A run ends here, with the device's own error.
   if (!options_.plan_only) static_cast<void>(device_interface(asked));
   if (!there)
-    note(fmt::format("{} is not on this machine: what its kernels take beside tensors is planned as the CPU's, "
-                     "and whether it fits is not checked",
-                     options_.model.device));
+    note(fmt::format(
+        "{} is not on this machine: what its kernels take beside tensors is planned as the CPU's, "
+        "and whether it fits is not checked",
+        options_.model.device));
   const Device target = there ? asked : Device::cpu();
   const auto prepare = [&]() -> Model& {
     planned.model = load_model(Device::plan(target));

@@ -45,9 +45,8 @@ SamplingOptions resolve_sampling(const SamplingFlags& flags, const ModelConfig& 
   result.top_p = flags.top_p.value_or(result.top_p);
   result.min_p = flags.min_p.value_or(result.min_p);
   result.repetition_penalty = flags.repetition_penalty.value_or(result.repetition_penalty);
-  require<UsageError>(
-      result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
-      "--top-k, --top-p, --min-p: have no effect on greedy choices; give --temperature too");
+  require<UsageError>(result.temperature > 0 || !(flags.top_k || flags.top_p || flags.min_p),
+                      "--top-k, --top-p, --min-p: have no effect on greedy choices; give --temperature too");
   if (result.temperature == 0) {  // greedy choices use none of these
     const SamplingOptions unused;
     result.top_k = unused.top_k;

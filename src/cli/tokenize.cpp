@@ -65,14 +65,14 @@ void tokenize(const TokenizeOptions& options) {
 
 void add_tokenize(CLI::App& app, Action& action) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command =
-      app.add_subcommand("tokenize", "Turn text from standard input into token ids, as a JSON array, or back");
+  CLI::App* command = app.add_subcommand(
+      "tokenize", "Turn text from standard input into token ids, as a JSON array, or back");
   add_path(*command, "--tokenizer", options->tokenizer, "tokenizer.json, or the folder that holds it")
       ->required();
   CLI::Option* const special = command->add_flag(
       "--special", options->special, "Let the post-processor add its special tokens (BOS, for one)");
-  CLI::Option* const show = command->add_flag("--show", options->show,
-                                              "Print one token a line, id and text, instead of the array");
+  CLI::Option* const show =
+      command->add_flag("--show", options->show, "Print one token a line, id and text, instead of the array");
   CLI::Option* const decode = command->add_flag(
       "--decode", options->decode, "Read token ids, as this command prints them, and print their text");
   decode->excludes(special)->excludes(show);

@@ -164,7 +164,8 @@ void Embedder::for_each_batch(
 }
 
 /// hidden [tokens, D] of a batch's rows, one behind the other -> f32 [rows, D].
-Tensor Embedder::pooled(const Tensor& hidden, const TokenRows& rows, std::span<const std::size_t> batch) const {
+Tensor Embedder::pooled(const Tensor& hidden, const TokenRows& rows,
+                        std::span<const std::size_t> batch) const {
   std::vector<std::int32_t> first;  // pooled tokens of each row
   std::vector<std::int32_t> end;
   std::int32_t at = 0;
@@ -186,8 +187,8 @@ Tensor Embedder::embed_rows(const TokenRows& rows, const EmbedOptions& options) 
   const std::int64_t width = options.dimensions > 0 ? options.dimensions : dimensions();
   Tensor result = Tensor::empty({static_cast<std::int64_t>(rows.ids.size()), width});
   for_each_batch(rows, options, [&](std::span<const std::size_t> batch, const Tensor& hidden) {
-    const Tensor made = to_device(
-        finish_embeddings(pooled(hidden, rows, batch), config_, options.dimensions), Device::cpu());
+    const Tensor made =
+        to_device(finish_embeddings(pooled(hidden, rows, batch), config_, options.dimensions), Device::cpu());
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const auto from = static_cast<std::int64_t>(i);
       const auto to = static_cast<std::int64_t>(batch[i]);

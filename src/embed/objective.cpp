@@ -132,8 +132,8 @@ Tensor EmbedObjective::loss_of(const Tensor& embeddings, std::span<const Batch> 
     std::vector<Tensor> candidates;  // positives, then the negatives of each column
     for (std::int64_t column = 1; column < columns; ++column)
       candidates.push_back(column_of(embeddings, columns, column));
-    loss = ranking_loss(anchors, candidates.size() == 1 ? candidates[0] : concat(candidates, 0),
-                        options_.scale);
+    loss =
+        ranking_loss(anchors, candidates.size() == 1 ? candidates[0] : concat(candidates, 0), options_.scale);
   } else {
     const Tensor others = column_of(embeddings, columns, 1);
     loss = options_.loss == EmbedLoss::Cosent ? cosent_loss(anchors, others, scores, options_.scale)

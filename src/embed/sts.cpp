@@ -51,8 +51,8 @@ double spearman(std::span<const double> x, std::span<const double> y) {
 
 StsResult evaluate_sts(const Embedder& embedder, const TextTable& pairs, const EmbedOptions& options) {
   require(pairs.columns == 2 && pairs.scored() && pairs.rows() >= 2,
-          "{}: must hold at least 2 pairs of texts with scores; got {} rows of {} texts {} scores", pairs.file,
-          pairs.rows(), pairs.columns, pairs.scored() ? "with" : "without");
+          "{}: must hold at least 2 pairs of texts with scores; got {} rows of {} texts {} scores",
+          pairs.file, pairs.rows(), pairs.columns, pairs.scored() ? "with" : "without");
   StsResult result;
   const Tensor embeddings = embedder.embed(pairs.texts, options, &result.cut);
   result.pairs = pairs.rows();

@@ -42,7 +42,7 @@ struct TextSource::State {
   std::uint64_t epoch = 0;
   std::size_t cursor = 0;  // steps of the epoch that were given
   std::vector<std::vector<std::size_t>> steps;
-  std::string data;                   // a digest
+  std::string data;                  // a digest
   std::vector<std::int32_t> counts;  // of each name
 
   State(const TokenTable& given, std::function<std::vector<std::int32_t>(std::span<const std::int64_t>)> at,
@@ -241,10 +241,11 @@ void TextSource::restore(std::string_view place) {
   const std::uint64_t step = number("step");
   const std::uint64_t rows = number("rows");
   const std::string data = json.value("data", "");
-  require<IoError>(rows == state_->rows() && data == state_->data,
-                   "train: the data must be those of the run, {} rows ({}); got {} ({}); give the data set it "
-                   "began with",
-                   rows, data, state_->rows(), state_->data);
+  require<IoError>(
+      rows == state_->rows() && data == state_->data,
+      "train: the data must be those of the run, {} rows ({}); got {} ({}); give the data set it "
+      "began with",
+      rows, data, state_->rows(), state_->data);
   require<IoError>(epoch < (std::uint64_t{1} << 24U) && step <= state_->steps_per_epoch(),
                    "train: step must be in [0, {}] of an epoch below 2^24; got {} of {}; give the batch size "
                    "of the run",
@@ -281,7 +282,8 @@ std::size_t TextSource::planned_passes() const {
 void TextSource::check(std::int64_t vocab_size) const {
   for (std::size_t i = 0; i < state_->table.texts.ids.size(); ++i) {
     for (const TokenId id : state_->table.texts.ids[i])
-      require(id >= 0 && id < vocab_size, "train: text {} of row {} has token {}; the model's vocabulary has {}",
+      require(id >= 0 && id < vocab_size,
+              "train: text {} of row {} has token {}; the model's vocabulary has {}",
               i % static_cast<std::size_t>(state_->table.columns) + 1,
               i / static_cast<std::size_t>(state_->table.columns) + 1, id, vocab_size);
   }

@@ -232,7 +232,8 @@ struct GenerationRun::State {
       inputs.emplace_back(row->seen.begin() + row->result.cached_tokens, row->seen.end());
     }
     room = std::min(longest + std::min(room, kFirstRoom), limit > 0 ? limit : longest + room);
-    KvCache fresh = kept ? std::move(*kept) : model.make_cache(static_cast<std::int64_t>(started.size()), room);
+    KvCache fresh =
+        kept ? std::move(*kept) : model.make_cache(static_cast<std::int64_t>(started.size()), room);
     if (kept) fresh.reserve(room - fresh.longest());
     advance(started, fresh, inputs);
     if (cache) {

@@ -162,8 +162,8 @@ MarkedTokens Chat::by_generation(const std::vector<bool>& trained) const {
   bool open = false, open_text = false;
   const auto context = [&](std::size_t end) {
     const std::vector<TokenId> ids = encoded(position, end);
-    const bool ends_turn = open && !ids.empty() &&
-                           (among(ends_, ids[0]) || (open_text && tokenizer_.is_special(ids[0])));
+    const bool ends_turn =
+        open && !ids.empty() && (among(ends_, ids[0]) || (open_text && tokenizer_.is_special(ids[0])));
     if (ends_turn) result.add({ids[0]}, true);
     result.add({ids.begin() + (ends_turn ? 1 : 0), ids.end()}, false);
   };

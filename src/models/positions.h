@@ -6,8 +6,8 @@
 
 #include <candela/ops/rope.h>
 
-/// Constants of a model's positions: made once, and again where a longer sequence comes. Thread-safe. What was
-/// handed out stays, as recorded work reads it at every replay.
+/// Constants of a model's positions: made once, and again where a longer sequence comes. Thread-safe. What
+/// was handed out stays, as recorded work reads it at every replay.
 namespace candela {
 
 /// The rotary table of one RopeConfig.

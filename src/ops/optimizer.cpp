@@ -93,7 +93,8 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
   check_options(options);
   const Device device = check_same_device("adamw_step", {param, factors});
   require(factors.dtype() == DType::F32 && factors.shape() == Shape{kAdamwFactors} && factors.is_contiguous(),
-          "adamw_step: factors must be f32 [{}] as adamw_factors() makes them; got {}", kAdamwFactors, factors);
+          "adamw_step: factors must be f32 [{}] as adamw_factors() makes them; got {}", kAdamwFactors,
+          factors);
   if (param.numel() == 0) return;
   const Tensor flat_grad = contiguous(grad.detach());  // the arguments do not keep it alive
   const AdamwArgs args{param, flat_grad, m, v, factors, options.beta1, options.beta2, options.eps};
@@ -177,7 +178,8 @@ Tensor adamw_factors(const Tensor& loss, const Tensor& squares, const Tensor& le
   const NoGrad guard;
   const auto read = [](const Tensor& x) { return cast(x, DType::F64).item(); };
   const double sum = read(squares);
-  if (!std::isfinite(sum) || !std::isfinite(read(loss))) return zeros({kAdamwFactors}, DType::F32, loss.device());
+  if (!std::isfinite(sum) || !std::isfinite(read(loss)))
+    return zeros({kAdamwFactors}, DType::F32, loss.device());
   const double steps = read(updates) + 1;
   fill_(updates, steps);
   AdamwOptions at_rate = options;

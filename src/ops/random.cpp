@@ -107,12 +107,14 @@ Tensor dropout(const Tensor& x, double p, Generator& generator) {
     return composed::dropout(x, p, seed, offset + start);
   }
   if (needs_grad({x})) {
-    record("dropout", {x}, {&out}, [p, seed, offset, base](std::span<const Tensor> grads) -> std::vector<Tensor> {
-      const Tensor& dy = grads[0];
-      Tensor dx = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
-      if (dy.numel() > 0) run(&KernelTable::dropout, dy.device(), DropoutArgs{dy, dx, seed, offset, p, base});
-      return {dx};
-    });
+    record("dropout", {x}, {&out},
+           [p, seed, offset, base](std::span<const Tensor> grads) -> std::vector<Tensor> {
+             const Tensor& dy = grads[0];
+             Tensor dx = Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+             if (dy.numel() > 0)
+               run(&KernelTable::dropout, dy.device(), DropoutArgs{dy, dx, seed, offset, p, base});
+             return {dx};
+           });
   }
   return out;
 }

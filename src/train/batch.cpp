@@ -88,8 +88,8 @@ HostBatch make_packed_batch(std::span<const Sample> samples, std::span<const std
   std::size_t total = 0;
   for (const std::size_t row : rows) {
     const std::size_t inputs = inputs_of(samples, row);
-    require(inputs <= kMostTokens - total, "batch: packed rows must have at most {} tokens together; got more",
-            kMostTokens);
+    require(inputs <= kMostTokens - total,
+            "batch: packed rows must have at most {} tokens together; got more", kMostTokens);
     total += inputs;
     batch.longest = std::max(batch.longest, static_cast<std::int64_t>(inputs));
     batch.cu_seqlens.push_back(static_cast<std::int32_t>(total));

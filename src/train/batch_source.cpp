@@ -169,8 +169,9 @@ std::vector<HostBatch> SampleSource::next() {
 }
 
 std::string SampleSource::place() const {
-  return fmt::format(R"({{"batch":{},"data":"{}","epoch":{},"pack_length":{},"rows":{}}})", state_->batches.cursor(),
-                     state_->data, state_->batches.epoch(), state_->options.pack_length, state_->samples.size());
+  return fmt::format(R"({{"batch":{},"data":"{}","epoch":{},"pack_length":{},"rows":{}}})",
+                     state_->batches.cursor(), state_->data, state_->batches.epoch(),
+                     state_->options.pack_length, state_->samples.size());
 }
 
 void SampleSource::restore(std::string_view place) {

@@ -101,8 +101,9 @@ void Optimizer::step(const Tensor& loss, const Tensor& learning_rate) {
   DeviceInterface& device = device_interface(sums_.device());
   InFlight& step = in_flight_.emplace_back();
   if (!device.computes()) return;
-  step.read = device.copy_out(*sums_.storage(), static_cast<std::size_t>(sums_.layout().offset) * sizeof(float),
-                              std::as_writable_bytes(std::span<float>(step.sums)));
+  step.read =
+      device.copy_out(*sums_.storage(), static_cast<std::size_t>(sums_.layout().offset) * sizeof(float),
+                      std::as_writable_bytes(std::span<float>(step.sums)));
 }
 
 Optimizer::Result Optimizer::finish() {

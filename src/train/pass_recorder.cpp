@@ -22,7 +22,8 @@ constexpr std::size_t kMaxRecordings = 64;
 
 /// The bucket of a size: at most an eighth more, in multiples of 16.
 std::int64_t rounded_up(std::int64_t size) {
-  const auto below = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1))));
+  const auto below =
+      static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1))));
   const std::int64_t step = std::max<std::int64_t>(below / 8, 16);
   return (size + step - 1) / step * step;
 }

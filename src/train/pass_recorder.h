@@ -20,12 +20,12 @@ class Model;
 /// by a real token, further positions have kIgnoreIndex as target. Packed batches stay as they are.
 HostBatch bucketed(HostBatch batch, std::int32_t pad_id);
 
-/// Runs the same pass over batch after batch. A device that records runs each bucket of unpacked batches from a
-/// recording: a replay costs the host an upload and one call. All recordings share their memory.
+/// Runs the same pass over batch after batch. A device that records runs each bucket of unpacked batches from
+/// a recording: a replay costs the host an upload and one call. All recordings share their memory.
 class PassRecorder {
  public:
-  /// `pass` enqueues the work of one batch; it draws from `random` from offset 0 on, and whatever else changes
-  /// from call to call it reads from the device.
+  /// `pass` enqueues the work of one batch; it draws from `random` from offset 0 on, and whatever else
+  /// changes from call to call it reads from the device.
   PassRecorder(Model& model, std::function<void(const Batch&)> pass, Generator& random, std::int32_t pad_id);
   ~PassRecorder();
   PassRecorder(const PassRecorder&) = delete;

@@ -279,10 +279,10 @@ std::string Trainer::explain_skip(const InFlight& step, const StepOutcome& outco
                step.random_begin, 1.0 / static_cast<double>(step.trained_tokens));
   }
   const std::string tensor = first_bad_gradient(optimizer_);
-  return fmt::format("train: the gradient{} became {} at step {}{}; lower the learning rate",
-                     tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
-                     tensor.empty() ? ", the squares of finite gradients being beyond f32"
-                                    : ", first in " + tensor);
+  return fmt::format(
+      "train: the gradient{} became {} at step {}{}; lower the learning rate",
+      tensor.empty() ? "'s norm" : "", outcome.norm, state_.step,
+      tensor.empty() ? ", the squares of finite gradients being beyond f32" : ", first in " + tensor);
 }
 
 Trainer::StepOutcome Trainer::finish() {

@@ -163,8 +163,8 @@ TEST_F(Bench, TokenizeNeedsText) {
 }
 
 TEST_F(Bench, EmbedGivesRateAndLatency) {
-  const nlohmann::json report = bench(
-      fmt::format("embed --model '{}' --sentences 3 --seconds 0.01", write_tiny_model("model")));
+  const nlohmann::json report =
+      bench(fmt::format("embed --model '{}' --sentences 3 --seconds 0.01", write_tiny_model("model")));
   expect_positive(report, {"sentences", "tokens", "sentences_per_s", "tokens_per_s", "latency_ms"});
 }
 

@@ -103,8 +103,9 @@ TEST_F(ChatCli, DataCheckTellsOfRowsAndFailsOnBadOnes) {
        {"2 rows as prompt/completion", "chat_template.jinja", "lengths", "padding", "⟦a<|im_end|>⟧"})
     EXPECT_TRUE(good.says(part)) << part << "\n" << good.out;
   EXPECT_TRUE(run(check + " --raw").says("⟦a<|endoftext|>⟧"));
-  EXPECT_TRUE(good.says("epoch       1 of 8 rows, 0.0 % padding in batches of like length\n            1 of 1 pack of 128 "
-                        "tokens, "))
+  EXPECT_TRUE(good.says(
+      "epoch       1 of 8 rows, 0.0 % padding in batches of like length\n            1 of 1 pack of 128 "
+      "tokens, "))
       << good.out;
   const Outcome measured = run(check + " --measure 0.01");
   EXPECT_TRUE(measured.says("tok/s in rows, ")) << measured.out << measured.err;

@@ -21,12 +21,30 @@ TEST_F(Cli, UsageErrorsEndWithTwoAndFailuresWithOne) {
 }
 
 TEST_F(Cli, EveryCommandExplainsItselfWithAnExample) {
-  for (const char* command :
-       {"finetune",       "verify",      "generate",       "chat",       "eval",        "merge",
-        "info",           "tokenize",    "render",         "data check", "doctor",      "logits",
-        "embed",          "search",      "bench",          "bench ops",  "bench train", "bench decode",
-        "bench products", "bench table", "bench tokenize", "devices",
-        "finetune-embedder", "bench embed"}) {
+  for (const char* command : {"finetune",
+                              "verify",
+                              "generate",
+                              "chat",
+                              "eval",
+                              "merge",
+                              "info",
+                              "tokenize",
+                              "render",
+                              "data check",
+                              "doctor",
+                              "logits",
+                              "embed",
+                              "search",
+                              "bench",
+                              "bench ops",
+                              "bench train",
+                              "bench decode",
+                              "bench products",
+                              "bench table",
+                              "bench tokenize",
+                              "devices",
+                              "finetune-embedder",
+                              "bench embed"}) {
     const Outcome help = run(fmt::format("{} --help", command));
     EXPECT_EQ(help.status, 0) << command;
     EXPECT_NE(help.out.find("Example:"), std::string::npos) << command;

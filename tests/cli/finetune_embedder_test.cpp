@@ -17,7 +17,8 @@ class CliFinetuneEmbedder : public Cli {
     std::string pairs;
     std::string scored;
     for (int i = 0; i < 24; ++i) {
-      pairs += fmt::format(R"({{"anchor": "The cat number {}", "positive": "cat {} says meow"}})", i, i) + "\n";
+      pairs +=
+          fmt::format(R"({{"anchor": "The cat number {}", "positive": "cat {} says meow"}})", i, i) + "\n";
       scored += fmt::format("{}\tThe dog {}\tA cow {}\n", i % 6, i, i % 4);
     }
     write("pairs.jsonl", pairs);
@@ -25,7 +26,8 @@ class CliFinetuneEmbedder : public Cli {
   }
   std::string train(const std::string& data, const std::string& more) const {
     return fmt::format(
-        "finetune-embedder --model '{}' --data '{}' --rank 4 --batch-size 8 --max-steps 6 --learning-rate 1e-2 "
+        "finetune-embedder --model '{}' --data '{}' --rank 4 --batch-size 8 --max-steps 6 --learning-rate "
+        "1e-2 "
         "--quiet {}",
         model_, path(data), more);
   }
@@ -44,14 +46,16 @@ TEST_F(CliFinetuneEmbedder, TrainsSavesAndResumesToTheSameBits) {
   ASSERT_EQ(losses.size(), 6U);
   EXPECT_LT(losses.back(), losses.front());
   const std::string trained = read(path("whole/adapter_model.safetensors"));
-  const Outcome again = run(fmt::format("finetune-embedder --resume '{}' --quiet", path("whole/checkpoint-3")));
+  const Outcome again =
+      run(fmt::format("finetune-embedder --resume '{}' --quiet", path("whole/checkpoint-3")));
   ASSERT_EQ(again.status, 0) << again.err;
   EXPECT_EQ(read(path("whole/adapter_model.safetensors")), trained);
 }
 
 TEST_F(CliFinetuneEmbedder, GradientCachingAndValidationAreToldInThePlan) {
-  const Outcome plan = run(train("pairs.jsonl", fmt::format("--output '{}' --batch-tokens 32 --valid '{}' --plan",
-                                                            path("none"), path("pairs.jsonl"))));
+  const Outcome plan =
+      run(train("pairs.jsonl", fmt::format("--output '{}' --batch-tokens 32 --valid '{}' --plan",
+                                           path("none"), path("pairs.jsonl"))));
   ASSERT_EQ(plan.status, 0) << plan.err;
   EXPECT_TRUE(plan.says("with gradient caching in up to")) << plan.out;
   EXPECT_TRUE(plan.says("validation")) << plan.out;
@@ -66,8 +70,8 @@ TEST_F(CliFinetuneEmbedder, AnAdapterChangesEmbeddingsAndMergesIntoThem) {
   write("texts.txt", "the cat\nsat on a mat\n");
   ASSERT_EQ(run(train("scored.tsv", fmt::format("--output '{}'", path("adapter")))).status, 0);
   const auto embedded = [&](const std::string& options) {
-    const Outcome outcome = run(fmt::format("embed {} --format npy --output '{}' '{}'", options, path("e.npy"),
-                                            path("texts.txt")));
+    const Outcome outcome = run(
+        fmt::format("embed {} --format npy --output '{}' '{}'", options, path("e.npy"), path("texts.txt")));
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     const std::string bytes = read(path("e.npy"));
     std::vector<float> values((bytes.size() - 128) / sizeof(float));
@@ -75,7 +79,8 @@ TEST_F(CliFinetuneEmbedder, AnAdapterChangesEmbeddingsAndMergesIntoThem) {
     return values;
   };
   const std::vector<float> base = embedded(fmt::format("--model '{}'", model_));
-  const std::vector<float> adapted = embedded(fmt::format("--model '{}' --adapter '{}'", model_, path("adapter")));
+  const std::vector<float> adapted =
+      embedded(fmt::format("--model '{}' --adapter '{}'", model_, path("adapter")));
   EXPECT_NE(base, adapted);
   const Outcome merge = run(fmt::format("merge --model '{}' --adapter '{}' --output '{}'", model_,
                                         path("adapter"), path("merged")));
@@ -100,13 +105,14 @@ TEST_F(CliFinetuneEmbedder, SaysWhatDoesNotFit) {
   refused("pairs.jsonl", "--prompt-name query", "no prompt is named query; the model has none");
   write_rows("rows.jsonl");
   refused("rows.jsonl", "", "name them with --fields");
-  const Outcome named = run(train("rows.jsonl", fmt::format("--fields prompt --fields completion --output '{}'",
-                                                            path("named"))));
+  const Outcome named = run(
+      train("rows.jsonl", fmt::format("--fields prompt --fields completion --output '{}'", path("named"))));
   EXPECT_EQ(named.status, 0) << named.err;
 }
 
 TEST_F(CliFinetuneEmbedder, StsIsJudgedByCorrelations) {
-  const Outcome sts = run(fmt::format("eval --model '{}' --sts '{}' --max-score 5 --json", model_, path("scored.tsv")));
+  const Outcome sts =
+      run(fmt::format("eval --model '{}' --sts '{}' --max-score 5 --json", model_, path("scored.tsv")));
   ASSERT_EQ(sts.status, 0) << sts.err;
   const auto json = nlohmann::json::parse(sts.out);
   EXPECT_EQ(json["pairs"], 24);
@@ -114,7 +120,8 @@ TEST_F(CliFinetuneEmbedder, StsIsJudgedByCorrelations) {
   EXPECT_LE(std::abs(json["pearson"].get<double>()), 1);
   const Outcome both = run(fmt::format("eval --model '{}' --sts '{}' --data x", model_, path("scored.tsv")));
   EXPECT_TRUE(both.says("--data or --sts: exactly one of them is required")) << both.err;
-  const Outcome idle = run(fmt::format("eval --model '{}' --sts '{}' --max-tokens 3", model_, path("scored.tsv")));
+  const Outcome idle =
+      run(fmt::format("eval --model '{}' --sts '{}' --max-tokens 3", model_, path("scored.tsv")));
   EXPECT_TRUE(idle.says("--max-tokens: has no effect with --sts; leave it out")) << idle.err;
   const Outcome unscored = run(fmt::format("eval --model '{}' --sts '{}'", model_, path("pairs.jsonl")));
   EXPECT_TRUE(unscored.says("must hold at least 2 pairs of texts with scores")) << unscored.err;

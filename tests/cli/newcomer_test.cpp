@@ -33,14 +33,18 @@ TEST_F(Newcomer, UnknownOptionsAndCommandsSuggestTheNearest) {
       {"finetune --learning-rat 3",
        "candela: error: --learning-rat: is no option of `candela finetune`; did you mean --learning-rate? "
        "`candela finetune --help` lists them\n"},
-      {"generate --modle x", "candela: error: --modle: is no option of `candela generate`; did you mean --model?"},
+      {"generate --modle x",
+       "candela: error: --modle: is no option of `candela generate`; did you mean --model?"},
       {"bench train --bacth-size 3",
        "candela: error: --bacth-size: is no option of `candela bench train`; did you mean --batch-size?"},
       {"finetune --zzzzzzzz 3",
-       "candela: error: --zzzzzzzz: is no option of `candela finetune`; `candela finetune --help` lists them\n"},
-      {"finetune -r 3", "candela: error: -r: is no option of `candela finetune`, whose options have long names"},
+       "candela: error: --zzzzzzzz: is no option of `candela finetune`; `candela finetune --help` lists "
+       "them\n"},
+      {"finetune -r 3",
+       "candela: error: -r: is no option of `candela finetune`, whose options have long names"},
       {"--versin", "candela: error: --versin: is no option of `candela`; did you mean --version?"},
-      {"finetun", "candela: error: unknown command \"finetun\"; did you mean finetune? known: finetune, verify,"},
+      {"finetun",
+       "candela: error: unknown command \"finetun\"; did you mean finetune? known: finetune, verify,"},
       {"", "candela: error: a command is required; `candela --help` lists them\n"},
       {"finetune", "candela: error: --model: is required\n"},
       {"finetune --rank", "candela: error: --rank: needs a value\n"},
@@ -73,21 +77,23 @@ std::string options_of(const std::string& yaml) {
 }
 
 TEST_F(Newcomer, OtherToolsSpellingsAreUnderstood) {
-  const std::string files = fmt::format("finetune --model '{}' --data '{}' --quiet --max-steps 2 --save-every 1 ",
-                                        model_, path("rows.jsonl"));
-  const Outcome own = run(files + fmt::format("--output '{}' --rank 4 --alpha 8 --dropout 0.1 --learning-rate 1e-3 "
-                                              "--batch-size 3 --accumulation 2 --target-modules q_proj v_proj "
-                                              "--schedule linear --warmup 0.1 --clip-norm 0.5 --checkpoint layer "
-                                              "--rslora --packing",
-                                              path("own")));
+  const std::string files = fmt::format(
+      "finetune --model '{}' --data '{}' --quiet --max-steps 2 --save-every 1 ", model_, path("rows.jsonl"));
+  const Outcome own =
+      run(files + fmt::format("--output '{}' --rank 4 --alpha 8 --dropout 0.1 --learning-rate 1e-3 "
+                              "--batch-size 3 --accumulation 2 --target-modules q_proj v_proj "
+                              "--schedule linear --warmup 0.1 --clip-norm 0.5 --checkpoint layer "
+                              "--rslora --packing",
+                              path("own")));
   ASSERT_EQ(own.status, 0) << own.err;
-  const Outcome theirs = run(
-      files + fmt::format("--output_dir '{}' --lora_r 4 --lora_alpha 8 --lora_dropout=0.1 --learning_rate 1e-3 "
-                          "--per_device_train_batch_size 3 --gradient_accumulation_steps 2 "
-                          "--target_modules q_proj,v_proj --lr_scheduler_type linear --warmup_ratio 0.1 "
-                          "--max_grad_norm 0.5 --gradient_checkpointing True --use_rslora True --packing true "
-                          "--bf16 false",
-                          path("theirs")));
+  const Outcome theirs =
+      run(files +
+          fmt::format("--output_dir '{}' --lora_r 4 --lora_alpha 8 --lora_dropout=0.1 --learning_rate 1e-3 "
+                      "--per_device_train_batch_size 3 --gradient_accumulation_steps 2 "
+                      "--target_modules q_proj,v_proj --lr_scheduler_type linear --warmup_ratio 0.1 "
+                      "--max_grad_norm 0.5 --gradient_checkpointing True --use_rslora True --packing true "
+                      "--bf16 false",
+                      path("theirs")));
   ASSERT_EQ(theirs.status, 0) << theirs.err;
   const std::string expected = options_of(read(path("own/finetune.yaml")));
   EXPECT_EQ(options_of(read(path("theirs/finetune.yaml"))), expected);
@@ -125,16 +131,17 @@ quiet: true
 }
 
 TEST_F(Newcomer, ABatchBeyondTheDataSaysWhatItTakes) {
-  const Outcome outcome = run(fmt::format("finetune --model '{}' --data '{}' --output '{}' --batch-size 100000 --plan",
-                                          model_, path("rows.jsonl"), path("o")));
+  const Outcome outcome =
+      run(fmt::format("finetune --model '{}' --data '{}' --output '{}' --batch-size 100000 --plan", model_,
+                      path("rows.jsonl"), path("o")));
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_TRUE(outcome.says("--batch-size 100000: a batch takes the 24 rows that there are")) << outcome.err;
 }
 
 TEST_F(Newcomer, ARunIsPlannedForADeviceThatIsNotThere) {
   if (run("devices").out.find("cuda:7") != std::string::npos) GTEST_SKIP() << "there are eight GPUs";
-  const std::string arguments = fmt::format("finetune --model '{}' --data '{}' --output '{}' --device cuda:7", model_,
-                                            path("rows.jsonl"), path("o"));
+  const std::string arguments = fmt::format("finetune --model '{}' --data '{}' --output '{}' --device cuda:7",
+                                            model_, path("rows.jsonl"), path("o"));
   const Outcome plan = run(arguments + " --plan");
   EXPECT_EQ(plan.status, 0) << plan.err;
   EXPECT_TRUE(plan.says("memory      ")) << plan.out;
@@ -147,7 +154,8 @@ TEST_F(Newcomer, ARunIsPlannedForADeviceThatIsNotThere) {
 
 TEST_F(Newcomer, AFolderIsEvaluatedOnItsHeldOutRows) {
   const auto rows_of = [&](const std::string& folder) {
-    const Outcome outcome = run(fmt::format("eval --model '{}' --data '{}' --no-answers --json", model_, path(folder)));
+    const Outcome outcome =
+        run(fmt::format("eval --model '{}' --data '{}' --no-answers --json", model_, path(folder)));
     return outcome.status == 0 ? nlohmann::json::parse(outcome.out)["rows"].get<int>() : -1;
   };
   write_rows("set/train.jsonl", 9);
@@ -162,8 +170,8 @@ TEST_F(Newcomer, AFolderIsEvaluatedOnItsHeldOutRows) {
 
 TEST_F(Newcomer, AShareOfTheRowsIsHeldOutByEitherName) {
   for (const char* option : {"--valid-split", "--validation-split", "--validation_split"}) {
-    const Outcome outcome = run(fmt::format("finetune --model '{}' --data '{}' --output '{}' {} 0.25 --plan", model_,
-                                            path("rows.jsonl"), path("o"), option));
+    const Outcome outcome = run(fmt::format("finetune --model '{}' --data '{}' --output '{}' {} 0.25 --plan",
+                                            model_, path("rows.jsonl"), path("o"), option));
     EXPECT_TRUE(outcome.says("6 rows held out")) << outcome.out << outcome.err;
   }
 }
@@ -194,9 +202,9 @@ TEST_F(Newcomer, InfoTellsDtypesAndEndsWithItsReader) {
   for (int i = 0; i < 4000; ++i)
     many.emplace_back(fmt::format("model.layers.{}.weight", i), Tensor::from_values<float>({1}, {1}));
   write_safetensors(path("many.safetensors"), many);
-  const std::string line =
-      fmt::format("bash -c \"'{}' info '{}' --tensors 2>'{}' | head -n 1 >/dev/null; exit \\${{PIPESTATUS[0]}}\"",
-                  CANDELA_BINARY, path("many.safetensors"), path("said"));
+  const std::string line = fmt::format(
+      "bash -c \"'{}' info '{}' --tensors 2>'{}' | head -n 1 >/dev/null; exit \\${{PIPESTATUS[0]}}\"",
+      CANDELA_BINARY, path("many.safetensors"), path("said"));
   EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 128 + SIGPIPE);
   EXPECT_EQ(read(path("said")), "") << "whoever closed the pipe wants no more";
 }
@@ -205,7 +213,8 @@ TEST_F(Newcomer, TheLineBreakOfEchoIsNoPartOfThePrompt) {
   const std::string generate = fmt::format("generate --model '{}' --max-tokens 8 --prompt ", kModel);
   const std::string expected = run(generate + "'Once upon a time'").out;
   EXPECT_EQ(run(generate + "-", "echo 'Once upon a time' |").out, expected);
-  EXPECT_EQ(run(generate + "-", "printf 'Once upon a time\\n\\n' |").out, run(generate + "\"Once upon a time\n\"").out)
+  EXPECT_EQ(run(generate + "-", "printf 'Once upon a time\\n\\n' |").out,
+            run(generate + "\"Once upon a time\n\"").out)
       << "one line break is";
 }
 
@@ -213,8 +222,10 @@ TEST_F(Newcomer, GenerateEndsItsLineInATerminal) {
   if (!has("script")) GTEST_SKIP() << "script is not there";
   const std::string command =
       fmt::format("'{}' generate --model '{}' --prompt x --max-tokens 3", CANDELA_BINARY, model_);
-  ASSERT_EQ(std::system(fmt::format("script -qec \"{}\" /dev/null >'{}' </dev/null", command, path("screen")).c_str()),
-            0);
+  ASSERT_EQ(
+      std::system(
+          fmt::format("script -qec \"{}\" /dev/null >'{}' </dev/null", command, path("screen")).c_str()),
+      0);
   const std::string screen = read(path("screen"));
   ASSERT_FALSE(screen.empty());
   EXPECT_EQ(screen.back(), '\n') << screen;
@@ -232,11 +243,11 @@ class Completion : public Newcomer {
   }
   /// What bash offers for these words, the last of them being typed.
   std::string offered(const std::string& words) const {
-    write("ask.sh", fmt::format("source '{}'\nCOMP_WORDS=({})\nCOMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n_candela\n"
-                                "printf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
-                                path("candela.bash"), words));
-    const std::string line =
-        fmt::format("cd '{}' && bash --norc ask.sh >offers 2>&1", folder_.string());
+    write("ask.sh",
+          fmt::format("source '{}'\nCOMP_WORDS=({})\nCOMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n_candela\n"
+                      "printf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+                      path("candela.bash"), words));
+    const std::string line = fmt::format("cd '{}' && bash --norc ask.sh >offers 2>&1", folder_.string());
     EXPECT_EQ(std::system(line.c_str()), 0);
     return read(path("offers"));
   }
@@ -264,7 +275,8 @@ TEST_F(Completion, NothingIsLeftOut) {
     std::istringstream help(run(fmt::format("{} --help", command)).out);
     int options = 0;
     for (std::string word; help >> word;) {
-      if (!word.starts_with("--") || word.find_first_not_of("-abcdefghijklmnopqrstuvwxyz0123456789") != std::string::npos)
+      if (!word.starts_with("--") ||
+          word.find_first_not_of("-abcdefghijklmnopqrstuvwxyz0123456789") != std::string::npos)
         continue;
       ++options;
       EXPECT_NE(bash.find(word), std::string::npos) << command << " " << word;
@@ -302,8 +314,8 @@ exit ${{failed:-0}}
 )",
                                 folder_.string()));
   ASSERT_EQ(std::system(fmt::format("zsh -n '{}'", path("candela.zsh")).c_str()), 0);
-  const int status = std::system(
-      fmt::format("timeout 60 zsh -f '{}' >'{}' 2>&1", path("type.zsh"), path("typed")).c_str());
+  const int status =
+      std::system(fmt::format("timeout 60 zsh -f '{}' >'{}' 2>&1", path("type.zsh"), path("typed")).c_str());
   EXPECT_EQ(status, 0) << read(path("typed"));
 }
 

@@ -71,7 +71,8 @@ TEST(SignalsDeathTest, NoFurtherSignalEndsASave) {
   EXPECT_EXIT(save(), testing::ExitedWithCode(7), "");
 }
 
-/// oneDNN's generated kernels keep other values in the stack pointer: a handler that used it would write there.
+/// oneDNN's generated kernels keep other values in the stack pointer: a handler that used it would write
+/// there.
 TEST(SignalsDeathTest, HandlersRunOnAStackOfTheirOwn) {
   const auto run = [] {
     cli::prepare_process();

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-
 #include <vector>
 
 #include <candela/autograd/backward.h>
@@ -73,17 +72,17 @@ class CudaTraining : public Gpu, public testing::WithParamInterface<DType> {
 
 TEST_P(CudaTraining, ARecordedRunHasTheBitsOfOneThatCallsItsOps) {
   const TrainOptions options = ragged_options(24);
-  const Trained called =
-      train(options, [&](Trainer& trainer, const std::vector<Sample>& samples, Trained& result) {
-        SampleSource source(samples, options);
-        const ScheduleOptions schedule{options.schedule, options.adamw.lr, options.floor, 1, options.max_steps};
-        for (std::int64_t step = 1; step <= options.max_steps; ++step) {
-          std::vector<Batch> batches;
-          for (const HostBatch& batch : source.next())
-            batches.push_back(bucketed(batch, options.pad_id).upload(kCuda));
-          result.losses.push_back(trainer.step(batches, learning_rate(schedule, step)).loss);
-        }
-      });
+  const Trained called = train(options, [&](Trainer& trainer, const std::vector<Sample>& samples,
+                                            Trained& result) {
+    SampleSource source(samples, options);
+    const ScheduleOptions schedule{options.schedule, options.adamw.lr, options.floor, 1, options.max_steps};
+    for (std::int64_t step = 1; step <= options.max_steps; ++step) {
+      std::vector<Batch> batches;
+      for (const HostBatch& batch : source.next())
+        batches.push_back(bucketed(batch, options.pad_id).upload(kCuda));
+      result.losses.push_back(trainer.step(batches, learning_rate(schedule, step)).loss);
+    }
+  });
   const Trained recorded =
       train(options, [](Trainer& trainer, const std::vector<Sample>& samples, Trained& result) {
         trainer.fit(samples, {}, [&](const StepReport& report) { result.losses.push_back(report.loss); });
@@ -121,15 +120,16 @@ TEST_F(CudaHeadLoss, TheRowsOfALargeVocabularyAreThoseOfTheCpu) {
     const Tensor weight = normal({classes, 32}, generator, 0, 0.5, DType::F32, Device::cpu());
     std::vector<std::int32_t> ids(70);
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      ids[i] = i % 5 == 0 ? static_cast<std::int32_t>(kIgnoreIndex)
-                          : static_cast<std::int32_t>(generator.next_below(static_cast<std::uint64_t>(classes)));
+      ids[i] = i % 5 == 0
+                   ? static_cast<std::int32_t>(kIgnoreIndex)
+                   : static_cast<std::int32_t>(generator.next_below(static_cast<std::uint64_t>(classes)));
     }
     ids.back() = static_cast<std::int32_t>(classes - 1);
     const auto run = [&](Device device) {
       Tensor in = to_device(x, device).detach();  // a leaf
       in.set_requires_grad(true);
-      const Tensor loss = linear_cross_entropy(in, to_device(weight, device),
-                                               Tensor::from_values(ids, {70}, device));
+      const Tensor loss =
+          linear_cross_entropy(in, to_device(weight, device), Tensor::from_values(ids, {70}, device));
       backward(loss);
       return std::pair(loss.item(), in.grad().to_vector<float>());
     };

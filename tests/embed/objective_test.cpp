@@ -114,8 +114,11 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(EmbedLosses, RefuseWhatDoesNotFit) {
   const Tensor a = Tensor::empty({3, 4});
-  EXPECT_EQ(error_of<InvalidArgument>([&] { ranking_loss(a, Tensor::empty({2, 4})); }),
-            "ranking_loss: anchors must be [B, D] and candidates [M, D] with M >= B >= 1; got [3, 4] and [2, 4]");
+  EXPECT_EQ(
+      error_of<InvalidArgument>([&] {
+        ranking_loss(a, Tensor::empty({2, 4}));
+      }),
+      "ranking_loss: anchors must be [B, D] and candidates [M, D] with M >= B >= 1; got [3, 4] and [2, 4]");
   EXPECT_EQ(error_of<InvalidArgument>([&] { cosine_loss(a, a, std::vector<float>{1}); }),
             "cosine_loss: scores must be [3]; got [1]");
   EXPECT_EQ(error_of<InvalidArgument>([] { parse_embed_loss("triplet"); }),
@@ -145,8 +148,7 @@ class GradientCaching : public testing::TestWithParam<EmbedLoss> {
     config.rank = 4;
     config.dropout = 0.25;
     Lora lora = Lora::attach(embedder_.model(), config, 5);
-    for (const NamedTensor& parameter : lora.parameters())
-      parameters_.push_back(parameter.tensor);
+    for (const NamedTensor& parameter : lora.parameters()) parameters_.push_back(parameter.tensor);
     const NoGrad guard;
     // B away from 0, so that A has gradients too.
     for (std::size_t i = 1; i < parameters_.size(); i += 2) {
@@ -212,7 +214,8 @@ TEST_P(GradientCaching, DrawsTheSameMasksInBothPasses) {
   EXPECT_EQ(once, again);
   EXPECT_GT(drawn, 0U);
   EXPECT_EQ(offset_, drawn);
-  // Were the masks of the second pass others, a small step along the gradient would not change the loss by it.
+  // Were the masks of the second pass others, a small step along the gradient would not change the loss by
+  // it.
   const auto dot = [&](double by) {
     double squares = 0;
     for (double value : once.second) squares += value * value;

@@ -47,13 +47,13 @@ TEST_F(TextTables, NamedColumnsAndFieldsAreTheSame) {
   const TextTable tabs = TextTable::read(write("a.tsv", "positive\tanchor\tnegative\nP\tA\tN\n"));
   EXPECT_EQ(tabs.texts, (Strings{"A", "P", "N"}));
   EXPECT_FALSE(tabs.scored());
-  const TextTable lines = TextTable::read(
-      write("a.jsonl", R"({"anchor": "A", "positive": "P", "negative": ["N", "M"]})"
-                       "\n"));
+  const TextTable lines =
+      TextTable::read(write("a.jsonl", R"({"anchor": "A", "positive": "P", "negative": ["N", "M"]})"
+                                       "\n"));
   EXPECT_EQ(lines.columns, 4);
   EXPECT_EQ(lines.texts, (Strings{"A", "P", "N", "M"}));
-  const TextTable numbered = TextTable::read(write(
-      "n.jsonl", R"({"anchor": "A", "positive": "P", "negative_1": "N", "negative_2": "M"})"));
+  const TextTable numbered = TextTable::read(
+      write("n.jsonl", R"({"anchor": "A", "positive": "P", "negative_1": "N", "negative_2": "M"})"));
   EXPECT_EQ(numbered.texts, lines.texts);
   TextTableOptions options;
   options.fields = {"q", "d"};
@@ -67,14 +67,17 @@ TEST_F(TextTables, WhatIsWrongIsNamedWithItsLine) {
   EXPECT_EQ(read_error("e.jsonl", R"({"question": "Q", "answer": "A"})"),
             ":1: must have the fields anchor and positive, or sentence1 and sentence2; got answer, question: "
             "name them with --fields");
-  EXPECT_EQ(read_error("f.jsonl", "{\"anchor\": \"A\", \"positive\": \"P\"}\n{\"anchor\": \"\", \"positive\": \"P\"}"),
+  EXPECT_EQ(read_error("f.jsonl",
+                       "{\"anchor\": \"A\", \"positive\": \"P\"}\n{\"anchor\": \"\", \"positive\": \"P\"}"),
             ":2: anchor must be a text or a list of texts, none of them empty; got \"\"");
-  EXPECT_EQ(read_error("g.jsonl", "{\"anchor\": \"A\", \"positive\": [\"P\", \"N\"]}\n"
-                                  "{\"anchor\": \"A\", \"positive\": [\"P\"]}"),
+  EXPECT_EQ(read_error("g.jsonl",
+                       "{\"anchor\": \"A\", \"positive\": [\"P\", \"N\"]}\n"
+                       "{\"anchor\": \"A\", \"positive\": [\"P\"]}"),
             ":2: must have 3 texts as the first row; got 2");
   EXPECT_EQ(read_error("h.jsonl", R"({"sentence1": "A", "sentence2": "B", "score": "high"})"),
             ":1: score must be a finite number; got \"high\"");
-  EXPECT_EQ(read_error("i.tsv", "3\tA\tB\n2\tC\n"), ":2: must have 3 columns (score, sentence1, sentence2); got 2");
+  EXPECT_EQ(read_error("i.tsv", "3\tA\tB\n2\tC\n"),
+            ":2: must have 3 columns (score, sentence1, sentence2); got 2");
   EXPECT_EQ(read_error("j.jsonl", "\n"), ": holds no rows");
   TextTableOptions options;
   options.fields = {"a", "b"};

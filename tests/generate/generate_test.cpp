@@ -90,7 +90,8 @@ TEST_F(Generate, ATurnComputesOnlyWhatIsNewAndSaysTheSame) {
       for (std::size_t i = 0; i < anew.tokens.size(); ++i)
         EXPECT_NEAR(with.tokens[i].log_probability, anew.tokens[i].log_probability, 1e-5);
       for (const TokenId id : with.ids()) text.push_back(id);
-      EXPECT_EQ(kept.tokens, std::vector<TokenId>(text.begin(), text.end() - 1)) << "the last id went through no layer";
+      EXPECT_EQ(kept.tokens, std::vector<TokenId>(text.begin(), text.end() - 1))
+          << "the last id went through no layer";
       text.insert(text.end(), {static_cast<TokenId>(3 + turn), 7});
     }
   }
@@ -116,7 +117,8 @@ TEST_F(Generate, AKeptPrefixHasTheBitsOfItsPasses) {
     const std::vector<std::int32_t> ids(text.begin() + begin, text.begin() + end);
     hidden = model_->forward_hidden(Tensor::from_values(ids, {1, end - begin}), forward);
   }
-  const Tensor last = slice(reshape(hidden, {hidden.size(1), hidden.size(2)}), 0, hidden.size(1) - 1, hidden.size(1));
+  const Tensor last =
+      slice(reshape(hidden, {hidden.size(1), hidden.size(2)}), 0, hidden.size(1) - 1, hidden.size(1));
   const std::vector<float> logits = cast(model_->logits(last), DType::F32).to_vector<float>();
   EXPECT_EQ(log_probability(logits, second.tokens[0].id), second.tokens[0].log_probability);
 }

@@ -142,8 +142,8 @@ TEST(ChatRows, TheEndTokenIsTrainedBehindAnyGenerationBlock) {
   DatasetOptions options = with(source);
   options.end_ids = {2};
   const auto answered = [&](const std::string& answer) {
-    return marked(R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": ")" + answer +
-                      R"("}]})",
+    return marked(R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": ")" +
+                      answer + R"("}]})",
                   options);
   };
   EXPECT_EQ(answered("a"), "<|im_start|>user:u<|im_end|><|im_start|>assistant:[a<|im_end|>]");

@@ -153,7 +153,8 @@ Trained train_ragged(const TrainOptions& options, const Run& run) {
   Trained result;
   run(trainer, samples, result);
   result.recorded = trainer.recorded();
-  for (const Tensor& parameter : trainer.parameters()) result.parameters.push_back(parameter.to_vector<float>());
+  for (const Tensor& parameter : trainer.parameters())
+    result.parameters.push_back(parameter.to_vector<float>());
   return result;
 }
 
@@ -170,17 +171,17 @@ Trained train_recorded(std::int64_t settle_every) {
 
 TEST(LateTraining, ARecordedRunHasTheBitsOfOneThatCallsItsOps) {
   const TrainOptions options = ragged_options();
-  const Trained called =
-      train_ragged(options, [&](Trainer& trainer, const std::vector<Sample>& samples, Trained& result) {
-        SampleSource source(samples, options);
-        const ScheduleOptions schedule{options.schedule, options.adamw.lr, options.floor, 1, options.max_steps};
-        for (std::int64_t step = 1; step <= options.max_steps; ++step) {
-          std::vector<Batch> batches;
-          for (const HostBatch& batch : source.next())
-            batches.push_back(bucketed(batch, options.pad_id).upload(late_device()));
-          result.losses.push_back(trainer.step(batches, learning_rate(schedule, step)).loss);
-        }
-      });
+  const Trained called = train_ragged(options, [&](Trainer& trainer, const std::vector<Sample>& samples,
+                                                   Trained& result) {
+    SampleSource source(samples, options);
+    const ScheduleOptions schedule{options.schedule, options.adamw.lr, options.floor, 1, options.max_steps};
+    for (std::int64_t step = 1; step <= options.max_steps; ++step) {
+      std::vector<Batch> batches;
+      for (const HostBatch& batch : source.next())
+        batches.push_back(bucketed(batch, options.pad_id).upload(late_device()));
+      result.losses.push_back(trainer.step(batches, learning_rate(schedule, step)).loss);
+    }
+  });
   const Trained recorded = train_recorded(1);
   EXPECT_EQ(called.recorded, 0);
   EXPECT_GT(recorded.recorded, 1) << "several buckets";

@@ -165,8 +165,7 @@ TEST_P(PackedFamilies, LossAndGradientAreThoseOfTheRows) {
     for (const NamedTensor& parameter : lora.parameters()) {
       if (parameter.name.find("lora_B") == std::string::npos) continue;
       std::vector<float> values(static_cast<std::size_t>(parameter.tensor.numel()));
-      for (float& value : values)
-        value = static_cast<float>(generator.next_below(2001)) / 5000.0F - 0.2F;
+      for (float& value : values) value = static_cast<float>(generator.next_below(2001)) / 5000.0F - 0.2F;
       copy_(parameter.tensor, Tensor::from_values(values, parameter.tensor.shape()));
     }
   }
@@ -211,19 +210,19 @@ TEST_P(PackedFamilies, NoTokenSeesAnotherRow) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, PackedFamilies,
-    testing::Values(
-        Family{"llama", "llama", ""}, Family{"qwen2", "qwen2", ""}, Family{"qwen3", "qwen3", ""},
-        Family{"phi3_partial_rotary", "phi3", R"(, "partial_rotary_factor": 0.5)"},
-        Family{"smollm3_without_rope", "smollm3", R"(, "no_rope_layers": [1, 0])"},
-        Family{"mistral_window", "mistral", R"(, "sliding_window": 4)"},
-        Family{"gemma3_two_ropes", "gemma3_text",
-               R"(, "head_dim": 8, "sliding_window": 4, "sliding_window_pattern": 2)"},
-        Family{"linear", "llama", R"(, "rope_scaling": {"rope_type": "linear", "factor": 2.0})"},
-        Family{"llama3", "llama", R"(, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+    testing::Values(Family{"llama", "llama", ""}, Family{"qwen2", "qwen2", ""}, Family{"qwen3", "qwen3", ""},
+                    Family{"phi3_partial_rotary", "phi3", R"(, "partial_rotary_factor": 0.5)"},
+                    Family{"smollm3_without_rope", "smollm3", R"(, "no_rope_layers": [1, 0])"},
+                    Family{"mistral_window", "mistral", R"(, "sliding_window": 4)"},
+                    Family{"gemma3_two_ropes", "gemma3_text",
+                           R"(, "head_dim": 8, "sliding_window": 4, "sliding_window_pattern": 2)"},
+                    Family{"linear", "llama", R"(, "rope_scaling": {"rope_type": "linear", "factor": 2.0})"},
+                    Family{"llama3", "llama", R"(, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
             "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16})"},
-        Family{"yarn", "qwen2", R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                    Family{"yarn", "qwen2", R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4.0,
             "original_max_position_embeddings": 32})"},
-        Family{"dynamic", "llama", R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0})"}),
+                    Family{"dynamic", "llama",
+                           R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0})"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TrainOptions packed_options(std::int64_t batch_size, std::int64_t accumulation = 1) {
@@ -346,10 +345,10 @@ TEST_P(PackedData, LessThanTwoPercentOfThePositionsArePadding) {
   EXPECT_LT(steps, SampleSource(data.samples, train).length().steps);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, PackedData, testing::Values("gsm8k/test.jsonl", "wikisql-lora/train.jsonl"),
-                         [](const auto& test) {
-                           return std::string(test.param).substr(0, std::string(test.param).find_first_of("-/"));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Sets, PackedData, testing::Values("gsm8k/test.jsonl", "wikisql-lora/train.jsonl"), [](const auto& test) {
+      return std::string(test.param).substr(0, std::string(test.param).find_first_of("-/"));
+    });
 
 }  // namespace
 }  // namespace candela

@@ -33,8 +33,8 @@ struct Device {
 
 /// "cpu", "metal:0", "cuda:1", "custom:0"; "plan of metal:0", and "plan" for that of the CPU.
 std::string to_string(Device device);
-/// Inverse of to_string for the CPU, Metal and CUDA; an index may be left out. "auto": default_device(). Throws
-/// InvalidArgument.
+/// Inverse of to_string for the CPU, Metal and CUDA; an index may be left out. "auto": default_device().
+/// Throws InvalidArgument.
 Device parse_device(std::string_view name);
 
 /// A range of device memory. `data` is its address on the device, which the host may dereference where

@@ -30,13 +30,13 @@ struct EmbedLossOptions {
 };
 
 /// Mean over i of -log softmax_j(scale cos(anchor_i, candidate_j))[i], f32 [1] (Henderson et al., 2017):
-/// anchors [B, D], candidates [M, D], M >= B, where candidate i is the positive of anchor i and all others are
-/// negatives. f32 (f64 as reference). Gradients for both.
+/// anchors [B, D], candidates [M, D], M >= B, where candidate i is the positive of anchor i and all others
+/// are negatives. f32 (f64 as reference). Gradients for both.
 Tensor ranking_loss(const Tensor& anchors, const Tensor& candidates, double scale = 20);
 
 /// log(1 + sum of exp(scale (cos_i - cos_j)) over all i, j with score_i < score_j), [1] (Su, 2022): a and b
-/// [B, D], cos_i = cos(a_i, b_i). Only the order of the scores counts. f32 (f64 as reference). Gradients for a
-/// and b.
+/// [B, D], cos_i = cos(a_i, b_i). Only the order of the scores counts. f32 (f64 as reference). Gradients for
+/// a and b.
 Tensor cosent_loss(const Tensor& a, const Tensor& b, std::span<const float> scores, double scale = 20);
 
 /// Mean of (cos(a_i, b_i) - score_i)^2, [1]: a and b [B, D]. f32 (f64 as reference). Gradients for a and b.
@@ -44,8 +44,8 @@ Tensor cosine_loss(const Tensor& a, const Tensor& b, std::span<const float> scor
 
 /// Trains embeddings on batches with Batch::texts. A step of several batches is one batch to the loss, by
 /// gradient caching (GradCache, Gao et al., 2021): all texts are embedded without gradients, the loss gives
-/// the gradient of each embedding, and batch by batch the texts are embedded again and walked back from there.
-/// Memory is that of one batch; loss and gradients are those of the whole.
+/// the gradient of each embedding, and batch by batch the texts are embedded again and walked back from
+/// there. Memory is that of one batch; loss and gradients are those of the whole.
 class EmbedObjective final : public Objective {
  public:
   /// Pooling and what follows it as `config` says. Weights of Dense are not trained.

@@ -22,8 +22,8 @@ struct StsResult {
   std::int64_t cut = 0;
 };
 
-/// Compares the similarity (EmbedderConfig::similarity) of each pair with its score. InvalidArgument unless the
-/// table has scores, 2 columns and at least 2 rows; else as Embedder::embed.
+/// Compares the similarity (EmbedderConfig::similarity) of each pair with its score. InvalidArgument unless
+/// the table has scores, 2 columns and at least 2 rows; else as Embedder::embed.
 StsResult evaluate_sts(const Embedder& embedder, const TextTable& pairs, const EmbedOptions& options = {});
 
 }  // namespace candela

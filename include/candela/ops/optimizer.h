@@ -26,8 +26,8 @@ void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const 
 Tensor adamw_factors(const Tensor& loss, const Tensor& squares, const Tensor& learning_rate,
                      const Tensor& updates, const AdamwOptions& options, double clip_norm);
 
-/// The step that `factors` of adamw_factors() describe; else as above. options.lr and options.weight_decay are
-/// not used.
+/// The step that `factors` of adamw_factors() describe; else as above. options.lr and options.weight_decay
+/// are not used.
 void adamw_step(const Tensor& param, const Tensor& grad, const Tensor& m, const Tensor& v,
                 const AdamwOptions& options, const Tensor& factors);
 

@@ -49,8 +49,8 @@ class BatchSource {
   virtual std::vector<HostBatch> planned() const = 0;
   /// Whether a step can take more than one batch.
   virtual bool accumulates() const = 0;
-  /// How many batches like a planned one stand for a step. More than 2 matter where the loss holds the results
-  /// of all of them: next-token gradients of the first batch are there while the next one runs.
+  /// How many batches like a planned one stand for a step. More than 2 matter where the loss holds the
+  /// results of all of them: next-token gradients of the first batch are there while the next one runs.
   virtual std::size_t planned_passes() const { return accumulates() ? 2 : 1; }
   /// Throws InvalidArgument naming a row that could not be run with a vocabulary of this size. A source that
   /// reads as it goes checks each row as it comes instead.

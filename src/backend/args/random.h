@@ -21,8 +21,8 @@ struct NormalArgs {
   double mean, stddev;
 };
 
-/// out[i] = x[i] / (1 - p) where u_i >= p, else 0. The gradient is the same op on dy with the same seed, offset
-/// and base. base: i64 [1], added to offset when the kernel runs; absent: 0.
+/// out[i] = x[i] / (1 - p) where u_i >= p, else 0. The gradient is the same op on dy with the same seed,
+/// offset and base. base: i64 [1], added to offset when the kernel runs; absent: 0.
 struct DropoutArgs {
   TensorArg x, out;
   std::uint64_t seed, offset;

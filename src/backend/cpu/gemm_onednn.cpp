@@ -135,16 +135,16 @@ class Primitives {
   }
 
  private:
-  using Entry = std::pair<Shape, std::shared_ptr<const Primitive>>;
+  using Entry = std::pair<Shape, std::shared_ptr<const Primitive> >;
   std::mutex mutex_;
   std::uint64_t made_ = 0;
   std::list<Entry> recent_;  // the latest first
   std::map<Shape, std::list<Entry>::iterator> places_;
 };
 
-/// What one thread executes primitives with. oneDNN 2.6 makes six allocations for the memory objects that name
-/// the operands, which take as long as a small product, and it crashes where one fails: they are kept for the
-/// latest primitives and only pointed at other operands, which allocates nothing.
+/// What one thread executes primitives with. oneDNN 2.6 makes six allocations for the memory objects that
+/// name the operands, which take as long as a small product, and it crashes where one fails: they are kept
+/// for the latest primitives and only pointed at other operands, which allocates nothing.
 class Executor {
  public:
   void run(const Primitive& primitive, const GemmArgs& p) {
@@ -234,8 +234,8 @@ bool multiplies_bf16() {
 
 void require_room_for_code() {
   constexpr std::size_t kRoom = std::size_t{4} << 20U;  // several times what one primitive takes
-  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of a
-  // megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
+  // Small: a large block that is freed raises the size from which glibc maps blocks, and oneDNN's buffers of
+  // a megabyte would stay in the heap of each thread from then on. Where pages can be had, so can more heap.
   constexpr std::size_t kHeap = std::size_t{64} << 10U;
   void* const heap = std::malloc(kHeap);
   const bool has_heap = heap != nullptr;

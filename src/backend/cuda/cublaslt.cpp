@@ -216,11 +216,11 @@ std::size_t CublasLt::measure(const MatmulArgs& args, const Plan& plan,
   const Lie a = *lie_of(args.a);
   const Lie b = *lie_of(args.b);
   const std::int64_t leading = lie_of(args.out)->leading;
-  const std::string key = fmt::format(
-      "cublaslt {} {} to {} {}{} m{} n{} k{} ld{},{},{}{}{}", lt_.version(), to_string(args.a.dtype),
-      to_string(args.out.dtype), a.turned ? 't' : 'n', b.turned ? 't' : 'n', args.out.shape[0],
-      args.out.shape[1], args.a.last(), a.leading, b.leading, leading, args.bias.present() ? " bias" : "",
-      args.beta != 0 ? " add" : "");
+  const std::string key =
+      fmt::format("cublaslt {} {} to {} {}{} m{} n{} k{} ld{},{},{}{}{}", lt_.version(),
+                  to_string(args.a.dtype), to_string(args.out.dtype), a.turned ? 't' : 'n',
+                  b.turned ? 't' : 'n', args.out.shape[0], args.out.shape[1], args.a.last(), a.leading,
+                  b.leading, leading, args.bias.present() ? " bias" : "", args.beta != 0 ? " add" : "");
   std::vector<std::string> names;
   for (std::size_t i = 0; i < algorithms.size(); ++i) names.push_back(fmt::format("algorithm {}", i));
   if (const std::optional<TunedChoice> known = Tuning::instance().find(stream_.name(), key)) {
@@ -310,10 +310,10 @@ void CublasLt::enqueue(const MatmulArgs& args, const Plan& plan, const cublasLtM
                        void* result) {
   const auto alpha = static_cast<float>(args.alpha);
   const auto beta = static_cast<float>(args.beta);
-  check_blas(lt_.matmul(handle_, plan.desc, &alpha, args.b.data, plan.first, args.a.data, plan.second, &beta,
-                        result, plan.out, result, plan.out, &algorithm, workspace_, kWorkspace,
-                        stream_.handle()),
-             "cublasLtMatmul");
+  check_blas(
+      lt_.matmul(handle_, plan.desc, &alpha, args.b.data, plan.first, args.a.data, plan.second, &beta, result,
+                 plan.out, result, plan.out, &algorithm, workspace_, kWorkspace, stream_.handle()),
+      "cublasLtMatmul");
 }
 
 }  // namespace

@@ -35,7 +35,8 @@ std::unique_ptr<Event> copy_out(CudaStream& stream, const void* from, std::span<
 class CudaRecording final : public Recording {
  public:
   /// Calls `work` once; nothing of it runs until replay(). `memory` is what the work's tensors lie in.
-  CudaRecording(CudaStream& stream, const std::function<void()>& work, std::shared_ptr<CachingAllocator::Pool> memory);
+  CudaRecording(CudaStream& stream, const std::function<void()>& work,
+                std::shared_ptr<CachingAllocator::Pool> memory);
   ~CudaRecording() override;
   void replay() override;
   const std::shared_ptr<CachingAllocator::Pool>& memory() const { return memory_; }

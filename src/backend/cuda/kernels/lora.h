@@ -77,8 +77,8 @@ struct WideParams {
   bool add;
   /// launch_outer
   Type result_type;
-  /// launch_outer: f32 [outer_parts][outer_size]; launch_project: f32 [project_parts][rows][padded], null where
-  /// that is one part
+  /// launch_outer: f32 [outer_parts][outer_size]; launch_project: f32 [project_parts][rows][padded], null
+  /// where that is one part
   float* partial;
 };
 /// low = scale wide factor^T, with its terms. Where rows are few the columns are cut into parts, which are
@@ -88,8 +88,8 @@ cudaError_t launch_project(const LowRankParams& ranks, const WideParams& wide, c
 /// wide (+)= scale low factor.
 cudaError_t launch_expand(const LowRankParams& ranks, const WideParams& wide, const LowParams& low,
                           cudaStream_t stream);
-/// result = scale low^T wide, of two pairs in one launch (group_count 0: none): sums over the rows, in a fixed
-/// order.
+/// result = scale low^T wide, of two pairs in one launch (group_count 0: none): sums over the rows, in a
+/// fixed order.
 cudaError_t launch_outer(const LowRankParams& ranks, const WideParams& first, const LowParams& first_low,
                          const WideParams& second, const LowParams& second_low, cudaStream_t stream);
 std::int64_t project_parts(const WideParams& wide);
