@@ -98,7 +98,8 @@ TEST_F(Traffic, MatricesOfThreadgroupMemoryMeetNoBankTwice) {
     const Tensor top = zeros({1, 1, 40}, DType::F32, metal());
     const Tensor total = zeros({1, 1, 40}, DType::F32, metal());
     const auto like_x = [&] { return zeros(x.shape(), DType::F32, metal()); };
-    const AttentionArgs args{x, x, x, like_x(), top, total, {}, {}, 0.1, true};
+    const Tensor attended = like_x();
+    const AttentionArgs args{x, x, x, attended, top, total, {}, {}, 0.1, true};
     ASSERT_EQ(run_named(&KernelTable::attention, "flash", args), "");
     expect_none(fmt::format("attention_f32_{}", size));
     ASSERT_EQ(run_named(&KernelTable::attention_grad, "flash",

@@ -60,8 +60,10 @@ constexpr float half_value(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
   const std::uint32_t magnitude = bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-  // As a float the same bits are 2^112 too small; the product is exact, for subnormals too.
-  const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  // As a float the bits of a normal number are 2^112 too small; those of a subnormal would be flushed to
+  // zero.
+  const float value = magnitude < 0x400u ? static_cast<float>(magnitude) * 0x1p-24f
+                                         : std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(value));
 }
 

@@ -57,12 +57,14 @@ void dropout(const DropoutArgs& args, Stream& stream) {
                                      static_cast<float>(1 / (1 - args.p)),
                                      args.base.present() ? 1U : 0U};
   static_cast<Engine&>(stream).encode("dropout", {0, 2 * bytes_of(args.x)}, [&](Encoding& encoding) {
-    Launch(encoding, "random", "dropout" + suffix(args.x.dtype))
-        .tensor(args.out)
-        .tensor(args.x)
-        .optional(args.base, args.x)
-        .params(params)
-        .over(counters_of(args.x.numel()));
+    Launch launch(encoding, "random", "dropout" + suffix(args.x.dtype));
+    launch.tensor(args.out).tensor(args.x);
+    if (args.base.present()) {
+      launch.tensor(args.base);
+    } else {
+      launch.params(std::uint64_t{0});  // x may have fewer bytes than a base
+    }
+    launch.params(params).over(counters_of(args.x.numel()));
   });
 }
 
