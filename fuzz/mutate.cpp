@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -85,6 +86,11 @@ void collect(Json& value, std::vector<Json*>& nodes) {
   for (Json& item : value) collect(item, nodes);
 }
 
+/// An item of an array, or a member of an object, whose iterators go by single steps.
+Json::iterator any_item(Json& value, Random& random) {
+  return std::next(value.begin(), static_cast<std::ptrdiff_t>(below(random, value.size())));
+}
+
 void change_scalar(Json& value, Random& random) {
   if (value.is_string()) {
     value = mutated_bytes(value.get<std::string>(), value.get_ref<const std::string&>().size() + 16);
@@ -104,7 +110,7 @@ void change_scalar(Json& value, Random& random) {
 /// Repeats an item of an array, or a member under other names, as often as `room` bytes allow, or less.
 void repeat(Json& value, std::size_t room, Random& random) {
   if (!value.is_structured() || value.empty()) return;
-  const auto found = value.begin() + static_cast<std::ptrdiff_t>(below(random, value.size()));
+  const auto found = any_item(value, random);
   const Json item = *found;
   const std::string key = value.is_object() ? found.key() : "";
   const std::size_t each = item.dump(-1, ' ', false, Json::error_handler_t::replace).size() + key.size() + 12;
@@ -132,7 +138,7 @@ void mutate_node(Json& value, const std::vector<Json*>& nodes, std::size_t room,
     }
     case 2:
       if (value.is_structured() && !value.empty()) {
-        const auto gone = value.begin() + static_cast<std::ptrdiff_t>(below(random, value.size()));
+        const auto gone = any_item(value, random);
         value.erase(gone);
         return;
       }
@@ -149,7 +155,7 @@ void mutate_node(Json& value, const std::vector<Json*>& nodes, std::size_t room,
     }
     case 5:
       if (value.is_object() && !value.empty()) {
-        const auto member = value.begin() + static_cast<std::ptrdiff_t>(below(random, value.size()));
+        const auto member = any_item(value, random);
         Json moved = member.value();
         const std::string key = member.key();
         value.erase(member);
