@@ -24,6 +24,17 @@ namespace {
 
 class Stress : public MetalTest {};
 
+/// Nobody has to read what was computed last.
+TEST(EndDeathTest, AProgramMayEndWhileWorkRuns) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto end_at_work = [] {
+    const Tensor a = random_tensor({256, 256}, 1);
+    for (int i = 0; i < 2000; ++i) exp(a);
+    std::exit(7);
+  };
+  EXPECT_EXIT(end_at_work(), testing::ExitedWithCode(7), "");
+}
+
 /// One round of everything that this backend has, forwards and back.
 void one_of_everything(std::uint64_t seed) {
   const std::int64_t n = 4 + static_cast<std::int64_t>(seed % 7);

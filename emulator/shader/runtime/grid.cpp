@@ -84,7 +84,7 @@ struct TrafficTable {
   std::map<std::string, Traffic, std::less<>> kernels;
 };
 TrafficTable& traffic_table() {
-  static TrafficTable table;
+  static TrafficTable& table = *new TrafficTable;  // never destroyed: see Helpers
   return table;
 }
 
@@ -96,11 +96,12 @@ std::string run_here(Job& job) {
   return launch->run(job);
 }
 
-/// OS threads that help with the groups of a job while its caller works on them too.
+/// OS threads that help with the groups of a job while its caller works on them too. Never destroyed: a
+/// program may end while a queue is at work.
 class Helpers {
  public:
   static Helpers& instance() {
-    static Helpers helpers;
+    static Helpers& helpers = *new Helpers;
     return helpers;
   }
 
@@ -129,14 +130,6 @@ class Helpers {
   };
 
   Helpers() = default;
-  ~Helpers() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    work_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
 
   Entry* pick() {
     for (Entry* entry : entries_) {
@@ -150,8 +143,7 @@ class Helpers {
     std::unique_lock lock(mutex_);
     for (;;) {
       Entry* entry = nullptr;
-      work_.wait(lock, [&] { return stop_ || (entry = pick()) != nullptr; });
-      if (stop_) return;
+      work_.wait(lock, [&] { return (entry = pick()) != nullptr; });
       --entry->wanted;
       ++entry->active;
       lock.unlock();
@@ -166,7 +158,6 @@ class Helpers {
   std::condition_variable work_, done_;
   std::list<Entry*> entries_;
   std::vector<std::thread> threads_;
-  bool stop_ = false;
 };
 
 bool enabled(const Argument& argument, const Kernel& kernel, const FunctionConstants& constants) {

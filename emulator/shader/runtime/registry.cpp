@@ -15,7 +15,7 @@ struct Registry {
 };
 
 Registry& registry() {
-  static Registry instance;
+  static Registry& instance = *new Registry;  // never destroyed: a program may end while a queue is at work
   return instance;
 }
 
