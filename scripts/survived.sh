@@ -14,6 +14,8 @@ if [ "${1:-}" != --table ]; then
   rm -rf "$parts"
   mkdir -p "$parts"
   pids=()
+  # Jobs of a script are deaf to Ctrl-C.
+  trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true' EXIT
   for ((part = 0; part < jobs; ++part)); do
     CANDELA_SWEEP=${CANDELA_SWEEP:-full} CANDELA_SWEEP_SHARD=$part/$jobs CANDELA_SWEEP_REPORT=$parts/$part.tsv \
       "$build/tests/faults/test_faults" --gtest_brief=1 > "$parts/$part.log" 2>&1 &
@@ -23,9 +25,10 @@ if [ "${1:-}" != --table ]; then
   for part in "${!pids[@]}"; do
     wait "${pids[part]}" || { failed=1; tail -n 40 "$parts/$part.log"; }
   done
+  pids=()
+  [ "$failed" = 0 ] || { echo "survived: some points failed; BENCHMARKS.md is left as it is"; exit 1; }
   report=$build/survived.tsv
   cat "$parts"/*.tsv > "$report"
-  [ "$failed" = 0 ] || { echo "survived: some points failed; BENCHMARKS.md is left as it is"; exit 1; }
 fi
 
 table=$(mktemp)

@@ -12,6 +12,9 @@
 
 #include "backend/metal/engine.h"
 #include "metal/support.h"
+#if defined(CANDELA_EMULATED_METAL)
+#include <emulator/control.h>
+#endif
 
 namespace candela::metal_tests {
 namespace {
@@ -106,6 +109,26 @@ TEST_F(DataFault, AFaultBelongsToItsCommandBuffer) {
   for (int i = 0; i < 300; ++i) kernel.run(EmbeddingArgs{table_, ids, out}, engine);
   EXPECT_NO_THROW(engine.synchronize()) << "slots that come around again are free";
 }
+
+#if defined(CANDELA_EMULATED_METAL)
+/// Results that never came weigh more than an index that was out of range before them.
+TEST_F(DataFault, AFailureOfTheDeviceIsToldBeforeIt) {
+  metal::EngineLimits limits;
+  limits.ops = 1;
+  metal::Engine engine(metal::objc::Device::system_default(), limits);
+  const Tensor ids = indices<std::int32_t>({1, 2, 3});
+  const Tensor bad_ids = indices<std::int32_t>({1, 99, 3});
+  const Tensor out = Tensor::empty({3, 4}, DType::F32, metal());
+  device_interface(metal()).synchronize();
+  const Kernel<EmbeddingArgs>& kernel = backend(metal()).kernels().embedding.kernels.front();
+  emulator::fail_command_buffers(emulator::kPageFaultError, 1);
+  kernel.run(EmbeddingArgs{table_, bad_ids, out}, engine);
+  kernel.run(EmbeddingArgs{table_, ids, out}, engine);
+  EXPECT_THROW(engine.synchronize(), DeviceError);
+  kernel.run(EmbeddingArgs{table_, ids, out}, engine);
+  EXPECT_NO_THROW(engine.synchronize());
+}
+#endif
 
 }  // namespace
 }  // namespace candela::metal_tests

@@ -135,9 +135,11 @@ TEST_F(Faults, LongProductsAndAttentionAreCutForTheWatchdog) {
   const Tensor b = random_tensor({40, 64}, 2, DType::BF16);
   const Tensor x = random_tensor({4, 64, 2, 16}, 3);
   const Tensor one_row = random_tensor({1, 64, 4, 16}, 4);
+  const Tensor two_rows = random_tensor({2, 64, 4, 16}, 5);  // each of them too much
   const std::vector<double> product = values(matmul(a, b));
   const std::vector<double> seen = values(attention(x, x, x));
   const std::vector<double> seen_by_row = values(attention(one_row, one_row, one_row));
+  const std::vector<double> seen_by_two = values(attention(two_rows, two_rows, two_rows));
   const Kernel<MatmulArgs>* tiles = find_kernel(&KernelTable::matmul, "simdgroup");
   const Kernel<AttentionArgs>* flash = find_kernel(&KernelTable::attention, "flash");
   ASSERT_TRUE(tiles != nullptr && flash != nullptr);
@@ -151,12 +153,15 @@ TEST_F(Faults, LongProductsAndAttentionAreCutForTheWatchdog) {
     flash->run(AttentionArgs{x, x, x, out, {}, {}, {}, {}, 0.25, true}, engine);
     const Tensor row_out = Tensor::empty(one_row.shape(), DType::F32, metal());
     flash->run(AttentionArgs{one_row, one_row, one_row, row_out, {}, {}, {}, {}, 0.25, true}, engine);
+    const Tensor two_out = Tensor::empty(two_rows.shape(), DType::F32, metal());
+    flash->run(AttentionArgs{two_rows, two_rows, two_rows, two_out, {}, {}, {}, {}, 0.25, true}, engine);
     engine.synchronize();
     EXPECT_GE(engine.counters().read().commits, 8U) << "commits follow the work";
     emulator::set_watchdog(0);
     EXPECT_EQ(values(c), product);
     EXPECT_EQ(values(out), seen);
     EXPECT_EQ(values(row_out), seen_by_row);
+    EXPECT_EQ(values(two_out), seen_by_two);
   };
   EXPECT_THROW(run_all(), DeviceError) << "10 tiles in one dispatch are too many";
   limits.flop = 4e5;

@@ -17,10 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace candela::HWY_NAMESPACE {
 namespace {
 
-/// What all elements share in one AdamW step: with g = grad_scale grad, m = beta1 m + (1 - beta1) g and v =
-/// beta2 v
-/// + (1 - beta2) g^2 (the differences are taken before beta is rounded); param = keep param - step m / (root
-/// sqrt(v) + eps).
+/// What all elements share in one step (args/optimizer.h). one_minus_beta: from beta before it is rounded.
 struct AdamwNumbers {
   float beta1, beta2, one_minus_beta1, one_minus_beta2, grad_scale, keep, step, root, eps;
 };

@@ -1,7 +1,5 @@
 #include "backend/cuda/kernels/optimizer.h"
 
-#include <cmath>
-
 #include "backend/cuda/table.h"
 
 namespace candela::cuda {

@@ -1,3 +1,5 @@
+#include <initializer_list>
+
 #include "backend/metal/launch.h"
 #include "backend/metal/operand.h"
 #include "backend/metal/shaders/params.h"
@@ -103,7 +105,7 @@ AttentionArgs batch_part(const AttentionArgs& args, std::int64_t first, std::int
   return part;
 }
 
-/// The query heads of key heads [first, first + count), of a batch of one row.
+/// The query heads of key heads [first, first + count).
 AttentionArgs head_part(const AttentionArgs& args, std::int64_t first, std::int64_t count) {
   AttentionArgs part = args;
   const std::int64_t group = args.q.shape[2] / args.k.shape[2];
@@ -114,26 +116,31 @@ AttentionArgs head_part(const AttentionArgs& args, std::int64_t first, std::int6
   return part;
 }
 
-/// Calls encode(part, cut) for parts that a display can wait for: rows of the batch, or key heads of one row.
-/// cut(x, of_keys) is the same part of a tensor like k, or like q, or of statistics [B, H, T].
+/// Calls encode(part, cut) for parts that a display can wait for: rows of the batch, or key heads where one
+/// row is too much. cut(x, of_keys) is the same part of a tensor like k, or like q, or of statistics [B, H,
+/// T].
 template <class Encode>
 void in_parts(const AttentionArgs& args, double flop, double limit, Encode&& encode) {
   const std::int64_t batch = args.q.shape[0];
   const std::int64_t key_heads = args.k.shape[2];
-  const std::int64_t units = batch > 1 ? batch : key_heads;
-  const double share = flop / static_cast<double>(units);
-  const std::int64_t most = std::clamp<std::int64_t>(static_cast<std::int64_t>(limit / std::max(share, 1.0)),
-                                                     1, std::max<std::int64_t>(units, 1));
   const std::int64_t group = args.q.shape[2] / key_heads;
-  for (std::int64_t first = 0; first < units; first += most) {
-    const std::int64_t count = std::min(most, units - first);
-    if (batch > 1) {
-      encode(batch_part(args, first, count),
-             [&](const TensorArg& x, bool) { return slice_of(x, 0, first, count); });
-    } else {
-      encode(head_part(args, first, count), [&](const TensorArg& x, bool of_keys) {
-        const std::int64_t heads = of_keys ? 1 : group;
-        return slice_of(x, x.rank == 4 ? 2 : 1, first * heads, count * heads);
+  // How many of `units` of `each` FLOP make one part.
+  const auto fitting = [limit](double each, std::int64_t units) {
+    return std::clamp<std::int64_t>(static_cast<std::int64_t>(limit / std::max(each, 1.0)), 1,
+                                    std::max<std::int64_t>(units, 1));
+  };
+  const double row = flop / static_cast<double>(std::max<std::int64_t>(batch, 1));
+  const std::int64_t rows = fitting(row, batch);
+  const std::int64_t heads =
+      row > limit ? fitting(row / static_cast<double>(key_heads), key_heads) : key_heads;
+  for (std::int64_t b = 0; b < batch; b += rows) {
+    const std::int64_t row_count = std::min(rows, batch - b);
+    const AttentionArgs of_rows = batch_part(args, b, row_count);
+    for (std::int64_t h = 0; h < key_heads; h += heads) {
+      const std::int64_t head_count = std::min(heads, key_heads - h);
+      encode(head_part(of_rows, h, head_count), [&](const TensorArg& x, bool of_keys) {
+        const std::int64_t each = of_keys ? 1 : group;
+        return slice_of(slice_of(x, 0, b, row_count), x.rank == 4 ? 2 : 1, h * each, head_count * each);
       });
     }
   }
@@ -179,42 +186,28 @@ void encode_attention_grad(Engine& engine, const AttentionGradArgs& args, const 
   const auto batch = static_cast<std::size_t>(forward.q.shape[0]);
   const std::string kind = fmt::format("{}_{}", suffix(forward.q.dtype), tile.size);
   const double bytes = 3 * bytes_of(forward.q) + 2 * bytes_of(forward.k);
-  engine.encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
-    Launch(encoding, "attention", "attention_grad_queries" + kind)
-        .tensor(forward.q)
-        .optional(forward.k, forward.q)
-        .optional(forward.v, forward.q)
-        .tensor(args.dout)
-        .tensor(args.dq)
-        .tensor(forward.top)
-        .tensor(forward.total)
-        .tensor(delta)
-        .optional(forward.q_start, forward.q)
-        .optional(forward.cu_seqlens, forward.q)
-        .optional(forward.distance_bias, forward.q)
-        .params(params)
-        .groups({blocks_of(forward.q.shape[1], tile.grad_simdgroups), params.forward.heads, batch}, threads);
-  });
-  if (forward.k.shape[1] == 0) return;
-  engine.encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
-    Launch(encoding, "attention", "attention_grad_keys" + kind)
-        .tensor(forward.q)
-        .tensor(forward.k)
-        .tensor(forward.v)
-        .tensor(args.dout)
-        .tensor(args.dk)
-        .tensor(args.dv)
-        .tensor(forward.top)
-        .tensor(forward.total)
-        .tensor(delta)
-        .optional(forward.q_start, forward.q)
-        .optional(forward.cu_seqlens, forward.q)
-        .optional(forward.distance_bias, forward.q)
-        .params(params)
-        .groups({blocks_of(forward.k.shape[1], tile.grad_simdgroups),
-                 static_cast<std::size_t>(forward.k.shape[2]), batch},
-                threads);
-  });
+  const auto launch = [&](const char* shader, std::initializer_list<const TensorArg*> results,
+                          std::int64_t rows, std::int64_t heads) {
+    engine.encode("attention_grad", {5 * flop_of(forward), bytes}, [&](Encoding& encoding) {
+      Launch bindings(encoding, "attention", shader + kind);
+      bindings.tensor(forward.q)
+          .optional(forward.k, forward.q)
+          .optional(forward.v, forward.q)
+          .tensor(args.dout);
+      for (const TensorArg* result : results) bindings.tensor(*result);
+      bindings.tensor(forward.top)
+          .tensor(forward.total)
+          .tensor(delta)
+          .optional(forward.q_start, forward.q)
+          .optional(forward.cu_seqlens, forward.q)
+          .optional(forward.distance_bias, forward.q)
+          .params(params)
+          .groups({blocks_of(rows, tile.grad_simdgroups), static_cast<std::size_t>(heads), batch}, threads);
+    });
+  };
+  launch("attention_grad_queries", {&args.dq}, forward.q.shape[1], forward.q.shape[2]);
+  if (forward.k.shape[1] > 0)
+    launch("attention_grad_keys", {&args.dk, &args.dv}, forward.k.shape[1], forward.k.shape[2]);
 }
 
 void attention_grad(const AttentionGradArgs& args, Engine* engine, Workspace memory) {

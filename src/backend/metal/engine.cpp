@@ -81,6 +81,10 @@ void Engine::Completion::add_failure(const Failure& failure) {
     Failure& open = failures.back();
     open.tickets.first = std::min(open.tickets.first, failure.tickets.first);
     open.out_of_memory = open.out_of_memory || failure.out_of_memory;
+    if (open.bad_data && !failure.bad_data) {  // results that never came weigh more than a bad index
+      open.bad_data = false;
+      open.text = failure.text;
+    }
     ++open.command_buffers;
     return;
   }
@@ -242,7 +246,7 @@ void Engine::synchronize() {
     told.command_buffers = 0;
     for (Failure& failure : completion_->failures) {
       if (failure.tickets.first > read.last || failure.tickets.last < read.first) continue;
-      if (told.text.empty()) {
+      if (told.text.empty() || (told.bad_data && !failure.bad_data)) {
         told.text = failure.text;
         told.bad_data = failure.bad_data;
       }
