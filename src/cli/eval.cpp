@@ -7,6 +7,7 @@
 
 #include <candela/generate/evaluate.h>
 #include <candela/generate/generate.h>
+#include <candela/io/hub_cache.h>
 #include <candela/train/trainer.h>
 
 #include "cli/command.h"
@@ -59,7 +60,7 @@ std::vector<DataFile> held_out(const std::string& data) {
   const DatasetFiles files = DatasetFiles::find(data);
   if (!files.test.empty()) return files.test;
   if (!files.valid.empty()) return files.valid;
-  const bool one_file = files.train.size() == 1 && files.train[0].path == std::filesystem::path(data);
+  const bool one_file = files.train.size() == 1 && files.train[0].path == local_path(data, HubKind::Dataset);
   require<IoError>(one_file,
                    "{}: must hold test.jsonl or valid.jsonl to evaluate on; to evaluate on the rows of "
                    "training, name their file",

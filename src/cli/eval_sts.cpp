@@ -6,6 +6,7 @@
 
 #include <candela/core/error.h>
 #include <candela/embed/sts.h>
+#include <candela/io/hub_cache.h>
 
 #include "cli/options.h"
 #include "cli/output.h"
@@ -51,7 +52,7 @@ void check_sts_options(const CLI::App& command) {
 
 void eval_sts(const StsOptions& options, bool json) {
   const Embedder embedder = load_embedder(options.embedder);
-  const TextTable pairs = TextTable::read(options.file, options.table);
+  const TextTable pairs = TextTable::read(local_path(options.file, HubKind::Dataset), options.table);
   const StsResult result = evaluate_sts(embedder, pairs, embed_options(options.embedder));
   if (result.cut > 0)
     note(fmt::format("{} of {} texts were longer than {} tokens and cut", result.cut, pairs.texts.size(),

@@ -4,6 +4,7 @@
 
 #include <candela/embed/objective.h>
 #include <candela/embed/text_source.h>
+#include <candela/io/hub_cache.h>
 #include <candela/lora/lora.h>
 #include <candela/train/memory_plan.h>
 
@@ -52,13 +53,13 @@ class TextRun {
   explicit TextRun(EmbedderRunOptions& options)
       : options_(options),
         plan_(load_base_embedder(options.embedder, Device::plan(parse_device(options.run.model.device)))) {
-    const fs::path data = options.data;
+    const fs::path data = local_path(options.data, HubKind::Dataset);
     const std::optional<fs::path> train = data_file(data, "train");
     require<UsageError>(train.has_value(), "--data: {}: must hold train.jsonl or train.tsv", data.string());
     train_ = read(*train);
     std::optional<fs::path> valid;
     std::error_code error;
-    if (!options.valid.empty()) valid = options.valid;
+    if (!options.valid.empty()) valid = local_path(options.valid, HubKind::Dataset);
     if (!valid && fs::is_directory(data, error)) valid = data_file(data, "valid");
     if (valid) {
       valid_ = read(*valid);

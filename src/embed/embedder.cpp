@@ -155,6 +155,7 @@ void Embedder::for_each_batch(
     ForwardOptions forward;
     forward.positions = index_tensor(positions, device);
     forward.cu_seqlens = index_tensor(bounds, device);
+    forward.longest = static_cast<std::int64_t>(rows.ids[order[first]].size());  // they are sorted
     const Tensor hidden = model_->forward_hidden(Tensor::from_values(ids, {1, tokens}, device), forward);
     use(std::span(order).subspan(first, last - first), reshape(hidden, {tokens, hidden.size(2)}));
     done += static_cast<std::int64_t>(last - first);

@@ -111,6 +111,7 @@ Tensor EmbedObjective::embed(const Model& model, const Batch& batch, Generator* 
   forward.dropout = dropout;
   forward.positions = batch.sequence_positions;
   forward.cu_seqlens = batch.cu_seqlens;
+  forward.longest = batch.longest;
   forward.checkpointing = checkpointing;
   const Tensor hidden = model.forward_hidden(batch.ids, forward);
   return finish_embeddings(pool_tokens(reshape(hidden, {-1, hidden.size(-1)}), config_.pooling,

@@ -1,18 +1,18 @@
 #include <cmath>
 #include <fmt/ranges.h>
+#include <memory>
 #include <optional>
-#include <sstream>
 
 #include <candela/embed/text_rows.h>
 
+#include "io/byte_cursor.h"
 #include "io/json.h"
+#include "io/utf8.h"
 
 namespace candela {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kMostBytes = std::size_t{1} << 31U;
 
 std::optional<double> number_in(const std::string& text) {
   const io::Json value = io::Json::parse(text, nullptr, false);
@@ -40,16 +40,18 @@ struct Row {
 class Reader {
  public:
   Reader(const fs::path& file, const TextTableOptions& options)
-      : file_(file), options_(options), lines_(io::read_file(file, kMostBytes)) {}
+      : file_(file), options_(options), bytes_(io::open_bytes(file)), cursor_(*bytes_, file.string()) {}
 
   TextTable read() {
     require(std::isfinite(options_.max_score) && options_.max_score > 0,
             "texts: max_score must be a finite number above 0; got {}", options_.max_score);
     TextTable table;
     table.file = file_.string();
-    const bool tabs = file_.extension() == ".tsv";
-    for (std::string line; std::getline(lines_, line);) {
+    const bool tabs = io::plain_name(file_.string()).ends_with(".tsv");
+    while (const auto read = cursor_.line()) {
       ++number_;
+      std::string line(*read);
+      require<IoError>(io::is_valid_utf8(line), "{}: must be UTF-8; save the file as UTF-8", where());
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (line.find_first_not_of(" \t") == std::string::npos) continue;
       if (tabs && !read_ && take_header(line)) continue;
@@ -154,7 +156,8 @@ class Reader {
 
   fs::path file_;
   const TextTableOptions& options_;
-  std::istringstream lines_;
+  std::unique_ptr<io::ByteSource> bytes_;
+  io::ByteCursor cursor_;
   std::size_t number_ = 0;
   bool read_ = false;
   std::vector<std::string> header_;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -8,6 +9,8 @@
 #include <candela/core/error.h>
 #include <candela/core/random.h>
 #include <candela/embed/text_source.h>
+
+#include "io/json.h"
 
 namespace candela {
 
@@ -48,12 +51,15 @@ struct TextSource::State {
   State(const TokenTable& given, std::function<std::vector<std::int32_t>(std::span<const std::int64_t>)> at,
         const TrainOptions& train_options, const TextSourceOptions& source_options)
       : table(given), positions(std::move(at)), train(train_options), options(source_options) {
-    // FNV-1a over all ids.
+    // FNV-1a over all ids, the number of columns and the scores.
     std::uint64_t hash = 14695981039346656037ULL;
     for (const auto& ids : table.texts.ids) {
       for (const TokenId id : ids) hash = (hash ^ static_cast<std::uint64_t>(id)) * 1099511628211ULL;
       hash = (hash ^ 0xFFFFFFFFULL) * 1099511628211ULL;
     }
+    hash = (hash ^ static_cast<std::uint64_t>(table.columns)) * 1099511628211ULL;
+    for (const float score : table.scores)
+      hash = (hash ^ std::bit_cast<std::uint32_t>(score)) * 1099511628211ULL;
     data = fmt::format("{:016x}", hash);
     for (const std::int32_t name : table.names) {
       counts.resize(std::max(counts.size(), static_cast<std::size_t>(name) + 1));
@@ -100,6 +106,7 @@ struct TextSource::State {
     };
     std::vector<std::size_t> others;
     std::vector<std::unordered_set<std::int32_t>> taken(result.size());
+    std::vector<std::size_t> held(counts.size());  // steps that have the name
     std::size_t next = 0;
     for (const std::size_t row : order) {
       const auto names = names_of(row);
@@ -108,6 +115,10 @@ struct TextSource::State {
         others.push_back(row);
         continue;
       }
+      // A text that every step has leaves none to look for.
+      const bool everywhere = std::any_of(names.begin(), names.end(), [&](std::int32_t name) {
+        return held[static_cast<std::size_t>(name)] == result.size();
+      });
       std::size_t chosen = result.size();
       for (std::size_t tried = 0; tried < result.size(); ++tried) {
         const std::size_t step = (next + tried) % result.size();
@@ -115,9 +126,11 @@ struct TextSource::State {
         const bool free = std::none_of(names.begin(), names.end(),
                                        [&](std::int32_t name) { return taken[step].count(name) > 0; });
         if (free || chosen == result.size()) chosen = step;
-        if (free) break;
+        if (free || everywhere) break;
       }
-      taken[chosen].insert(names.begin(), names.end());
+      for (const std::int32_t name : names) {
+        if (taken[chosen].insert(name).second) ++held[static_cast<std::size_t>(name)];
+      }
       result[chosen].push_back(row);
       next = chosen + 1;
     }
@@ -140,6 +153,7 @@ struct TextSource::State {
         const auto at = row * static_cast<std::size_t>(table.columns) + static_cast<std::size_t>(column);
         const std::vector<TokenId>& ids = table.texts.ids[at];
         const auto length = static_cast<std::int64_t>(ids.size());
+        batch.longest = std::max(batch.longest, length);
         const auto begin = static_cast<std::int32_t>(batch.ids.size());
         texts->first.push_back(begin +
                                static_cast<std::int32_t>(std::min(table.texts.skipped[at], length - 1)));
@@ -179,12 +193,18 @@ struct TextSource::State {
     return last;
   }
 
-  /// The longest rows of a step's number: no step of any epoch has more tokens.
-  std::vector<std::size_t> longest_step() const {
+  /// All rows, the longest first.
+  std::vector<std::size_t> by_length() const {
     std::vector<std::size_t> order(rows());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return tokens_of(a) > tokens_of(b); });
+    return order;
+  }
+
+  /// The longest rows of a step's number: no step of any epoch has more tokens.
+  std::vector<std::size_t> longest_step() const {
+    std::vector<std::size_t> order = by_length();
     order.resize(std::min(order.size(), batch_size()));
     return order;
   }
@@ -231,16 +251,18 @@ void TextSource::restore(std::string_view place) {
     state_->epoch = 0;
     return state_->shuffle();
   }
-  const nlohmann::json json = nlohmann::json::parse(place, nullptr, false);
+  const io::JsonTree document = io::parse_json(place, "train: the place in the data");
+  const io::JsonObject object(document, "train: the place in the data");
   const auto number = [&](const char* key) {
-    require<IoError>(json.is_object() && json.contains(key) && json[key].is_number_unsigned(),
+    const io::Json* const value = object.find(key);
+    require<IoError>(value != nullptr && value->is_number_unsigned(),
                      "train: the place in the data must have a number \"{}\"; got {}", key, place);
-    return json[key].get<std::uint64_t>();
+    return value->get<std::uint64_t>();
   };
   const std::uint64_t epoch = number("epoch");
   const std::uint64_t step = number("step");
   const std::uint64_t rows = number("rows");
-  const std::string data = json.value("data", "");
+  const std::string data = object.string("data", "");
   require<IoError>(
       rows == state_->rows() && data == state_->data,
       "train: the data must be those of the run, {} rows ({}); got {} ({}); give the data set it "
@@ -267,9 +289,19 @@ TrainLength TextSource::length() const {
 }
 
 std::vector<HostBatch> TextSource::planned() const {
-  const std::vector<std::size_t> step = state_->longest_step();
+  // The longest rows that fit beside each other: the longest alone may leave more room than the next one
+  // takes.
+  const auto most = static_cast<std::size_t>(state_->options.batch_tokens);
+  std::vector<std::size_t> rows;
+  std::size_t tokens = 0;
+  for (const std::size_t row : state_->by_length()) {
+    if (rows.size() == state_->batch_size()) break;
+    if (!rows.empty() && tokens + state_->tokens_of(row) > most) continue;
+    tokens += state_->tokens_of(row);
+    rows.push_back(row);
+  }
   std::vector<HostBatch> batches;
-  batches.push_back(state_->batch_of(std::span(step).subspan(0, state_->fitting(step, 0))));
+  batches.push_back(state_->batch_of(rows));
   return batches;
 }
 

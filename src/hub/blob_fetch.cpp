@@ -68,8 +68,7 @@ void BlobFetch::take(std::string_view piece) {
   got_(static_cast<std::int64_t>(piece.size()));
 }
 
-bool BlobFetch::request(const std::string& url) {
-  const std::uint64_t before = written_;
+void BlobFetch::request(const std::string& url) {
   const Reply reply = http_.get(
       {url, options_.token, written_},
       [&](const Reply& begun) {
@@ -82,11 +81,10 @@ bool BlobFetch::request(const std::string& url) {
       [&](std::string_view piece) { take(piece); });
   if (reply.status == 416 && written_ > 0) {
     start_again();
-    return false;
+    return;
   }
   if (reply.status != 200 && reply.status != 206)
     refuse_status(reply.status, url, http_.error_text(), options_);
-  return written_ > before;
 }
 
 bool BlobFetch::whole_and_right() {

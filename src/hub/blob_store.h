@@ -53,10 +53,9 @@ class BlobFetch {
  private:
   void open_aside();
   void start_again();
-  /// One request; true: something came.
-  bool request(const std::string& url);
+  /// One request.
+  void request(const std::string& url);
   void take(std::string_view piece);
-  void refuse(const Reply& reply, const std::string& url) const;
   bool whole_and_right();
 
   Http& http_;

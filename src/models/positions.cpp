@@ -28,8 +28,7 @@ RopeTable RopeTables::get(std::int64_t length) const {
   if (!reusable) {
     std::int64_t made = own_table ? length : rounded_up(length);
     if (!own_table && dynamic) made = std::min(made, trained);
-    if (table_.cos.defined() && std::has_single_bit(static_cast<std::uint64_t>(length_)))
-      earlier_.push_back(table_);
+    if (table_.cos.defined() && !dynamic) earlier_.push_back(table_);  // nothing is recorded with `dynamic`
     table_ = rope_table(config_, made, device_, bf16_frequencies_);
     length_ = made;
   }

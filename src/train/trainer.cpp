@@ -275,6 +275,7 @@ std::string Trainer::explain_skip(const InFlight& step, const StepOutcome& outco
   }
   if (!in_flight_.empty()) {
     optimizer_.clear_gradients();
+    upload(static_cast<float>(1.0 / static_cast<double>(step.trained_tokens)), step_state_.share);
     run_passes(std::span<const Batch>(on_device(std::span<const HostBatch>(step.batches), model_.device())),
                step.random_begin, 1.0 / static_cast<double>(step.trained_tokens));
   }

@@ -43,6 +43,16 @@ TEST_F(TextTables, TheStsBenchmarkIsSplitOnTabsAlone) {
   EXPECT_EQ(table.column(1), (Strings{"B", "D\""}));
 }
 
+TEST_F(TextTables, AByteOrderMarkIsNoTextAndOtherBytesMustBeUtf8) {
+  const TextTable marked = TextTable::read(write("m.tsv",
+                                                 "\xEF\xBB\xBF"
+                                                 "0.5\tA\tB\n"));
+  EXPECT_EQ(marked.texts, (Strings{"A", "B"}));
+  EXPECT_EQ(marked.scores, (std::vector<float>{0.5F}));
+  EXPECT_EQ(read_error("latin.tsv", "0.5\tA\tB\n0.5\tA\tB\xE9\n"),
+            ":2: must be UTF-8; save the file as UTF-8");
+}
+
 TEST_F(TextTables, NamedColumnsAndFieldsAreTheSame) {
   const TextTable tabs = TextTable::read(write("a.tsv", "positive\tanchor\tnegative\nP\tA\tN\n"));
   EXPECT_EQ(tabs.texts, (Strings{"A", "P", "N"}));

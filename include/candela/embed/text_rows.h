@@ -40,7 +40,8 @@ struct TextTable {
   /// Reads a .tsv file as the STS benchmark is written (score, sentence, sentence, ...; no quotes, no header)
   /// or with the names of its columns in the first line, or a JSONL file of any other name; a field may also
   /// hold a list of texts, each a column. IoError naming file, line and field for a row that lacks a text,
-  /// has other columns than the first, or a score that is not a finite number.
+  /// has fewer columns than are named or another number of texts than the first, or a score that is not a
+  /// finite number.
   static TextTable read(const std::filesystem::path& file, const TextTableOptions& options = {});
 };
 

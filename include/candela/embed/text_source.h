@@ -37,7 +37,7 @@ struct TextSourceOptions {
   std::int64_t batch_tokens = 16384;
   /// No text twice in a step, where the rows allow it: as a negative, a text's double would be a false one.
   bool distinct = true;
-  /// In order of the rows, once; for validation.
+  /// Once, not shuffled (with `distinct`, rows whose texts recur come first); for validation.
   bool validation = false;
 };
 

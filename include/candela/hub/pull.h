@@ -24,8 +24,9 @@ struct PullProgress {
 struct PullOptions {
   /// $HF_ENDPOINT, else https://huggingface.co
   std::string endpoint;
-  /// $HF_TOKEN, else the first line of $HF_TOKEN_PATH or of the file token in hub_home(); "": none. Sent to
-  /// `endpoint` alone, wherever it redirects to, and only over https or to this machine.
+  /// $HF_TOKEN or $HUGGING_FACE_HUB_TOKEN, else what $HF_TOKEN_PATH or the file token in hub_home() holds,
+  /// one word; "": none. Sent to `endpoint` alone, not to where it redirects, and only over https or to this
+  /// machine.
   std::string token;
   /// hub_cache()
   std::filesystem::path cache;
