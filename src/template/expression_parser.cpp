@@ -1,11 +1,29 @@
 #include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
+#include <limits>
+#include <locale>
+#include <sstream>
 
 #include "template/grammar.h"
 #include "template/library.h"
 
 namespace candela::jinja {
+namespace {
+
+/// Of what the lexer takes for a floating-point number, in any locale; beyond f64 it is infinite, as in
+/// Python. (Apple's library has no from_chars for it.)
+double real_of(const std::string& text) {
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  double value = 0;
+  stream >> value;
+  return value == std::numeric_limits<double>::max() && stream.fail()
+             ? std::numeric_limits<double>::infinity()
+             : value;
+}
+
+}  // namespace
 
 /// `node` with its height set, which is bounded: a tree is evaluated and freed by recursion.
 ExpressionPtr Parser::measured(ExpressionPtr node) const {
@@ -241,12 +259,7 @@ ExpressionPtr Parser::parse_number() {
   const Token token = next();
   const char* begin = token.text.data();
   const char* end = begin + token.text.size();
-  if (token.kind == TokenKind::Float) {
-    double value = 0;
-    const auto result = std::from_chars(begin, end, value);
-    if (result.ptr != end) fail(fmt::format("'{}' is not a number", token.text), token.line);
-    return constant(Value::real(value));
-  }
+  if (token.kind == TokenKind::Float) return constant(Value::real(real_of(token.text)));
   int base = 10;
   if (token.text.size() > 2 && token.text[0] == '0') {
     const char kind = static_cast<char>(token.text[1] | 0x20);

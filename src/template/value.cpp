@@ -1,7 +1,6 @@
 #include "template/value.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <fmt/format.h>
 
@@ -495,19 +494,9 @@ std::string repr(std::string_view text) {
 std::string repr(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific).ptr;
-  const std::string_view shortest(buffer, static_cast<std::size_t>(end - buffer));
-  const std::size_t e = shortest.find('e');
-  int exponent = 0;
-  const char* digits = shortest.data() + e + 1;
-  std::from_chars(*digits == '+' ? digits + 1 : digits, end, exponent);
-  if (exponent < -4 || exponent >= 16) {
-    return fmt::format("{}e{}{:02}", shortest.substr(0, e), exponent < 0 ? '-' : '+', std::abs(exponent));
-  }
-  const auto fixed = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed).ptr;
-  std::string text(buffer, fixed);
-  return text.find('.') == std::string::npos ? text + ".0" : text;
+  // The fewest digits that give the number back, with an exponent where Python has one.
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
 }
 
 std::string repr(const Value& value, std::size_t limit) {

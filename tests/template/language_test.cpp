@@ -37,6 +37,13 @@ TEST(Language, EqualsJinja) {
   EXPECT_GT(rows, 350u);
 }
 
+TEST(Language, NumbersAreWrittenAsPythonWritesThem) {
+  EXPECT_EQ(rendered("{{ 1e400 }} {{ -1e400 }} {{ 1e16 }} {{ 1e15 }} {{ 9999999999999998.0 }}"),
+            "inf -inf 1e+16 1000000000000000.0 9999999999999998.0");
+  EXPECT_EQ(rendered("{{ 0.0001 }} {{ 0.00001 }} {{ 5e-324 }} {{ 1e-400 }} {{ 1.5e300 }} {{ 123456789.0 }}"),
+            "0.0001 1e-05 5e-324 0.0 1.5e+300 123456789.0");
+}
+
 TEST(Language, ErrorsNameTemplateLineAndKind) {
   EXPECT_EQ(rendered("a\n{{ x.y }}"), "error: t: line 2: UndefinedError: 'x' is undefined");
   EXPECT_EQ(rendered("\n\n{% if %}"),
